@@ -1,0 +1,2 @@
+//! Test orchestration.
+fn main() {}
