@@ -1,1 +1,17 @@
-//! Under construction.
+//! The words that every side of Roomcast shares: rooms, publications, commands, outbounds, codes and the seams
+//! (`Dialect`, `Decoder`, `Guard`). Owns no behaviour beyond checking its own values; never does IO and never reads
+//! a clock (INV-1): time comes in as a [`time::Now`].
+
+pub mod codes;
+pub mod command;
+pub mod content;
+pub mod dialect;
+pub mod envelope;
+pub mod frame;
+pub mod guard;
+pub mod ids;
+pub mod limits;
+pub mod outbound;
+pub mod publication;
+pub mod room;
+pub mod time;

@@ -1,0 +1,97 @@
+//! What one client or back-end asks, in no dialect's words.
+
+use bytes::Bytes;
+
+use crate::codes::Refused;
+use crate::content::Content;
+use crate::publication::Priority;
+
+/// What an answer needs to find its question.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReplyTo {
+    /// The request's id, else its correlation id.
+    pub id: Option<Box<str>>,
+    /// The room the request named, as it was written.
+    pub room: Option<Box<str>>,
+}
+
+/// A token is brought: to become ready, or to stay so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Authenticate {
+    /// Where the answer belongs.
+    pub reply: ReplyTo,
+    /// The token as it came.
+    pub token: Box<str>,
+    /// The client can inflate large publications.
+    pub compressed: bool,
+}
+
+/// A room is named: to join it, or to leave it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomRequest {
+    /// Where the answer belongs; names the room.
+    pub reply: ReplyTo,
+    /// The room's name as it came.
+    pub room: Box<str>,
+    /// The client asks to be told what it missed since a position it names.
+    pub since: bool,
+}
+
+/// A payload for a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publish {
+    /// Where the answer belongs; names the room.
+    pub reply: ReplyTo,
+    /// The room's name as it came.
+    pub room: Box<str>,
+    /// The publication's type.
+    pub kind: Box<str>,
+    /// The sender's id for it.
+    pub id: Option<Box<str>>,
+    /// A valid ISO 8601 timestamp of the sender's.
+    pub timestamp: Option<Box<str>>,
+    /// Whom the sender says it speaks for; kept from back-ends alone.
+    pub sender: Option<Box<str>>,
+    /// The payload.
+    pub content: Content,
+    /// The agent that the payload names, where it is about one.
+    pub agent_id: Option<Box<str>>,
+    /// The sender's choice of class.
+    pub priority: Option<Priority>,
+    /// Time to live. Units: seconds.
+    pub ttl_s: Option<u32>,
+    /// Permissions a member must hold to get it.
+    pub requires: Vec<Box<str>>,
+    /// Links it to a request.
+    pub correlation_id: Option<Box<str>>,
+    /// The sender wants to know how far it got.
+    pub wants_ack: bool,
+}
+
+/// What one client or back-end asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Who I am.
+    Authenticate(Authenticate),
+    /// Let me hear a room.
+    Join(RoomRequest),
+    /// Let me hear it no more.
+    Leave(RoomRequest),
+    /// Tell a room.
+    Publish(Box<Publish>),
+    /// I am here; answer with the same timestamp, if any (JSON text).
+    KeepAlive(Option<Bytes>),
+    /// I have it.
+    Ack(Box<str>),
+    /// It could not be read: answer so.
+    Unreadable(Unreadable),
+}
+
+/// A message that its decoder refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Where the answer belongs.
+    pub reply: ReplyTo,
+    /// What is wrong with it.
+    pub refused: Refused,
+}

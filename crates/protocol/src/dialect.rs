@@ -1,0 +1,120 @@
+//! The seam to client protocols: how frames become commands, and outbounds become frames.
+
+use std::net::IpAddr;
+
+use crate::codes::Close;
+use crate::command::Command;
+use crate::frame::{Frame, FrameSink};
+use crate::limits::DecodeLimits;
+use crate::outbound::Outbound;
+
+/// What an HTTP upgrade request said, as far as dialects care.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Handshake {
+    /// The path, without the query.
+    pub path: Box<str>,
+    /// The raw query, without `?`.
+    pub query: Box<str>,
+    /// The subprotocols offered, in the client's order.
+    pub subprotocols: Vec<Box<str>>,
+    /// The `Authorization` header.
+    pub authorization: Option<Box<str>>,
+    /// The `Origin` header.
+    pub origin: Option<Box<str>>,
+    /// The client's address, as trusted proxies tell it.
+    pub client: IpAddr,
+}
+
+/// How a dialect writes its frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Encoding {
+    /// JSON text.
+    Json,
+    /// JSON text, large publications deflated inside.
+    JsonDeflated,
+    /// MessagePack maps.
+    MessagePack,
+    /// MessagePack maps, large publications deflated inside.
+    MessagePackDeflated,
+}
+
+impl Encoding {
+    /// The same for a client that can inflate.
+    #[must_use]
+    pub const fn deflated(self) -> Self {
+        match self {
+            Self::Json | Self::JsonDeflated => Self::JsonDeflated,
+            Self::MessagePack | Self::MessagePackDeflated => Self::MessagePackDeflated,
+        }
+    }
+}
+
+/// What all members of one kind share, so that a publication is encoded once for them.
+#[derive(Clone, Copy)]
+pub struct Format {
+    /// Whose words.
+    pub dialect: &'static dyn Dialect,
+    /// Written how.
+    pub encoding: Encoding,
+}
+
+impl PartialEq for Format {
+    fn eq(&self, other: &Self) -> bool {
+        self.encoding == other.encoding && self.dialect.name() == other.dialect.name()
+    }
+}
+
+impl std::fmt::Debug for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{:?}", self.dialect.name(), self.encoding)
+    }
+}
+
+/// A dialect's yes to an upgrade.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Negotiated {
+    /// How frames will be written.
+    pub encoding: Encoding,
+    /// The subprotocol to answer with.
+    pub subprotocol: Option<&'static str>,
+    /// The token, if the handshake brought one.
+    pub token: Option<Box<str>>,
+}
+
+/// A dialect's policies as data. Router and gateway never ask which dialect it is; they read this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// The rooms a session is put into at connect: `user-{id}`, `session-{id}`, `role-{name}`, `team-{id}`.
+    pub joins_own_rooms: bool,
+}
+
+/// A client protocol.
+pub trait Dialect: Send + Sync {
+    /// Its name in configuration, metrics and documents.
+    fn name(&self) -> &'static str;
+
+    /// The path it is served on.
+    fn path(&self) -> &'static str;
+
+    /// Whether it takes this upgrade, and on which terms.
+    fn accepts(&self, handshake: &Handshake) -> Option<Negotiated>;
+
+    /// Its policies.
+    fn profile(&self) -> &'static Profile;
+
+    /// A decoder for one connection.
+    fn decoder(&self, encoding: Encoding, limits: DecodeLimits) -> Box<dyn Decoder>;
+
+    /// Appends the outbound as one or more frames, or as none where the dialect has no words for it. Keeps no state,
+    /// which is what makes encoding once for all members sound.
+    fn encode(&self, outbound: &Outbound<'_>, encoding: Encoding, sink: &mut FrameSink);
+}
+
+/// Reads one connection's frames. May keep state.
+pub trait Decoder {
+    /// Appends the frame's commands; what cannot be read becomes [`Command::Unreadable`].
+    ///
+    /// # Errors
+    /// The close that the frame deserves: over a size limit.
+    fn decode(&mut self, frame: Frame<'_>, out: &mut Vec<Command>) -> Result<(), Close>;
+}

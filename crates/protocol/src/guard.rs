@@ -1,0 +1,135 @@
+//! Who may do what: the principal, and the pure trait that answers for the configuration.
+
+use crate::codes::Close;
+use crate::publication::Priority;
+use crate::room::RoomName;
+
+/// What kind of party acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Somebody with a token.
+    User,
+    /// An application's server: API keys, and tokens with `kind = backend` from an issuer allowed to say so.
+    Backend,
+}
+
+impl Kind {
+    /// `user` or `backend`, as room rules see it in `user.kind`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Backend => "backend",
+        }
+    }
+}
+
+/// Who acts, as a checked token says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal {
+    /// What kind of party.
+    pub kind: Kind,
+    /// The users of which issuer; the default realm's name is empty.
+    pub realm: Box<str>,
+    /// The token's `sub`.
+    pub id: Box<str>,
+    /// The token's `permissions`.
+    pub permissions: Box<[Box<str>]>,
+    /// The token's `roles`.
+    pub roles: Box<[Box<str>]>,
+    /// The token's `teams`.
+    pub teams: Box<[Box<str>]>,
+    /// The token's `agent_id`, as text: this connection is that agent.
+    pub agent_id: Option<Box<str>>,
+    /// The token's `exp`. Units: milliseconds since the Unix epoch.
+    pub expires_unix_ms: u64,
+    /// All claims, as the JSON text of an object; what room rules see in `user.claims`.
+    pub claims: Box<str>,
+}
+
+impl Principal {
+    /// The user's name within the cluster: `id`, or `realm:id` outside the default realm.
+    #[must_use]
+    pub fn user_key(&self) -> String {
+        if self.realm.is_empty() {
+            self.id.to_string()
+        } else {
+            format!("{}:{}", self.realm, self.id)
+        }
+    }
+
+    /// Whether its token holds this permission.
+    #[must_use]
+    pub fn holds(&self, permission: &str) -> bool {
+        self.permissions.iter().any(|held| &**held == permission)
+    }
+}
+
+/// Why a token is no good. Nothing of the token is kept.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// Missing, malformed, forged, of the wrong issuer or audience, expired or not valid yet.
+    #[error("{0}")]
+    Unauthorized(&'static str),
+    /// The check itself could not be made.
+    #[error("the token could not be checked: {0}")]
+    CheckFailed(&'static str),
+}
+
+impl AuthError {
+    /// How a connection with such a token ends (native seed: 4001 and 4000).
+    #[must_use]
+    pub const fn close(&self) -> Close {
+        match self {
+            Self::Unauthorized(_) => Close::Unauthorized,
+            Self::CheckFailed(_) => Close::AuthenticationFailed,
+        }
+    }
+}
+
+/// Which room rule applies: an index into the guard's table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RuleIndex(pub u16);
+
+/// What a room's rule says beside its rights.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// Class of publications that name none.
+    pub priority: Priority,
+    /// Types that may be published; empty: any.
+    pub types: Vec<Box<str>>,
+}
+
+/// May a principal publish in a room?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublishRight {
+    /// No.
+    No,
+    /// Yes.
+    Yes,
+    /// Only what names the principal's own agent in `data.agent_id` (the built-in rule of `agents`).
+    OwnAgent,
+}
+
+/// The configuration's answers. Pure: whatever needs IO comes in beforehand.
+///
+/// Called in the lanes, so it is shared by all of them; time is an argument.
+pub trait Guard: Send + Sync {
+    /// Checks a token and says who it is.
+    ///
+    /// # Errors
+    /// [`AuthError`] says which check failed.
+    fn verify(&self, token: &str, unix_ms: u64) -> Result<Principal, AuthError>;
+
+    /// The first rule that matches the room, if any: no rule, no room.
+    fn rule(&self, room: &RoomName) -> Option<RuleIndex>;
+
+    /// What the rule says beside its rights.
+    fn policy(&self, rule: RuleIndex) -> &Policy;
+
+    /// Whether the principal may join. A rule that fails to evaluate means no.
+    fn may_join(&self, rule: RuleIndex, room: &RoomName, who: &Principal) -> bool;
+
+    /// Whether the principal may publish. A rule that fails to evaluate means no.
+    fn may_publish(&self, rule: RuleIndex, room: &RoomName, who: &Principal) -> PublishRight;
+}

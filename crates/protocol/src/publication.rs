@@ -1,0 +1,77 @@
+//! Publications: payloads accepted into a room.
+
+use crate::content::Content;
+use crate::room::RoomName;
+
+/// A publication's class in a member's outbox; classes are drained in this order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Priority {
+    /// Leaves first.
+    High,
+    /// The default.
+    #[default]
+    Normal,
+    /// Leaves last.
+    Low,
+}
+
+impl Priority {
+    /// All classes, in the order they are drained.
+    pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
+
+    /// The seed's name: `high`, `normal` or `low`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::High => "high",
+            Self::Normal => "normal",
+            Self::Low => "low",
+        }
+    }
+
+    /// Reads the seed's name.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.name() == text)
+    }
+}
+
+/// One payload on its way to the members of one room, as every dialect gets to see it.
+///
+/// Bounds: `id`, `kind` and `correlation_id` are at most [`TEXT_BYTES_MAX`] bytes each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publication {
+    /// Where it goes.
+    pub room: RoomName,
+    /// Its sender's id for it, or one the node made.
+    pub id: Box<str>,
+    /// Its type, `message` where the sender named none.
+    pub kind: Box<str>,
+    /// ISO 8601; the sender's if valid, else the accepting node's.
+    pub timestamp: Box<str>,
+    /// Who sent it; set by the node unless a back-end spoke.
+    pub sender: Box<str>,
+    /// The payload.
+    pub content: Content,
+    /// Its class, where the sender chose one; else the room's rule decides.
+    pub priority: Option<Priority>,
+    /// The sender's time to live. Units: seconds.
+    pub ttl_s: Option<u32>,
+    /// When it stops being delivered. Units: milliseconds since the Unix epoch.
+    pub expires_unix_ms: Option<u64>,
+    /// Links it to a request.
+    pub correlation_id: Option<Box<str>>,
+    /// Only members that hold all of these permissions get it.
+    pub requires: Vec<Box<str>>,
+}
+
+/// Longest id, type name and correlation id. Units: bytes.
+pub const TEXT_BYTES_MAX: usize = 255;
+
+impl Publication {
+    /// What it weighs in a queue. Units: bytes, payload and texts with a share for the fixed parts.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        256 + self.content.len() + self.id.len() + self.kind.len() + self.sender.len()
+    }
+}
