@@ -1,1 +1,11 @@
-//! Under construction.
+//! The pure core: sessions, lanes, the hub and what they share. It does no IO, reads no clock, environment or
+//! randomness (INV-1) and gives the same effects for the same inputs in the same order (INV-2). Handlers write what
+//! they want done into the caller's buffer; nothing stays queued inside that the caller does not ask for.
+
+pub mod hub;
+pub mod lane;
+pub mod messages;
+pub mod meter;
+pub mod outbox;
+mod session;
+mod wheel;

@@ -1,0 +1,309 @@
+//! The node-wide part of the router: which lanes hear which room, what the broker is asked for, and which agents are
+//! there. Pure; keeps INV-4 (interest is on exactly while a lane has members, or lingers).
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use foldhash::quality::FixedState;
+use roomcast_protocol::content::Content;
+use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent, Envelope};
+use roomcast_protocol::ids::LaneId;
+use roomcast_protocol::publication::Publication;
+use roomcast_protocol::room::RoomName;
+use roomcast_protocol::time::{Now, iso8601};
+
+use crate::messages::{HubEffect, HubMessage, LaneMessage, Ticket};
+
+/// What a hub is made with.
+#[derive(Clone, Debug)]
+pub struct HubConfig {
+    /// How long interest outlives the last member, so that a reload costs nothing. Units: milliseconds.
+    pub linger_ms: u64,
+    /// How long an agent may be away before it counts as disconnected. Units: milliseconds.
+    pub leave_grace_ms: u64,
+    /// The node's name, as the sender of what it publishes itself.
+    pub node: Box<str>,
+    /// Seeds the tables whose keys peers choose.
+    pub seed: u64,
+}
+
+/// What happened since the hub began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HubCounters {
+    /// Publications handed to the broker.
+    pub published: u64,
+    /// Envelopes the feed brought.
+    pub received: u64,
+    /// Envelopes that no lane hears.
+    pub unwanted: u64,
+}
+
+#[derive(Debug, Default)]
+struct HubRoom {
+    /// Lanes that hear it, one bit each.
+    lanes: u64,
+    /// Lanes that wait for the broker's confirmation.
+    asking: u64,
+    /// The broker has confirmed.
+    subscribed: bool,
+    /// When interest ends, if no lane hears it.
+    until_ms: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct Agent {
+    connections: u32,
+    /// When it counts as disconnected, if it has no connection.
+    gone_at_ms: Option<u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Deadline {
+    Room(RoomName),
+    Agent(Box<str>),
+}
+
+/// The node-wide part of the router.
+#[derive(Debug)]
+pub struct Hub {
+    config: HubConfig,
+    rooms: HashMap<RoomName, HubRoom, FixedState>,
+    agents: HashMap<Box<str>, Agent, FixedState>,
+    deadlines: BTreeSet<(u64, Deadline)>,
+    counters: HubCounters,
+    ids_made: u64,
+}
+
+impl Hub {
+    /// An empty hub.
+    #[must_use]
+    pub fn new(config: HubConfig) -> Self {
+        let state = FixedState::with_seed(config.seed);
+        Self {
+            config,
+            rooms: HashMap::with_hasher(state.clone()),
+            agents: HashMap::with_hasher(state),
+            deadlines: BTreeSet::new(),
+            counters: HubCounters::default(),
+            ids_made: 0,
+        }
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub const fn counters(&self) -> HubCounters {
+        self.counters
+    }
+
+    /// Rooms the node hears, those that linger included.
+    #[must_use]
+    pub fn rooms(&self) -> usize {
+        self.rooms.len()
+    }
+
+    /// Agents that count as connected.
+    #[must_use]
+    pub fn agents(&self) -> usize {
+        self.agents.len()
+    }
+
+    /// Takes what a lane (or the shell) says.
+    pub fn message(&mut self, now: Now, message: HubMessage, out: &mut Vec<HubEffect>) {
+        match message {
+            HubMessage::Join { lane, room } => self.join(lane, room, out),
+            HubMessage::Leave { lane, room } => self.leave(now, lane, &room),
+            HubMessage::Publish { ticket, publication, dedup } => {
+                self.counters.published += 1;
+                out.push(HubEffect::Broker(BrokerCommand::Publish { ticket, publication, dedup }));
+            }
+            HubMessage::Agent { agent_id, up: true } => self.agent_up(now, &agent_id, out),
+            HubMessage::Agent { agent_id, up: false } => self.agent_down(now, &agent_id),
+        }
+    }
+
+    /// Takes what the broker says.
+    pub fn broker_event(&mut self, event: BrokerEvent<Ticket>, out: &mut Vec<HubEffect>) {
+        match event {
+            BrokerEvent::Envelope(Envelope::Publication(publication)) => {
+                self.counters.received += 1;
+                let lanes = self.rooms.get(&publication.room).map_or(0, |room| room.lanes);
+                if lanes == 0 {
+                    self.counters.unwanted += 1;
+                }
+                for lane in each_lane(lanes) {
+                    let message = LaneMessage::Publication(Arc::clone(&publication));
+                    out.push(HubEffect::Lane(lane, message));
+                }
+            }
+            BrokerEvent::Subscribed(name) => {
+                if let Some(room) = self.rooms.get_mut(&name) {
+                    room.subscribed = true;
+                    let asking = std::mem::take(&mut room.asking);
+                    room.lanes |= asking;
+                    for lane in each_lane(asking) {
+                        out.push(HubEffect::Lane(lane, LaneMessage::Joined(name.clone())));
+                    }
+                }
+            }
+            BrokerEvent::Published { ticket, outcome } => match ticket {
+                Ticket::Session { lane, session, reply, ack } => {
+                    if ack.is_some() || outcome.is_err() {
+                        let message = LaneMessage::Published { session, reply, ack, outcome };
+                        out.push(HubEffect::Lane(lane, message));
+                    }
+                }
+                Ticket::Query(query) => out.push(HubEffect::Answer(query, outcome)),
+                Ticket::Node => {}
+            },
+        }
+    }
+
+    /// When [`Hub::tick`] wants to be called next. Units: monotonic milliseconds.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<u64> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// Acts on deadlines that have come.
+    pub fn tick(&mut self, now: Now, out: &mut Vec<HubEffect>) {
+        while self.deadlines.first().is_some_and(|(at, _)| *at <= now.mono_ms) {
+            match self.deadlines.pop_first() {
+                Some((at, Deadline::Room(name))) => {
+                    let due = self.rooms.get(&name).is_some_and(|room| room.until_ms == Some(at));
+                    if due {
+                        self.rooms.remove(&name);
+                        out.push(HubEffect::Broker(BrokerCommand::Unsubscribe(name)));
+                    }
+                }
+                Some((at, Deadline::Agent(id))) => {
+                    let due =
+                        self.agents.get(&id).is_some_and(|agent| agent.gone_at_ms == Some(at));
+                    if due {
+                        self.agents.remove(&id);
+                        self.tell_of_agent(now, "agent_disconnected", "offline", &id, out);
+                    }
+                }
+                None => return,
+            }
+        }
+    }
+
+    fn join(&mut self, lane: LaneId, name: RoomName, out: &mut Vec<HubEffect>) {
+        let bit = 1 << lane.0;
+        let room = match self.rooms.get_mut(&name) {
+            Some(room) => room,
+            None => {
+                out.push(HubEffect::Broker(BrokerCommand::Subscribe(name.clone())));
+                self.rooms.entry(name.clone()).or_default()
+            }
+        };
+        if let Some(at) = room.until_ms.take() {
+            self.deadlines.remove(&(at, Deadline::Room(name.clone())));
+        }
+        if room.subscribed {
+            room.lanes |= bit;
+            out.push(HubEffect::Lane(lane, LaneMessage::Joined(name)));
+        } else {
+            room.asking |= bit;
+        }
+    }
+
+    fn leave(&mut self, now: Now, lane: LaneId, name: &RoomName) {
+        let Some(room) = self.rooms.get_mut(name) else { return };
+        let bit = 1 << lane.0;
+        room.lanes &= !bit;
+        room.asking &= !bit;
+        if room.lanes == 0 && room.asking == 0 && room.until_ms.is_none() {
+            let at = now.mono_ms + self.config.linger_ms;
+            room.until_ms = Some(at);
+            self.deadlines.insert((at, Deadline::Room(name.clone())));
+        }
+    }
+
+    fn agent_up(&mut self, now: Now, id: &str, out: &mut Vec<HubEffect>) {
+        let known = self.agents.contains_key(id);
+        let agent = self.agents.entry(id.into()).or_default();
+        agent.connections += 1;
+        if let Some(at) = agent.gone_at_ms.take() {
+            self.deadlines.remove(&(at, Deadline::Agent(id.into())));
+        }
+        if !known {
+            self.tell_of_agent(now, "agent_connected", "online", id, out);
+        }
+    }
+
+    fn agent_down(&mut self, now: Now, id: &str) {
+        let Some(agent) = self.agents.get_mut(id) else { return };
+        agent.connections = agent.connections.saturating_sub(1);
+        if agent.connections == 0 {
+            let at = now.mono_ms + self.config.leave_grace_ms;
+            agent.gone_at_ms = Some(at);
+            self.deadlines.insert((at, Deadline::Agent(id.into())));
+        }
+    }
+
+    /// Publishes into `agents` and the agent's own room, as the native seed's agent messages do.
+    fn tell_of_agent(
+        &mut self,
+        now: Now,
+        kind: &str,
+        status: &str,
+        id: &str,
+        out: &mut Vec<HubEffect>,
+    ) {
+        let timestamp = iso8601(now.unix_ms);
+        let content = agent_content(id, status, &timestamp);
+        for name in ["agents".to_owned(), format!("agent-{id}")] {
+            let Ok(room) = RoomName::parse(&name) else { continue };
+            self.ids_made += 1;
+            let publication = Publication {
+                room,
+                id: format!("{}-{}", self.config.node, self.ids_made).into(),
+                kind: kind.into(),
+                timestamp: timestamp.as_str().into(),
+                sender: self.config.node.clone(),
+                content: Content::Json(content.clone()),
+                priority: None,
+                ttl_s: None,
+                expires_unix_ms: None,
+                correlation_id: None,
+                requires: Vec::new(),
+            };
+            let publication = Arc::new(publication);
+            let message = HubMessage::Publish { ticket: Ticket::Node, publication, dedup: false };
+            self.message(now, message, out);
+        }
+    }
+}
+
+/// The id is written as a number where it is one, as the seed's examples do.
+fn agent_content(id: &str, status: &str, timestamp: &str) -> Bytes {
+    let canonical = id.parse::<i64>().is_ok_and(|number| number.to_string() == id);
+    let mut text = String::from("{\"agent_id\":");
+    if canonical {
+        text.push_str(id);
+    } else {
+        text.push('"');
+        for character in id.chars() {
+            match character {
+                '"' | '\\' => text.extend(['\\', character]),
+                control if control.is_control() => {
+                    text.push_str(&format!("\\u{:04x}", u32::from(control)));
+                }
+                plain => text.push(plain),
+            }
+        }
+        text.push('"');
+    }
+    text.push_str(&format!(",\"status\":\"{status}\",\"last_seen\":\"{timestamp}\"}}"));
+    text.into()
+}
+
+fn each_lane(mut bits: u64) -> impl Iterator<Item = LaneId> {
+    std::iter::from_fn(move || {
+        let lane = bits.trailing_zeros();
+        bits &= bits.checked_sub(1)?;
+        u8::try_from(lane).ok().map(LaneId)
+    })
+}

@@ -1,0 +1,376 @@
+//! What a lane does with its sessions' commands.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use roomcast_protocol::codes::{Close, Refusal, Refused};
+use roomcast_protocol::command::{Authenticate, Command, Publish, ReplyTo, RoomRequest};
+use roomcast_protocol::guard::{Kind, Principal, PublishRight};
+use roomcast_protocol::ids::{SessionId, SessionKey};
+use roomcast_protocol::limits::LimitName;
+use roomcast_protocol::outbound::Outbound;
+use roomcast_protocol::publication::Publication;
+use roomcast_protocol::room::RoomName;
+use roomcast_protocol::time::{Now, iso8601};
+
+use super::Lane;
+use super::rooms::Waiting;
+use crate::messages::{Effect, HubMessage, Ticket};
+use crate::session::{Evaluated, Phase, RIGHTS_MAX};
+
+/// Commands that may wait for their session to become ready. One frame holds no more than a batch.
+const EARLY_MAX: usize = 256;
+
+impl Lane {
+    /// Takes one command of a session.
+    pub fn command(&mut self, now: Now, key: SessionKey, command: Command, out: &mut Vec<Effect>) {
+        let Some(session) = self.session_mut(key) else { return };
+        let phase = session.phase;
+        match (phase, command) {
+            (_, Command::KeepAlive(timestamp)) => {
+                if self.may_control(now, key, &ReplyTo::default(), out) {
+                    let timestamp = timestamp.as_deref();
+                    let pong = Outbound::Pong { timestamp, unix_ms: now.unix_ms };
+                    self.send(key, &pong, out);
+                }
+            }
+            (Phase::Connecting, Command::Authenticate(request)) => {
+                self.authenticate(now, key, &request, out);
+            }
+            (
+                Phase::Connecting,
+                Command::Join(_)
+                | Command::Leave(_)
+                | Command::Publish(_)
+                | Command::Ack(_)
+                | Command::Unreadable(_),
+            ) => self.close(key, Close::Unauthorized, out),
+            (Phase::Joining(_), command) => {
+                if session.early.len() < EARLY_MAX {
+                    session.early.push(command);
+                } else {
+                    self.close(key, Close::Flood, out);
+                }
+            }
+            (Phase::Ready, command) => self.ready_command(now, key, command, out),
+        }
+    }
+
+    fn ready_command(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        command: Command,
+        out: &mut Vec<Effect>,
+    ) {
+        match command {
+            Command::Authenticate(request) => {
+                if self.may_control(now, key, &request.reply, out) {
+                    self.refresh(now, key, &request, out);
+                }
+            }
+            Command::Join(request) => {
+                if self.may_send(now, key, &request.reply, out) {
+                    self.join(key, request, out);
+                }
+            }
+            Command::Leave(request) => {
+                if self.may_send(now, key, &request.reply, out) {
+                    self.leave(key, request, out);
+                }
+            }
+            Command::Publish(publish) => {
+                self.counters.received += 1;
+                if self.may_send(now, key, &publish.reply, out) {
+                    self.publish(now, key, *publish, out);
+                }
+            }
+            Command::KeepAlive(_) => {}
+            Command::Ack(_) => {
+                self.may_control(now, key, &ReplyTo::default(), out);
+            }
+            Command::Unreadable(unreadable) => {
+                if self.may_send(now, key, &unreadable.reply, out) {
+                    self.refuse(key, &unreadable.reply, &unreadable.refused, out);
+                }
+            }
+        }
+    }
+
+    /// Counts a message against its user's limit. Back-ends, whose issuer the configuration trusts, have none.
+    fn may_send(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        reply: &ReplyTo,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let max = self.limits.messages_per_minute;
+        let Some(session) = self.session(key) else { return false };
+        if session.who.as_ref().is_some_and(|who| who.kind == Kind::Backend) {
+            return true;
+        }
+        let taken =
+            session.place.as_ref().map(|place| place.meter().messages.take(now.mono_ms, 1, max));
+        self.or_refuse(key, taken, LimitName::MessagesPerUser, max, reply, out)
+    }
+
+    /// Counts an ack, keep-alive or refresh against its user's limit.
+    fn may_control(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        reply: &ReplyTo,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let max = self.limits.controls_per_minute;
+        let Some(session) = self.session(key) else { return false };
+        let taken =
+            session.place.as_ref().map(|place| place.meter().controls.take(now.mono_ms, 1, max));
+        self.or_refuse(key, taken, LimitName::ControlsPerUser, max, reply, out)
+    }
+
+    fn or_refuse(
+        &mut self,
+        key: SessionKey,
+        taken: Option<Result<(), u64>>,
+        limit: LimitName,
+        max: u32,
+        reply: &ReplyTo,
+        out: &mut Vec<Effect>,
+    ) -> bool {
+        let Some(Err(wait_ms)) = taken else { return true };
+        let refused = Refused::limit(Refusal::RateLimit, limit, u64::from(max), Some(wait_ms));
+        self.refuse(key, reply, &refused, out);
+        false
+    }
+
+    fn authenticate(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        request: &Authenticate,
+        out: &mut Vec<Effect>,
+    ) {
+        let who = match self.guard.verify(&request.token, now.unix_ms) {
+            Ok(who) => who,
+            Err(error) => return self.close(key, error.close(), out),
+        };
+        let Some(place) = self.users.connect(&who.user_key(), self.limits.connections_per_user)
+        else {
+            self.count_limit(LimitName::ConnectionsPerUser);
+            return self.close(key, Close::Limit, out);
+        };
+        self.set_compressed(key, request.compressed);
+        self.become_known(now, key, Box::new(who), place, out);
+    }
+
+    /// A token on a session that is ready: its rights are the new token's from now on.
+    fn refresh(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        request: &Authenticate,
+        out: &mut Vec<Effect>,
+    ) {
+        let who = match self.guard.verify(&request.token, now.unix_ms) {
+            Ok(who) => who,
+            Err(error) => return self.close(key, error.close(), out),
+        };
+        let same = self.session(key).and_then(|session| session.who.as_ref()).is_some_and(|held| {
+            held.realm == who.realm && held.id == who.id && held.agent_id == who.agent_id
+        });
+        if !same {
+            return self.close(key, Close::Unauthorized, out);
+        }
+        let expires_unix_ms = who.expires_unix_ms;
+        if let Some(session) = self.session_mut(key) {
+            session.who = Some(Box::new(who));
+            session.rights = None;
+            session.expiry_told = false;
+        }
+        self.set_compressed(key, request.compressed);
+        self.leave_what_is_no_longer_allowed(key, out);
+        self.send(key, &Outbound::Refreshed { reply: &request.reply, expires_unix_ms }, out);
+        self.rearm(now, key);
+    }
+
+    /// A new token may hold fewer permissions: rooms it does not open any more are left, and the client is told.
+    fn leave_what_is_no_longer_allowed(&mut self, key: SessionKey, out: &mut Vec<Effect>) {
+        let Some(session) = self.session(key) else { return };
+        let Some(who) = session.who.clone() else { return };
+        let own = super::own_rooms(&who, session.id);
+        let rooms: Vec<u32> = session.rooms.iter().map(|entry| entry.room).collect();
+        for index in rooms {
+            let Some(room) = self.rooms.get(index as usize) else { continue };
+            let (name, rule) = (room.name.clone(), room.rule);
+            if own.contains(&name) || self.guard.may_join(rule, &name, &who) {
+                continue;
+            }
+            self.leave_room(index, key, out);
+            self.drop_if_empty(index, out);
+            let reply = ReplyTo { id: None, room: Some(name.as_str().into()) };
+            self.refuse(key, &reply, &Refusal::PermissionDenied.into(), out);
+        }
+    }
+
+    /// The client can inflate: from now on it is a member with the deflated format.
+    fn set_compressed(&mut self, key: SessionKey, compressed: bool) {
+        let Some(held) = self.session(key).map(|session| session.format) else { return };
+        let Some(mut format) = self.formats.get(usize::from(held)).copied() else { return };
+        if !compressed || format.encoding == format.encoding.deflated() {
+            return;
+        }
+        format.encoding = format.encoding.deflated();
+        let index = self.format_index(format);
+        // A member's format is fixed while it is in a room; one that is in rooms already keeps what it has.
+        if let Some(session) = self.session_mut(key)
+            && session.rooms.is_empty()
+        {
+            session.format = index;
+        }
+    }
+
+    fn join(&mut self, key: SessionKey, request: RoomRequest, out: &mut Vec<Effect>) {
+        let name = match RoomName::parse(&request.room) {
+            Ok(name) => name,
+            Err(cause) => return self.refuse(key, &request.reply, &cause.into(), out),
+        };
+        let Some(session) = self.session(key) else { return };
+        let known = self.names.get(&name).copied();
+        let is_in =
+            known.is_some_and(|index| session.rooms.iter().any(|entry| entry.room == index));
+        if !is_in && session.rooms.len() >= self.limits.rooms_max {
+            let max = self.limits.rooms_max as u64;
+            let refused = Refused::limit(Refusal::Limit, LimitName::RoomsPerSession, max, None);
+            return self.refuse(key, &request.reply, &refused, out);
+        }
+        let Some(who) = session.who.as_ref() else { return };
+        let allowed = self.guard.rule(&name).filter(|rule| {
+            is_in && is_own(who, session.id, &name) || self.guard.may_join(*rule, &name, who)
+        });
+        let Some(rule) = allowed else {
+            let refused = Refused::new(Refusal::PermissionDenied);
+            return self.refuse(key, &request.reply, &refused, out);
+        };
+        self.enter(key, &name, rule, Some((request.reply, request.since)), out);
+    }
+
+    /// Leaving a room one is not in is answered like leaving one: clients leave again after a reconnect.
+    fn leave(&mut self, key: SessionKey, request: RoomRequest, out: &mut Vec<Effect>) {
+        let name = match RoomName::parse(&request.room) {
+            Ok(name) => name,
+            Err(cause) => return self.refuse(key, &request.reply, &cause.into(), out),
+        };
+        if let Some(index) = self.names.get(&name).copied() {
+            if let Some(room) = self.rooms.get_mut(index as usize)
+                && !room.live
+                && room.waiting.iter().any(|(waiting, _)| *waiting == key)
+            {
+                room.waiting.push((key, Waiting::Leave(request.reply)));
+                return;
+            }
+            self.leave_room(index, key, out);
+            self.drop_if_empty(index, out);
+        }
+        self.send(key, &Outbound::Left { reply: &request.reply, room: &request.room }, out);
+    }
+
+    /// The session's right to publish in the room, evaluated at its first publish there and kept.
+    fn right(&mut self, key: SessionKey, name: &RoomName) -> Option<Evaluated> {
+        let session = self.session(key)?;
+        let held = session.rights.as_ref().and_then(|rights| rights.get(name));
+        if let Some(evaluated) = held {
+            return Some(*evaluated);
+        }
+        let rule = self.guard.rule(name)?;
+        let right = self.guard.may_publish(rule, name, session.who.as_deref()?);
+        let evaluated = Evaluated { rule, right };
+        let hasher = self.hasher.clone();
+        let made = || Box::new(HashMap::with_hasher(hasher));
+        let rights = self.session_mut(key)?.rights.get_or_insert_with(made);
+        if rights.len() >= RIGHTS_MAX {
+            rights.clear();
+        }
+        rights.insert(name.clone(), evaluated);
+        Some(evaluated)
+    }
+
+    fn publish(&mut self, now: Now, key: SessionKey, publish: Publish, out: &mut Vec<Effect>) {
+        let name = match RoomName::parse(&publish.room) {
+            Ok(name) => name,
+            Err(cause) => return self.refuse(key, &publish.reply, &cause.into(), out),
+        };
+        let evaluated = self.right(key, &name);
+        let Some(session) = self.session_mut(key) else { return };
+        let Some(who) = session.who.as_deref() else { return };
+        let allowed = evaluated.filter(|evaluated| match evaluated.right {
+            PublishRight::Yes => true,
+            PublishRight::OwnAgent => who.agent_id.is_some() && who.agent_id == publish.agent_id,
+            PublishRight::No => false,
+        });
+        let Some(Evaluated { rule, .. }) = allowed else {
+            return self.refuse(key, &publish.reply, &Refusal::PermissionDenied.into(), out);
+        };
+        session.ids_made += 1;
+        let made = || made_id(session.id.0, session.ids_made);
+        let id = publish.id.clone().unwrap_or_else(made);
+        let publication = publication_of(publish, name, id.clone(), who, now);
+        let (reply, wants_ack, publication) = publication;
+        let types = &self.guard.policy(rule).types;
+        if !types.is_empty() && !types.contains(&publication.kind) {
+            let text = format!("This room takes only the types {}", types.join(", "));
+            let refused = Refused::because(Refusal::Schema, text.into());
+            return self.refuse(key, &reply, &refused, out);
+        }
+        let ack = wants_ack.then_some(id);
+        out.push(Effect::Hub(HubMessage::Publish {
+            dedup: ack.is_some(),
+            ticket: Ticket::Session { lane: self.id, session: key, reply, ack },
+            publication: Arc::new(publication),
+        }));
+    }
+}
+
+fn is_own(who: &Principal, session: SessionId, name: &RoomName) -> bool {
+    super::own_rooms(who, session).contains(name)
+}
+
+/// An id for a publication that came without one: a UUID (version 8, RFC 9562 5.8) of session and count.
+fn made_id(session: u128, count: u64) -> Box<str> {
+    let mixed =
+        session ^ (u128::from(count) << 64) ^ u128::from(count.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let versioned = (mixed & !(0xf << 76) & !(0x3 << 62)) | (0x8 << 76) | (0x2 << 62);
+    let hex = format!("{versioned:032x}");
+    let part = |from, to| hex.get(from..to).unwrap_or_default();
+    let parts = [part(0, 8), part(8, 12), part(12, 16), part(16, 20), part(20, 32)];
+    parts.join("-").into()
+}
+
+/// The publication that a publish becomes, whoever accepts it: a lane, or the server API.
+///
+/// Users speak for themselves; a back-end may say for whom it speaks. Answers with the reply, whether an ack is
+/// wanted, and the publication.
+pub fn publication_of(
+    publish: Publish,
+    room: RoomName,
+    id: Box<str>,
+    who: &Principal,
+    now: Now,
+) -> (ReplyTo, bool, Publication) {
+    let claimed = publish.sender.filter(|_| who.kind == Kind::Backend);
+    let publication = Publication {
+        room,
+        id,
+        kind: publish.kind,
+        timestamp: publish.timestamp.unwrap_or_else(|| iso8601(now.unix_ms).into()),
+        sender: claimed.unwrap_or_else(|| who.user_key().into()),
+        content: publish.content,
+        priority: publish.priority,
+        ttl_s: publish.ttl_s,
+        expires_unix_ms: publish.ttl_s.map(|ttl| now.unix_ms + u64::from(ttl) * 1_000),
+        correlation_id: publish.correlation_id,
+        requires: publish.requires,
+    };
+    (publish.reply, publish.wants_ack, publication)
+}

@@ -1,0 +1,584 @@
+//! One lane: the sessions and rooms of one worker thread. Pure; what it wants done goes into the caller's buffer.
+//!
+//! Keeps INV-3 (a session is a member of exactly the rooms it lists), INV-5 (one answer for each command that wants
+//! one) and INV-10 (a publication is encoded at most once per format).
+
+mod commands;
+mod membership;
+mod rooms;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use foldhash::quality::FixedState;
+use roomcast_protocol::codes::{Close, Refusal, Refused};
+use roomcast_protocol::command::{Command, ReplyTo};
+use roomcast_protocol::dialect::Format;
+use roomcast_protocol::frame::FrameSink;
+use roomcast_protocol::guard::{AuthError, Guard, Principal};
+use roomcast_protocol::ids::{LaneId, SessionId, SessionKey};
+use roomcast_protocol::limits::{LimitName, SessionLimits};
+use roomcast_protocol::outbound::Outbound;
+use roomcast_protocol::publication::{Priority, Publication};
+use roomcast_protocol::room::RoomName;
+use roomcast_protocol::time::Now;
+use slab::Slab;
+
+use crate::messages::{Answer, Effect, HubMessage, LaneMessage, MemberInfo};
+use crate::meter::{Place, Users};
+use crate::session::{Due, Phase, Session};
+use crate::wheel::Wheel;
+pub use commands::publication_of;
+use rooms::{Member, Room};
+
+/// Members of one room that are served before another room's turn.
+pub const SLICE_MEMBERS: usize = 256;
+
+/// What happened on a lane since it began; the shell publishes the differences.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counters {
+    /// Publications taken from clients.
+    pub received: u64,
+    /// Publications that came from the hub.
+    pub publications: u64,
+    /// Publications that found no member here.
+    pub unwanted: u64,
+    /// Publications that came too late.
+    pub expired: u64,
+    /// Encodings made of publications.
+    pub encodings: u64,
+    /// Frames given to members of rooms.
+    pub deliveries: u64,
+    /// Sessions that became ready.
+    pub ready: u64,
+    /// Refusals, by [`Refusal::index`].
+    pub refusals: [u64; Refusal::ALL.len()],
+    /// Closes, by [`Close::index`].
+    pub closes: [u64; Close::ALL.len()],
+    /// Limits that bit, by [`LimitName::index`].
+    pub limits: [u64; LimitName::ALL.len()],
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            received: 0,
+            publications: 0,
+            unwanted: 0,
+            expired: 0,
+            encodings: 0,
+            deliveries: 0,
+            ready: 0,
+            refusals: [0; Refusal::ALL.len()],
+            closes: [0; Close::ALL.len()],
+            limits: [0; LimitName::ALL.len()],
+        }
+    }
+}
+
+/// How large a lane is now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Sessions.
+    pub sessions: usize,
+    /// Sessions without a good token yet.
+    pub unauthenticated: usize,
+    /// Rooms.
+    pub rooms: usize,
+    /// Places in rooms.
+    pub memberships: usize,
+}
+
+/// How a connection begins.
+pub enum Opening {
+    /// Without a token: one must come in the first frame.
+    Silent,
+    /// With a good token, and a place among the user's connections.
+    Known(Box<Principal>, Place),
+}
+
+/// Whom a token names, if a connection may begin with it.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// The token is no good.
+    Token(AuthError),
+    /// The user has as many connections as it may.
+    Full,
+}
+
+/// What a lane is made with.
+pub struct LaneConfig {
+    /// Which lane.
+    pub id: LaneId,
+    /// The configuration's answers.
+    pub guard: Arc<dyn Guard>,
+    /// What sessions may do.
+    pub limits: SessionLimits,
+    /// The node's users.
+    pub users: Arc<Users>,
+    /// Seeds the tables whose keys peers choose.
+    pub seed: u64,
+}
+
+/// The sessions and rooms of one worker thread.
+pub struct Lane {
+    id: LaneId,
+    guard: Arc<dyn Guard>,
+    limits: SessionLimits,
+    users: Arc<Users>,
+    sessions: Slab<Session>,
+    generation: u32,
+    rooms: Slab<Room>,
+    names: HashMap<RoomName, u32, FixedState>,
+    hasher: FixedState,
+    formats: Vec<Format>,
+    /// Rooms with publications on their way, in turn.
+    busy: VecDeque<u32>,
+    wheel: Wheel,
+    sink: FrameSink,
+    counters: Counters,
+    unauthenticated: usize,
+    memberships: usize,
+}
+
+impl Lane {
+    /// An empty lane.
+    #[must_use]
+    pub fn new(config: LaneConfig) -> Self {
+        Self {
+            id: config.id,
+            guard: config.guard,
+            limits: config.limits,
+            users: config.users,
+            sessions: Slab::new(),
+            generation: 0,
+            rooms: Slab::new(),
+            names: HashMap::with_hasher(FixedState::with_seed(config.seed)),
+            hasher: FixedState::with_seed(config.seed),
+            formats: Vec::new(),
+            busy: VecDeque::new(),
+            wheel: Wheel::default(),
+            sink: FrameSink::new(),
+            counters: Counters::default(),
+            unauthenticated: 0,
+            memberships: 0,
+        }
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// How large it is.
+    #[must_use]
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            sessions: self.sessions.len(),
+            unauthenticated: self.unauthenticated,
+            rooms: self.rooms.len(),
+            memberships: self.memberships,
+        }
+    }
+
+    /// Checks a token that came with the handshake, and takes a place among the user's connections.
+    ///
+    /// # Errors
+    /// [`Admission`]: the token is no good, or the user is at its limit.
+    pub fn admit(&mut self, now: Now, token: &str) -> Result<Opening, Admission> {
+        let who = self.guard.verify(token, now.unix_ms).map_err(Admission::Token)?;
+        let max = self.limits.connections_per_user;
+        match self.users.connect(&who.user_key(), max) {
+            Some(place) => Ok(Opening::Known(Box::new(who), place)),
+            None => {
+                self.count_limit(LimitName::ConnectionsPerUser);
+                Err(Admission::Full)
+            }
+        }
+    }
+
+    /// Begins a session. With a good token it joins its own rooms; [`Effect::Ready`] says when it may act.
+    pub fn open(
+        &mut self,
+        now: Now,
+        id: SessionId,
+        format: Format,
+        opening: Opening,
+        out: &mut Vec<Effect>,
+    ) -> SessionKey {
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let format = self.format_index(format);
+        let entry = self.sessions.vacant_entry();
+        let key = SessionKey { index: u32::try_from(entry.key()).unwrap_or(u32::MAX), generation };
+        entry.insert(Session {
+            key,
+            id,
+            format,
+            phase: Phase::Connecting,
+            who: None,
+            place: None,
+            rooms: Vec::new(),
+            rights: None,
+            early: Vec::new(),
+            ids_made: 0,
+            heard_ms: now.mono_ms,
+            pinged_ms: None,
+            armed_ms: 0,
+            expiry_told: false,
+        });
+        self.unauthenticated += 1;
+        match opening {
+            Opening::Silent => self.rearm(now, key),
+            Opening::Known(who, place) => self.become_known(now, key, who, place, out),
+        }
+        key
+    }
+
+    /// Bytes came from the session's client.
+    pub fn heard(&mut self, now: Now, key: SessionKey) {
+        if let Some(session) = self.session_mut(key)
+            && session.phase != Phase::Connecting
+        {
+            session.heard_ms = now.mono_ms;
+        }
+    }
+
+    /// Whether the session may act; before that only a token and keep-alives are taken.
+    #[must_use]
+    pub fn is_ready(&self, key: SessionKey) -> bool {
+        self.session(key).is_some_and(|session| session.phase == Phase::Ready)
+    }
+
+    /// The socket is gone, or the shell ends the session.
+    pub fn closed(&mut self, key: SessionKey, out: &mut Vec<Effect>) {
+        self.forget(key, out);
+    }
+
+    /// Ends the session, telling its client why.
+    pub fn close(&mut self, key: SessionKey, close: Close, out: &mut Vec<Effect>) {
+        if self.session(key).is_some() {
+            add_one(&mut self.counters.closes, close.index());
+            self.forget(key, out);
+            out.push(Effect::Close { to: key.index, close });
+        }
+    }
+
+    /// Takes what the hub says.
+    pub fn message(&mut self, now: Now, message: LaneMessage, out: &mut Vec<Effect>) {
+        match message {
+            LaneMessage::Publication(publication) => self.publication(now, &publication),
+            LaneMessage::Joined(room) => self.room_is_live(&room, out),
+            LaneMessage::Published { session, reply, ack, outcome } => match (outcome, ack) {
+                (Ok(accepted), Some(id)) => {
+                    self.send(session, &Outbound::Accepted { id: &id, accepted }, out);
+                }
+                (Ok(_), None) => {}
+                (Err(refused), _) => self.refuse(session, &reply, &refused, out),
+            },
+            LaneMessage::Lagged => {
+                let concerned = |session: &&Session| !session.rooms.is_empty();
+                let keys: Vec<_> =
+                    self.sessions.iter().map(|(_, s)| s).filter(concerned).map(|s| s.key).collect();
+                for key in keys {
+                    self.send(key, &Outbound::Gap { reason: "overload" }, out);
+                }
+            }
+            LaneMessage::Members { query, room } => {
+                out.push(Effect::Answer(query, Answer::Members(self.members_of(&room))));
+            }
+            LaneMessage::Disconnect { query, user } => {
+                let named = |session: &&Session| {
+                    session.who.as_ref().is_some_and(|who| who.user_key() == *user)
+                };
+                let keys: Vec<_> =
+                    self.sessions.iter().map(|(_, s)| s).filter(named).map(|s| s.key).collect();
+                for key in &keys {
+                    self.close(*key, Close::Disconnected, out);
+                }
+                out.push(Effect::Answer(query, Answer::Disconnected(keys.len())));
+            }
+            LaneMessage::Stop => {
+                while self.serve(usize::MAX, out) {}
+                let keys: Vec<_> = self.sessions.iter().map(|(_, session)| session.key).collect();
+                for key in keys {
+                    self.close(key, Close::Stopping, out);
+                }
+            }
+        }
+    }
+
+    /// Serves up to `budget` members, [`SLICE_MEMBERS`] of a room at a time; says whether more wait.
+    pub fn serve(&mut self, budget: usize, out: &mut Vec<Effect>) -> bool {
+        let mut left = budget;
+        while left > 0
+            && let Some(index) = self.busy.pop_front()
+        {
+            let sessions = &self.sessions;
+            let Some(room) = self.rooms.get_mut(index as usize) else { continue };
+            let before = out.len();
+            let served = room.serve(left.min(SLICE_MEMBERS), out, holds_in(sessions));
+            self.counters.deliveries += (out.len() - before) as u64;
+            left = left.saturating_sub(served.max(1));
+            if room.has_work() {
+                self.busy.push_back(index);
+            } else {
+                room.listed = false;
+            }
+        }
+        !self.busy.is_empty()
+    }
+
+    /// When [`Lane::tick`] wants to be called next. Units: monotonic milliseconds.
+    #[must_use]
+    pub fn next_wake(&self) -> Option<u64> {
+        self.wheel.next_wake()
+    }
+
+    /// Acts on deadlines that have come.
+    pub fn tick(&mut self, now: Now, out: &mut Vec<Effect>) {
+        for key in self.wheel.due(now.mono_ms) {
+            let limits = self.limits;
+            let Some(session) = self.session_mut(key) else { continue };
+            if session.armed_ms > now.mono_ms {
+                continue; // a later entry counts
+            }
+            match session.due(now, &limits) {
+                Due::Nothing => {}
+                Due::Unauthorized => {
+                    self.close(key, Close::Unauthorized, out);
+                    continue;
+                }
+                Due::Silent => {
+                    self.close(key, Close::Slow, out);
+                    continue;
+                }
+                Due::Ping => {
+                    session.pinged_ms = Some(now.mono_ms.max(session.heard_ms + 1));
+                    out.push(Effect::Ping { to: key.index });
+                }
+                Due::TellExpiry => {
+                    session.expiry_told = true;
+                    let at = session.who.as_ref().map_or(0, |who| who.expires_unix_ms);
+                    self.send(key, &Outbound::TokenExpiring { expires_unix_ms: at }, out);
+                }
+            }
+            self.rearm(now, key);
+        }
+    }
+
+    fn members_of(&self, room: &RoomName) -> Vec<MemberInfo> {
+        let found = self.names.get(room).and_then(|index| self.rooms.get(*index as usize));
+        let members = found.map_or(&[][..], |room| &room.members[..]);
+        let info = |member: &Member| {
+            let session = self.sessions.get(member.session as usize)?;
+            let user = session.who.as_ref()?.user_key().into();
+            Some(MemberInfo { user, session: session.id })
+        };
+        members.iter().filter_map(info).collect()
+    }
+
+    fn format_index(&mut self, format: Format) -> u8 {
+        let at = self.formats.iter().position(|known| *known == format).unwrap_or_else(|| {
+            self.formats.push(format);
+            self.formats.len() - 1
+        });
+        u8::try_from(at).unwrap_or(u8::MAX)
+    }
+
+    fn session(&self, key: SessionKey) -> Option<&Session> {
+        self.sessions.get(key.index as usize).filter(|session| session.key == key)
+    }
+
+    fn session_mut(&mut self, key: SessionKey) -> Option<&mut Session> {
+        self.sessions.get_mut(key.index as usize).filter(|session| session.key == key)
+    }
+
+    fn rearm(&mut self, now: Now, key: SessionKey) {
+        let limits = self.limits;
+        let Some(session) = self.session_mut(key) else { return };
+        let at = session.next_look_ms(now, &limits).max(now.mono_ms + 1);
+        session.armed_ms = at;
+        self.wheel.arm(at, key);
+    }
+
+    /// The session's token is good: it is put into its own rooms, and is ready once they are live.
+    fn become_known(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        who: Box<Principal>,
+        place: Place,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(session) = self.session_mut(key) else { return };
+        let own = own_rooms(&who, session.id);
+        if let Some(agent_id) = who.agent_id.clone() {
+            out.push(Effect::Hub(HubMessage::Agent { agent_id, up: true }));
+        }
+        session.who = Some(who);
+        session.place = Some(place);
+        session.heard_ms = now.mono_ms;
+        session.phase = Phase::Joining(0);
+        self.unauthenticated -= 1;
+        let format = self.sessions.get(key.index as usize).map_or(0, |session| session.format);
+        let joins = self
+            .formats
+            .get(usize::from(format))
+            .is_some_and(|format| format.dialect.profile().joins_own_rooms);
+        for name in own.into_iter().filter(|_| joins).take(self.limits.rooms_max) {
+            if let Some(rule) = self.guard.rule(&name)
+                && !self.enter(key, &name, rule, None, out)
+                && let Some(session) = self.session_mut(key)
+                && let Phase::Joining(count) = &mut session.phase
+            {
+                *count += 1;
+            }
+        }
+        self.rearm(now, key);
+        self.try_ready(key, out);
+    }
+
+    /// Welcomes the session if all its own rooms are live, and runs what it sent along with its token.
+    fn try_ready(&mut self, key: SessionKey, out: &mut Vec<Effect>) {
+        let Some(session) = self.session_mut(key) else { return };
+        if session.phase != Phase::Joining(0) {
+            return;
+        }
+        session.phase = Phase::Ready;
+        self.counters.ready += 1;
+        self.encode_for(key, out, |session| {
+            session.who.as_deref().map(|who| Outbound::Welcome { who, session: session.id })
+        });
+        out.push(Effect::Ready { to: key.index });
+    }
+
+    /// What the session sent along with its token, to be run now that it is ready.
+    pub fn take_early(&mut self, key: SessionKey) -> Vec<Command> {
+        self.session_mut(key).map(|session| std::mem::take(&mut session.early)).unwrap_or_default()
+    }
+
+    /// Removes all trace of the session.
+    fn forget(&mut self, key: SessionKey, out: &mut Vec<Effect>) {
+        let Some(session) = self.session_mut(key) else { return };
+        let rooms: Vec<u32> = session.rooms.iter().map(|entry| entry.room).collect();
+        // What is under way to it is dropped with its connection.
+        let mut undelivered = Vec::new();
+        for index in rooms {
+            self.leave_room(index, key, &mut undelivered);
+            self.drop_if_empty(index, out);
+        }
+        let session = self.sessions.remove(key.index as usize);
+        if session.phase == Phase::Connecting {
+            self.unauthenticated -= 1;
+        }
+        if let Some(agent_id) = session.who.and_then(|who| who.agent_id) {
+            out.push(Effect::Hub(HubMessage::Agent { agent_id, up: false }));
+        }
+    }
+
+    /// A publication of a room that this lane hears: encoded once for each format, then on its way.
+    fn publication(&mut self, now: Now, publication: &Publication) {
+        self.counters.publications += 1;
+        let Some(index) = self.names.get(&publication.room).copied() else {
+            self.counters.unwanted += 1;
+            return;
+        };
+        if publication.expires_unix_ms.is_some_and(|expires| now.unix_ms >= expires) {
+            self.counters.expired += 1;
+            return;
+        }
+        let Some(room) = self.rooms.get_mut(index as usize) else { return };
+        if room.members.is_empty() {
+            self.counters.unwanted += 1;
+            return;
+        }
+        let class = publication.priority.unwrap_or(self.guard.policy(room.rule).priority);
+        let (formats, sink, encodings) =
+            (&self.formats, &mut self.sink, &mut self.counters.encodings);
+        room.publish(class, &publication.requires, |format, bytes| {
+            if let Some(format) = formats.get(usize::from(format)) {
+                sink.clear();
+                format.dialect.encode(&Outbound::Publication(publication), format.encoding, sink);
+                bytes.extend_from_slice(sink.bytes());
+                *encodings += 1;
+            }
+        });
+        if !room.listed {
+            room.listed = true;
+            self.busy.push_back(index);
+        }
+    }
+
+    fn send(&mut self, key: SessionKey, outbound: &Outbound<'_>, out: &mut Vec<Effect>) {
+        self.encode_for(key, out, |_| Some(*outbound));
+    }
+
+    /// Encodes what `make` finds in the session, for its client alone.
+    fn encode_for<'a>(
+        &'a mut self,
+        key: SessionKey,
+        out: &mut Vec<Effect>,
+        make: impl FnOnce(&'a Session) -> Option<Outbound<'a>>,
+    ) {
+        let session = self.sessions.get(key.index as usize).filter(|session| session.key == key);
+        let Some(session) = session else { return };
+        let Some(format) = self.formats.get(usize::from(session.format)) else { return };
+        if let Some(outbound) = make(session) {
+            self.sink.clear();
+            format.dialect.encode(&outbound, format.encoding, &mut self.sink);
+            let frame = Bytes::copy_from_slice(self.sink.bytes());
+            if !frame.is_empty() {
+                out.push(Effect::Send { to: key.index, frame, class: Priority::High });
+            }
+        }
+    }
+
+    fn refuse(
+        &mut self,
+        key: SessionKey,
+        reply: &ReplyTo,
+        refused: &Refused,
+        out: &mut Vec<Effect>,
+    ) {
+        add_one(&mut self.counters.refusals, refused.refusal.index());
+        if let Some((limit, _)) = refused.limit {
+            self.count_limit(limit);
+        }
+        self.send(key, &Outbound::Refused { reply, refused }, out);
+    }
+
+    fn count_limit(&mut self, limit: LimitName) {
+        add_one(&mut self.counters.limits, limit.index());
+    }
+}
+
+fn add_one(counters: &mut [u64], index: usize) {
+    if let Some(counter) = counters.get_mut(index) {
+        *counter += 1;
+    }
+}
+
+/// Whether a session holds all of these permissions.
+fn holds_in(sessions: &Slab<Session>) -> impl Fn(u32, &[Box<str>]) -> bool + '_ {
+    |session, needed| {
+        let who = sessions.get(session as usize).and_then(|session| session.who.as_ref());
+        who.is_some_and(|who| needed.iter().all(|permission| who.holds(permission)))
+    }
+}
+
+/// The rooms a session is put into at connect. An id that makes no valid room name opens none.
+fn own_rooms(who: &Principal, session: SessionId) -> Vec<RoomName> {
+    let user = std::iter::once(format!("user-{}", who.user_key()));
+    let session = std::iter::once(format!("session-{session}"));
+    let roles = who.roles.iter().map(|role| format!("role-{role}"));
+    let teams = who.teams.iter().map(|team| format!("team-{team}"));
+    let all = user.chain(session).chain(roles).chain(teams);
+    let mut names: Vec<_> = all.filter_map(|name| RoomName::parse(&name).ok()).collect();
+    names.dedup();
+    names
+}

@@ -1,0 +1,285 @@
+//! A lane's rooms: their members, and the publications on their way to them.
+//!
+//! Publications that arrive while others wait are merged into one write per member. A big room is served in slices;
+//! whoever joins or leaves between two slices still hears exactly what was accepted while a member: the members are
+//! kept in segments by what they have been given, and a leaving one is given the rest at once.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use roomcast_protocol::command::ReplyTo;
+use roomcast_protocol::guard::RuleIndex;
+use roomcast_protocol::ids::SessionKey;
+use roomcast_protocol::publication::Priority;
+use roomcast_protocol::room::RoomName;
+
+use crate::messages::Effect;
+
+/// Bytes of merged frames after which a new write begins.
+pub(crate) const MERGE_BYTES_MAX: usize = 64 * 1024;
+
+/// A session in a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Member {
+    /// The session's index in the lane.
+    pub(crate) session: u32,
+    /// Index in the lane's table of formats.
+    pub(crate) format: u8,
+}
+
+/// What a session did while the room was not live yet.
+#[derive(Debug)]
+pub(crate) enum Waiting {
+    /// It joined; `None`: one of its own rooms, which nobody asked for.
+    Join(Option<(ReplyTo, bool)>),
+    /// It left again.
+    Leave(ReplyTo),
+}
+
+/// Frames that go to the same members in one write each.
+#[derive(Debug)]
+struct Batch {
+    class: Priority,
+    /// Merged frames by format; still growing while `Growing`.
+    frames: Vec<(u8, Frames)>,
+    /// Members `..start` have been given it.
+    start: usize,
+    /// Members `end..` joined behind it; not known before somebody joins or the first slice leaves.
+    end: Option<usize>,
+    /// Only members that hold all of these get it.
+    requires: Option<Arc<[Box<str>]>>,
+}
+
+#[derive(Debug)]
+enum Frames {
+    Growing(Vec<u8>),
+    Shared(Bytes),
+}
+
+/// One room of a lane.
+#[derive(Debug)]
+pub(crate) struct Room {
+    pub(crate) name: RoomName,
+    pub(crate) rule: RuleIndex,
+    pub(crate) live: bool,
+    pub(crate) members: Vec<Member>,
+    pub(crate) waiting: Vec<(SessionKey, Waiting)>,
+    /// How many members have each format.
+    pub(crate) formats: Vec<(u8, u32)>,
+    queue: VecDeque<Batch>,
+    /// In the lane's list of rooms with work to do.
+    pub(crate) listed: bool,
+}
+
+impl Room {
+    pub(crate) fn new(name: RoomName, rule: RuleIndex) -> Self {
+        Self {
+            name,
+            rule,
+            live: false,
+            members: Vec::new(),
+            waiting: Vec::new(),
+            formats: Vec::new(),
+            queue: VecDeque::new(),
+            listed: false,
+        }
+    }
+
+    /// Whether publications wait for members.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Adds a member behind all that is under way, and says at which place.
+    pub(crate) fn add(&mut self, member: Member) -> u32 {
+        for batch in &mut self.queue {
+            batch.end.get_or_insert(self.members.len());
+        }
+        if self.members.capacity() == 0 {
+            self.members.reserve_exact(1);
+        }
+        self.members.push(member);
+        match self.formats.iter_mut().find(|(format, _)| *format == member.format) {
+            Some((_, count)) => *count += 1,
+            None => {
+                self.formats.reserve_exact(1);
+                self.formats.push((member.format, 1));
+            }
+        }
+        u32::try_from(self.members.len() - 1).unwrap_or(u32::MAX - 1)
+    }
+
+    /// Takes out the member at `place`, giving it first what is still under way to it; `moved` is told each member
+    /// that changed its place. `holds` says whether a session holds all of these permissions.
+    pub(crate) fn remove(
+        &mut self,
+        place: usize,
+        out: &mut Vec<Effect>,
+        mut moved: impl FnMut(Member, u32),
+        holds: impl Fn(u32, &[Box<str>]) -> bool,
+    ) {
+        let Some(member) = self.members.get(place).copied() else { return };
+        let count = self.members.len();
+        for batch in &mut self.queue {
+            if (batch.start..batch.end.unwrap_or(count)).contains(&place) {
+                batch.give(member, out, &holds);
+            }
+        }
+        // The hole travels over the segments' ends to the end of the list, so that each segment stays whole.
+        let mut hole = place;
+        let ends: Vec<usize> = self
+            .queue
+            .iter()
+            .flat_map(|batch| [Some(batch.start), batch.end])
+            .flatten()
+            .filter(|end| *end > place)
+            .chain([count])
+            .collect();
+        let mut ends = ends;
+        ends.sort_unstable();
+        ends.dedup();
+        for end in ends {
+            let last = end - 1;
+            if last != hole {
+                self.members.swap(hole, last);
+                if let Some(other) = self.members.get(hole) {
+                    moved(*other, u32::try_from(hole).unwrap_or(u32::MAX - 1));
+                }
+                hole = last;
+            }
+        }
+        self.members.pop();
+        for batch in &mut self.queue {
+            batch.start -= usize::from(batch.start > place);
+            batch.end = batch.end.map(|end| end - usize::from(end > place));
+        }
+        if let Some(at) = self.formats.iter().position(|(format, _)| *format == member.format)
+            && let Some((_, left)) = self.formats.get_mut(at)
+        {
+            *left -= 1;
+            if *left == 0 {
+                self.formats.swap_remove(at);
+            }
+        }
+        if self.members.capacity() > 4 * self.members.len() + 64 {
+            self.members.shrink_to(2 * self.members.len());
+        }
+    }
+
+    /// Puts one publication's frames, `encode`d once for each format in use, behind what waits already.
+    pub(crate) fn publish(
+        &mut self,
+        class: Priority,
+        requires: &[Box<str>],
+        mut encode: impl FnMut(u8, &mut Vec<u8>),
+    ) {
+        let merges = self.queue.back().is_some_and(|batch| {
+            batch.class == class
+                && batch.end.is_none()
+                && batch.requires.is_none()
+                && requires.is_empty()
+                && batch.size() < MERGE_BYTES_MAX
+        });
+        if !merges {
+            self.queue.push_back(Batch {
+                class,
+                frames: Vec::with_capacity(self.formats.len()),
+                start: 0,
+                end: None,
+                requires: (!requires.is_empty()).then(|| requires.into()),
+            });
+        }
+        let Some(batch) = self.queue.back_mut() else { return };
+        for (format, _) in &self.formats {
+            encode(*format, batch.growing(*format));
+        }
+    }
+
+    /// Gives the oldest frames to at most `budget` members, and says how many that were.
+    pub(crate) fn serve(
+        &mut self,
+        budget: usize,
+        out: &mut Vec<Effect>,
+        holds: impl Fn(u32, &[Box<str>]) -> bool,
+    ) -> usize {
+        let Some(batch) = self.queue.front_mut() else { return 0 };
+        let end = *batch.end.get_or_insert(self.members.len());
+        let slice_end = end.min(batch.start + budget);
+        let slice = self.members.get(batch.start..slice_end).unwrap_or_default();
+        for member in slice {
+            batch.give(*member, out, &holds);
+        }
+        let served = slice.len();
+        batch.start = slice_end;
+        if slice_end >= end {
+            self.queue.pop_front();
+        }
+        served
+    }
+}
+
+impl Batch {
+    fn size(&self) -> usize {
+        self.frames.iter().map(|(_, frames)| frames.len()).max().unwrap_or(0)
+    }
+
+    fn growing(&mut self, format: u8) -> &mut Vec<u8> {
+        let at = match self.frames.iter().position(|(held, _)| *held == format) {
+            Some(at) => at,
+            None => {
+                self.frames.push((format, Frames::Growing(Vec::new())));
+                self.frames.len() - 1
+            }
+        };
+        #[allow(clippy::indexing_slicing, reason = "`at` was found or pushed just above")]
+        self.frames[at].1.grow()
+    }
+
+    fn give(
+        &mut self,
+        member: Member,
+        out: &mut Vec<Effect>,
+        holds: &impl Fn(u32, &[Box<str>]) -> bool,
+    ) {
+        if self.requires.as_ref().is_some_and(|needed| !holds(member.session, needed)) {
+            return;
+        }
+        let class = self.class;
+        if let Some((_, frames)) = self.frames.iter_mut().find(|(held, _)| *held == member.format) {
+            let frame = frames.share();
+            if !frame.is_empty() {
+                out.push(Effect::Send { to: member.session, frame, class });
+            }
+        }
+    }
+}
+
+impl Frames {
+    fn len(&self) -> usize {
+        match self {
+            Self::Growing(bytes) => bytes.len(),
+            Self::Shared(bytes) => bytes.len(),
+        }
+    }
+
+    fn share(&mut self) -> Bytes {
+        let bytes = match self {
+            Self::Growing(bytes) => Bytes::from(std::mem::take(bytes)),
+            Self::Shared(bytes) => return bytes.clone(),
+        };
+        *self = Self::Shared(bytes.clone());
+        bytes
+    }
+
+    /// The buffer to append to; a copy where a member that left was given the frames so far.
+    fn grow(&mut self) -> &mut Vec<u8> {
+        if let Self::Shared(bytes) = self {
+            *self = Self::Growing(bytes.to_vec());
+        }
+        match self {
+            Self::Growing(bytes) => bytes,
+            Self::Shared(_) => unreachable!("made growing just above"),
+        }
+    }
+}

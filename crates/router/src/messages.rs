@@ -1,0 +1,172 @@
+//! What lanes, hub and their shells say to each other.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use roomcast_protocol::codes::{Close, Refused};
+use roomcast_protocol::command::ReplyTo;
+use roomcast_protocol::envelope::{Accepted, BrokerCommand};
+use roomcast_protocol::ids::{LaneId, SessionId, SessionKey};
+use roomcast_protocol::publication::{Priority, Publication};
+use roomcast_protocol::room::RoomName;
+
+/// Names a question of the shell to all lanes, so that answers find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct QueryId(pub u64);
+
+/// Whom the completion of a publication concerns.
+#[derive(Debug)]
+pub enum Ticket {
+    /// A session.
+    Session {
+        /// On which lane.
+        lane: LaneId,
+        /// Which session.
+        session: SessionKey,
+        /// Where its answer belongs.
+        reply: ReplyTo,
+        /// The publication's id, if the session wants to know that it was accepted.
+        ack: Option<Box<str>>,
+    },
+    /// A question of the shell (the server API).
+    Query(QueryId),
+    /// Nobody: the node itself published.
+    Node,
+}
+
+/// What the hub tells a lane, in one order.
+#[derive(Debug)]
+pub enum LaneMessage {
+    /// A publication in a room the lane hears.
+    Publication(Arc<Publication>),
+    /// The lane hears the room: its members hear what comes behind this.
+    Joined(RoomName),
+    /// How a publication of a session of this lane ended.
+    Published {
+        /// Whose.
+        session: SessionKey,
+        /// Where the answer belongs.
+        reply: ReplyTo,
+        /// Its id, if the session wants to know that it was accepted.
+        ack: Option<Box<str>>,
+        /// How it ended.
+        outcome: Result<Accepted, Refused>,
+    },
+    /// Publications for this lane were dropped because its queue was full: tell the members.
+    Lagged,
+    /// Who is in the room, on this lane?
+    Members {
+        /// Comes back in the answer.
+        query: QueryId,
+        /// Which room.
+        room: RoomName,
+    },
+    /// End all sessions of a user.
+    Disconnect {
+        /// Comes back in the answer.
+        query: QueryId,
+        /// The user's name within the cluster.
+        user: Box<str>,
+    },
+    /// End all sessions: the node stops.
+    Stop,
+}
+
+/// What a lane tells the hub, in one order.
+#[derive(Debug)]
+pub enum HubMessage {
+    /// The lane has its first member of the room, and wants to hear it.
+    Join {
+        /// Which lane.
+        lane: LaneId,
+        /// Which room.
+        room: RoomName,
+    },
+    /// The lane has no member of the room any more.
+    Leave {
+        /// Which lane.
+        lane: LaneId,
+        /// Which room.
+        room: RoomName,
+    },
+    /// Publish, and let the ticket's owner know.
+    Publish {
+        /// Whom the outcome concerns.
+        ticket: Ticket,
+        /// What.
+        publication: Arc<Publication>,
+        /// Remember the id (G5).
+        dedup: bool,
+    },
+    /// A connection of an agent became ready, or ended.
+    Agent {
+        /// The agent's id.
+        agent_id: Box<str>,
+        /// Ready, else ended.
+        up: bool,
+    },
+}
+
+/// One member of a room, as the server API shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberInfo {
+    /// The user's name within the cluster.
+    pub user: Box<str>,
+    /// The session.
+    pub session: SessionId,
+}
+
+/// A lane's answer to a question of the shell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// To [`LaneMessage::Members`].
+    Members(Vec<MemberInfo>),
+    /// To [`LaneMessage::Disconnect`]: how many sessions ended.
+    Disconnected(usize),
+}
+
+/// What a lane wants done by its shell, in order.
+#[derive(Debug)]
+pub enum Effect {
+    /// Put a frame into a connection's outbox.
+    Send {
+        /// The session's index.
+        to: u32,
+        /// Whole frames, framing included, shared by all who get them.
+        frame: Bytes,
+        /// In which class.
+        class: Priority,
+    },
+    /// Send a WebSocket ping.
+    Ping {
+        /// The session's index.
+        to: u32,
+    },
+    /// End the connection; the session is gone already.
+    Close {
+        /// The session's index.
+        to: u32,
+        /// Why.
+        close: Close,
+    },
+    /// The session is ready: go on reading.
+    Ready {
+        /// The session's index.
+        to: u32,
+    },
+    /// Tell the hub.
+    Hub(HubMessage),
+    /// Answer a question.
+    Answer(QueryId, Answer),
+}
+
+/// What the hub wants done by its shell, in order.
+#[derive(Debug)]
+pub enum HubEffect {
+    /// Tell a lane.
+    Lane(LaneId, LaneMessage),
+    /// Tell the broker.
+    Broker(BrokerCommand<Ticket>),
+    /// A publication of the shell's own ended.
+    Answer(QueryId, Result<Accepted, Refused>),
+}

@@ -1,0 +1,140 @@
+//! One session: the protocol state of one client on this lane. Owned by the lane, which alone changes memberships.
+
+use std::collections::HashMap;
+
+use foldhash::quality::FixedState;
+use roomcast_protocol::command::Command;
+use roomcast_protocol::guard::{Principal, PublishRight, RuleIndex};
+use roomcast_protocol::ids::{SessionId, SessionKey};
+use roomcast_protocol::limits::SessionLimits;
+use roomcast_protocol::room::RoomName;
+use roomcast_protocol::time::Now;
+
+use crate::meter::Place;
+
+/// How far a session has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// No token yet.
+    Connecting,
+    /// Its token is good; this many of its own rooms are not live yet.
+    Joining(u16),
+    /// It may act.
+    Ready,
+}
+
+/// A place in a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Membership {
+    /// The room's index in the lane.
+    pub(crate) room: u32,
+    /// Its index among the room's members, or [`Membership::WAITING`].
+    pub(crate) place: u32,
+}
+
+impl Membership {
+    /// The room is not live yet.
+    pub(crate) const WAITING: u32 = u32::MAX;
+}
+
+/// A right that was evaluated once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Evaluated {
+    pub(crate) rule: RuleIndex,
+    pub(crate) right: PublishRight,
+}
+
+/// Evaluated publish rights a session keeps; beyond it they are evaluated anew.
+pub(crate) const RIGHTS_MAX: usize = 256;
+
+/// The protocol state of one client.
+pub(crate) struct Session {
+    pub(crate) key: SessionKey,
+    pub(crate) id: SessionId,
+    /// Index in the lane's table of formats.
+    pub(crate) format: u8,
+    pub(crate) phase: Phase,
+    pub(crate) who: Option<Box<Principal>>,
+    pub(crate) place: Option<Place>,
+    pub(crate) rooms: Vec<Membership>,
+    /// Rights to publish, by room; made at the first publish.
+    #[allow(
+        clippy::box_collection,
+        reason = "most sessions never publish, and pay 8 bytes for it"
+    )]
+    pub(crate) rights: Option<Box<HashMap<RoomName, Evaluated, FixedState>>>,
+    /// Commands that came in one frame with the token, to be run once ready.
+    pub(crate) early: Vec<Command>,
+    /// Publications that got no id from their sender.
+    pub(crate) ids_made: u64,
+    /// When bytes last came. Units: monotonic milliseconds.
+    pub(crate) heard_ms: u64,
+    /// When the unanswered ping left.
+    pub(crate) pinged_ms: Option<u64>,
+    /// Which wheel entry counts.
+    pub(crate) armed_ms: u64,
+    /// The coming expiry was told.
+    pub(crate) expiry_told: bool,
+}
+
+/// What a session's time has come for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Nothing yet.
+    Nothing,
+    /// No token in time, or the token expired.
+    Unauthorized,
+    /// Silent for long: ping.
+    Ping,
+    /// Silent for long after a ping.
+    Silent,
+    /// Tell that the token expires.
+    TellExpiry,
+}
+
+impl Session {
+    /// What is due now.
+    pub(crate) fn due(&self, now: Now, limits: &SessionLimits) -> Due {
+        if self.phase == Phase::Connecting {
+            let late = now.mono_ms >= self.heard_ms + limits.first_message_ms;
+            return if late { Due::Unauthorized } else { Due::Nothing };
+        }
+        if let Some(who) = &self.who {
+            if now.unix_ms >= who.expires_unix_ms.saturating_add(limits.leeway_ms) {
+                return Due::Unauthorized;
+            }
+            let notice_from = who.expires_unix_ms.saturating_sub(limits.expiry_notice_ms);
+            if !self.expiry_told && self.phase == Phase::Ready && now.unix_ms >= notice_from {
+                return Due::TellExpiry;
+            }
+        }
+        match self.pinged_ms {
+            Some(pinged) if self.heard_ms < pinged && now.mono_ms >= pinged + limits.pong_ms => {
+                Due::Silent
+            }
+            Some(pinged) if self.heard_ms < pinged => Due::Nothing,
+            Some(_) | None if now.mono_ms >= self.heard_ms + limits.ping_ms => Due::Ping,
+            Some(_) | None => Due::Nothing,
+        }
+    }
+
+    /// When to look again. Units: monotonic milliseconds.
+    pub(crate) fn next_look_ms(&self, now: Now, limits: &SessionLimits) -> u64 {
+        if self.phase == Phase::Connecting {
+            return self.heard_ms + limits.first_message_ms;
+        }
+        let silence = match self.pinged_ms {
+            Some(pinged) if self.heard_ms < pinged => pinged + limits.pong_ms,
+            Some(_) | None => self.heard_ms + limits.ping_ms,
+        };
+        let expiry = self.who.as_ref().map_or(u64::MAX, |who| {
+            let at = if self.expiry_told {
+                who.expires_unix_ms.saturating_add(limits.leeway_ms)
+            } else {
+                who.expires_unix_ms.saturating_sub(limits.expiry_notice_ms)
+            };
+            now.mono_ms.saturating_add(at.saturating_sub(now.unix_ms))
+        });
+        silence.min(expiry)
+    }
+}
