@@ -1,1 +1,42 @@
-//! Under construction.
+//! Carries envelopes between nodes. The hub decides, a broker executes: it takes [`BrokerCommand`]s and gives
+//! [`BrokerEvent`]s, in one order for each node. Never looks into a payload and never decides who hears a room.
+
+pub mod feed;
+pub mod memory;
+
+use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent};
+use roomcast_protocol::ids::NodeId;
+
+pub use feed::Feed;
+pub use memory::MemoryBroker;
+
+/// The brokers there are: a closed list, so that adding one makes the compiler name the places.
+#[derive(Clone, Debug)]
+pub enum AnyBroker<T> {
+    /// Inside this process; several nodes of the process may share it.
+    Memory(MemoryBroker<T>),
+}
+
+impl<T> AnyBroker<T> {
+    /// Attaches a node, and answers with its feed.
+    #[must_use]
+    pub fn attach(&self, node: NodeId) -> Feed<BrokerEvent<T>> {
+        match self {
+            Self::Memory(broker) => broker.attach(node),
+        }
+    }
+
+    /// Detaches a node: its feed ends, its unanswered commands stay unanswered.
+    pub fn detach(&self, node: NodeId) {
+        match self {
+            Self::Memory(broker) => broker.detach(node),
+        }
+    }
+
+    /// Executes a node's command; what comes of it arrives on the node's feed. `mono_ms` is the caller's time.
+    pub fn execute(&self, node: NodeId, mono_ms: u64, command: BrokerCommand<T>) {
+        match self {
+            Self::Memory(broker) => broker.execute(node, mono_ms, command),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! The embedded broker: a service of the process that all its nodes share.
+//!
+//! A publication is put into every node's feed, or, where one of them is full, into none and refused: inside one
+//! process nothing is lost between the answer and the lanes. Repeats are recognised by (room, sender, id).
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use roomcast_protocol::codes::{Refusal, Refused};
+use roomcast_protocol::content::Content;
+use roomcast_protocol::envelope::{Accepted, BrokerCommand, BrokerEvent, Envelope, Level};
+use roomcast_protocol::ids::NodeId;
+use roomcast_protocol::publication::Publication;
+use roomcast_protocol::room::RoomName;
+
+use crate::feed::{Feed, FeedSender, feed};
+
+/// How long an id is remembered at least. Units: milliseconds.
+pub const DEDUP_TTL_MS: u64 = 120_000;
+
+/// Ids remembered in each of the two generations; beyond it the older ones go early and acks say `dedup: "short"`.
+pub const DEDUP_MAX: usize = 100_000;
+
+/// What an event weighs in a feed beside its publication. Units: bytes.
+const EVENT_BYTES: usize = 128;
+
+/// The embedded broker. Clones share it.
+#[derive(Debug)]
+pub struct MemoryBroker<T> {
+    state: Arc<Mutex<State<T>>>,
+}
+
+impl<T> Clone for MemoryBroker<T> {
+    fn clone(&self) -> Self {
+        Self { state: Arc::clone(&self.state) }
+    }
+}
+
+impl<T> Default for MemoryBroker<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[derive(Debug)]
+struct State<T> {
+    nodes: Vec<(NodeId, FeedSender<BrokerEvent<T>>)>,
+    memory: Memory,
+}
+
+/// Who published what under which id, in two generations that take turns.
+#[derive(Debug)]
+struct Memory {
+    hasher: RandomState,
+    max: usize,
+    turned_ms: u64,
+    young: HashMap<Key, u64>,
+    old: HashMap<Key, u64>,
+    short: bool,
+}
+
+type Key = (RoomName, Box<str>, Box<str>);
+
+impl<T> MemoryBroker<T> {
+    /// A broker without nodes.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_dedup_max(DEDUP_MAX)
+    }
+
+    /// The same, remembering `dedup_max` ids a generation.
+    #[must_use]
+    pub fn with_dedup_max(dedup_max: usize) -> Self {
+        let memory = Memory {
+            hasher: RandomState::new(),
+            max: dedup_max,
+            turned_ms: 0,
+            young: HashMap::new(),
+            old: HashMap::new(),
+            short: false,
+        };
+        Self { state: Arc::new(Mutex::new(State { nodes: Vec::new(), memory })) }
+    }
+
+    /// Attaches a node, and answers with its feed.
+    #[must_use]
+    pub fn attach(&self, node: NodeId) -> Feed<BrokerEvent<T>> {
+        let (sender, receiver) = feed();
+        self.locked(|state| state.nodes.push((node, sender)));
+        receiver
+    }
+
+    /// Detaches a node: its feed ends.
+    pub fn detach(&self, node: NodeId) {
+        self.locked(|state| state.nodes.retain(|(id, _)| *id != node));
+    }
+
+    /// Executes a node's command; what comes of it arrives on the node's feed. Interest needs no work here: each
+    /// node hears every room, as in pattern mode, and its hub drops what nobody wants.
+    pub fn execute(&self, node: NodeId, mono_ms: u64, command: BrokerCommand<T>) {
+        self.locked(|state| match command {
+            BrokerCommand::Publish { ticket, publication, dedup } => {
+                let outcome = state.publish(mono_ms, &publication, dedup);
+                state.tell(node, BrokerEvent::Published { ticket, outcome });
+            }
+            BrokerCommand::Subscribe(room) => state.tell(node, BrokerEvent::Subscribed(room)),
+            BrokerCommand::Unsubscribe(_) => {}
+        });
+    }
+
+    fn locked<R>(&self, act: impl FnOnce(&mut State<T>) -> R) -> R {
+        act(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl<T> State<T> {
+    fn tell(&self, node: NodeId, event: BrokerEvent<T>) {
+        if let Some((_, feed)) = self.nodes.iter().find(|(id, _)| *id == node) {
+            feed.send(EVENT_BYTES, event);
+        }
+    }
+
+    /// Checks all that can fail, then puts the publication into every feed.
+    fn publish(
+        &mut self,
+        mono_ms: u64,
+        publication: &Arc<Publication>,
+        dedup: bool,
+    ) -> Result<Accepted, Refused> {
+        let weight = EVENT_BYTES + publication.weight();
+        if !self.nodes.iter().all(|(_, feed)| feed.fits(weight)) {
+            let text = "The broker is busy: send it again";
+            let mut refused = Refused::because(Refusal::Unavailable, text.into());
+            refused.retry_after_ms = Some(100);
+            return Err(refused);
+        }
+        let accepted = Accepted { level: Level::Accepted, dedup_short: false };
+        if dedup && let Some(first) = self.memory.remember(mono_ms, publication) {
+            return first.then_some(accepted).ok_or(Refused::new(Refusal::Duplicate));
+        }
+        for (_, feed) in &self.nodes {
+            let envelope = Envelope::Publication(Arc::clone(publication));
+            feed.send(weight, BrokerEvent::Envelope(envelope));
+        }
+        Ok(Accepted { dedup_short: dedup && self.memory.short, ..accepted })
+    }
+}
+
+impl Memory {
+    /// Remembers the publication's id. `Some(true)`: it was there with the same content; `Some(false)`: with other.
+    fn remember(&mut self, mono_ms: u64, publication: &Publication) -> Option<bool> {
+        if mono_ms.saturating_sub(self.turned_ms) >= DEDUP_TTL_MS {
+            self.short = false;
+            self.turn(mono_ms);
+        }
+        let content = match &publication.content {
+            Content::Json(bytes) => (0, bytes),
+            Content::Text(bytes) => (1, bytes),
+            Content::Binary(bytes) => (2, bytes),
+        };
+        let content = self.hasher.hash_one((&publication.kind, content));
+        let key = (publication.room.clone(), publication.sender.clone(), publication.id.clone());
+        if let Some(first) = self.young.get(&key).or_else(|| self.old.get(&key)) {
+            return Some(*first == content);
+        }
+        if self.young.len() >= self.max {
+            self.short = true;
+            self.turn(mono_ms);
+        }
+        self.young.insert(key, content);
+        None
+    }
+
+    /// The young generation becomes the old one, which is forgotten.
+    fn turn(&mut self, mono_ms: u64) {
+        self.old = std::mem::take(&mut self.young);
+        self.turned_ms = mono_ms;
+    }
+}
