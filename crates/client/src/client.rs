@@ -1,0 +1,222 @@
+//! The connection as an application sees it.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use crate::driver::{self, Driver, Out};
+use crate::error::{Closed, Error};
+use crate::event::{Ack, Event, Joined, Published, Welcome};
+use crate::handshake;
+use crate::options::{Format, Options, PublishOptions, TokenIn};
+use crate::pending::Pending;
+use crate::wire::{self, Answer, Outgoing};
+
+/// How long [`Client::close`] waits for the peer's answer, above the driver's own wait.
+const CLOSE_WAIT: Duration = Duration::from_secs(3);
+
+/// One connection. Clones share it; it closes when the last one is dropped.
+///
+/// Requests and [`Client::next`] may run at the same time; each is cancel safe (a request given up may still take
+/// effect). Events wait in a bounded queue: whoever only publishes should still take them, or drop them.
+#[derive(Clone, Debug)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    format: Format,
+    request_timeout: Duration,
+    welcome: Welcome,
+    pending: Arc<Pending>,
+    events: Mutex<mpsc::Receiver<Event>>,
+    writes: mpsc::Sender<Out>,
+    tasks: Mutex<Option<(JoinHandle<()>, JoinHandle<()>)>>,
+}
+
+/// Connects, authenticates and waits for the welcome. Must run on a tokio runtime with IO and time, of any flavour.
+///
+/// # Errors
+/// [`Error::Url`], [`Error::Connect`], [`Error::Upgrade`] or [`Error::Handshake`] where no connection comes about,
+/// [`Error::Closed`] with 4001 or 4000 where the token is no good, [`Error::Timeout`] after `connect_timeout`.
+pub async fn connect(options: Options) -> Result<Client, Error> {
+    let after = options.connect_timeout;
+    Box::pin(tokio::time::timeout(after, open(options)))
+        .await
+        .unwrap_or(Err(Error::Timeout { what: "connect", after }))
+}
+
+async fn open(options: Options) -> Result<Client, Error> {
+    let stream = handshake::open(&options).await?;
+    let pending = Arc::new(Pending::default());
+    let welcome = pending.welcome();
+    let (events_in, events) = mpsc::channel(options.events_max.max(1));
+    let Driver { writes, tasks } = driver::start(stream, &options, &pending, events_in);
+    if options.token_in == TokenIn::Frame {
+        let auth =
+            Outgoing { kind: "auth", token: options.token.as_deref(), ..Outgoing::default() };
+        // A connection that is gone already shows in the wait below.
+        drop(writes.send(Out::Message(wire::encode(options.format, &auth)?)).await);
+    }
+    let welcome = welcome.wait("connect", options.connect_timeout).await?;
+    Ok(Client {
+        inner: Arc::new(Inner {
+            format: options.format,
+            request_timeout: options.request_timeout,
+            welcome,
+            pending,
+            events: Mutex::new(events),
+            writes,
+            tasks: Mutex::new(Some(tasks)),
+        }),
+    })
+}
+
+impl Client {
+    /// What the node said of this connection.
+    #[must_use]
+    pub fn welcome(&self) -> &Welcome {
+        &self.inner.welcome
+    }
+
+    /// Joins a room; joining twice is answered twice.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] (110 without the right, whether or not the room exists), [`Error::Closed`],
+    /// [`Error::Timeout`].
+    pub async fn join(&self, room: &str) -> Result<Joined, Error> {
+        let answer = self.request("subscribe", Some(json!({ "room": room })), None).await?;
+        if let Answer::Joined(joined) = answer {
+            Ok(joined)
+        } else {
+            Err(unfit("subscribe", &answer))
+        }
+    }
+
+    /// Leaves a room.
+    ///
+    /// # Errors
+    /// As [`Client::join`].
+    pub async fn leave(&self, room: &str) -> Result<(), Error> {
+        let answer = self.request("unsubscribe", Some(json!({ "room": room })), None).await?;
+        if let Answer::Left = answer { Ok(()) } else { Err(unfit("unsubscribe", &answer)) }
+    }
+
+    /// Brings a new token of the same subject; the connection goes on with it.
+    ///
+    /// # Errors
+    /// As [`Client::join`]; a token that is no good closes the connection with 4001.
+    pub async fn refresh(&self, token: &str) -> Result<(), Error> {
+        let answer = self.request("auth", None, Some(token)).await?;
+        if let Answer::Refreshed = answer { Ok(()) } else { Err(unfit("auth", &answer)) }
+    }
+
+    /// Publishes `data` as a `kind` into a room; with `options.ack` resolves on the node's ack.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where an ack was asked for and the node declined (otherwise the refusal comes as
+    /// [`Event::Error`]); [`Error::Timeout`]: whether it was published is unknown, the same id again is safe.
+    pub async fn publish<T: Serialize + Sync + ?Sized>(
+        &self,
+        room: &str,
+        kind: &str,
+        data: &T,
+        options: &PublishOptions,
+    ) -> Result<Published, Error> {
+        let data = serde_json::to_value(data).map_err(|cause| Error::Encode(cause.to_string()))?;
+        let id = options.id.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
+        let message = Outgoing::publication(&id, room, kind, &data, options);
+        let ack = if options.ack { Some(self.acked(&id, &message).await?) } else { None };
+        if ack.is_none() {
+            self.send(&message).await?;
+        }
+        Ok(Published { id, ack })
+    }
+
+    async fn acked(&self, id: &str, message: &Outgoing<'_>) -> Result<Ack, Error> {
+        let answer = self.ask("publish", id, message).await?;
+        if let Answer::Ack(ack) = answer { Ok(ack) } else { Err(unfit("publish", &answer)) }
+    }
+
+    /// Measures the way to the node and back.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::Timeout`].
+    pub async fn ping(&self) -> Result<Duration, Error> {
+        let unix_ms = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(0));
+        let (stamp, entry) = self.inner.pending.ping(unix_ms);
+        let message = Outgoing { kind: "ping", timestamp: Some(stamp), ..Outgoing::default() };
+        self.send(&message).await?;
+        entry.wait("ping", self.inner.request_timeout).await
+    }
+
+    /// The next thing heard unasked; `None` after [`Event::Closed`]. Cancel safe.
+    pub async fn next(&self) -> Option<Event> {
+        self.inner.events.lock().await.recv().await
+    }
+
+    /// Closes the connection and waits until both sides have; at most 3 s. Later requests fail with `Closed`.
+    pub async fn close(&self) {
+        // Where the write task is gone the connection is closed already.
+        drop(self.inner.writes.send(Out::Close(1000, String::new())).await);
+        let Some((read_task, write_task)) = self.inner.tasks.lock().await.take() else { return };
+        let drained = async {
+            while self.next().await.is_some() {}
+            (read_task.await.is_ok(), write_task.await.is_ok())
+        };
+        // Tasks that outlive the wait end by themselves once this client is dropped.
+        drop(tokio::time::timeout(CLOSE_WAIT, drained).await);
+    }
+
+    async fn request(
+        &self,
+        kind: &'static str,
+        data: Option<Value>,
+        token: Option<&str>,
+    ) -> Result<Answer, Error> {
+        let id = Uuid::new_v4().to_string();
+        let message =
+            Outgoing { kind, id: Some(&id), data: data.as_ref(), token, ..Outgoing::default() };
+        self.ask(kind, &id, &message).await
+    }
+
+    async fn ask(
+        &self,
+        what: &'static str,
+        id: &str,
+        message: &Outgoing<'_>,
+    ) -> Result<Answer, Error> {
+        let entry = self.inner.pending.answer(id);
+        self.send(message).await?;
+        match entry.wait(what, self.inner.request_timeout).await? {
+            Answer::Refused(refused) => Err(Error::Refused(refused)),
+            answer @ (Answer::Joined(_) | Answer::Left | Answer::Ack(_) | Answer::Refreshed) => {
+                Ok(answer)
+            }
+        }
+    }
+
+    async fn send(&self, message: &Outgoing<'_>) -> Result<(), Error> {
+        let bytes = wire::encode(self.inner.format, message)?;
+        if let Some(closed) = self.inner.pending.closed() {
+            return Err(Error::Closed(closed));
+        }
+        self.inner.writes.send(Out::Message(bytes)).await.map_err(|_| {
+            let unknown = || Closed { code: 1006, reason: "the connection broke".into() };
+            Error::Closed(self.inner.pending.closed().unwrap_or_else(unknown))
+        })
+    }
+}
+
+/// An answer of another kind than the request wants: the peer is broken.
+fn unfit(what: &str, answer: &Answer) -> Error {
+    Error::Handshake(format!("the node answered {what} with {answer:?}"))
+}

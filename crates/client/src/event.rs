@@ -1,0 +1,144 @@
+//! What comes back: answers to requests, and what is heard unasked.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::error::{Closed, Refused};
+
+/// A place in a room's stream; comparable within one epoch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// One incarnation of the stream.
+    pub epoch: String,
+    /// 1-based index in it.
+    pub offset: u64,
+}
+
+/// A publication's `metadata`, as the seed names its fields. Unknown ones are dropped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Metadata {
+    /// `high`, `normal` or `low`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<String>,
+    /// Time to live. Units: seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<u64>,
+    /// Links it to a request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<String>,
+    /// With `offset`, its position where the room keeps history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<String>,
+    /// See `epoch`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
+}
+
+impl Metadata {
+    /// The position, where the room keeps history.
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        Some(Position { epoch: self.epoch.clone()?, offset: self.offset? })
+    }
+
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// One payload heard in a room. Serialises to the seed's envelope.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Publication {
+    /// Its sender's id for it, or one the node made.
+    pub id: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// ISO 8601.
+    pub timestamp: String,
+    /// Who sent it.
+    pub sender: String,
+    /// Where.
+    pub room: String,
+    /// The payload.
+    pub data: Value,
+    /// Priority, time to live, correlation, position.
+    #[serde(skip_serializing_if = "Metadata::is_empty")]
+    pub metadata: Metadata,
+}
+
+/// What the node says of this connection first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Welcome {
+    /// The token's subject.
+    pub user_id: String,
+    /// This session's public name; its room is `session-{id}`.
+    pub session_id: Option<String>,
+    /// The token's permissions.
+    pub permissions: Vec<String>,
+}
+
+/// The answer to a join.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// The room.
+    pub room: String,
+    /// From where the member hears everything; absent in rooms without history.
+    pub position: Option<Position>,
+}
+
+/// The node's ack of a publication.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Ack {
+    /// How far it got: `accepted`, `stored`, `replicated` or `isolated`.
+    pub level: String,
+    /// `partial` where not all nodes were known to hear it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reach: Option<String>,
+    /// `short` where ids are forgotten early.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dedup: Option<String>,
+    /// Where it is, in rooms with history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub position: Option<Position>,
+}
+
+/// A payload has left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Published {
+    /// Its id.
+    pub id: String,
+    /// The node's ack, where one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ack: Option<Ack>,
+}
+
+/// What is heard unasked.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A payload in a room.
+    Publication(Box<Publication>),
+    /// A refusal that answers no request still waited for.
+    Error(Box<Refused>),
+    /// A pong that answers no ping still waited for.
+    Pong,
+    /// The token runs out: bring a new one with [`crate::Client::refresh`].
+    TokenExpiring {
+        /// How long it is still good, where the node says so.
+        left: Option<Duration>,
+    },
+    /// Publications were lost: load anew what must not be missed.
+    Gap {
+        /// The room; without one, all rooms of this session that keep no history.
+        room: Option<String>,
+        /// Why, for machines.
+        reason: String,
+    },
+    /// Another message of the node, as it came.
+    Other(Value),
+    /// The end: nothing follows.
+    Closed(Closed),
+}

@@ -1,0 +1,386 @@
+//! The native wire: one message to bytes, bytes to one message, in JSON or MessagePack.
+//!
+//! Pure: does no IO and reads no clock. Source: native seed, "Message Format"; the names are the seed's.
+
+use bytes::Bytes;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::error::{Closed, Error, Refused};
+use crate::event::{Ack, Event, Joined, Metadata, Position, Publication, Welcome};
+use crate::options::{Format, PublishOptions};
+
+/// One message to the node. Fields left empty are not written.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Outgoing<'a> {
+    /// The message's type.
+    #[serde(rename = "type")]
+    pub kind: &'a str,
+    /// Its id, which answers name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<&'a str>,
+    /// The room of a publication.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub room: Option<&'a str>,
+    /// The payload.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<&'a Value>,
+    /// The token of `auth`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token: Option<&'a str>,
+    /// The timestamp of `ping`. Units: milliseconds since the Unix epoch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<u64>,
+    /// Asks for an ack.
+    #[serde(rename = "requiresAck", skip_serializing_if = "is_false")]
+    pub requires_ack: bool,
+    /// Permissions a member must hold.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub requires: &'a [String],
+    /// Priority, time to live, correlation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metadata: Option<OutgoingMetadata<'a>>,
+}
+
+/// What a publication says about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct OutgoingMetadata<'a> {
+    /// `high`, `normal` or `low`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<&'a str>,
+    /// Time to live. Units: seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<u32>,
+    /// Links it to a request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub correlation_id: Option<&'a str>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}
+
+impl<'a> Outgoing<'a> {
+    /// A publication.
+    #[must_use]
+    pub fn publication(
+        id: &'a str,
+        room: &'a str,
+        kind: &'a str,
+        data: &'a Value,
+        options: &'a PublishOptions,
+    ) -> Self {
+        let metadata = OutgoingMetadata {
+            priority: options.priority.map(|priority| priority.name()),
+            ttl: options.ttl_s,
+            correlation_id: options.correlation_id.as_deref(),
+        };
+        Self {
+            kind,
+            id: Some(id),
+            room: Some(room),
+            data: Some(data),
+            requires_ack: options.ack,
+            requires: &options.requires,
+            metadata: (metadata != OutgoingMetadata::default()).then_some(metadata),
+            ..Self::default()
+        }
+    }
+}
+
+/// Writes one message.
+///
+/// # Errors
+/// [`Error::Encode`] where the payload does not fit the format.
+pub fn encode(format: Format, message: &Outgoing<'_>) -> Result<Bytes, Error> {
+    match format {
+        Format::Json => {
+            serde_json::to_vec(message).map_err(|cause| Error::Encode(cause.to_string()))
+        }
+        Format::MessagePack => {
+            rmp_serde::to_vec_named(message).map_err(|cause| Error::Encode(cause.to_string()))
+        }
+    }
+    .map(Bytes::from)
+}
+
+/// One message from the node, by what the client does with it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Incoming {
+    /// The connection is ready.
+    Welcome(Welcome),
+    /// The answer to a request of this id.
+    Answer {
+        /// The request's id.
+        id: String,
+        /// What it says.
+        answer: Answer,
+    },
+    /// A pong with this timestamp.
+    Pong(Option<u64>),
+    /// Anything heard unasked.
+    Event(Event),
+}
+
+/// What the node answers to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// To a join.
+    Joined(Joined),
+    /// To a leave.
+    Left,
+    /// To a publication.
+    Ack(Ack),
+    /// To a new token.
+    Refreshed,
+    /// To any.
+    Refused(Box<Refused>),
+}
+
+/// Reads one message.
+///
+/// # Errors
+/// [`Closed`] with code 1007 where the bytes are no object of the format: such a peer is not to be trusted further.
+pub fn decode(format: Format, bytes: &[u8]) -> Result<Incoming, Closed> {
+    let message: Value = match format {
+        Format::Json => serde_json::from_slice(bytes).map_err(|cause| unreadable(&cause)),
+        Format::MessagePack => rmp_serde::from_slice(bytes).map_err(|cause| unreadable(&cause)),
+    }?;
+    let Some(kind) = message.get("type").and_then(Value::as_str) else {
+        return Err(unreadable(&"a message without a type"));
+    };
+    let answer = |answer| match correlation(&message) {
+        Some(id) => Incoming::Answer { id, answer },
+        None => Incoming::Event(Event::Other(message.clone())),
+    };
+    Ok(match kind {
+        "welcome" => Incoming::Welcome(welcome(&message)),
+        "subscribed" => answer(Answer::Joined(Joined {
+            room: text(data(&message), "room").unwrap_or_default(),
+            position: metadata(&message).position(),
+        })),
+        "unsubscribed" => answer(Answer::Left),
+        "refresh" => answer(Answer::Refreshed),
+        "ack" => ack(&message),
+        "error" => refused(&message),
+        "pong" => Incoming::Pong(message.get("timestamp").and_then(Value::as_u64)),
+        "token_expiring" => Incoming::Event(Event::TokenExpiring {
+            left: data(&message)
+                .get("expires_in_ms")
+                .and_then(Value::as_u64)
+                .map(std::time::Duration::from_millis),
+        }),
+        "gap" => Incoming::Event(Event::Gap {
+            room: text(data(&message), "room"),
+            reason: text(data(&message), "reason").unwrap_or_default(),
+        }),
+        _ => Incoming::Event(publication(kind, &message).map_or_else(
+            || Event::Other(message.clone()),
+            |publication| Event::Publication(Box::new(publication)),
+        )),
+    })
+}
+
+fn unreadable(cause: &impl std::fmt::Display) -> Closed {
+    Closed { code: 1007, reason: format!("the node sent what cannot be read: {cause}") }
+}
+
+fn data(message: &Value) -> &Value {
+    message.get("data").unwrap_or(&Value::Null)
+}
+
+/// A text, or a number as text: ids come as either.
+fn text(object: &Value, key: &str) -> Option<String> {
+    match object.get(key)? {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+fn correlation(message: &Value) -> Option<String> {
+    text(message.get("metadata")?, "correlation_id")
+}
+
+fn metadata(message: &Value) -> Metadata {
+    let Some(metadata) = message.get("metadata") else { return Metadata::default() };
+    Metadata {
+        priority: text(metadata, "priority"),
+        ttl: metadata.get("ttl").and_then(Value::as_u64),
+        correlation_id: text(metadata, "correlation_id"),
+        epoch: text(metadata, "epoch"),
+        offset: metadata.get("offset").and_then(Value::as_u64),
+    }
+}
+
+fn welcome(message: &Value) -> Welcome {
+    let field = |key| text(message, key).or_else(|| text(data(message), key));
+    let permissions = message.get("permissions").or_else(|| data(message).get("permissions"));
+    Welcome {
+        user_id: field("user_id").unwrap_or_default(),
+        session_id: field("session_id"),
+        permissions: permissions
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(|held| held.as_str().map(str::to_owned))
+            .collect(),
+    }
+}
+
+fn ack(message: &Value) -> Incoming {
+    let Some(id) = text(message, "ackId") else {
+        return Incoming::Event(Event::Other(message.clone()));
+    };
+    let position: Option<Position> = metadata(message).position();
+    let answer = Answer::Ack(Ack {
+        level: text(data(message), "level").unwrap_or_else(|| "accepted".into()),
+        reach: text(data(message), "reach"),
+        dedup: text(data(message), "dedup"),
+        position,
+    });
+    Incoming::Answer { id, answer }
+}
+
+fn refused(message: &Value) -> Incoming {
+    let id = correlation(message);
+    let refused = Box::new(Refused::read(data(message), id.as_deref()));
+    match id {
+        Some(id) => Incoming::Answer { id, answer: Answer::Refused(refused) },
+        None => Incoming::Event(Event::Error(refused)),
+    }
+}
+
+fn publication(kind: &str, message: &Value) -> Option<Publication> {
+    Some(Publication {
+        room: text(message, "room")?,
+        kind: kind.to_owned(),
+        id: text(message, "id").unwrap_or_default(),
+        timestamp: text(message, "timestamp").unwrap_or_default(),
+        sender: text(message, "sender").unwrap_or_default(),
+        data: data(message).clone(),
+        metadata: metadata(message),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use roomcast_protocol::publication::Priority;
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(message: &Value, expected: &Incoming) {
+        let json = serde_json::to_vec(message).unwrap();
+        let msgpack = rmp_serde::to_vec_named(message).unwrap();
+        assert_eq!(decode(Format::Json, &json).as_ref(), Ok(expected));
+        assert_eq!(decode(Format::MessagePack, &msgpack).as_ref(), Ok(expected));
+    }
+
+    #[test]
+    fn a_publication_is_written_with_the_seeds_names_in_both_formats() {
+        let options = PublishOptions {
+            ack: true,
+            priority: Some(Priority::High),
+            ttl_s: Some(300),
+            requires: vec!["verified".into()],
+            ..PublishOptions::default()
+        };
+        let data = json!({"agent_id": 7});
+        let message = Outgoing::publication("a-1", "agents", "agent_status", &data, &options);
+        let expected = json!({
+            "type": "agent_status", "id": "a-1", "room": "agents", "data": {"agent_id": 7},
+            "requiresAck": true, "requires": ["verified"],
+            "metadata": {"priority": "high", "ttl": 300},
+        });
+        let json = encode(Format::Json, &message).unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&json).unwrap(), expected);
+        let msgpack = encode(Format::MessagePack, &message).unwrap();
+        assert_eq!(rmp_serde::from_slice::<Value>(&msgpack).unwrap(), expected);
+    }
+
+    #[test]
+    fn what_is_empty_is_not_written() {
+        let message = Outgoing { kind: "ping", timestamp: Some(5), ..Outgoing::default() };
+        assert_eq!(
+            encode(Format::Json, &message).unwrap(),
+            Bytes::from_static(br#"{"type":"ping","timestamp":5}"#)
+        );
+    }
+
+    #[test]
+    fn the_flat_welcome_of_the_seed_is_read() {
+        check(
+            &json!({"type": "welcome", "user_id": 42, "permissions": ["view_agents"]}),
+            &Incoming::Welcome(Welcome {
+                user_id: "42".into(),
+                session_id: None,
+                permissions: vec!["view_agents".into()],
+            }),
+        );
+    }
+
+    #[test]
+    fn answers_find_their_request() {
+        check(
+            &json!({"type": "subscribed", "data": {"room": "news"},
+                "metadata": {"correlation_id": "r1", "epoch": "e", "offset": 9}}),
+            &Incoming::Answer {
+                id: "r1".into(),
+                answer: Answer::Joined(Joined {
+                    room: "news".into(),
+                    position: Some(Position { epoch: "e".into(), offset: 9 }),
+                }),
+            },
+        );
+        check(
+            &json!({"type": "ack", "ackId": "p1", "data": {"level": "stored"}}),
+            &Incoming::Answer {
+                id: "p1".into(),
+                answer: Answer::Ack(Ack {
+                    level: "stored".into(),
+                    reach: None,
+                    dedup: None,
+                    position: None,
+                }),
+            },
+        );
+        check(&json!({"type": "pong", "timestamp": 12}), &Incoming::Pong(Some(12)));
+    }
+
+    #[test]
+    fn an_error_without_a_request_is_an_event() {
+        let message = json!({"type": "error", "data": {"code": 100, "name": "bad_json",
+            "message": "The message cannot be read", "retry": false}});
+        let Ok(Incoming::Event(Event::Error(refused))) =
+            decode(Format::Json, message.to_string().as_bytes())
+        else {
+            panic!("no error event")
+        };
+        assert_eq!((refused.code, refused.name.as_str()), (100, "bad_json"));
+    }
+
+    #[test]
+    fn a_publication_serialises_back_to_what_came() {
+        let message = json!({"id": "a1b2", "type": "agent_status",
+            "timestamp": "2024-01-15T10:30:00Z", "sender": "agent-001", "room": "agents",
+            "data": {"agent_id": 123, "cpu_usage": 15.2}, "metadata": {"priority": "normal"}});
+        let Ok(Incoming::Event(Event::Publication(publication))) =
+            decode(Format::Json, message.to_string().as_bytes())
+        else {
+            panic!("no publication")
+        };
+        assert_eq!(serde_json::to_value(&publication).unwrap(), message);
+    }
+
+    #[test]
+    fn bytes_that_are_no_message_close_and_never_panic() {
+        for bytes in [&b""[..], b"{", b"[]", b"7", b"{\"type\":7}", b"\xff\xfe", b"\xc1"] {
+            for format in [Format::Json, Format::MessagePack] {
+                assert_eq!(decode(format, bytes).unwrap_err().code, 1007, "{bytes:?}");
+            }
+        }
+    }
+}
