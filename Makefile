@@ -1,0 +1,14 @@
+# One line per target; what a target does stands in crates/xtask (docs/TESTING.md tells the parts and their budgets).
+XTASK := cargo run --quiet --package xtask --
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check e2e bench docs setup
+
+help: ; @$(XTASK) help
+demo: ; @$(XTASK) demo $(ARGS)
+test: ; @$(XTASK) test
+check: ; @$(XTASK) check
+e2e: ; @$(XTASK) e2e $(ARGS)
+bench: ; @$(XTASK) bench $(ARGS)
+docs: ; @$(XTASK) docs
+setup: ; @$(XTASK) setup
