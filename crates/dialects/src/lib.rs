@@ -1,1 +1,25 @@
-//! Under construction.
+//! The client protocols: how frames become commands, and how outbounds become frames. Pure: never does IO, never reads
+//! a clock, never draws a random number (INV-1). A dialect's wire quirks stay in its module.
+
+pub mod native;
+
+use roomcast_protocol::dialect::Dialect;
+
+/// All dialects there are, each to be served on its own path.
+pub const ALL: &[&dyn Dialect] = &[&native::NATIVE];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_dialect_has_its_own_name_and_path() {
+        for (index, one) in ALL.iter().enumerate() {
+            for other in &ALL[index + 1..] {
+                assert_ne!(one.name(), other.name());
+                assert_ne!(one.path(), other.path());
+            }
+        }
+        assert!(ALL.iter().any(|dialect| dialect.name() == "native" && dialect.path() == "/ws"));
+    }
+}

@@ -1,0 +1,389 @@
+//! Frames to commands. Owns which form means what; never decides whether it is allowed. What cannot be read becomes
+//! `Command::Unreadable` with the refusal that its sender gets.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use roomcast_protocol::codes::{Close, Refusal, Refused};
+use roomcast_protocol::command::{
+    Authenticate, Command, Publish, ReplyTo, RoomRequest, Unreadable,
+};
+use roomcast_protocol::content::Content;
+use roomcast_protocol::dialect::{Decoder, Encoding};
+use roomcast_protocol::frame::Frame;
+use roomcast_protocol::limits::{DecodeLimits, LimitName};
+use roomcast_protocol::publication::{Priority, TEXT_BYTES_MAX};
+use roomcast_protocol::room::NAME_BYTES_MAX;
+use roomcast_protocol::time::is_iso8601;
+
+use super::fields::{
+    Fields, Key, bad_json, bounded, each_element, is_number, missing, schema, text, unknown_type,
+    wrong,
+};
+use super::{bounds, inflate, msgpack, schema as types};
+
+/// Permissions that one publication may require.
+const REQUIRES_MAX: usize = 16;
+
+/// Reads the frames of one connection. Keeps nothing between frames, so an idle connection costs nothing here.
+pub(super) struct NativeDecoder {
+    encoding: Encoding,
+    limits: DecodeLimits,
+}
+
+impl NativeDecoder {
+    pub(super) const fn new(encoding: Encoding, limits: DecodeLimits) -> Self {
+        Self { encoding, limits }
+    }
+
+    fn text<'a>(&self, frame: Frame<'a>) -> Result<Cow<'a, str>, Refused> {
+        match self.encoding {
+            Encoding::Json | Encoding::JsonDeflated => {
+                let text = std::str::from_utf8(frame.payload)
+                    .map_err(|_| bad_json("The message is not UTF-8, as JSON must be"))?;
+                bounds::check(text, self.limits.depth_max)?;
+                Ok(Cow::Borrowed(text))
+            }
+            Encoding::MessagePack | Encoding::MessagePackDeflated if frame.text => {
+                Err(bad_json("This connection speaks MessagePack: send binary frames"))
+            }
+            Encoding::MessagePack | Encoding::MessagePackDeflated => {
+                msgpack::to_json(frame.payload, self.limits.depth_max).map(Cow::Owned)
+            }
+        }
+    }
+}
+
+impl Decoder for NativeDecoder {
+    fn decode(&mut self, frame: Frame<'_>, out: &mut Vec<Command>) -> Result<(), Close> {
+        match self.text(frame) {
+            Ok(text) => {
+                let inflatable_bytes = self.limits.inflated_bytes_max;
+                let mut reader = Reader { limits: self.limits, inflatable_bytes, out };
+                reader.message(&text, Inside { batch: false, compressed: false })
+            }
+            Err(refused) => {
+                out.push(unreadable(ReplyTo::default(), refused));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Reads one publication; see [`super::publish_from_json`].
+pub(super) fn publish_from_json(body: &[u8], limits: DecodeLimits) -> Result<Publish, Refused> {
+    let text = std::str::from_utf8(body)
+        .map_err(|_| bad_json("The message is not UTF-8, as JSON must be"))?;
+    bounds::check(text, limits.depth_max)?;
+    let fields = Fields::parse(text)?;
+    let mut reply = ReplyTo::default();
+    let envelope = Envelope::read(&fields, &mut reply)?;
+    if System::named(&envelope.kind).is_some() {
+        return Err(unknown_type(format!("`{}` cannot be published", envelope.kind)));
+    }
+    publish(&fields, envelope, &mut reply)
+}
+
+/// What a message is wrapped in already: each wrapping happens once.
+#[derive(Clone, Copy)]
+struct Inside {
+    batch: bool,
+    compressed: bool,
+}
+
+/// Reads the messages of one frame.
+struct Reader<'o> {
+    limits: DecodeLimits,
+    /// What this frame may still inflate to, all its `compressed` messages together.
+    inflatable_bytes: usize,
+    out: &'o mut Vec<Command>,
+}
+
+impl Reader<'_> {
+    fn message(&mut self, text: &str, inside: Inside) -> Result<(), Close> {
+        let mut reply = ReplyTo::default();
+        match self.read(text, inside, &mut reply) {
+            Ok(()) => Ok(()),
+            Err(inflate::Fault::Close(close)) => Err(close),
+            Err(inflate::Fault::Refused(refused)) => {
+                self.out.push(unreadable(reply, refused));
+                Ok(())
+            }
+        }
+    }
+
+    /// Fills `reply` as it learns it, so that a refusal finds its question too.
+    fn read(
+        &mut self,
+        text: &str,
+        inside: Inside,
+        reply: &mut ReplyTo,
+    ) -> Result<(), inflate::Fault> {
+        let fields = Fields::parse(text)?;
+        let envelope = Envelope::read(&fields, reply)?;
+        let command = match System::named(&envelope.kind) {
+            None => Command::Publish(Box::new(publish(&fields, envelope, reply)?)),
+            Some(System::Batch) => return self.batch(&fields, inside),
+            Some(System::Compressed) => return self.compressed(&fields, inside),
+            Some(System::Pong) => return Ok(()),
+            Some(System::Authenticate) => authenticate(&fields, reply)?,
+            Some(System::Ping) => Command::KeepAlive(keep_alive(&fields)?),
+            Some(System::Subscribe) => Command::Join(room_request(&fields, reply)?),
+            Some(System::Unsubscribe) => Command::Leave(room_request(&fields, reply)?),
+            Some(System::Ack) => Command::Ack(acknowledged(&fields)?),
+            Some(System::FromServer) => {
+                let message = format!("`{}` is only sent by the server", envelope.kind);
+                return Err(unknown_type(message).into());
+            }
+            Some(System::NotServed) => {
+                let message = format!("`{}` is not served by this node", envelope.kind);
+                return Err(unknown_type(message).into());
+            }
+        };
+        self.out.push(command);
+        Ok(())
+    }
+
+    fn batch(&mut self, fields: &Fields<'_>, inside: Inside) -> Result<(), inflate::Fault> {
+        const MUST_BE: &str = "an array of messages";
+        if inside.batch {
+            return Err(schema("A batch cannot hold another batch").into());
+        }
+        let data = Fields::of(fields.raw(Key::Data));
+        let messages = fields
+            .value(Key::Messages)
+            .or_else(|| data.value(Key::Messages))
+            .ok_or_else(|| missing("messages", MUST_BE))?;
+        let mut count = 0_usize;
+        let mut kept = Vec::new();
+        let is_array = each_element(messages, |message| {
+            count += 1;
+            if count <= self.limits.batch_max {
+                kept.push(message);
+            }
+        });
+        if !is_array {
+            return Err(wrong("messages", MUST_BE).into());
+        }
+        if count == 0 {
+            return Err(schema("messages is empty").into());
+        }
+        if count > self.limits.batch_max {
+            let value = u64::try_from(self.limits.batch_max).unwrap_or(u64::MAX);
+            let refused = Refused::limit(Refusal::TooLarge, LimitName::BatchMessages, value, None);
+            return Err(refused.into());
+        }
+        for message in kept {
+            self.message(message, Inside { batch: true, ..inside })
+                .map_err(inflate::Fault::Close)?;
+        }
+        Ok(())
+    }
+
+    fn compressed(&mut self, fields: &Fields<'_>, inside: Inside) -> Result<(), inflate::Fault> {
+        if inside.compressed {
+            return Err(schema("A compressed message cannot hold another one").into());
+        }
+        let deflated = inflate::deflated_bytes(fields.value(Key::Data))?;
+        let inflated = inflate::inflate(&deflated, self.inflatable_bytes)?;
+        self.inflatable_bytes -= inflated.len();
+        let text = std::str::from_utf8(&inflated)
+            .map_err(|_| bad_json("The message is not UTF-8 when inflated, as JSON must be"))?;
+        bounds::check(text, self.limits.depth_max)?;
+        self.message(text, Inside { compressed: true, ..inside }).map_err(inflate::Fault::Close)
+    }
+}
+
+impl From<Refused> for inflate::Fault {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+fn unreadable(reply: ReplyTo, refused: Refused) -> Command {
+    Command::Unreadable(Unreadable { reply, refused })
+}
+
+/// What every message may have.
+struct Envelope<'a> {
+    kind: Cow<'a, str>,
+    id: Option<Cow<'a, str>>,
+    correlation_id: Option<Cow<'a, str>>,
+    metadata: Fields<'a>,
+}
+
+impl<'a> Envelope<'a> {
+    fn read(fields: &Fields<'a>, reply: &mut ReplyTo) -> Result<Self, Refused> {
+        let id = fields.id(Key::Id, "id")?;
+        reply.id = id.as_deref().map(Into::into);
+        let metadata = fields.value(Key::Metadata);
+        if metadata.is_some_and(|text| !text.starts_with('{')) {
+            return Err(wrong("metadata", "an object"));
+        }
+        let metadata = Fields::of(metadata);
+        let correlation_id = metadata.id(Key::CorrelationId, "metadata.correlation_id")?;
+        if reply.id.is_none() {
+            reply.id = correlation_id.as_deref().map(Into::into);
+        }
+        let kind = fields.text(Key::Type, "type")?.ok_or_else(|| missing("type", "a string"))?;
+        if kind.is_empty() {
+            return Err(schema("type is empty"));
+        }
+        bounded(&kind, "type")?;
+        Ok(Self { kind, id, correlation_id, metadata })
+    }
+}
+
+/// The types that are about the protocol itself; any other type is a publication's.
+enum System {
+    Authenticate,
+    Ping,
+    Pong,
+    Subscribe,
+    Unsubscribe,
+    Batch,
+    Compressed,
+    Ack,
+    FromServer,
+    NotServed,
+}
+
+impl System {
+    fn named(kind: &str) -> Option<Self> {
+        Some(match kind {
+            "auth" | "refresh" => Self::Authenticate,
+            "ping" => Self::Ping,
+            "pong" => Self::Pong,
+            "subscribe" => Self::Subscribe,
+            "unsubscribe" => Self::Unsubscribe,
+            "batch" => Self::Batch,
+            "compressed" => Self::Compressed,
+            "ack" => Self::Ack,
+            "welcome" | "error" | "subscribed" | "unsubscribed" | "skip" | "gap" | "drain"
+            | "token_expiring" | "degraded" | "lost" => Self::FromServer,
+            "resume" | "history" | "presence" | "request" => Self::NotServed,
+            _ => return None,
+        })
+    }
+}
+
+fn authenticate(fields: &Fields<'_>, reply: &ReplyTo) -> Result<Command, Refused> {
+    let data = Fields::of(fields.raw(Key::Data));
+    let token = match fields.text(Key::Token, "token")? {
+        Some(token) => Some(token),
+        None => data.text(Key::Token, "data.token")?,
+    };
+    Ok(Command::Authenticate(Authenticate {
+        reply: reply.clone(),
+        token: token.ok_or_else(|| missing("token", "a string"))?.into(),
+        compressed: fields.flag(Key::Compressed, "compressed")?
+            || data.flag(Key::Compressed, "data.compressed")?,
+    }))
+}
+
+/// The timestamp to answer with, as it came.
+fn keep_alive(fields: &Fields<'_>) -> Result<Option<Bytes>, Refused> {
+    let data = Fields::of(fields.raw(Key::Data));
+    let Some(raw) = fields.value(Key::Timestamp).or_else(|| data.value(Key::Timestamp)) else {
+        return Ok(None);
+    };
+    if !is_number(raw) && !raw.starts_with('"') {
+        return Err(wrong("timestamp", "a number or a string"));
+    }
+    bounded(raw, "timestamp")?;
+    Ok(Some(Bytes::copy_from_slice(raw.as_bytes())))
+}
+
+fn room_request(fields: &Fields<'_>, reply: &mut ReplyTo) -> Result<RoomRequest, Refused> {
+    let data = Fields::of(fields.raw(Key::Data));
+    let room = match data.text(Key::Room, "data.room")? {
+        Some(room) => Some(room),
+        None => fields.text(Key::Room, "room")?,
+    };
+    let room: Box<str> = room.ok_or_else(|| missing("data.room", "a string"))?.into();
+    reply.room = named(&room);
+    let since = data.value(Key::Since).or_else(|| fields.value(Key::Since)).is_some();
+    Ok(RoomRequest { reply: reply.clone(), room, since })
+}
+
+/// A room's name for the answer. What is too long to be a name is not sent back.
+fn named(room: &str) -> Option<Box<str>> {
+    (room.len() <= NAME_BYTES_MAX).then(|| room.into())
+}
+
+fn acknowledged(fields: &Fields<'_>) -> Result<Box<str>, Refused> {
+    let id = match fields.id(Key::AckId, "ackId")? {
+        Some(id) => Some(id),
+        None => Fields::of(fields.raw(Key::Data)).id(Key::AckId, "data.ackId")?,
+    };
+    Ok(id.ok_or_else(|| missing("ackId", "a string"))?.into())
+}
+
+fn publish(
+    fields: &Fields<'_>,
+    envelope: Envelope<'_>,
+    reply: &mut ReplyTo,
+) -> Result<Publish, Refused> {
+    let room: Box<str> = fields
+        .text(Key::Room, "room")?
+        .ok_or_else(|| unknown_type("Unknown message type, or a publication without its room"))?
+        .into();
+    reply.room = named(&room);
+    let Envelope { kind, id, correlation_id, metadata } = envelope;
+    let timestamp = fields.value(Key::Timestamp).and_then(text).filter(|text| is_iso8601(text));
+    let priority = metadata
+        .text(Key::Priority, "metadata.priority")?
+        .map(|name| {
+            Priority::parse(&name)
+                .ok_or_else(|| wrong("metadata.priority", "\"high\", \"normal\" or \"low\""))
+        })
+        .transpose()?;
+    let data = fields.raw(Key::Data).unwrap_or("{}");
+    let agent_id = types::check(&kind, data)?;
+    Ok(Publish {
+        reply: reply.clone(),
+        room,
+        kind: kind.into(),
+        id: id.map(Into::into),
+        timestamp: timestamp.map(Into::into),
+        sender: fields.id(Key::Sender, "sender")?.map(Into::into),
+        content: Content::Json(Bytes::copy_from_slice(data.as_bytes())),
+        agent_id,
+        priority,
+        ttl_s: ttl_s(&metadata)?,
+        requires: requires(&metadata)?,
+        correlation_id: correlation_id.map(Into::into),
+        wants_ack: fields.flag(Key::RequiresAck, "requiresAck")?
+            || metadata.flag(Key::MetadataRequiresAck, "metadata.requires_ack")?,
+    })
+}
+
+fn ttl_s(metadata: &Fields<'_>) -> Result<Option<u32>, Refused> {
+    let Some(raw) = metadata.value(Key::Ttl) else { return Ok(None) };
+    match raw.parse() {
+        Ok(seconds) if seconds > 0 => Ok(Some(seconds)),
+        Ok(_) | Err(_) => {
+            Err(wrong("metadata.ttl", "a whole number of seconds from 1 to 4294967295"))
+        }
+    }
+}
+
+fn requires(metadata: &Fields<'_>) -> Result<Vec<Box<str>>, Refused> {
+    let Some(raw) = metadata.value(Key::Requires) else { return Ok(Vec::new()) };
+    let mut permissions: Vec<Box<str>> = Vec::new();
+    let mut sound = true;
+    let is_array = each_element(raw, |element| match text(element) {
+        Some(permission)
+            if permissions.len() < REQUIRES_MAX
+                && (1..=TEXT_BYTES_MAX).contains(&permission.len()) =>
+        {
+            permissions.push(permission.into());
+        }
+        Some(_) | None => sound = false,
+    });
+    if is_array && sound {
+        return Ok(permissions);
+    }
+    let must_be = format!("at most {REQUIRES_MAX} strings of 1 to {TEXT_BYTES_MAX} bytes");
+    Err(wrong("metadata.requires", &must_be))
+}

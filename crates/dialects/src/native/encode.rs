@@ -1,0 +1,238 @@
+//! Outbounds to frames. Keeps no state, so that one encoding of a publication serves every member.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use roomcast_protocol::codes::{Refusal, Refused};
+use roomcast_protocol::command::ReplyTo;
+use roomcast_protocol::content::Content;
+use roomcast_protocol::dialect::Encoding;
+use roomcast_protocol::envelope::Accepted;
+use roomcast_protocol::frame::FrameSink;
+use roomcast_protocol::outbound::Outbound;
+use roomcast_protocol::publication::Publication;
+use roomcast_protocol::time::iso8601;
+
+use super::DEFLATE_OVER_BYTES;
+use super::inflate::deflate;
+use super::writer::{Json, Pack, Writer};
+
+/// Room for the envelope around a payload, so that most publications are written without growing. Units: bytes.
+const ENVELOPE_BYTES: usize = 320;
+
+/// Appends the outbound's frame.
+pub(super) fn outbound(outbound: &Outbound<'_>, encoding: Encoding, sink: &mut FrameSink) {
+    let large = match outbound {
+        Outbound::Publication(publication) => deflated(publication, encoding),
+        Outbound::Welcome { .. }
+        | Outbound::Pong { .. }
+        | Outbound::Joined { .. }
+        | Outbound::Left { .. }
+        | Outbound::Accepted { .. }
+        | Outbound::Refused { .. }
+        | Outbound::Refreshed { .. }
+        | Outbound::TokenExpiring { .. }
+        | Outbound::Gap { .. } => None,
+    };
+    match (encoding, large) {
+        (Encoding::Json | Encoding::JsonDeflated, None) => {
+            sink.text(|out| message(outbound, &mut Json::new(out)));
+        }
+        (Encoding::MessagePack | Encoding::MessagePackDeflated, None) => {
+            sink.binary(|out| message(outbound, &mut Pack::new(out)));
+        }
+        (Encoding::Json | Encoding::JsonDeflated, Some(Large::Plain(json))) => {
+            sink.text(|out| out.extend_from_slice(&json));
+        }
+        (Encoding::Json | Encoding::JsonDeflated, Some(Large::Deflated(bytes))) => {
+            // As pako 1.x gives it: one character per byte.
+            let characters: String = bytes.into_iter().map(char::from).collect();
+            sink.text(|out| compressed(&mut Json::new(out), |out| out.text(&characters)));
+        }
+        (Encoding::MessagePack | Encoding::MessagePackDeflated, Some(Large::Plain(json))) => {
+            sink.binary(|out| Pack::new(out).json(&json));
+        }
+        (Encoding::MessagePack | Encoding::MessagePackDeflated, Some(Large::Deflated(bytes))) => {
+            sink.binary(|out| compressed(&mut Pack::new(out), |out| out.binary(&bytes)));
+        }
+    }
+}
+
+/// What became of a publication for a client that can inflate.
+enum Large {
+    /// Small, or not smaller when deflated: its JSON text.
+    Plain(Vec<u8>),
+    /// The zlib stream of its JSON text.
+    Deflated(Vec<u8>),
+}
+
+fn deflated(publication: &Publication, encoding: Encoding) -> Option<Large> {
+    match encoding {
+        Encoding::Json | Encoding::MessagePack => return None,
+        Encoding::JsonDeflated | Encoding::MessagePackDeflated => {}
+    }
+    let mut json = Vec::new();
+    envelope(publication, &mut Json::new(&mut json));
+    if json.len() > DEFLATE_OVER_BYTES
+        && let Ok(bytes) = deflate(&json)
+        && bytes.len() < json.len()
+    {
+        return Some(Large::Deflated(bytes));
+    }
+    Some(Large::Plain(json))
+}
+
+fn compressed<W: Writer>(out: &mut W, data: impl FnOnce(&mut W)) {
+    out.map(|out| {
+        out.text_at("type", "compressed");
+        out.key("data");
+        data(out);
+    });
+}
+
+fn message(outbound: &Outbound<'_>, out: &mut impl Writer) {
+    match outbound {
+        Outbound::Welcome { who, session } => out.map(|out| {
+            out.text_at("type", "welcome");
+            out.text_at("user_id", &who.id);
+            out.key("permissions");
+            out.texts(&who.permissions);
+            out.text_at("session_id", &session.to_string());
+        }),
+        Outbound::Pong { timestamp, unix_ms } => out.map(|out| {
+            out.text_at("type", "pong");
+            out.key("timestamp");
+            match timestamp {
+                Some(timestamp) => out.json(timestamp),
+                None => out.number(*unix_ms),
+            }
+        }),
+        Outbound::Joined { reply, room, since } => answer(out, "subscribed", reply, |out| {
+            out.text_at("room", room);
+            if *since {
+                out.key("recovered");
+                out.boolean(false);
+                out.text_at("reason", "no_history");
+            }
+        }),
+        Outbound::Left { reply, room } => {
+            answer(out, "unsubscribed", reply, |out| out.text_at("room", room));
+        }
+        Outbound::Accepted { id, accepted } => ack(out, id, *accepted),
+        Outbound::Refused { reply, refused } => refusal(out, reply, refused),
+        Outbound::Refreshed { reply, expires_unix_ms } => answer(out, "refresh", reply, |out| {
+            out.text_at("expires_at", &iso8601(*expires_unix_ms));
+        }),
+        Outbound::TokenExpiring { expires_unix_ms } => notice(out, "token_expiring", |out| {
+            out.text_at("expires_at", &iso8601(*expires_unix_ms));
+        }),
+        Outbound::Publication(publication) => envelope(publication, out),
+        Outbound::Gap { reason } => notice(out, "gap", |out| out.text_at("reason", reason)),
+    }
+}
+
+fn notice<W: Writer>(out: &mut W, kind: &str, data: impl FnOnce(&mut W)) {
+    out.map(|out| {
+        out.text_at("type", kind);
+        out.map_at("data", data);
+    });
+}
+
+fn answer<W: Writer>(out: &mut W, kind: &str, reply: &ReplyTo, data: impl FnOnce(&mut W)) {
+    out.map(|out| {
+        out.text_at("type", kind);
+        out.map_at("data", data);
+        out.map_at("metadata", |out| {
+            if let Some(id) = &reply.id {
+                out.text_at("correlation_id", id);
+            }
+        });
+    });
+}
+
+fn ack(out: &mut impl Writer, id: &str, accepted: Accepted) {
+    out.map(|out| {
+        out.text_at("type", "ack");
+        out.text_at("ackId", id);
+        out.map_at("data", |out| {
+            out.text_at("level", accepted.level.name());
+            if accepted.dedup_short {
+                out.text_at("dedup", "short");
+            }
+        });
+        out.map_at("metadata", |_| {});
+    });
+}
+
+fn refusal(out: &mut impl Writer, reply: &ReplyTo, refused: &Refused) {
+    let row = refused.refusal.row();
+    // The seed's text, whatever the reason: it must not tell whether the room exists.
+    let message = match refused.refusal {
+        Refusal::PermissionDenied => row.text,
+        Refusal::BadJson
+        | Refusal::UnknownType
+        | Refusal::Schema
+        | Refusal::TooLarge
+        | Refusal::BadName
+        | Refusal::RateLimit
+        | Refusal::Limit
+        | Refusal::Duplicate
+        | Refusal::Unavailable => &refused.message,
+    };
+    answer(out, "error", reply, |out| {
+        out.key("code");
+        out.number(row.code.into());
+        out.text_at("name", row.name);
+        out.text_at("message", message);
+        out.key("retry");
+        out.boolean(row.retry);
+        if let Some(retry_after_ms) = refused.retry_after_ms {
+            out.key("retry_after_ms");
+            out.number(retry_after_ms);
+        }
+        if let Some((limit, value)) = refused.limit {
+            out.text_at("limit", limit.name());
+            out.key("value");
+            out.number(value);
+        }
+        if let Some(room) = &reply.room {
+            out.text_at("room", room);
+        }
+    });
+}
+
+fn envelope(publication: &Publication, out: &mut impl Writer) {
+    out.reserve(ENVELOPE_BYTES + publication.content.len());
+    out.map(|out| {
+        out.text_at("id", &publication.id);
+        out.text_at("type", &publication.kind);
+        out.text_at("timestamp", &publication.timestamp);
+        out.text_at("sender", &publication.sender);
+        out.text_at("room", publication.room.as_str());
+        out.key("data");
+        content(&publication.content, out);
+        let Publication { correlation_id, priority, ttl_s, .. } = publication;
+        if correlation_id.is_none() && priority.is_none() && ttl_s.is_none() {
+            return;
+        }
+        out.map_at("metadata", |out| {
+            if let Some(correlation_id) = correlation_id {
+                out.text_at("correlation_id", correlation_id);
+            }
+            if let Some(priority) = priority {
+                out.text_at("priority", priority.name());
+            }
+            if let Some(ttl_s) = ttl_s {
+                out.key("ttl");
+                out.number((*ttl_s).into());
+            }
+        });
+    });
+}
+
+fn content(content: &Content, out: &mut impl Writer) {
+    match content {
+        Content::Json(json) => out.json(json),
+        Content::Text(text) => out.text(&String::from_utf8_lossy(text)),
+        Content::Binary(bytes) => out.map(|out| out.text_at("base64", &STANDARD.encode(bytes))),
+    }
+}

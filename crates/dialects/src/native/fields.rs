@@ -1,0 +1,258 @@
+//! The known members of a message, each still as its raw text: what nobody asks for is not parsed further. Owns the
+//! wording of refusals about fields.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use roomcast_protocol::codes::{Refusal, Refused};
+use roomcast_protocol::publication::TEXT_BYTES_MAX;
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// Names that mean something at the top of a message, in `data` of a system message, or in `metadata`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(field_identifier, rename_all = "snake_case")]
+pub(super) enum Key {
+    Type,
+    Id,
+    Room,
+    Data,
+    Metadata,
+    Timestamp,
+    Sender,
+    Token,
+    Compressed,
+    Messages,
+    Since,
+    #[serde(rename = "ackId")]
+    AckId,
+    #[serde(rename = "requiresAck")]
+    RequiresAck,
+    #[serde(rename = "requires_ack")]
+    MetadataRequiresAck,
+    CorrelationId,
+    Priority,
+    Ttl,
+    Requires,
+    /// Last, because the table of values has no place for it.
+    #[serde(other)]
+    Other,
+}
+
+/// The known members of one object. A name that stands twice has its last value, as for `JSON.parse`.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Fields<'a> {
+    values: [Option<&'a RawValue>; Key::Other as usize],
+}
+
+impl<'a> Fields<'a> {
+    /// Parses a whole message.
+    pub(super) fn parse(text: &'a str) -> Result<Self, Refused> {
+        serde_json::from_str(text).map_err(|error| {
+            if serde_json::from_str::<IgnoredAny>(text).is_ok() {
+                return schema("A message must be an object with a type");
+            }
+            // Syntax errors tell place and expectation, never what was found.
+            bad_json(format!("The message is not JSON: {error}"))
+        })
+    }
+
+    /// The members of an object, or none at all if the value is none.
+    pub(super) fn of(value: Option<&'a str>) -> Self {
+        value.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    }
+
+    /// The value as it came, `null` included.
+    pub(super) fn raw(&self, key: Key) -> Option<&'a str> {
+        self.values.get(key as usize).copied().flatten().map(RawValue::get)
+    }
+
+    /// The value as it came; `null` is as good as absent.
+    pub(super) fn value(&self, key: Key) -> Option<&'a str> {
+        self.raw(key).filter(|&text| text != "null")
+    }
+
+    /// A string.
+    pub(super) fn text(&self, key: Key, name: &str) -> Result<Option<Cow<'a, str>>, Refused> {
+        let Some(raw) = self.value(key) else { return Ok(None) };
+        text(raw).map(Some).ok_or_else(|| wrong(name, "a string"))
+    }
+
+    /// An id: a string, or a number, which is kept as its text. Empty means none.
+    pub(super) fn id(&self, key: Key, name: &str) -> Result<Option<Cow<'a, str>>, Refused> {
+        let Some(raw) = self.value(key) else { return Ok(None) };
+        let id = text(raw)
+            .or_else(|| is_number(raw).then_some(Cow::Borrowed(raw)))
+            .ok_or_else(|| wrong(name, "a string or a number"))?;
+        bounded(&id, name)?;
+        Ok(Some(id).filter(|id| !id.is_empty()))
+    }
+
+    /// A boolean; absent means no.
+    pub(super) fn flag(&self, key: Key, name: &str) -> Result<bool, Refused> {
+        match self.value(key) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(wrong(name, "true or false")),
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+
+        impl<'de> Visitor<'de> for Members {
+            type Value = Fields<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
+                let mut fields = Fields::default();
+                while let Some(key) = map.next_key::<Key>()? {
+                    match fields.values.get_mut(key as usize) {
+                        Some(value) => *value = Some(map.next_value()?),
+                        None => {
+                            map.next_value::<IgnoredAny>()?;
+                        }
+                    }
+                }
+                Ok(fields)
+            }
+        }
+
+        deserializer.deserialize_map(Members)
+    }
+}
+
+/// A member's name, borrowed where it has no escapes.
+#[derive(Deserialize)]
+struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
+
+/// Shows every member of an object in order. `false` if the text is no object.
+pub(super) fn each_member<'a>(text: &'a str, see: impl FnMut(&str, &'a str)) -> bool {
+    struct Members<F>(F);
+
+    impl<'de, F: FnMut(&str, &'de str)> Visitor<'de> for Members<F> {
+        type Value = ();
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
+            while let Some(Name(name)) = map.next_key::<Name<'de>>()? {
+                self.0(&name, map.next_value::<&'de RawValue>()?.get());
+            }
+            Ok(())
+        }
+    }
+
+    serde_json::Deserializer::from_str(text).deserialize_map(Members(see)).is_ok()
+}
+
+/// Shows every element of an array in order. `false` if the text is no array.
+pub(super) fn each_element<'a>(text: &'a str, see: impl FnMut(&'a str)) -> bool {
+    struct Elements<F>(F);
+
+    impl<'de, F: FnMut(&'de str)> Visitor<'de> for Elements<F> {
+        type Value = ();
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an array")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(mut self, mut seq: A) -> Result<(), A::Error> {
+            while let Some(element) = seq.next_element::<&'de RawValue>()? {
+                self.0(element.get());
+            }
+            Ok(())
+        }
+    }
+
+    serde_json::Deserializer::from_str(text).deserialize_seq(Elements(see)).is_ok()
+}
+
+/// The characters of a JSON string, borrowed where it has no escapes; `None` if the value is no string.
+pub(super) fn text(raw: &str) -> Option<Cow<'_, str>> {
+    let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
+    if inner.as_bytes().contains(&b'\\') {
+        return serde_json::from_str(raw).ok().map(Cow::Owned);
+    }
+    Some(Cow::Borrowed(inner))
+}
+
+/// Whether a valid JSON value is a number.
+pub(super) fn is_number(raw: &str) -> bool {
+    raw.starts_with(|first: char| first == '-' || first.is_ascii_digit())
+}
+
+/// Refuses names and ids that are too long to be kept.
+pub(super) fn bounded(text: &str, name: &str) -> Result<(), Refused> {
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(schema(format!("{name} must be at most {TEXT_BYTES_MAX} bytes")));
+    }
+    Ok(())
+}
+
+/// A field that is not what it must be.
+pub(super) fn wrong(name: &str, must_be: &str) -> Refused {
+    schema(format!("{name} must be {must_be}"))
+}
+
+/// A field that is needed and not there.
+pub(super) fn missing(name: &str, must_be: &str) -> Refused {
+    schema(format!("{name} is missing: {must_be}"))
+}
+
+/// 102.
+pub(super) fn schema(message: impl Into<Cow<'static, str>>) -> Refused {
+    Refused::because(Refusal::Schema, message.into())
+}
+
+/// 100.
+pub(super) fn bad_json(message: impl Into<Cow<'static, str>>) -> Refused {
+    Refused::because(Refusal::BadJson, message.into())
+}
+
+/// 101.
+pub(super) fn unknown_type(message: impl Into<Cow<'static, str>>) -> Refused {
+    Refused::because(Refusal::UnknownType, message.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_of_two_equal_names_counts() {
+        let fields = Fields::parse(r#"{"room":"a","x":[1],"room":"b","\u0072oom":"c"}"#).unwrap();
+        assert_eq!(fields.text(Key::Room, "room").unwrap().unwrap(), "c");
+    }
+
+    #[test]
+    fn strings_without_escapes_are_borrowed() {
+        assert!(matches!(text(r#""plain é""#), Some(Cow::Borrowed("plain é"))));
+        assert_eq!(text(r#""a\"\u00e9\n""#).unwrap(), "a\"é\n");
+        assert_eq!(text("17"), None);
+    }
+
+    #[test]
+    fn null_is_as_good_as_absent() {
+        let fields = Fields::parse(r#"{"id":null,"data":null}"#).unwrap();
+        assert_eq!(fields.id(Key::Id, "id").unwrap(), None);
+        assert_eq!(fields.raw(Key::Data), Some("null"));
+    }
+
+    #[test]
+    fn a_wrong_kind_is_named_without_its_value() {
+        let fields = Fields::parse(r#"{"room":["secret"],"compressed":"secret"}"#).unwrap();
+        let refused = fields.text(Key::Room, "room").unwrap_err();
+        assert_eq!(refused.message, "room must be a string");
+        let refused = fields.flag(Key::Compressed, "compressed").unwrap_err();
+        assert_eq!(refused.message, "compressed must be true or false");
+    }
+}
