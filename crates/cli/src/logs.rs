@@ -1,0 +1,23 @@
+//! Logs on stderr: pretty on a terminal, JSON otherwise. Never holds a token or a payload (INV-13).
+
+use std::io::{self, IsTerminal as _};
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::time::SystemTime;
+
+use crate::failure::Failure;
+
+/// Starts logging at `filter` (a level, or targets with levels).
+pub(crate) fn start(filter: &str) -> Result<(), Failure> {
+    let filter = EnvFilter::try_new(filter)
+        .map_err(|cause| Failure::Usage(format!("--log {filter:?} cannot be read: {cause}")))?;
+    let terminal = io::stderr().is_terminal();
+    let color = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(color)
+        .with_timer(SystemTime);
+    let started = if terminal { logs.try_init() } else { logs.json().try_init() };
+    started.map_err(|cause| Failure::Failed(format!("logging cannot start: {cause}")))
+}

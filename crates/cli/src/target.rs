@@ -1,0 +1,107 @@
+//! Which node to talk to, as whom: the options that `pub`, `sub` and `agent` share.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use roomcast_client::{Client, Format, Options, TokenIn};
+
+use crate::failure::Failure;
+use crate::token::{self, Claims, DEV_SECRET};
+
+/// How long a token lives that is minted on the way.
+pub(crate) const DEV_TOKEN_TTL: Duration = Duration::from_secs(24 * 3_600);
+
+/// How messages are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FormatArg {
+    /// JSON in text frames
+    Json,
+    /// MessagePack in binary frames
+    Msgpack,
+}
+
+impl From<FormatArg> for Format {
+    fn from(format: FormatArg) -> Self {
+        match format {
+            FormatArg::Json => Self::Json,
+            FormatArg::Msgpack => Self::MessagePack,
+        }
+    }
+}
+
+/// Where the token travels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum TokenInArg {
+    /// `?token=`
+    Query,
+    /// `Authorization: Bearer`
+    Header,
+    /// The first frame
+    Frame,
+}
+
+/// Which node, as whom.
+#[derive(Args, Debug)]
+pub(crate) struct TargetArgs {
+    /// The node's address
+    #[arg(long, env = "ROOMCAST_URL", default_value = "ws://127.0.0.1:8080/ws")]
+    url: String,
+    /// The token to connect with
+    #[arg(long, env = "ROOMCAST_TOKEN", hide_env_values = true, conflicts_with = "dev")]
+    token: Option<String>,
+    /// Mint a token that a node started with `serve --dev` accepts
+    #[arg(long)]
+    dev: bool,
+    /// Whom a token minted by `--dev` is for
+    #[arg(long = "as", value_name = "USER", requires = "dev")]
+    user: Option<String>,
+    /// How messages are written
+    #[arg(long, value_enum, default_value = "json")]
+    format: FormatArg,
+    /// Where the token travels
+    #[arg(long, value_enum, default_value = "header")]
+    token_in: TokenInArg,
+}
+
+impl TargetArgs {
+    /// Whom a development token is for.
+    pub(crate) fn user_or(&self, default: &str) -> String {
+        self.user.clone().unwrap_or_else(|| default.to_owned())
+    }
+
+    /// The client's options; `claims` are those of a token minted by `--dev`.
+    pub(crate) fn options(&self, claims: impl FnOnce() -> Claims) -> Result<Options, Failure> {
+        let token = match &self.token {
+            Some(token) => token.clone(),
+            None if self.dev => token::sign(&claims(), DEV_SECRET)?,
+            None => {
+                return Err(Failure::Usage(
+                    "no token: give --token or ROOMCAST_TOKEN, or --dev for a node started \
+                     with `roomcast serve --dev`"
+                        .into(),
+                ));
+            }
+        };
+        let mut options = Options::new(self.url.clone(), token);
+        options.format = self.format.into();
+        options.token_in = match self.token_in {
+            TokenInArg::Query => TokenIn::Query,
+            TokenInArg::Header => TokenIn::Header,
+            TokenInArg::Frame => TokenIn::Frame,
+        };
+        Ok(options)
+    }
+
+    /// Connects.
+    pub(crate) async fn connect(&self, claims: impl FnOnce() -> Claims) -> Result<Client, Failure> {
+        Ok(roomcast_client::connect(self.options(claims)?).await?)
+    }
+}
+
+/// A runtime for one client: one thread is plenty.
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|cause| Failure::failed("the runtime cannot start", &cause))
+}
