@@ -49,12 +49,10 @@ pub(super) struct Fields<'a> {
 impl<'a> Fields<'a> {
     /// Parses a whole message.
     pub(super) fn parse(text: &'a str) -> Result<Self, Refused> {
-        serde_json::from_str(text).map_err(|error| {
-            if serde_json::from_str::<IgnoredAny>(text).is_ok() {
-                return schema("A message must be an object with a type");
-            }
-            // Syntax errors tell place and expectation, never what was found.
-            bad_json(format!("The message is not JSON: {error}"))
+        serde_json::from_str(text).map_err(|_| match serde_json::from_str::<IgnoredAny>(text) {
+            Ok(IgnoredAny) => schema("A message must be an object with a type"),
+            // Tells place and expectation, never what was found.
+            Err(error) => bad_json(format!("The message is not JSON: {error}")),
         })
     }
 

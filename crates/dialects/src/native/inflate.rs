@@ -40,24 +40,27 @@ pub(super) fn deflated_bytes(data: Option<&str>) -> Result<Vec<u8>, Refused> {
             .map_err(|_| bad_json("data has a character above U+00FF: one per byte is meant"));
     }
     let mut bytes = Vec::new();
-    let mut in_order = true;
+    let mut sound = true;
     let mut base64 = None;
     let is_object = each_member(data, |name, value| {
         if name == "base64" {
             base64 = text(value).and_then(|text| STANDARD.decode(text.as_bytes()).ok());
-            in_order &= base64.is_some();
-        } else if let (Ok(index), Ok(byte)) = (name.parse::<usize>(), value.parse())
-            && index == bytes.len()
-        {
-            bytes.push(byte);
+            sound &= base64.is_some();
+        } else if let (Ok(index), Ok(byte)) = (name.parse::<usize>(), value.parse::<u8>()) {
+            bytes.push((index, byte));
         } else {
-            in_order = false;
+            sound = false;
         }
     });
+    if !is_object {
+        return Err(schema(format!("data must be {MUST_BE}")));
+    }
+    // JavaScript writes them in order, maps of other languages need not.
+    bytes.sort_unstable();
+    sound &= bytes.iter().enumerate().all(|(place, (index, _))| place == *index);
     match base64 {
-        Some(base64) if bytes.is_empty() && in_order => Ok(base64),
-        _ if !is_object => Err(schema(format!("data must be {MUST_BE}"))),
-        None if in_order => Ok(bytes),
+        Some(base64) if sound && bytes.is_empty() => Ok(base64),
+        None if sound => Ok(bytes.into_iter().map(|(_, byte)| byte).collect()),
         Some(_) | None => Err(bad_json("data must have the bytes 0 to 255 at \"0\", \"1\", ..")),
     }
 }
@@ -166,12 +169,14 @@ mod tests {
     fn both_forms_of_pako_are_read() {
         assert_eq!(deflated_bytes(Some(r#""x\u009c\u0000ÿ""#)).unwrap(), [0x78, 0x9c, 0, 255]);
         assert_eq!(deflated_bytes(Some(r#"{"0":120,"1":156}"#)).unwrap(), [120, 156]);
+        assert_eq!(deflated_bytes(Some(r#"{"1":156,"0":120}"#)).unwrap(), [120, 156]);
         assert_eq!(deflated_bytes(Some(r#"{"base64":"eJw="}"#)).unwrap(), [120, 156]);
         for data in [
             r#""xĀ""#,
             r#"{"1":120}"#,
             r#"{"0":256}"#,
             r#"{"0":1,"2":1}"#,
+            r#"{"0":1,"0":1}"#,
             r#"{"0":1,"base64":"eJw="}"#,
             r#"{"base64":"?"}"#,
             "[1,2]",

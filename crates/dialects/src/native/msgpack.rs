@@ -411,6 +411,15 @@ mod tests {
     }
 
     #[test]
+    fn floats_keep_every_bit() {
+        for value in [0.1, 1e-7, -921_394_480_111_704.2, f64::MAX, f64::MIN_POSITIVE, 5e-324] {
+            let mut bytes = vec![0xcb];
+            bytes.extend(f64::to_be_bytes(value));
+            assert_eq!(packed(&to_json(&bytes, 32).unwrap()), bytes);
+        }
+    }
+
+    #[test]
     fn keys_that_are_numbers_become_their_text() {
         let bytes = [0x83, 1, 0xc0, 0xff, 0xc0, 0xcb, 0x3f, 0xe0, 0, 0, 0, 0, 0, 0, 0xc0];
         assert_eq!(to_json(&bytes, 32).unwrap(), r#"{"1":null,"-1":null,"0.5":null}"#);

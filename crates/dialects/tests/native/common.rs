@@ -1,0 +1,167 @@
+//! What the tests of the native dialect share: reading vectors, and commands as text.
+
+use std::fmt::Write;
+
+use flate2::{Compress, Compression, FlushCompress};
+use roomcast_protocol::command::{Command, ReplyTo};
+use roomcast_protocol::content::Content;
+use roomcast_protocol::dialect::Encoding;
+use roomcast_protocol::limits::DecodeLimits;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// Vectors of frames and what they mean.
+pub(crate) const FILES: [&str; 2] = [
+    include_str!("../../vectors/native/seed.json"),
+    include_str!("../../vectors/native/requests.json"),
+];
+
+#[derive(Deserialize)]
+pub(crate) struct Vectors {
+    pub(crate) cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Case {
+    pub(crate) name: String,
+    frame: Option<Box<RawValue>>,
+    text: Option<String>,
+    hex: Option<String>,
+    pub(crate) expect: Vec<String>,
+}
+
+pub(crate) fn read(file: &str) -> Vectors {
+    serde_json::from_str(file).unwrap()
+}
+
+/// The limits that the vectors name.
+pub(crate) fn limits() -> DecodeLimits {
+    DecodeLimits { batch_max: 4, inflated_bytes_max: 4_096, depth_max: 8 }
+}
+
+/// The frames a case stands for.
+pub(crate) fn frames(case: &Case) -> Vec<(Encoding, Vec<u8>)> {
+    match (&case.frame, &case.text, &case.hex) {
+        (Some(frame), None, None) => vec![
+            (Encoding::Json, frame.get().into()),
+            (Encoding::MessagePack, to_msgpack(frame.get())),
+        ],
+        (None, Some(text), None) => vec![(Encoding::Json, text.clone().into())],
+        (None, None, Some(hex)) => vec![(Encoding::MessagePack, from_hex(hex))],
+        _ => panic!("{}: one of frame, text and hex", case.name),
+    }
+}
+
+fn from_hex(hex: &str) -> Vec<u8> {
+    let digits: Vec<char> = hex.chars().filter(|digit| !digit.is_whitespace()).collect();
+    let byte = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap();
+    digits.chunks(2).map(byte).collect()
+}
+
+/// MessagePack by a library that is not ours.
+pub(crate) fn to_msgpack(json: &str) -> Vec<u8> {
+    rmp_serde::to_vec(&serde_json::from_str::<Value>(json).unwrap()).unwrap()
+}
+
+pub(crate) fn deflate(plain: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(plain.len() + 64);
+    let mut stream = Compress::new(Compression::default(), true);
+    stream.compress_vec(plain, &mut out, FlushCompress::Finish).unwrap();
+    out
+}
+
+/// Takes one server frame apart: whether it is text, and its payload (RFC 6455 5.2).
+pub(crate) fn unframed(frame: &[u8]) -> (bool, &[u8]) {
+    let start = match frame[1] {
+        126 => 4,
+        127 => 10,
+        _ => 2,
+    };
+    (frame[0] == 0x81, &frame[start..])
+}
+
+/// A command as the vectors write it. Payloads are shown with sorted keys and without spaces.
+pub(crate) fn show(command: &Command) -> String {
+    let mut out = String::new();
+    let reply = match command {
+        Command::Authenticate(authenticate) => {
+            let compressed = if authenticate.compressed { " compressed" } else { "" };
+            write!(out, "authenticate {}{compressed}", authenticate.token).unwrap();
+            &authenticate.reply
+        }
+        Command::Join(request) => {
+            let since = if request.since { " since" } else { "" };
+            write!(out, "join {}{since}", request.room).unwrap();
+            &request.reply
+        }
+        Command::Leave(request) => {
+            write!(out, "leave {}", request.room).unwrap();
+            &request.reply
+        }
+        Command::Publish(publish) => {
+            write!(out, "publish {} into {}", publish.kind, publish.room).unwrap();
+            let ttl = publish.ttl_s.map(|seconds| seconds.to_string().into_boxed_str());
+            for (name, value) in [
+                ("id", &publish.id),
+                ("timestamp", &publish.timestamp),
+                ("sender", &publish.sender),
+                ("agent", &publish.agent_id),
+                ("priority", &publish.priority.map(|priority| priority.name().into())),
+                ("ttl", &ttl),
+                ("correlation", &publish.correlation_id),
+            ] {
+                if let Some(value) = value {
+                    write!(out, " {name}={value}").unwrap();
+                }
+            }
+            if !publish.requires.is_empty() {
+                write!(out, " requires={}", publish.requires.join(",")).unwrap();
+            }
+            if publish.wants_ack {
+                out.push_str(" wants_ack");
+            }
+            let Content::Json(json) = &publish.content else { panic!("{publish:?}") };
+            write!(out, " data={}", serde_json::from_slice::<Value>(json).unwrap()).unwrap();
+            &publish.reply
+        }
+        Command::KeepAlive(timestamp) => {
+            out.push_str("keep-alive");
+            if let Some(timestamp) = timestamp {
+                write!(out, " {}", std::str::from_utf8(timestamp).unwrap()).unwrap();
+            }
+            return out;
+        }
+        Command::Ack(id) => return format!("ack {id}"),
+        Command::Unreadable(unreadable) => {
+            let refused = &unreadable.refused;
+            write!(out, "refused {} {}", refused.refusal.row().code, refused.message).unwrap();
+            if let Some((limit, value)) = refused.limit {
+                write!(out, " limit={}:{value}", limit.name()).unwrap();
+            }
+            &unreadable.reply
+        }
+    };
+    show_reply(&mut out, command, reply);
+    out
+}
+
+fn show_reply(out: &mut String, command: &Command, reply: &ReplyTo) {
+    if let Some(id) = &reply.id {
+        write!(out, " for={id}").unwrap();
+    }
+    let named = match command {
+        Command::Join(request) | Command::Leave(request) => Some(&request.room),
+        Command::Publish(publish) => Some(&publish.room),
+        Command::Authenticate(_)
+        | Command::KeepAlive(_)
+        | Command::Ack(_)
+        | Command::Unreadable(_) => None,
+    };
+    match (named, &reply.room) {
+        (Some(named), Some(room)) => assert_eq!(named, room, "the answer names the room"),
+        (Some(named), None) => assert!(named.len() > 255, "the answer names the room"),
+        (None, Some(room)) => write!(out, " room={room}").unwrap(),
+        (None, None) => {}
+    }
+}

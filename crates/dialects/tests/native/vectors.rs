@@ -1,0 +1,410 @@
+//! The native dialect against its vectors: frames in, commands out; outbounds in, bytes out.
+
+use std::collections::BTreeMap;
+
+use crate::common::{FILES, frames, limits, read, show, to_msgpack};
+use bytes::Bytes;
+use roomcast_dialects::native::{NATIVE, publish_from_json};
+use roomcast_protocol::codes::{Close, Refusal, Refused};
+use roomcast_protocol::command::{Command, ReplyTo};
+use roomcast_protocol::content::Content;
+use roomcast_protocol::dialect::{Dialect, Encoding};
+use roomcast_protocol::envelope::{Accepted, Level};
+use roomcast_protocol::frame::{Frame, FrameSink};
+use roomcast_protocol::guard::{Kind, Principal};
+use roomcast_protocol::ids::SessionId;
+use roomcast_protocol::limits::{DecodeLimits, LimitName};
+use roomcast_protocol::outbound::Outbound;
+use roomcast_protocol::publication::{Priority, Publication};
+use roomcast_protocol::room::RoomName;
+use serde::Deserialize;
+use serde_json::Value;
+
+#[track_caller]
+fn check(encoding: Encoding, name: &str, text: bool, payload: &[u8], expected: &[String]) {
+    let mut commands = Vec::new();
+    NATIVE
+        .decoder(encoding, limits())
+        .decode(Frame { text, payload }, &mut commands)
+        .unwrap_or_else(|close| panic!("{name}: closed with {close:?}"));
+    let found: Vec<String> = commands.iter().map(show).collect();
+    assert_eq!(found, expected, "{name}, {encoding:?}");
+}
+
+#[test]
+fn every_frame_of_the_vectors_means_what_they_say() {
+    let mut count = 0;
+    for file in FILES {
+        for case in read(file).cases {
+            for (encoding, payload) in frames(&case) {
+                let text = encoding == Encoding::Json;
+                check(encoding, &case.name, text, &payload, &case.expect);
+                if text {
+                    let name = format!("{}, in a binary frame", case.name);
+                    check(encoding, &name, false, &payload, &case.expect);
+                }
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 150, "only {count} frames were read");
+}
+
+#[derive(Deserialize)]
+struct Pako {
+    plain: String,
+    frame_pako_1: String,
+    frame_pako_2: String,
+}
+
+fn pako() -> Pako {
+    serde_json::from_str(include_str!("../../vectors/sysmanage_compressed.json")).unwrap()
+}
+
+fn decode(encoding: Encoding, payload: &[u8], limits: DecodeLimits) -> Result<Vec<String>, Close> {
+    let mut commands = Vec::new();
+    NATIVE
+        .decoder(encoding, limits)
+        .decode(Frame { text: encoding == Encoding::Json, payload }, &mut commands)?;
+    Ok(commands.iter().map(show).collect())
+}
+
+#[test]
+fn both_forms_of_pako_are_inflated() {
+    let pako = pako();
+    let plain = decode(Encoding::Json, pako.plain.as_bytes(), DecodeLimits::default()).unwrap();
+    assert_eq!(
+        plain,
+        ["refused 101 Unknown message type, or a publication without its room for=x"]
+    );
+    for frame in [&pako.frame_pako_1, &pako.frame_pako_2] {
+        let found = decode(Encoding::Json, frame.as_bytes(), DecodeLimits::default()).unwrap();
+        assert_eq!(found, plain);
+        let packed = to_msgpack(frame);
+        let found = decode(Encoding::MessagePack, &packed, DecodeLimits::default()).unwrap();
+        assert_eq!(found, plain);
+    }
+    let small = DecodeLimits { inflated_bytes_max: 1_000, ..DecodeLimits::default() };
+    let closed = decode(Encoding::Json, pako.frame_pako_1.as_bytes(), small);
+    assert_eq!(closed, Err(Close::TooLarge));
+}
+
+/// A `compressed` message as pako 1.x would send it.
+fn compressed(plain: &str) -> String {
+    let bytes = crate::common::deflate(plain.as_bytes());
+    let characters: String = bytes.into_iter().map(char::from).collect();
+    format!(r#"{{"type":"compressed","data":{}}}"#, serde_json::to_string(&characters).unwrap())
+}
+
+#[test]
+fn a_compressed_message_may_be_a_batch_and_stand_in_one() {
+    let batch = r#"{"type":"batch","messages":[{"type":"ping"},{"type":"pong"}]}"#;
+    let found = decode(Encoding::Json, compressed(batch).as_bytes(), limits()).unwrap();
+    assert_eq!(found, ["keep-alive"]);
+    let ping = compressed(r#"{"type":"ping","timestamp":3}"#);
+    let outer = format!(r#"{{"type":"batch","messages":[{ping},{ping}]}}"#);
+    let found = decode(Encoding::Json, outer.as_bytes(), limits()).unwrap();
+    assert_eq!(found, ["keep-alive 3", "keep-alive 3"]);
+    let nested = format!(r#"{{"type":"batch","messages":[{}]}}"#, compressed(batch));
+    let found = decode(Encoding::Json, nested.as_bytes(), limits()).unwrap();
+    assert_eq!(found, ["refused 102 A batch cannot hold another batch"]);
+}
+
+#[test]
+fn compressed_within_compressed_is_refused() {
+    let inner = compressed(r#"{"type":"ping"}"#);
+    let found = decode(Encoding::Json, compressed(&inner).as_bytes(), limits()).unwrap();
+    assert_eq!(found, ["refused 102 A compressed message cannot hold another one"]);
+    let batch = format!(r#"{{"type":"batch","messages":[{inner}]}}"#);
+    let found = decode(Encoding::Json, compressed(&batch).as_bytes(), limits()).unwrap();
+    assert_eq!(found, ["refused 102 A compressed message cannot hold another one"]);
+}
+
+#[test]
+fn what_a_frame_inflates_to_is_capped_altogether() {
+    let half = format!(r#"{{"type":"note","room":"a","data":"{}"}}"#, "x".repeat(2_100));
+    assert!(decode(Encoding::Json, compressed(&half).as_bytes(), limits()).is_ok());
+    let message = compressed(&half);
+    let batch = format!(r#"{{"type":"batch","messages":[{message},{message}]}}"#);
+    assert_eq!(decode(Encoding::Json, batch.as_bytes(), limits()), Err(Close::TooLarge));
+}
+
+#[test]
+fn inflated_text_is_checked_like_any_other() {
+    let deep = format!("{}{}", "[".repeat(9), "]".repeat(9));
+    let found = decode(Encoding::Json, compressed(&deep).as_bytes(), limits()).unwrap();
+    assert_eq!(found, ["refused 103 The limit json_depth is 8 limit=json_depth:8"]);
+    let frame = format!(r#"{{"type":"compressed","data":{}}}"#, {
+        let characters: String =
+            crate::common::deflate(b"\"\xff\"").into_iter().map(char::from).collect();
+        serde_json::to_string(&characters).unwrap()
+    });
+    let found = decode(Encoding::Json, frame.as_bytes(), limits()).unwrap();
+    assert_eq!(found, ["refused 100 The message is not UTF-8 when inflated, as JSON must be"]);
+}
+
+#[test]
+fn frames_of_the_wrong_kind_are_refused() {
+    check(
+        Encoding::MessagePack,
+        "text on MessagePack",
+        true,
+        br#"{"type":"ping"}"#,
+        &["refused 100 This connection speaks MessagePack: send binary frames".to_owned()],
+    );
+    check(
+        Encoding::Json,
+        "bytes that are no text",
+        false,
+        b"\xff",
+        &["refused 100 The message is not UTF-8, as JSON must be".to_owned()],
+    );
+}
+
+#[test]
+fn names_and_ids_are_at_most_255_bytes() {
+    let fits = "é".repeat(127);
+    let long = "é".repeat(128);
+    for (before, after) in [
+        (r#"{"room":"a","type":""#, r#""}"#),
+        (r#"{"type":"ping","id":""#, r#""}"#),
+        (r#"{"type":"ping","metadata":{"correlation_id":""#, r#""}}"#),
+        (r#"{"type":"note","room":"a","sender":""#, r#""}"#),
+        (r#"{"type":"ack","ackId":""#, r#""}"#),
+        (r#"{"type":"ack","data":{"ackId":""#, r#""}}"#),
+        (r#"{"type":"ping","timestamp":""#, r#""}"#),
+    ] {
+        let found = |text: &str| {
+            let frame = format!("{before}{text}{after}");
+            decode(Encoding::Json, frame.as_bytes(), limits()).unwrap().remove(0)
+        };
+        assert!(!found(&fits[..252]).starts_with("refused"), "{before}");
+        assert!(found(&long).contains("must be at most 255 bytes"), "{before}");
+        assert!(!found(&long).contains('é'), "{before}");
+    }
+}
+
+#[test]
+fn a_room_too_long_for_a_name_is_not_sent_back() {
+    let frame = format!(r#"{{"type":"subscribe","data":{{"room":"{}"}}}}"#, "r".repeat(256));
+    let mut commands = Vec::new();
+    let mut decoder = NATIVE.decoder(Encoding::Json, limits());
+    decoder.decode(Frame { text: true, payload: frame.as_bytes() }, &mut commands).unwrap();
+    let [Command::Join(request)] = &commands[..] else { panic!("{commands:?}") };
+    assert_eq!((request.room.len(), &request.reply.room), (256, &None));
+}
+
+#[test]
+fn data_is_kept_as_it_came() {
+    for data in [r#"{ "b" : 1.0,"a":1e2, "b":-0.0 }"#, "12345678901234567890123", r#""\u00e9\/""#] {
+        let frame = format!(r#"{{"type":"note","room":"a","data": {data} }}"#);
+        let mut commands = Vec::new();
+        let mut decoder = NATIVE.decoder(Encoding::Json, limits());
+        decoder.decode(Frame { text: true, payload: frame.as_bytes() }, &mut commands).unwrap();
+        let [Command::Publish(publish)] = &commands[..] else { panic!("{commands:?}") };
+        assert_eq!(publish.content, Content::Json(Bytes::copy_from_slice(data.as_bytes())));
+    }
+}
+
+#[test]
+fn the_api_takes_publications_and_nothing_else() {
+    let publish =
+        |body: &[u8]| publish_from_json(body, limits()).map_err(|refused| refused.refusal);
+    let published = publish(br#"{"type":"note","room":"a","sender":"job","data":[1]}"#).unwrap();
+    assert_eq!(
+        show(&Command::Publish(Box::new(published))),
+        "publish note into a sender=job data=[1]"
+    );
+    for (body, refusal) in [
+        (&b"{\"type\":\"note\""[..], Refusal::BadJson),
+        (b"\xff", Refusal::BadJson),
+        (b"[]", Refusal::Schema),
+        (br#"{"room":"a"}"#, Refusal::Schema),
+        (br#"{"type":"note"}"#, Refusal::UnknownType),
+        (br#"{"type":"ping"}"#, Refusal::UnknownType),
+        (br#"{"type":"batch","messages":[]}"#, Refusal::UnknownType),
+        (br#"{"type":"agent_status","room":"agents","data":{}}"#, Refusal::Schema),
+        (b"[[[[[[[[[[]]]]]]]]]]", Refusal::TooLarge),
+    ] {
+        assert_eq!(publish(body), Err(refusal), "{}", String::from_utf8_lossy(body));
+    }
+}
+
+#[derive(Deserialize)]
+struct Answers {
+    cases: BTreeMap<String, Answer>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    json: String,
+    msgpack: String,
+}
+
+fn payload(outbound: &Outbound<'_>, encoding: Encoding) -> Vec<u8> {
+    let mut sink = FrameSink::new();
+    NATIVE.encode(outbound, encoding, &mut sink);
+    let (text, payload) = crate::common::unframed(sink.bytes());
+    let json = matches!(encoding, Encoding::Json | Encoding::JsonDeflated);
+    assert_eq!(text, json);
+    payload.to_vec()
+}
+
+#[track_caller]
+fn check_answer(name: &str, outbound: &Outbound<'_>) {
+    let answers: Answers =
+        serde_json::from_str(include_str!("../../vectors/native/answers.json")).unwrap();
+    let json = String::from_utf8(payload(outbound, Encoding::Json)).unwrap();
+    let packed = payload(outbound, Encoding::MessagePack);
+    let oracle: Value = rmp_serde::from_slice(&packed).unwrap();
+    assert_eq!(oracle, serde_json::from_str::<Value>(&json).unwrap(), "{name}");
+    let hex: String = packed.iter().map(|byte| format!("{byte:02x}")).collect();
+    let Some(expected) = answers.cases.get(name) else {
+        panic!("no vector {name}: {}", serde_json::json!({"json": json, "msgpack": hex}));
+    };
+    assert_eq!(json, expected.json, "{name}");
+    assert_eq!(hex, expected.msgpack, "{name}");
+    // Small answers are never deflated.
+    assert_eq!(payload(outbound, Encoding::JsonDeflated), json.as_bytes(), "{name}");
+    assert_eq!(payload(outbound, Encoding::MessagePackDeflated), packed, "{name}");
+}
+
+fn reply(id: Option<&str>, room: Option<&str>) -> ReplyTo {
+    ReplyTo { id: id.map(Into::into), room: room.map(Into::into) }
+}
+
+fn publication(content: Content) -> Publication {
+    Publication {
+        room: RoomName::parse("agents").unwrap(),
+        id: "p-1".into(),
+        kind: "note".into(),
+        timestamp: "2024-01-15T10:30:00.000Z".into(),
+        sender: "u\"1".into(),
+        content,
+        priority: None,
+        ttl_s: None,
+        expires_unix_ms: None,
+        correlation_id: None,
+        requires: vec!["audit".into()],
+    }
+}
+
+#[test]
+fn a_welcome_is_flat() {
+    let who = Principal {
+        kind: Kind::User,
+        realm: "".into(),
+        id: "user-7".into(),
+        permissions: ["view_system".into(), "view_agents".into()].into(),
+        roles: [].into(),
+        teams: [].into(),
+        agent_id: None,
+        expires_unix_ms: 0,
+        claims: "{}".into(),
+    };
+    check_answer("welcome", &Outbound::Welcome { who: &who, session: SessionId(0xab) });
+}
+
+#[test]
+fn a_pong_has_the_timestamp_of_its_ping() {
+    let pong = |timestamp| Outbound::Pong { timestamp, unix_ms: 1_705_314_600_000 };
+    check_answer("pong", &pong(Some(b"1705314600001")));
+    check_answer("pong of a text", &pong(Some(b"\"2024-01-15T10:30:00Z\"")));
+    check_answer("pong of the node's time", &pong(None));
+}
+
+#[test]
+fn joins_and_leaves_are_answered_with_room_and_question() {
+    let to = reply(Some("s1"), Some("agents"));
+    let none = reply(None, None);
+    check_answer("subscribed", &Outbound::Joined { reply: &to, room: "agents", since: false });
+    check_answer(
+        "subscribed since",
+        &Outbound::Joined { reply: &none, room: "agents", since: true },
+    );
+    check_answer("unsubscribed", &Outbound::Left { reply: &to, room: "agents" });
+}
+
+#[test]
+fn an_ack_has_its_id_at_top_level() {
+    let mut accepted = Accepted { level: Level::Accepted, dedup_short: false };
+    check_answer("ack", &Outbound::Accepted { id: "m-1", accepted });
+    accepted.dedup_short = true;
+    check_answer("ack, ids not remembered", &Outbound::Accepted { id: "m-1", accepted });
+}
+
+#[test]
+fn a_refusal_names_code_question_and_limit() {
+    let to = reply(Some("q"), Some("agents"));
+    let none = reply(None, None);
+    let limit = Refused::limit(Refusal::RateLimit, LimitName::MessagesPerUser, 100, Some(1_500));
+    check_answer("error of a limit", &Outbound::Refused { reply: &to, refused: &limit });
+    let refused = Refused::because(Refusal::Schema, "data.room is missing: a string".into());
+    check_answer("error", &Outbound::Refused { reply: &none, refused: &refused });
+    let refused = Refused::because(Refusal::PermissionDenied, "there is such a room".into());
+    check_answer("error of a right", &Outbound::Refused { reply: &to, refused: &refused });
+}
+
+#[test]
+fn every_refusal_has_its_words() {
+    for refusal in Refusal::ALL {
+        let refused = Refused::new(refusal);
+        let to = reply(None, None);
+        let bytes = payload(&Outbound::Refused { reply: &to, refused: &refused }, Encoding::Json);
+        let value: Value = serde_json::from_slice(&bytes).unwrap();
+        assert_eq!(value["data"]["code"], refusal.row().code);
+        assert_eq!(value["data"]["name"], refusal.row().name);
+        assert_eq!(value["data"]["message"], refusal.row().text);
+        assert_eq!(value["data"]["retry"], refusal.row().retry);
+    }
+}
+
+#[test]
+fn tokens_and_gaps_are_told() {
+    let to = reply(Some("r"), None);
+    let expires_unix_ms = 1_705_314_600_000;
+    check_answer("refresh", &Outbound::Refreshed { reply: &to, expires_unix_ms });
+    check_answer("token_expiring", &Outbound::TokenExpiring { expires_unix_ms });
+    check_answer("gap", &Outbound::Gap { reason: "overload" });
+}
+
+#[test]
+fn a_publication_is_the_full_envelope() {
+    let json = publication(Content::Json(r#"{"a": [1.0,null,"é"]}"#.into()));
+    check_answer("publication", &Outbound::Publication(&json));
+    let mut text = publication(Content::Text("line\n\"two\"".into()));
+    text.priority = Some(Priority::High);
+    text.ttl_s = Some(300);
+    text.correlation_id = Some("c-1".into());
+    check_answer("publication of a text", &Outbound::Publication(&text));
+    let binary = publication(Content::Binary(Bytes::from_static(&[120, 156, 0])));
+    check_answer("publication of bytes", &Outbound::Publication(&binary));
+}
+
+#[test]
+fn large_publications_leave_deflated_and_can_be_read_again() {
+    let text = "né".repeat(600);
+    let large = publication(Content::Text(text.into()));
+    let outbound = Outbound::Publication(&large);
+    let plain = payload(&outbound, Encoding::Json);
+    let expected = decode(Encoding::Json, &plain, DecodeLimits::default()).unwrap();
+    let json = payload(&outbound, Encoding::JsonDeflated);
+    assert!(json.starts_with(b"{\"type\":\"compressed\",\"data\":\"x") && json.len() < 400);
+    assert_eq!(decode(Encoding::Json, &json, DecodeLimits::default()).unwrap(), expected);
+    let packed = payload(&outbound, Encoding::MessagePackDeflated);
+    assert!(packed.len() < json.len());
+    let found = decode(Encoding::MessagePack, &packed, DecodeLimits::default()).unwrap();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn only_what_is_over_the_threshold_is_deflated() {
+    let of = |length: usize| publication(Content::Text("x".repeat(length).into()));
+    let overhead = payload(&Outbound::Publication(&of(0)), Encoding::Json).len();
+    let at = of(roomcast_dialects::native::DEFLATE_OVER_BYTES - overhead);
+    assert!(payload(&Outbound::Publication(&at), Encoding::JsonDeflated).starts_with(b"{\"id\""));
+    let over = of(roomcast_dialects::native::DEFLATE_OVER_BYTES - overhead + 1);
+    assert!(
+        payload(&Outbound::Publication(&over), Encoding::JsonDeflated).starts_with(b"{\"type\"")
+    );
+}
