@@ -1,6 +1,7 @@
 //! `make demo`: a node and an agent that publishes this machine's own figures, until Ctrl-C.
 
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -50,15 +51,20 @@ fn start_node(binary: &Path, ready: &Path, args: &[String]) -> Result<Child, Str
         all.extend(["--internal", &internal]);
     }
     all.extend(args.iter().map(String::as_str));
-    let mut command = process::tied_command(binary, &all, &paths::root());
-    command.spawn().map_err(|cause| format!("cannot start the node: {cause}"))
+    spawn("the node", binary, &all)
 }
 
 fn start_agent(binary: &Path, public: &str) -> Result<Child, String> {
     let url = format!("ws://{public}/ws");
     let args = ["agent", "--dev", "--url", &url];
-    let mut command = process::tied_command(binary, &args, &paths::root());
-    command.spawn().map_err(|cause| format!("cannot start the agent: {cause}"))
+    spawn("the agent", binary, &args)
+}
+
+/// In a process group of its own: Ctrl-C ends this program, whose end is then the one signal that the other gets. A
+/// second one would make the node quit without closing its connections.
+fn spawn(name: &str, binary: &Path, args: &[&str]) -> Result<Child, String> {
+    let mut command = process::tied_command(binary, args, &paths::root());
+    command.process_group(0).spawn().map_err(|cause| format!("cannot start {name}: {cause}"))
 }
 
 /// `wanted` if nobody listens there, else any free port of the same address.
