@@ -9,10 +9,8 @@ use super::fields::bad_json;
 /// Checks a text that is about to be parsed.
 pub(super) fn check(text: &str, depth_max: usize) -> Result<(), Refused> {
     let bytes = text.as_bytes();
-    // Nearly every message has fewer brackets than it may have levels: one count, which the compiler vectorises.
-    if bytes.iter().filter(|&&byte| byte | 0x20 == b'{').count() > depth_max
-        && depth(bytes) > depth_max
-    {
+    // Nearly every message has fewer brackets than it may have levels, and counting them is far cheaper.
+    if brackets(bytes) > depth_max && depth(bytes) > depth_max {
         return Err(too_deep(depth_max));
     }
     if bytes.contains(&b'\\') && has_lone_surrogate(bytes) {
@@ -25,6 +23,12 @@ pub(super) fn check(text: &str, depth_max: usize) -> Result<(), Refused> {
 pub(super) fn too_deep(depth_max: usize) -> Refused {
     let value = u64::try_from(depth_max).unwrap_or(u64::MAX);
     Refused::limit(Refusal::TooLarge, LimitName::Depth, value, None)
+}
+
+/// How often `{` and `[` stand anywhere, in strings too. Sums of bytes in short runs, which the compiler vectorises.
+fn brackets(bytes: &[u8]) -> usize {
+    let opening = |byte: &u8| u8::from(byte | 0x20 == b'{');
+    bytes.chunks(128).map(|run| usize::from(run.iter().map(opening).sum::<u8>())).sum()
 }
 
 /// Deepest nesting, brackets in strings not counted.

@@ -75,8 +75,8 @@ pub(super) fn publish_from_json(body: &[u8], limits: DecodeLimits) -> Result<Pub
     let text = std::str::from_utf8(body)
         .map_err(|_| bad_json("The message is not UTF-8, as JSON must be"))?;
     bounds::check(text, limits.depth_max)?;
-    let fields = Fields::parse(text)?;
-    let mut reply = ReplyTo::default();
+    let (mut fields, mut reply) = (Fields::default(), ReplyTo::default());
+    fields.read(text)?;
     let envelope = Envelope::read(&fields, &mut reply)?;
     if System::named(&envelope.kind).is_some() {
         return Err(unknown_type(format!("`{}` cannot be published", envelope.kind)));
@@ -119,7 +119,8 @@ impl Reader<'_> {
         inside: Inside,
         reply: &mut ReplyTo,
     ) -> Result<(), inflate::Fault> {
-        let fields = Fields::parse(text)?;
+        let mut fields = Fields::default();
+        fields.read(text)?;
         let envelope = Envelope::read(&fields, reply)?;
         let command = match System::named(&envelope.kind) {
             None => Command::Publish(Box::new(publish(&fields, envelope, reply)?)),

@@ -41,15 +41,15 @@ pub(super) enum Key {
 }
 
 /// The known members of one object. A name that stands twice has its last value, as for `JSON.parse`.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 pub(super) struct Fields<'a> {
     values: [Option<&'a RawValue>; Key::Other as usize],
 }
 
 impl<'a> Fields<'a> {
-    /// Parses a whole message.
-    pub(super) fn parse(text: &'a str) -> Result<Self, Refused> {
-        serde_json::from_str(text).map_err(|_| match serde_json::from_str::<IgnoredAny>(text) {
+    /// Reads a whole message.
+    pub(super) fn read(&mut self, text: &'a str) -> Result<(), Refused> {
+        self.fill(text).map_err(|_| match serde_json::from_str::<IgnoredAny>(text) {
             Ok(IgnoredAny) => schema("A message must be an object with a type"),
             // Tells place and expectation, never what was found.
             Err(error) => bad_json(format!("The message is not JSON: {error}")),
@@ -58,7 +58,19 @@ impl<'a> Fields<'a> {
 
     /// The members of an object, or none at all if the value is none.
     pub(super) fn of(value: Option<&'a str>) -> Self {
-        value.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+        let mut fields = Self::default();
+        if let Some(text) = value
+            && fields.fill(text).is_err()
+        {
+            return Self::default();
+        }
+        fields
+    }
+
+    fn fill(&mut self, text: &'a str) -> Result<(), serde_json::Error> {
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        deserializer.deserialize_map(Members(self))?;
+        deserializer.end()
     }
 
     /// The value as it came, `null` included.
@@ -97,32 +109,26 @@ impl<'a> Fields<'a> {
     }
 }
 
-impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
+/// Fills the table in place: it is too large to be handed around.
+struct Members<'f, 'a>(&'f mut Fields<'a>);
 
-        impl<'de> Visitor<'de> for Members {
-            type Value = Fields<'de>;
+impl<'de> Visitor<'de> for Members<'_, 'de> {
+    type Value = ();
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'de>, A::Error> {
-                let mut fields = Fields::default();
-                while let Some(key) = map.next_key::<Key>()? {
-                    match fields.values.get_mut(key as usize) {
-                        Some(value) => *value = Some(map.next_value()?),
-                        None => {
-                            map.next_value::<IgnoredAny>()?;
-                        }
-                    }
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<Key>()? {
+            match self.0.values.get_mut(key as usize) {
+                Some(value) => *value = Some(map.next_value()?),
+                None => {
+                    map.next_value::<IgnoredAny>()?;
                 }
-                Ok(fields)
             }
         }
-
-        deserializer.deserialize_map(Members)
+        Ok(())
     }
 }
 
@@ -227,7 +233,7 @@ mod tests {
 
     #[test]
     fn the_last_of_two_equal_names_counts() {
-        let fields = Fields::parse(r#"{"room":"a","x":[1],"room":"b","\u0072oom":"c"}"#).unwrap();
+        let fields = Fields::of(Some(r#"{"room":"a","x":[1],"room":"b","\u0072oom":"c"}"#));
         assert_eq!(fields.text(Key::Room, "room").unwrap().unwrap(), "c");
     }
 
@@ -240,14 +246,14 @@ mod tests {
 
     #[test]
     fn null_is_as_good_as_absent() {
-        let fields = Fields::parse(r#"{"id":null,"data":null}"#).unwrap();
+        let fields = Fields::of(Some(r#"{"id":null,"data":null}"#));
         assert_eq!(fields.id(Key::Id, "id").unwrap(), None);
         assert_eq!(fields.raw(Key::Data), Some("null"));
     }
 
     #[test]
     fn a_wrong_kind_is_named_without_its_value() {
-        let fields = Fields::parse(r#"{"room":["secret"],"compressed":"secret"}"#).unwrap();
+        let fields = Fields::of(Some(r#"{"room":["secret"],"compressed":"secret"}"#));
         let refused = fields.text(Key::Room, "room").unwrap_err();
         assert_eq!(refused.message, "room must be a string");
         let refused = fields.flag(Key::Compressed, "compressed").unwrap_err();

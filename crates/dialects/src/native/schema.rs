@@ -164,12 +164,12 @@ fn walk(
             agent_id = id(value);
         }
         let Some(field) = fields.iter().find(|field| field.name == name) else { return };
+        let bit = needed.iter().position(|needed| *needed == name).map_or(0, |place| 1 << place);
         if value == "null" {
+            found &= !bit;
             return;
         }
-        if let Some(place) = needed.iter().position(|needed| *needed == name) {
-            found |= 1 << place;
-        }
+        found |= bit;
         if fault.is_none() {
             fault = fits(path, field, value).err();
         }
@@ -286,6 +286,8 @@ mod tests {
             "data.agent_id is missing: a number or a string",
         );
         refused("agent_updated", r#"{"agent_id":""}"#, "data.agent_id must be 1 to 255 bytes");
+        let twice = r#"{"agent_id":7,"agent_id":null}"#;
+        refused("agent_updated", twice, "data.agent_id is missing: a number or a string");
         refused("agent_updated", "7", "data must be an object");
         refused(
             "task_progress",
