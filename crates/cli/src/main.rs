@@ -2,7 +2,9 @@
 //! data on stdout, logs on stderr, and ends with a documented exit code.
 
 mod agent;
+mod bench;
 mod failure;
+mod limits;
 mod logs;
 mod output;
 mod publish;
@@ -68,6 +70,13 @@ enum Command {
   roomcast agent --dev
   roomcast agent --token \"$TOKEN\" --id 7 --interval 5s")]
     Agent(agent::Agent),
+    /// Measure a node: latency, loss, order, processor time per delivery, memory per connection
+    #[command(after_help = "Examples:
+  roomcast bench paced                         a node of its own, 1 room of 1,000 at 20/s
+  roomcast bench small-rooms --duration 20s --json
+  roomcast bench --url ws://127.0.0.1:8080/ws --pid 4711 --rooms 10 --members 50 --rate 200
+  roomcast bench bars                          every bar against its floor")]
+    Bench(Box<bench::Bench>),
 }
 
 fn main() -> ExitCode {
@@ -84,7 +93,7 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> Result<(), Failure> {
     let quiet = match cli.command {
-        Command::Agent(_) => "info",
+        Command::Agent(_) | Command::Bench(_) => "info",
         Command::Token(_) | Command::Pub(_) | Command::Sub(_) => "warn",
     };
     logs::start(cli.log.as_deref().unwrap_or(quiet))?;
@@ -93,6 +102,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Pub(args) => publish::run(args),
         Command::Sub(args) => subscribe::run(args),
         Command::Agent(args) => agent::run(args),
+        Command::Bench(args) => bench::run(args, cli.json),
     }
 }
 

@@ -1,0 +1,110 @@
+//! A node of our own to measure: `roomcast serve` as a child process with raised limits on free loopback ports. Ends
+//! with its owner.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::Deserialize;
+use uuid::Uuid;
+
+use super::run::Server;
+use crate::failure::Failure;
+use crate::token::DEV_SECRET;
+
+/// Longest wait for a node to be ready.
+const START_LIMIT: Duration = Duration::from_secs(20);
+
+/// Longest wait for a node to end by itself.
+const STOP_LIMIT: Duration = Duration::from_secs(8);
+
+/// What thousands of connections from one address need, and publishers without pause.
+const SETTINGS: [&str; 5] = [
+    "limits.connections_per_ip=100000",
+    "limits.connections_per_user=1000",
+    "limits.connections_max=100000",
+    "limits.messages_per_minute=1000000000",
+    "limits.controls_per_minute=1000000000",
+];
+
+/// What `serve --ready-file` writes.
+#[derive(Debug, Deserialize)]
+struct Ready {
+    public: String,
+}
+
+/// A running node.
+#[derive(Debug)]
+pub(crate) struct Node {
+    child: Child,
+    ready_file: PathBuf,
+    public: String,
+}
+
+impl Node {
+    /// Starts one, with `more` settings after our own, and waits until it is ready.
+    pub(crate) fn start(more: &[&str]) -> Result<Self, Failure> {
+        let ready_file =
+            std::env::temp_dir().join(format!("roomcast-bench-{}.json", Uuid::new_v4().simple()));
+        let mut command = Command::new(std::env::current_exe()?);
+        command
+            .args(["serve", "--dev", "--log", "warn"])
+            .args(["--public", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--ready-file"])
+            .arg(&ready_file);
+        for setting in SETTINGS.iter().chain(more) {
+            command.args(["--set", setting]);
+        }
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .map_err(|cause| Failure::failed("the node cannot start", &cause))?;
+        let mut node = Self { child, ready_file, public: String::new() };
+        node.wait_until_ready()?;
+        Ok(node)
+    }
+
+    fn wait_until_ready(&mut self) -> Result<(), Failure> {
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            let text = std::fs::read_to_string(&self.ready_file).unwrap_or_default();
+            // A file that is not whole yet is read again.
+            if let Ok(ready) = serde_json::from_str::<Ready>(&text) {
+                self.public = ready.public;
+                return Ok(());
+            }
+            if let Some(status) = self.child.try_wait()? {
+                return Err(Failure::Failed(format!("the node ended with {status}")));
+            }
+            if Instant::now() > deadline {
+                return Err(Failure::Timeout(format!(
+                    "the node is not ready after {} s",
+                    START_LIMIT.as_secs()
+                )));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// As a target of runs.
+    pub(crate) fn server(&self) -> Result<Server, Failure> {
+        let url = format!("ws://{}/ws", self.public);
+        Server::parse(&url, Some(self.child.id()), DEV_SECRET, super::ROOM_PREFIX)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        // It fails only where the node has ended already.
+        let asked = pid.is_some_and(|pid| kill_process(pid, Signal::TERM).is_ok());
+        let deadline = Instant::now() + STOP_LIMIT;
+        while asked && Instant::now() < deadline && matches!(self.child.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        drop(self.child.kill());
+        drop(self.child.wait());
+        drop(std::fs::remove_file(&self.ready_file));
+    }
+}
