@@ -82,8 +82,8 @@ async fn hear(args: &Sub, client: &Client) -> Result<(), Failure> {
             Some(Event::Gap { room, reason }) => {
                 tracing::warn!(room, reason, "publications were lost");
             }
-            Some(Event::TokenExpiring { left }) => {
-                tracing::warn!(left_s = left.map(|left| left.as_secs()), "the token runs out");
+            Some(Event::TokenExpiring { expires_at }) => {
+                tracing::warn!(expires_at, "the token runs out");
             }
             Some(Event::Other(message)) => {
                 tracing::debug!(

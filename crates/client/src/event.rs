@@ -1,7 +1,5 @@
 //! What comes back: answers to requests, and what is heard unasked.
 
-use std::time::Duration;
-
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -127,8 +125,8 @@ pub enum Event {
     Pong,
     /// The token runs out: bring a new one with [`crate::Client::refresh`].
     TokenExpiring {
-        /// How long it is still good, where the node says so.
-        left: Option<Duration>,
+        /// Until when the old one is good, ISO 8601.
+        expires_at: String,
     },
     /// Publications were lost: load anew what must not be missed.
     Gap {

@@ -34,10 +34,7 @@ pub struct Outgoing<'a> {
     /// Asks for an ack.
     #[serde(rename = "requiresAck", skip_serializing_if = "is_false")]
     pub requires_ack: bool,
-    /// Permissions a member must hold.
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    pub requires: &'a [String],
-    /// Priority, time to live, correlation.
+    /// Priority, time to live, correlation, required permissions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<OutgoingMetadata<'a>>,
 }
@@ -54,6 +51,9 @@ pub struct OutgoingMetadata<'a> {
     /// Links it to a request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<&'a str>,
+    /// Permissions a member must hold.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub requires: &'a [String],
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
@@ -75,6 +75,7 @@ impl<'a> Outgoing<'a> {
             priority: options.priority.map(|priority| priority.name()),
             ttl: options.ttl_s,
             correlation_id: options.correlation_id.as_deref(),
+            requires: &options.requires,
         };
         Self {
             kind,
@@ -82,7 +83,6 @@ impl<'a> Outgoing<'a> {
             room: Some(room),
             data: Some(data),
             requires_ack: options.ack,
-            requires: &options.requires,
             metadata: (metadata != OutgoingMetadata::default()).then_some(metadata),
             ..Self::default()
         }
@@ -166,10 +166,7 @@ pub fn decode(format: Format, bytes: &[u8]) -> Result<Incoming, Closed> {
         "error" => refused(&message),
         "pong" => Incoming::Pong(message.get("timestamp").and_then(Value::as_u64)),
         "token_expiring" => Incoming::Event(Event::TokenExpiring {
-            left: data(&message)
-                .get("expires_in_ms")
-                .and_then(Value::as_u64)
-                .map(std::time::Duration::from_millis),
+            expires_at: text(data(&message), "expires_at").unwrap_or_default(),
         }),
         "gap" => Incoming::Event(Event::Gap {
             room: text(data(&message), "room"),
@@ -292,8 +289,8 @@ mod tests {
         let message = Outgoing::publication("a-1", "agents", "agent_status", &data, &options);
         let expected = json!({
             "type": "agent_status", "id": "a-1", "room": "agents", "data": {"agent_id": 7},
-            "requiresAck": true, "requires": ["verified"],
-            "metadata": {"priority": "high", "ttl": 300},
+            "requiresAck": true,
+            "metadata": {"priority": "high", "ttl": 300, "requires": ["verified"]},
         });
         let json = encode(Format::Json, &message).unwrap();
         assert_eq!(serde_json::from_slice::<Value>(&json).unwrap(), expected);
@@ -348,6 +345,25 @@ mod tests {
             },
         );
         check(&json!({"type": "pong", "timestamp": 12}), &Incoming::Pong(Some(12)));
+        check(
+            &json!({"type": "refresh", "data": {"expires_at": "2024-01-15T11:30:00.000Z"},
+                "metadata": {"correlation_id": "a1"}}),
+            &Incoming::Answer { id: "a1".into(), answer: Answer::Refreshed },
+        );
+    }
+
+    #[test]
+    fn notices_of_the_node_are_events() {
+        check(
+            &json!({"type": "token_expiring", "data": {"expires_at": "2024-01-15T11:30:00.000Z"}}),
+            &Incoming::Event(Event::TokenExpiring {
+                expires_at: "2024-01-15T11:30:00.000Z".into(),
+            }),
+        );
+        check(
+            &json!({"type": "gap", "data": {"reason": "overload"}}),
+            &Incoming::Event(Event::Gap { room: None, reason: "overload".into() }),
+        );
     }
 
     #[test]
