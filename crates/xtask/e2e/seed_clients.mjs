@@ -14,8 +14,8 @@ const ALL_PERMISSIONS = 'view_system,view_agents,view_tasks';
 
 const logged = [];
 const seedConsole = { log: (line) => logged.push(line), error: (...line) => logged.push(line.join(' ')) };
-const { WebSocketManager, RoomManager, ResilientWebSocket, ReliableMessageSender } = evaluate(
-  ['WebSocketManager', 'RoomManager', 'ResilientWebSocket', 'ReliableMessageSender'],
+const { WebSocketManager, RoomManager, ReliableMessageSender } = evaluate(
+  ['WebSocketManager', 'RoomManager', 'ReliableMessageSender'],
   { WebSocket, console: seedConsole, getCurrentAgentId: () => 42 },
 );
 const optimizer = (pako) => evaluate(['MessageOptimizer'], { pako }).MessageOptimizer;
@@ -79,12 +79,19 @@ class Sender extends ReliableMessageSender {
   }
 }
 
-class Resilient extends ResilientWebSocket {
-  emitted = [];
-
-  emit(name) {
-    this.emitted.push(name);
+/** The seed's reconnecting client; it sets no `onmessage` itself, so its sockets collect what arrives. */
+function resilient(url) {
+  const heard = [];
+  class Hearing extends WebSocket {
+    constructor(address) {
+      super(address);
+      this.onmessage = (event) => heard.push(JSON.parse(event.data));
+    }
   }
+  const given = { WebSocket: Hearing, console: seedConsole };
+  const client = new (evaluate(['ResilientWebSocket'], given).ResilientWebSocket)(url);
+  const emitted = [];
+  return Object.assign(client, { heard, emitted, emit: (name) => emitted.push(name) });
 }
 
 let subjects = 1_000;
@@ -116,9 +123,10 @@ async function joined(client, ...rooms) {
 /** A wire that can be cut: everything passes, until the connections are torn down without a Close frame. */
 async function cuttable(url) {
   const target = new URL(url);
+  const { hostname, port } = target;
   const sockets = new Set();
   const server = createServer((client) => {
-    const upstream = tcp(Number(target.port), target.hostname);
+    const upstream = tcp(Number(port), hostname);
     for (const socket of [client, upstream]) {
       sockets.add(socket);
       socket.on('error', () => {});
@@ -317,24 +325,27 @@ async function resilience(node) {
   await check('a connection cut without a Close frame comes back and sends what it queued', async () => {
     const wire = await cuttable(node.ws);
     subjects += 1;
-    const client = new Resilient(`${wire.url}?token=${mint(subjects, ALL_PERMISSIONS)}`);
+    const client = resilient(`${wire.url}?token=${mint(subjects, ALL_PERMISSIONS)}`);
     client.options.reconnectDelay = 100;
-    await client.connect();
-    wire.cut();
-    await until('the cut is noticed', 5_000, () => client.connectionState === 'disconnected');
-    client.send({ type: 'ping', timestamp: 1234 });
-    assert.equal(client.messageQueue.length, 1);
-    const heard = [];
-    await until('it is back', 10_000, () => client.connectionState === 'connected');
-    client.ws.onmessage = (event) => heard.push(JSON.parse(event.data));
-    await until('the queued ping is answered', 5_000, () =>
-      heard.some((message) => message.type === 'pong' && message.timestamp === 1234),
-    );
-    assert.equal(client.reconnectAttempts, 0);
-    assert.deepEqual(client.emitted, []);
-    client.ws.onclose = null;
-    client.ws.close();
-    wire.close();
+    const welcomes = () => client.heard.filter((message) => message.type === 'welcome').length;
+    try {
+      await client.connect();
+      await until('the welcome', 5_000, () => welcomes() === 1);
+      wire.cut();
+      await until('the cut is noticed', 5_000, () => client.connectionState === 'disconnected');
+      client.send({ type: 'ping', timestamp: 1234 });
+      assert.equal(client.messageQueue.length, 1);
+      await until('it is back', 10_000, () => welcomes() === 2);
+      await until('the queued ping is answered', 5_000, () =>
+        client.heard.some((message) => message.type === 'pong' && message.timestamp === 1234),
+      );
+      assert.equal(client.reconnectAttempts, 0);
+      assert.deepEqual(client.emitted, []);
+    } finally {
+      client.scheduleReconnect = () => {};
+      client.ws.close();
+      wire.close();
+    }
   });
 
   await check('a reliable message is acked by its id', async () => {

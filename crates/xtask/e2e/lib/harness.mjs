@@ -122,13 +122,16 @@ export async function check(claim, body, limitMs = 30_000) {
   }
 }
 
-/** Runs a whole script and ends the process with its sum. */
+/** Runs a whole script and ends the process with its sum, also when something breaks outside of a check. */
 export async function script(body) {
-  try {
-    await body();
-  } catch (cause) {
+  process.on('uncaughtException', (cause) => finish(cause));
+  await body().then(() => finish(), finish);
+}
+
+async function finish(cause) {
+  if (cause) {
     failed += 1;
-    console.log(`FAIL the script itself\n     ${String(cause?.stack ?? cause)}`);
+    console.log(`FAIL the script itself\n     ${String(cause.stack ?? cause)}`);
   }
   for (const child of [...children]) await stop(child, 'SIGKILL');
   rmSync(folder, { recursive: true, force: true });
