@@ -44,35 +44,48 @@ enum Key {
 impl Pending {
     /// Waits for the welcome.
     pub(crate) fn welcome(self: &Arc<Self>) -> Entry<Welcome> {
-        self.add(Key::Welcome, |state, waiting| state.welcome = Some(waiting))
+        self.add(|state, waiting| {
+            state.welcome = waiting;
+            Key::Welcome
+        })
     }
 
     /// Waits for the answer to request `id`.
     pub(crate) fn answer(self: &Arc<Self>, id: &str) -> Entry<Answer> {
-        self.add(Key::Answer(id.to_owned()), |state, waiting| {
-            state.answers.insert(id.to_owned(), waiting);
+        self.add(|state, waiting| {
+            state.answers.extend(waiting.map(|waiting| (id.to_owned(), waiting)));
+            Key::Answer(id.to_owned())
         })
     }
 
     /// Waits for the pong to a ping; returns the timestamp to send, `unix_ms` or the next one free.
     pub(crate) fn ping(self: &Arc<Self>, unix_ms: u64) -> (u64, Entry<Duration>) {
         let mut stamp = unix_ms;
-        while self.lock().pings.contains_key(&stamp) {
-            stamp += 1;
-        }
-        let entry = self.add(Key::Ping(stamp), |state, waiting| {
-            state.pings.insert(stamp, (Instant::now(), waiting));
+        let entry = self.add(|state, waiting| {
+            while state.pings.contains_key(&stamp) {
+                stamp += 1;
+            }
+            state.pings.extend(waiting.map(|waiting| (stamp, (Instant::now(), waiting))));
+            Key::Ping(stamp)
         });
         (stamp, entry)
     }
 
-    fn add<T>(self: &Arc<Self>, key: Key, insert: impl FnOnce(&mut State, Waiting<T>)) -> Entry<T> {
+    /// Inserts who waits, unless the connection is over: then they are told at once.
+    fn add<T>(
+        self: &Arc<Self>,
+        insert: impl FnOnce(&mut State, Option<Waiting<T>>) -> Key,
+    ) -> Entry<T> {
         let (waiting, answer) = oneshot::channel();
         let mut state = self.lock();
-        match &state.closed {
-            Some(closed) => drop(waiting.send(Err(closed.clone()))),
-            None => insert(&mut state, waiting),
-        }
+        let waiting = match &state.closed {
+            Some(closed) => {
+                drop(waiting.send(Err(closed.clone())));
+                None
+            }
+            None => Some(waiting),
+        };
+        let key = insert(&mut state, waiting);
         drop(state);
         Entry { table: Arc::clone(self), key, answer }
     }
@@ -137,10 +150,12 @@ impl<T> Entry<T> {
 
 impl<T> Drop for Entry<T> {
     fn drop(&mut self) {
+        self.answer.close();
         let mut state = self.table.lock();
         match &self.key {
             Key::Welcome => state.welcome = None,
             Key::Answer(id) => {
+                // Not where the same id was asked again meanwhile.
                 if state.answers.get(id).is_some_and(oneshot::Sender::is_closed) {
                     state.answers.remove(id);
                 }
@@ -171,6 +186,7 @@ mod tests {
     async fn whoever_gives_up_leaves_no_trace() {
         let pending = Arc::new(Pending::default());
         assert!(pending.answer("1").wait("join", Duration::ZERO).await.is_err());
+        assert!(pending.lock().answers.is_empty());
         assert_eq!(pending.answered("1", Answer::Left), Some(Answer::Left));
         let (stamp, entry) = pending.ping(7);
         drop(entry);
