@@ -69,7 +69,7 @@ function networkTile() {
 function detailsLine({ load, memoryTotal, uptime }) {
   const parts = [];
   if (load !== null) parts.push(`load ${load.toFixed(2)}`);
-  if (memoryTotal !== null) parts.push(`${format.size(memoryTotal)} memory`);
+  if (memoryTotal !== null) parts.push(`${format.size(memoryTotal)} RAM`);
   if (uptime !== null) parts.push(`up ${format.duration(uptime)}`);
   return parts.join(" · ");
 }
@@ -104,7 +104,12 @@ class Card {
       { class: "card panel", "data-testid": "agent-card", "data-agent-id": id },
       el("header", { class: "card-head" }, el("div", { class: "card-title" }, this.#name, this.#id), this.#state),
       el("dl", { class: "tiles" }, ...this.#tiles.map((tile) => tile.node)),
-      el("footer", { class: "card-foot" }, el("div", {}, this.#details, this.#news), this.#watch),
+      el(
+        "footer",
+        { class: "card-foot" },
+        el("div", { class: "card-facts" }, this.#details, this.#news),
+        this.#watch,
+      ),
       this.#watched,
     );
   }
@@ -131,7 +136,8 @@ class Card {
   #drawWatched(agent, room) {
     const watched = room !== null;
     this.#watch.setAttribute("aria-pressed", String(watched));
-    setText(this.#watch, watched ? `Leave agent-${agent.id}` : `Join agent-${agent.id}`);
+    setText(this.#watch, watched ? "Leave its room" : "Join its room");
+    this.#watch.setAttribute("aria-label", `${this.#watch.textContent}, agent-${agent.id}`);
     this.#watched.hidden = !watched;
     if (!watched) return;
     const newest = room.newest;

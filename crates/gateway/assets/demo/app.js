@@ -138,8 +138,8 @@ function draw() {
   talk.draw(connection.live, rooms.joined(TALK_ROOM));
   const rate = perSecond.slice(0, RATE_WINDOW_S).reduce((sum, each) => sum + each, 0) / RATE_WINDOW_S;
   statusView.drawFigures([
-    ["figure-agents", count(agents.onlineCount)],
-    ["figure-rooms", count(rooms.joinedCount)],
+    ["figure-agents", connection.live ? count(agents.onlineCount) : "–"],
+    ["figure-rooms", connection.live ? count(rooms.joinedCount) : "–"],
     ["figure-heard", count(heard)],
     ["figure-rate", rate > 0 && rate < 10 ? rate.toFixed(1) : count(Math.round(rate))],
   ]);
