@@ -13,7 +13,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use roomcast_gateway::transport::http::{self, Answer, ClientInfo, Handler, HttpLimits, Upgraded};
