@@ -2,13 +2,14 @@
 XTASK := cargo run --quiet --package xtask --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check e2e bench docs setup
+.PHONY: help demo test check e2e conformance bench docs setup
 
 help: ; @$(XTASK) help
 demo: ; @$(XTASK) demo $(ARGS)
 test: ; @$(XTASK) test
 check: ; @$(XTASK) check
 e2e: ; @$(XTASK) e2e $(ARGS)
+conformance: ; @$(XTASK) conformance
 bench: ; @$(XTASK) bench $(ARGS)
 docs: ; @$(XTASK) docs
 setup: ; @$(XTASK) setup

@@ -1,6 +1,7 @@
 //! What stands behind the `Makefile`: set-up, starting nodes and tests, summing "N passed, N failed". It knows the
 //! product only by its command line.
 
+mod conformance;
 mod demo;
 mod e2e;
 mod paths;
@@ -24,7 +25,7 @@ struct Task {
 }
 
 /// Every target of the `Makefile`.
-const TASKS: [Task; 8] = [
+const TASKS: [Task; 9] = [
     Task { name: "help", about: "this list", run: |_| help() },
     Task {
         name: "demo",
@@ -45,6 +46,11 @@ const TASKS: [Task; 8] = [
         name: "e2e",
         about: "the end-to-end scripts; ARGS=name runs those named so",
         run: |args| e2e::run(args).map(Some),
+    },
+    Task {
+        name: "conformance",
+        about: "Autobahn's cases against this WebSocket transport",
+        run: |_| conformance::run().map(Some),
     },
     Task {
         name: "bench",
@@ -98,10 +104,15 @@ fn bench(args: &[String]) -> Result<(), String> {
     process::run(&mut command, test::BUILD_LIMIT)
 }
 
+/// Each test that compares a document with what it is made from, which writes it when it is told to.
 fn docs() -> Result<(), String> {
-    let args = ["test", "--quiet", "--package", "tidy", "--test", "generated"];
-    let mut command = process::command("cargo", &args, &paths::root());
-    process::run(command.env("ROOMCAST_WRITE_DOCS", "1"), test::BUILD_LIMIT)
+    let tidy = ["test", "--quiet", "--package", "tidy", "--test", "generated", "documents"];
+    let metrics = ["test", "--quiet", "--package", "roomcast-gateway", "--lib", "metrics"];
+    for args in [&tidy[..], &metrics] {
+        let mut command = process::command("cargo", args, &paths::root());
+        process::run(command.env("ROOMCAST_WRITE_DOCS", "1"), test::BUILD_LIMIT)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
