@@ -132,7 +132,8 @@ pub enum Effect {
     Send {
         /// The session's index.
         to: u32,
-        /// Whole frames, framing included, shared by all who get them.
+        /// Whole frames, framing included, shared by all who get them. Empty: nothing to send, but what waits for
+        /// the connection now leaves before what comes later, of any class (an outbox takes it as it is).
         frame: Bytes,
         /// In which class.
         class: Priority,

@@ -10,13 +10,17 @@ use roomcast_protocol::publication::Priority;
 const SHARE: u32 = 8;
 
 /// Frames waiting for one connection. Within a class they leave in order; a frame once begun is finished first.
+///
+/// An empty frame is a mark: all that waits leaves before whatever comes later, of any class.
 #[derive(Debug, Default)]
 pub struct Outbox {
+    /// What leaves first, in order: frames that waited when a mark came.
+    settled: VecDeque<Bytes>,
     classes: [VecDeque<Bytes>; 3],
     /// The frame under way, if some of it has left.
     begun: Option<Bytes>,
-    /// Frames sent in a row although a lower class waited.
-    streak: u32,
+    /// By class: its frames sent in a row although a lower class waited.
+    streaks: [u32; 3],
     bytes: usize,
     /// When bytes last left. Units: monotonic milliseconds.
     pub progress_ms: u64,
@@ -41,8 +45,14 @@ impl Outbox {
         self.bytes == 0
     }
 
-    /// Adds a frame behind the others of its class.
+    /// Adds a frame behind the others of its class; an empty one settles the order of all that waits.
     pub fn push(&mut self, frame: Bytes, class: Priority) {
+        if frame.is_empty() {
+            while let Some(frame) = self.pick() {
+                self.settled.push_back(frame);
+            }
+            return;
+        }
         self.bytes += frame.len();
         if let Some(queue) = self.classes.get_mut(class as usize) {
             queue.push_back(frame);
@@ -58,6 +68,7 @@ impl Outbox {
 
     /// Forgets all frames but the one under way.
     pub fn clear_waiting(&mut self) {
+        self.settled = VecDeque::new();
         self.classes = Default::default();
         self.bytes = self.begun.as_ref().map_or(0, Bytes::len);
     }
@@ -65,7 +76,7 @@ impl Outbox {
     /// The bytes to write next.
     pub fn front(&mut self) -> Option<&[u8]> {
         if self.begun.is_none() {
-            self.begun = self.pick();
+            self.begun = self.settled.pop_front().or_else(|| self.pick());
         }
         self.begun.as_deref()
     }
@@ -83,27 +94,21 @@ impl Outbox {
         }
     }
 
+    /// The next frame of the highest class that has one, or, where that had its share, of a lower one.
     fn pick(&mut self) -> Option<Bytes> {
-        let first = self.classes.iter().position(|queue| !queue.is_empty())?;
-        let waits = |(class, queue): (usize, &VecDeque<Bytes>)| {
-            (class > first && !queue.is_empty()).then_some(class)
-        };
-        let lower = self.classes.iter().enumerate().find_map(waits);
-        let class = match lower {
-            Some(lower) if self.streak >= SHARE => {
-                self.streak = 0;
-                lower
+        let mut waiting =
+            self.classes.iter_mut().zip(&mut self.streaks).filter(|it| !it.0.is_empty());
+        let (mut queue, mut streak) = waiting.next()?;
+        for (lower, its_streak) in waiting {
+            if *streak < SHARE {
+                *streak += 1;
+                return queue.pop_front();
             }
-            Some(_) => {
-                self.streak += 1;
-                first
-            }
-            None => {
-                self.streak = 0;
-                first
-            }
-        };
-        self.classes.get_mut(class)?.pop_front()
+            *streak = 0;
+            (queue, streak) = (lower, its_streak);
+        }
+        *streak = 0;
+        queue.pop_front()
     }
 }
 
@@ -141,6 +146,51 @@ mod tests {
         outbox.push("N".into(), Priority::Normal);
         outbox.push("L".into(), Priority::Low);
         assert_eq!(drain(&mut outbox, 9), "hhhhhhhhNhhhhhhhhLhhhh");
+    }
+
+    #[test]
+    fn the_lowest_class_moves_while_two_others_never_end() {
+        let mut outbox = Outbox::new(0);
+        for _ in 0..100 {
+            outbox.push("h".into(), Priority::High);
+            outbox.push("n".into(), Priority::Normal);
+        }
+        outbox.push("L".into(), Priority::Low);
+        let sent = drain(&mut outbox, 9);
+        assert_eq!(sent.find('L'), Some(80), "{sent}");
+    }
+
+    #[test]
+    fn what_waits_at_a_mark_leaves_before_what_comes_later() {
+        let mut outbox = Outbox::new(0);
+        outbox.push("begun ".into(), Priority::Low);
+        outbox.front();
+        outbox.written(1, 0);
+        outbox.push("low ".into(), Priority::Low);
+        outbox.push("normal ".into(), Priority::Normal);
+        outbox.push(Bytes::new(), Priority::High);
+        outbox.push("left ".into(), Priority::High);
+        outbox.push("slow ".into(), Priority::Normal);
+        outbox.push("joined ".into(), Priority::High);
+        assert_eq!(outbox.bytes(), 33);
+        assert_eq!(drain(&mut outbox, 3), "egun normal low left joined slow ");
+    }
+
+    #[test]
+    fn a_mark_in_an_empty_outbox_leaves_it_empty() {
+        let mut outbox = Outbox::new(0);
+        outbox.push(Bytes::new(), Priority::High);
+        assert!(outbox.is_empty() && outbox.front().is_none());
+    }
+
+    #[test]
+    fn a_cleared_outbox_forgets_settled_frames_too() {
+        let mut outbox = Outbox::new(0);
+        outbox.push("a".into(), Priority::Normal);
+        outbox.push(Bytes::new(), Priority::High);
+        outbox.push("b".into(), Priority::Normal);
+        outbox.clear_waiting();
+        assert!(outbox.is_empty() && outbox.front().is_none());
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(crate) struct Membership {
 }
 
 impl Membership {
-    /// The room is not live yet.
+    /// The room is not live yet, or the session has not been welcomed.
     pub(crate) const WAITING: u32 = u32::MAX;
 }
 
@@ -65,8 +65,10 @@ pub(crate) struct Session {
     pub(crate) rights: Option<Box<HashMap<RoomName, Evaluated, FixedState>>>,
     /// Commands that came in one frame with the token, to be run once ready.
     pub(crate) early: Vec<Command>,
-    /// Publications that got no id from their sender.
+    /// Publications, for the ids of those that came without one.
     pub(crate) ids_made: u64,
+    /// Keep-alives answered before a token came.
+    pub(crate) early_pings: u8,
     /// When bytes last came. Units: monotonic milliseconds.
     pub(crate) heard_ms: u64,
     /// When the unanswered ping left.
@@ -96,7 +98,7 @@ impl Session {
     /// What is due now.
     pub(crate) fn due(&self, now: Now, limits: &SessionLimits) -> Due {
         if self.phase == Phase::Connecting {
-            let late = now.mono_ms >= self.heard_ms + limits.first_message_ms;
+            let late = now.mono_ms >= self.heard_ms.saturating_add(limits.first_message_ms);
             return if late { Due::Unauthorized } else { Due::Nothing };
         }
         if let Some(who) = &self.who {
@@ -109,23 +111,25 @@ impl Session {
             }
         }
         match self.pinged_ms {
-            Some(pinged) if self.heard_ms < pinged && now.mono_ms >= pinged + limits.pong_ms => {
-                Due::Silent
+            Some(pinged) if self.heard_ms < pinged => {
+                let silent = now.mono_ms >= pinged.saturating_add(limits.pong_ms);
+                if silent { Due::Silent } else { Due::Nothing }
             }
-            Some(pinged) if self.heard_ms < pinged => Due::Nothing,
-            Some(_) | None if now.mono_ms >= self.heard_ms + limits.ping_ms => Due::Ping,
-            Some(_) | None => Due::Nothing,
+            Some(_) | None => {
+                let quiet = now.mono_ms >= self.heard_ms.saturating_add(limits.ping_ms);
+                if quiet { Due::Ping } else { Due::Nothing }
+            }
         }
     }
 
     /// When to look again. Units: monotonic milliseconds.
     pub(crate) fn next_look_ms(&self, now: Now, limits: &SessionLimits) -> u64 {
         if self.phase == Phase::Connecting {
-            return self.heard_ms + limits.first_message_ms;
+            return self.heard_ms.saturating_add(limits.first_message_ms);
         }
         let silence = match self.pinged_ms {
-            Some(pinged) if self.heard_ms < pinged => pinged + limits.pong_ms,
-            Some(_) | None => self.heard_ms + limits.ping_ms,
+            Some(pinged) if self.heard_ms < pinged => pinged.saturating_add(limits.pong_ms),
+            Some(_) | None => self.heard_ms.saturating_add(limits.ping_ms),
         };
         let expiry = self.who.as_ref().map_or(u64::MAX, |who| {
             let at = if self.expiry_told {

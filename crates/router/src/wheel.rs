@@ -22,7 +22,7 @@ impl Wheel {
 
     /// When the next session wants to be looked at. Units: monotonic milliseconds.
     pub(crate) fn next_wake(&self) -> Option<u64> {
-        self.slots.first_key_value().map(|(slot, _)| slot * SLOT_MS)
+        self.slots.first_key_value().map(|(slot, _)| slot.saturating_mul(SLOT_MS))
     }
 
     /// Takes all sessions whose time has come.

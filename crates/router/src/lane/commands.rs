@@ -6,7 +6,7 @@ use std::sync::Arc;
 use roomcast_protocol::codes::{Close, Refusal, Refused};
 use roomcast_protocol::command::{Authenticate, Command, Publish, ReplyTo, RoomRequest};
 use roomcast_protocol::guard::{Kind, Principal, PublishRight};
-use roomcast_protocol::ids::{SessionId, SessionKey};
+use roomcast_protocol::ids::SessionKey;
 use roomcast_protocol::limits::LimitName;
 use roomcast_protocol::outbound::Outbound;
 use roomcast_protocol::publication::Publication;
@@ -14,12 +14,16 @@ use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::{Now, iso8601};
 
 use super::Lane;
-use super::rooms::Waiting;
+use super::membership::is_own;
+use super::rooms::Room;
 use crate::messages::{Effect, HubMessage, Ticket};
 use crate::session::{Evaluated, Phase, RIGHTS_MAX};
 
 /// Commands that may wait for their session to become ready. One frame holds no more than a batch.
 const EARLY_MAX: usize = 256;
+
+/// Keep-alives answered before a token came: nobody's limit counts them yet.
+const EARLY_PINGS_MAX: u8 = 16;
 
 impl Lane {
     /// Takes one command of a session.
@@ -27,7 +31,13 @@ impl Lane {
         let Some(session) = self.session_mut(key) else { return };
         let phase = session.phase;
         match (phase, command) {
+            (Phase::Connecting, Command::KeepAlive(_))
+                if session.early_pings >= EARLY_PINGS_MAX =>
+            {
+                self.close(key, Close::Flood, out);
+            }
             (_, Command::KeepAlive(timestamp)) => {
+                session.early_pings = session.early_pings.saturating_add(1);
                 if self.may_control(now, key, &ReplyTo::default(), out) {
                     let timestamp = timestamp.as_deref();
                     let pong = Outbound::Pong { timestamp, unix_ms: now.unix_ms };
@@ -76,7 +86,7 @@ impl Lane {
             }
             Command::Leave(request) => {
                 if self.may_send(now, key, &request.reply, out) {
-                    self.leave(key, request, out);
+                    self.leave(key, &request, out);
                 }
             }
             Command::Publish(publish) => {
@@ -161,7 +171,7 @@ impl Lane {
             self.count_limit(LimitName::ConnectionsPerUser);
             return self.close(key, Close::Limit, out);
         };
-        self.set_compressed(key, request.compressed);
+        self.set_compressed(key, request.compressed, out);
         self.become_known(now, key, Box::new(who), place, out);
     }
 
@@ -189,7 +199,7 @@ impl Lane {
             session.rights = None;
             session.expiry_told = false;
         }
-        self.set_compressed(key, request.compressed);
+        self.set_compressed(key, request.compressed, out);
         self.leave_what_is_no_longer_allowed(key, out);
         self.send(key, &Outbound::Refreshed { reply: &request.reply, expires_unix_ms }, out);
         self.rearm(now, key);
@@ -198,36 +208,28 @@ impl Lane {
     /// A new token may hold fewer permissions: rooms it does not open any more are left, and the client is told.
     fn leave_what_is_no_longer_allowed(&mut self, key: SessionKey, out: &mut Vec<Effect>) {
         let Some(session) = self.session(key) else { return };
-        let Some(who) = session.who.clone() else { return };
-        let own = super::own_rooms(&who, session.id);
-        let rooms: Vec<u32> = session.rooms.iter().map(|entry| entry.room).collect();
-        for index in rooms {
-            let Some(room) = self.rooms.get(index as usize) else { continue };
-            let (name, rule) = (room.name.clone(), room.rule);
-            if own.contains(&name) || self.guard.may_join(rule, &name, &who) {
-                continue;
-            }
-            self.leave_room(index, key, out);
-            self.drop_if_empty(index, out);
-            let reply = ReplyTo { id: None, room: Some(name.as_str().into()) };
-            self.refuse(key, &reply, &Refusal::PermissionDenied.into(), out);
+        let Some(who) = session.who.as_deref() else { return };
+        let forbidden = |index: &u32| {
+            let allowed = |room: &Room| {
+                is_own(who, session.id, &room.name)
+                    || self.guard.may_join(room.rule, &room.name, who)
+            };
+            !self.rooms.get(*index as usize).is_some_and(allowed)
+        };
+        let rooms = session.rooms.iter().map(|entry| entry.room);
+        for index in rooms.filter(forbidden).collect::<Vec<_>>() {
+            self.expel(index, key, out);
         }
     }
 
-    /// The client can inflate: from now on it is a member with the deflated format.
-    fn set_compressed(&mut self, key: SessionKey, compressed: bool) {
+    /// The client can inflate: from now on its frames are of the deflated format.
+    fn set_compressed(&mut self, key: SessionKey, compressed: bool, out: &mut Vec<Effect>) {
         let Some(held) = self.session(key).map(|session| session.format) else { return };
         let Some(mut format) = self.formats.get(usize::from(held)).copied() else { return };
-        if !compressed || format.encoding == format.encoding.deflated() {
-            return;
-        }
-        format.encoding = format.encoding.deflated();
-        let index = self.format_index(format);
-        // A member's format is fixed while it is in a room; one that is in rooms already keeps what it has.
-        if let Some(session) = self.session_mut(key)
-            && session.rooms.is_empty()
-        {
-            session.format = index;
+        if compressed && format.encoding != format.encoding.deflated() {
+            format.encoding = format.encoding.deflated();
+            let index = self.format_index(format);
+            self.set_format(key, index, out);
         }
     }
 
@@ -253,27 +255,16 @@ impl Lane {
             let refused = Refused::new(Refusal::PermissionDenied);
             return self.refuse(key, &request.reply, &refused, out);
         };
-        self.enter(key, &name, rule, Some((request.reply, request.since)), out);
+        self.enter(key, &name, rule, (request.reply, request.since), out);
     }
 
     /// Leaving a room one is not in is answered like leaving one: clients leave again after a reconnect.
-    fn leave(&mut self, key: SessionKey, request: RoomRequest, out: &mut Vec<Effect>) {
+    fn leave(&mut self, key: SessionKey, request: &RoomRequest, out: &mut Vec<Effect>) {
         let name = match RoomName::parse(&request.room) {
             Ok(name) => name,
             Err(cause) => return self.refuse(key, &request.reply, &cause.into(), out),
         };
-        if let Some(index) = self.names.get(&name).copied() {
-            if let Some(room) = self.rooms.get_mut(index as usize)
-                && !room.live
-                && room.waiting.iter().any(|(waiting, _)| *waiting == key)
-            {
-                room.waiting.push((key, Waiting::Leave(request.reply)));
-                return;
-            }
-            self.leave_room(index, key, out);
-            self.drop_if_empty(index, out);
-        }
-        self.send(key, &Outbound::Left { reply: &request.reply, room: &request.room }, out);
+        self.leave_and_answer(key, &name, &request.reply, out);
     }
 
     /// The session's right to publish in the room, evaluated at its first publish there and kept.
@@ -332,10 +323,6 @@ impl Lane {
     }
 }
 
-fn is_own(who: &Principal, session: SessionId, name: &RoomName) -> bool {
-    super::own_rooms(who, session).contains(name)
-}
-
 /// An id for a publication that came without one: a UUID (version 8, RFC 9562 5.8) of session and count.
 fn made_id(session: u128, count: u64) -> Box<str> {
     let mixed =
@@ -358,6 +345,9 @@ pub fn publication_of(
     who: &Principal,
     now: Now,
 ) -> (ReplyTo, bool, Publication) {
+    let mut requires = publish.requires;
+    requires.sort_unstable();
+    requires.dedup();
     let claimed = publish.sender.filter(|_| who.kind == Kind::Backend);
     let publication = Publication {
         room,
@@ -368,9 +358,11 @@ pub fn publication_of(
         content: publish.content,
         priority: publish.priority,
         ttl_s: publish.ttl_s,
-        expires_unix_ms: publish.ttl_s.map(|ttl| now.unix_ms + u64::from(ttl) * 1_000),
+        expires_unix_ms: publish
+            .ttl_s
+            .map(|ttl| now.unix_ms.saturating_add(u64::from(ttl) * 1_000)),
         correlation_id: publish.correlation_id,
-        requires: publish.requires,
+        requires,
     };
     (publish.reply, publish.wants_ack, publication)
 }

@@ -5,6 +5,7 @@
 
 mod commands;
 mod membership;
+mod orders;
 mod rooms;
 #[cfg(test)]
 mod tests;
@@ -27,15 +28,19 @@ use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 use slab::Slab;
 
-use crate::messages::{Answer, Effect, HubMessage, LaneMessage, MemberInfo};
+use crate::messages::{Effect, HubMessage, LaneMessage};
 use crate::meter::{Place, Users};
 use crate::session::{Due, Phase, Session};
 use crate::wheel::Wheel;
 pub use commands::publication_of;
-use rooms::{Member, Room};
+use membership::own_rooms;
+use rooms::Room;
 
 /// Members of one room that are served before another room's turn.
 pub const SLICE_MEMBERS: usize = 256;
+
+/// Bytes that may wait in the rooms of a lane. Over it, what comes next has members served first.
+pub const BACKLOG_BYTES_MAX: usize = 4 << 20;
 
 /// What happened on a lane since it began; the shell publishes the differences.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,8 +140,10 @@ pub struct Lane {
     names: HashMap<RoomName, u32, FixedState>,
     hasher: FixedState,
     formats: Vec<Format>,
-    /// Rooms with publications on their way, in turn.
-    busy: VecDeque<u32>,
+    /// Rooms with publications on their way, in turn: index and serial, for a room may end meanwhile.
+    busy: VecDeque<(u32, u32)>,
+    room_serial: u32,
+    backlog_bytes: usize,
     wheel: Wheel,
     sink: FrameSink,
     counters: Counters,
@@ -160,6 +167,8 @@ impl Lane {
             hasher: FixedState::with_seed(config.seed),
             formats: Vec::new(),
             busy: VecDeque::new(),
+            room_serial: 0,
+            backlog_bytes: 0,
             wheel: Wheel::default(),
             sink: FrameSink::new(),
             counters: Counters::default(),
@@ -183,6 +192,12 @@ impl Lane {
             rooms: self.rooms.len(),
             memberships: self.memberships,
         }
+    }
+
+    /// Bytes of publications on their way to members. Bounds: [`BACKLOG_BYTES_MAX`] and one publication more.
+    #[must_use]
+    pub const fn backlog_bytes(&self) -> usize {
+        self.backlog_bytes
     }
 
     /// Checks a token that came with the handshake, and takes a place among the user's connections.
@@ -226,6 +241,7 @@ impl Lane {
             rights: None,
             early: Vec::new(),
             ids_made: 0,
+            early_pings: 0,
             heard_ms: now.mono_ms,
             pinged_ms: None,
             armed_ms: 0,
@@ -271,7 +287,10 @@ impl Lane {
     /// Takes what the hub says.
     pub fn message(&mut self, now: Now, message: LaneMessage, out: &mut Vec<Effect>) {
         match message {
-            LaneMessage::Publication(publication) => self.publication(now, &publication),
+            LaneMessage::Publication(publication) => {
+                self.publication(now, &publication);
+                while self.backlog_bytes > BACKLOG_BYTES_MAX && self.serve(SLICE_MEMBERS, out) {}
+            }
             LaneMessage::Joined(room) => self.room_is_live(&room, out),
             LaneMessage::Published { session, reply, ack, outcome } => match (outcome, ack) {
                 (Ok(accepted), Some(id)) => {
@@ -280,35 +299,10 @@ impl Lane {
                 (Ok(_), None) => {}
                 (Err(refused), _) => self.refuse(session, &reply, &refused, out),
             },
-            LaneMessage::Lagged => {
-                let concerned = |session: &&Session| !session.rooms.is_empty();
-                let keys: Vec<_> =
-                    self.sessions.iter().map(|(_, s)| s).filter(concerned).map(|s| s.key).collect();
-                for key in keys {
-                    self.send(key, &Outbound::Gap { reason: "overload" }, out);
-                }
-            }
-            LaneMessage::Members { query, room } => {
-                out.push(Effect::Answer(query, Answer::Members(self.members_of(&room))));
-            }
-            LaneMessage::Disconnect { query, user } => {
-                let named = |session: &&Session| {
-                    session.who.as_ref().is_some_and(|who| who.user_key() == *user)
-                };
-                let keys: Vec<_> =
-                    self.sessions.iter().map(|(_, s)| s).filter(named).map(|s| s.key).collect();
-                for key in &keys {
-                    self.close(*key, Close::Disconnected, out);
-                }
-                out.push(Effect::Answer(query, Answer::Disconnected(keys.len())));
-            }
-            LaneMessage::Stop => {
-                while self.serve(usize::MAX, out) {}
-                let keys: Vec<_> = self.sessions.iter().map(|(_, session)| session.key).collect();
-                for key in keys {
-                    self.close(key, Close::Stopping, out);
-                }
-            }
+            LaneMessage::Lagged => self.tell_of_gap(out),
+            LaneMessage::Members { query, room } => self.answer_members(query, &room, out),
+            LaneMessage::Disconnect { query, user } => self.disconnect(query, &user, out),
+            LaneMessage::Stop => self.stop(out),
         }
     }
 
@@ -316,16 +310,18 @@ impl Lane {
     pub fn serve(&mut self, budget: usize, out: &mut Vec<Effect>) -> bool {
         let mut left = budget;
         while left > 0
-            && let Some(index) = self.busy.pop_front()
+            && let Some((index, serial)) = self.busy.pop_front()
         {
             let sessions = &self.sessions;
-            let Some(room) = self.rooms.get_mut(index as usize) else { continue };
-            let before = out.len();
+            let room = self.rooms.get_mut(index as usize);
+            let Some(room) = room.filter(|room| room.serial == serial) else { continue };
+            let (before, bytes) = (out.len(), room.bytes());
             let served = room.serve(left.min(SLICE_MEMBERS), out, holds_in(sessions));
             self.counters.deliveries += (out.len() - before) as u64;
+            self.backlog_bytes -= bytes - room.bytes();
             left = left.saturating_sub(served.max(1));
             if room.has_work() {
-                self.busy.push_back(index);
+                self.busy.push_back((index, serial));
             } else {
                 room.listed = false;
             }
@@ -358,7 +354,7 @@ impl Lane {
                     continue;
                 }
                 Due::Ping => {
-                    session.pinged_ms = Some(now.mono_ms.max(session.heard_ms + 1));
+                    session.pinged_ms = Some(now.mono_ms.max(session.heard_ms.saturating_add(1)));
                     out.push(Effect::Ping { to: key.index });
                 }
                 Due::TellExpiry => {
@@ -371,15 +367,11 @@ impl Lane {
         }
     }
 
-    fn members_of(&self, room: &RoomName) -> Vec<MemberInfo> {
-        let found = self.names.get(room).and_then(|index| self.rooms.get(*index as usize));
-        let members = found.map_or(&[][..], |room| &room.members[..]);
-        let info = |member: &Member| {
-            let session = self.sessions.get(member.session as usize)?;
-            let user = session.who.as_ref()?.user_key().into();
-            Some(MemberInfo { user, session: session.id })
-        };
-        members.iter().filter_map(info).collect()
+    /// The sum of what its rooms say.
+    #[cfg(test)]
+    fn walk_backlog(&self) {
+        let sum: usize = self.rooms.iter().map(|(_, room)| room.bytes()).sum();
+        assert_eq!(self.backlog_bytes, sum);
     }
 
     fn format_index(&mut self, format: Format) -> u8 {
@@ -401,7 +393,7 @@ impl Lane {
     fn rearm(&mut self, now: Now, key: SessionKey) {
         let limits = self.limits;
         let Some(session) = self.session_mut(key) else { return };
-        let at = session.next_look_ms(now, &limits).max(now.mono_ms + 1);
+        let at = session.next_look_ms(now, &limits).max(now.mono_ms.saturating_add(1));
         session.armed_ms = at;
         self.wheel.arm(at, key);
     }
@@ -416,28 +408,28 @@ impl Lane {
         out: &mut Vec<Effect>,
     ) {
         let Some(session) = self.session_mut(key) else { return };
-        let own = own_rooms(&who, session.id);
+        let id = session.id;
+        let mut own: Vec<RoomName> = Vec::new();
+        let format = self.session(key).map_or(0, |session| usize::from(session.format));
+        let format = self.formats.get(format);
+        if format.is_some_and(|format| format.dialect.profile().joins_own_rooms) {
+            own.extend(own_rooms(&who, id).take(self.limits.rooms_max));
+        }
         if let Some(agent_id) = who.agent_id.clone() {
             out.push(Effect::Hub(HubMessage::Agent { agent_id, up: true }));
         }
-        session.who = Some(who);
-        session.place = Some(place);
-        session.heard_ms = now.mono_ms;
-        session.phase = Phase::Joining(0);
         self.unauthenticated -= 1;
-        let format = self.sessions.get(key.index as usize).map_or(0, |session| session.format);
-        let joins = self
-            .formats
-            .get(usize::from(format))
-            .is_some_and(|format| format.dialect.profile().joins_own_rooms);
-        for name in own.into_iter().filter(|_| joins).take(self.limits.rooms_max) {
-            if let Some(rule) = self.guard.rule(&name)
-                && !self.enter(key, &name, rule, None, out)
-                && let Some(session) = self.session_mut(key)
-                && let Phase::Joining(count) = &mut session.phase
-            {
-                *count += 1;
-            }
+        let guard = Arc::clone(&self.guard);
+        let ruled = |name| guard.rule(&name).map(|rule| (name, rule));
+        let mut asleep = 0;
+        for (name, rule) in own.into_iter().filter_map(ruled) {
+            asleep += u16::from(!self.reserve(key, &name, rule, out));
+        }
+        if let Some(session) = self.session_mut(key) {
+            session.who = Some(who);
+            session.place = Some(place);
+            session.heard_ms = now.mono_ms;
+            session.phase = Phase::Joining(asleep);
         }
         self.rearm(now, key);
         self.try_ready(key, out);
@@ -451,6 +443,7 @@ impl Lane {
         }
         session.phase = Phase::Ready;
         self.counters.ready += 1;
+        self.take_reserved(key);
         self.encode_for(key, out, |session| {
             session.who.as_deref().map(|who| Outbound::Welcome { who, session: session.id })
         });
@@ -468,11 +461,16 @@ impl Lane {
         let rooms: Vec<u32> = session.rooms.iter().map(|entry| entry.room).collect();
         // What is under way to it is dropped with its connection.
         let mut undelivered = Vec::new();
+        let deliveries = self.counters.deliveries;
         for index in rooms {
             self.leave_room(index, key, &mut undelivered);
-            self.drop_if_empty(index, out);
+            self.drop_if_unused(index, out);
         }
+        self.counters.deliveries = deliveries;
         let session = self.sessions.remove(key.index as usize);
+        if self.sessions.is_empty() {
+            self.sessions.shrink_to_fit();
+        }
         if session.phase == Phase::Connecting {
             self.unauthenticated -= 1;
         }
@@ -500,6 +498,7 @@ impl Lane {
         let class = publication.priority.unwrap_or(self.guard.policy(room.rule).priority);
         let (formats, sink, encodings) =
             (&self.formats, &mut self.sink, &mut self.counters.encodings);
+        let bytes = room.bytes();
         room.publish(class, &publication.requires, |format, bytes| {
             if let Some(format) = formats.get(usize::from(format)) {
                 sink.clear();
@@ -508,9 +507,10 @@ impl Lane {
                 *encodings += 1;
             }
         });
+        self.backlog_bytes += room.bytes() - bytes;
         if !room.listed {
             room.listed = true;
-            self.busy.push_back(index);
+            self.busy.push_back((index, room.serial));
         }
     }
 
@@ -569,16 +569,4 @@ fn holds_in(sessions: &Slab<Session>) -> impl Fn(u32, &[Box<str>]) -> bool + '_ 
         let who = sessions.get(session as usize).and_then(|session| session.who.as_ref());
         who.is_some_and(|who| needed.iter().all(|permission| who.holds(permission)))
     }
-}
-
-/// The rooms a session is put into at connect. An id that makes no valid room name opens none.
-fn own_rooms(who: &Principal, session: SessionId) -> Vec<RoomName> {
-    let user = std::iter::once(format!("user-{}", who.user_key()));
-    let session = std::iter::once(format!("session-{session}"));
-    let roles = who.roles.iter().map(|role| format!("role-{role}"));
-    let teams = who.teams.iter().map(|team| format!("team-{team}"));
-    let all = user.chain(session).chain(roles).chain(teams);
-    let mut names: Vec<_> = all.filter_map(|name| RoomName::parse(&name).ok()).collect();
-    names.dedup();
-    names
 }

@@ -16,8 +16,17 @@ use roomcast_protocol::room::RoomName;
 
 use crate::messages::Effect;
 
-/// Bytes of merged frames after which a new write begins.
-pub(crate) const MERGE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of merged frames after which a new write begins: a frame of a higher class never waits behind more.
+pub(crate) const MERGE_BYTES_MAX: usize = 16 * 1024;
+
+/// Joins that may wait for one room to become live; beyond it only a session's first join still may.
+pub(crate) const WAITING_MAX: usize = 1_024;
+
+/// What a batch weighs beside its frames. Units: bytes.
+const BATCH_BYTES: usize = 512;
+
+/// A join that waits for the room to become live; `None`: one of the session's own rooms, which nobody asked for.
+pub(crate) type Waiting = (SessionKey, Option<(ReplyTo, bool)>);
 
 /// A session in a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,15 +35,6 @@ pub(crate) struct Member {
     pub(crate) session: u32,
     /// Index in the lane's table of formats.
     pub(crate) format: u8,
-}
-
-/// What a session did while the room was not live yet.
-#[derive(Debug)]
-pub(crate) enum Waiting {
-    /// It joined; `None`: one of its own rooms, which nobody asked for.
-    Join(Option<(ReplyTo, bool)>),
-    /// It left again.
-    Leave(ReplyTo),
 }
 
 /// Frames that go to the same members in one write each.
@@ -63,27 +63,67 @@ pub(crate) struct Room {
     pub(crate) name: RoomName,
     pub(crate) rule: RuleIndex,
     pub(crate) live: bool,
+    /// In the lane's list of rooms with work to do.
+    pub(crate) listed: bool,
+    /// Classes below high that its publications had, one bit each.
+    lower: u8,
+    /// Which tenant of its index, so that the lane's list of work never means another.
+    pub(crate) serial: u32,
+    /// Sessions that become members with their welcome.
+    pub(crate) entering: u32,
     pub(crate) members: Vec<Member>,
-    pub(crate) waiting: Vec<(SessionKey, Waiting)>,
+    pub(crate) waiting: Vec<Waiting>,
     /// How many members have each format.
     pub(crate) formats: Vec<(u8, u32)>,
     queue: VecDeque<Batch>,
-    /// In the lane's list of rooms with work to do.
-    pub(crate) listed: bool,
+    /// What waits for members. Units: bytes, each batch with a share for its fixed parts.
+    bytes: usize,
 }
 
 impl Room {
-    pub(crate) fn new(name: RoomName, rule: RuleIndex) -> Self {
+    pub(crate) fn new(name: RoomName, rule: RuleIndex, serial: u32) -> Self {
         Self {
             name,
             rule,
             live: false,
+            listed: false,
+            lower: 0,
+            serial,
+            entering: 0,
             members: Vec::new(),
             waiting: Vec::new(),
             formats: Vec::new(),
             queue: VecDeque::new(),
-            listed: false,
+            bytes: 0,
         }
+    }
+
+    /// Bytes that wait for members.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether a reply, which is of the highest class, could overtake a publication of this room in an outbox.
+    pub(crate) const fn has_lower_classes(&self) -> bool {
+        self.lower != 0
+    }
+
+    /// Whether nobody is in it, nor about to be. One that is not live yet is never dropped: the hub still answers.
+    pub(crate) fn is_unused(&self) -> bool {
+        self.live && self.members.is_empty() && self.entering == 0
+    }
+
+    /// The room's own counts.
+    #[cfg(test)]
+    pub(crate) fn walk(&self) {
+        for (format, count) in &self.formats {
+            let members = self.members.iter().filter(|member| member.format == *format).count();
+            assert_eq!(*count as usize, members);
+        }
+        let counted: u32 = self.formats.iter().map(|(_, count)| count).sum();
+        assert_eq!(counted as usize, self.members.len());
+        assert_eq!(self.bytes, self.queue.iter().map(Batch::bytes).sum::<usize>());
+        assert!(!self.has_work() || self.listed);
     }
 
     /// Whether publications wait for members.
@@ -93,8 +133,8 @@ impl Room {
 
     /// Adds a member behind all that is under way, and says at which place.
     pub(crate) fn add(&mut self, member: Member) -> u32 {
-        for batch in &mut self.queue {
-            batch.end.get_or_insert(self.members.len());
+        for batch in self.queue.iter_mut().rev().take_while(|batch| batch.end.is_none()) {
+            batch.end = Some(self.members.len());
         }
         if self.members.capacity() == 0 {
             self.members.reserve_exact(1);
@@ -128,15 +168,8 @@ impl Room {
         }
         // The hole travels over the segments' ends to the end of the list, so that each segment stays whole.
         let mut hole = place;
-        let ends: Vec<usize> = self
-            .queue
-            .iter()
-            .flat_map(|batch| [Some(batch.start), batch.end])
-            .flatten()
-            .filter(|end| *end > place)
-            .chain([count])
-            .collect();
-        let mut ends = ends;
+        let bounds = self.queue.iter().flat_map(|batch| [Some(batch.start), batch.end]).flatten();
+        let mut ends: Vec<usize> = bounds.filter(|end| *end > place).chain([count]).collect();
         ends.sort_unstable();
         ends.dedup();
         for end in ends {
@@ -181,7 +214,11 @@ impl Room {
                 && requires.is_empty()
                 && batch.size() < MERGE_BYTES_MAX
         });
+        if class != Priority::High {
+            self.lower |= 1 << class as u8;
+        }
         if !merges {
+            self.bytes += BATCH_BYTES;
             self.queue.push_back(Batch {
                 class,
                 frames: Vec::with_capacity(self.formats.len()),
@@ -192,7 +229,10 @@ impl Room {
         }
         let Some(batch) = self.queue.back_mut() else { return };
         for (format, _) in &self.formats {
-            encode(*format, batch.growing(*format));
+            let frames = batch.growing(*format);
+            let before = frames.len();
+            encode(*format, frames);
+            self.bytes += frames.len() - before;
         }
     }
 
@@ -213,6 +253,7 @@ impl Room {
         let served = slice.len();
         batch.start = slice_end;
         if slice_end >= end {
+            self.bytes -= batch.bytes();
             self.queue.pop_front();
         }
         served
@@ -222,6 +263,11 @@ impl Room {
 impl Batch {
     fn size(&self) -> usize {
         self.frames.iter().map(|(_, frames)| frames.len()).max().unwrap_or(0)
+    }
+
+    /// What it weighs.
+    fn bytes(&self) -> usize {
+        BATCH_BYTES + self.frames.iter().map(|(_, frames)| frames.len()).sum::<usize>()
     }
 
     fn growing(&mut self, format: u8) -> &mut Vec<u8> {

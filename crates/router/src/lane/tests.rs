@@ -1,1 +1,466 @@
-//! Scripts for the lane: text in, effects out.
+//! Scripts for the lane: text in, effects out. [`check`] runs one; [`World`] is what a script acts on, with a table
+//! for a guard and a dialect whose frames are short texts.
+
+mod deadlines;
+mod entering;
+mod frames;
+mod model;
+mod orders;
+mod publishing;
+mod rooms;
+mod serving;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use roomcast_protocol::codes::{Close, Refusal, Refused};
+use roomcast_protocol::command::{
+    Authenticate, Command, Publish, ReplyTo, RoomRequest, Unreadable,
+};
+use roomcast_protocol::content::Content;
+use roomcast_protocol::dialect::{Encoding, Format};
+use roomcast_protocol::envelope::{Accepted, Level};
+use roomcast_protocol::ids::{LaneId, SessionId, SessionKey};
+use roomcast_protocol::limits::SessionLimits;
+use roomcast_protocol::publication::{Priority, Publication};
+use roomcast_protocol::room::RoomName;
+use roomcast_protocol::time::Now;
+
+use super::{Admission, Lane, LaneConfig, Opening};
+use crate::messages::{Answer, Effect, HubMessage, LaneMessage, QueryId, Ticket};
+use crate::meter::Users;
+use frames::{OWN, PLAIN, Table, texts};
+
+/// Runs a script and compares what the lane wanted done.
+///
+/// One step a line. `limits rooms=2 ..` comes first, if at all; after `manual` the script speaks for the hub, which
+/// otherwise makes every room live at once and says nothing.
+#[track_caller]
+fn check(script: &str, expected: &str) {
+    let mut world = World::new(script);
+    for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        world.step(line);
+        world.walk();
+    }
+    let expected: Vec<_> =
+        expected.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    assert_eq!(world.seen, expected, "\nseen:\n{}\n", world.seen.join("\n"));
+}
+
+/// A lane with everything around it.
+struct World {
+    lane: Lane,
+    users: Arc<Users>,
+    now: Now,
+    manual: bool,
+    keys: BTreeMap<u32, SessionKey>,
+    tickets: VecDeque<Ticket>,
+    /// Ids the lane made for publications that came without one.
+    made: Vec<String>,
+    seen: Vec<String>,
+}
+
+impl World {
+    fn new(script: &str) -> Self {
+        let mut limits = SessionLimits::default();
+        let first = script.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("");
+        for (name, value) in options(first.strip_prefix("limits").unwrap_or("")) {
+            let value: u32 = value.parse().unwrap();
+            match name {
+                "rooms" => limits.rooms_max = value as usize,
+                "messages" => limits.messages_per_minute = value,
+                "controls" => limits.controls_per_minute = value,
+                "connections" => limits.connections_per_user = value,
+                _ => panic!("no limit {name}"),
+            }
+        }
+        let users = Arc::new(Users::new(7));
+        let guard = Arc::new(Table::default());
+        let config =
+            LaneConfig { id: LaneId(0), guard, limits, users: Arc::clone(&users), seed: 7 };
+        Self {
+            lane: Lane::new(config),
+            users,
+            now: Now::default(),
+            manual: false,
+            keys: BTreeMap::new(),
+            tickets: VecDeque::new(),
+            made: Vec::new(),
+            seen: Vec::new(),
+        }
+    }
+
+    fn step(&mut self, line: &str) {
+        let (subject, rest) = line.split_once(' ').unwrap_or((line, ""));
+        let mut out = Vec::new();
+        match subject {
+            "limits" => {}
+            "manual" => self.manual = true,
+            "at" => self.turn_clock(rest.parse().unwrap(), &mut out),
+            "wait" => self.turn_clock(self.now.mono_ms + rest.parse::<u64>().unwrap(), &mut out),
+            "serve" => {
+                if rest.is_empty() {
+                    while self.lane.serve(usize::MAX, &mut out) {}
+                } else if self.lane.serve(rest.parse().unwrap(), &mut out) {
+                    self.execute(std::mem::take(&mut out));
+                    self.seen.push("more".into());
+                }
+            }
+            "sizes" => {
+                let sizes = self.lane.sizes();
+                let (sessions, rooms, places) = (sizes.sessions, sizes.rooms, sizes.memberships);
+                self.seen.push(format!("{sessions} sessions, {rooms} rooms, {places} places"));
+            }
+            "counted" => self.seen.push(self.counted(rest)),
+            "hub" => self.hub_says(rest, &mut out),
+            number => self.session_does(number.parse().unwrap(), rest, &mut out),
+        }
+        self.execute(out);
+    }
+
+    fn counted(&self, what: &str) -> String {
+        let counters = self.lane.counters();
+        let count = match what {
+            "encodings" => counters.encodings,
+            "deliveries" => counters.deliveries,
+            "expired" => counters.expired,
+            "unwanted" => counters.unwanted,
+            "ready" => counters.ready,
+            "users" => self.users.len() as u64,
+            _ => panic!("nobody counts {what}"),
+        };
+        format!("{count} {what}")
+    }
+
+    fn turn_clock(&mut self, at_ms: u64, out: &mut Vec<Effect>) {
+        while let Some(wake) = self.lane.next_wake().filter(|wake| *wake <= at_ms) {
+            assert!(wake >= self.now.mono_ms, "the lane wants to wake in the past");
+            self.now = Now { mono_ms: wake, unix_ms: wake };
+            self.lane.tick(self.now, out);
+            assert!(self.lane.next_wake().is_none_or(|next| next > wake), "woken for ever");
+        }
+        self.now = Now { mono_ms: at_ms, unix_ms: at_ms };
+        self.lane.tick(self.now, out);
+    }
+
+    fn hub_says(&mut self, what: &str, out: &mut Vec<Effect>) {
+        let (verb, rest) = what.split_once(' ').unwrap_or((what, ""));
+        let message = match verb {
+            "joined" => LaneMessage::Joined(room(rest)),
+            "lagged" => LaneMessage::Lagged,
+            "stop" => LaneMessage::Stop,
+            "members" => LaneMessage::Members { query: QueryId(1), room: room(rest) },
+            "disconnect" => LaneMessage::Disconnect { query: QueryId(1), user: rest.into() },
+            "accepts" | "refuses" => {
+                let Some(Ticket::Session { session, reply, ack, .. }) = self.tickets.pop_front()
+                else {
+                    panic!("nothing was published");
+                };
+                let accepted = Accepted { level: Level::Accepted, dedup_short: rest == "short" };
+                let outcome = if verb == "accepts" {
+                    Ok(accepted)
+                } else {
+                    Err(Refused::new(Refusal::Unavailable))
+                };
+                LaneMessage::Published { session, reply, ack, outcome }
+            }
+            name => LaneMessage::Publication(Arc::new(publication(name, rest, self.now))),
+        };
+        self.lane.message(self.now, message, out);
+    }
+
+    fn session_does(&mut self, number: u32, what: &str, out: &mut Vec<Effect>) {
+        let verb = what.split(' ').next().unwrap_or("");
+        if verb == "opens" {
+            return self.open(number, what, out);
+        }
+        let key = self.keys.get(&number).copied().expect("the session was opened");
+        match verb {
+            "heard" => self.lane.heard(self.now, key),
+            "gone" => self.lane.closed(key, out),
+            "overflows" => self.lane.close(key, Close::Slow, out),
+            _ => {
+                for text in what.split("; ") {
+                    self.lane.command(self.now, key, command(text), out);
+                }
+            }
+        }
+    }
+
+    fn open(&mut self, number: u32, what: &str, out: &mut Vec<Effect>) {
+        let words: Vec<_> = what.split(' ').collect();
+        let has = |word| words.contains(&word);
+        let encoding = if has("msgpack") { Encoding::MessagePack } else { Encoding::Json };
+        let encoding = if has("deflated") { encoding.deflated() } else { encoding };
+        let format = Format { dialect: if has("own") { &OWN } else { &PLAIN }, encoding };
+        let token = words.iter().position(|word| *word == "as").map(|at| words[at + 1]);
+        let opening = match token.map(|token| self.lane.admit(self.now, token)) {
+            None => Opening::Silent,
+            Some(Ok(opening)) => opening,
+            Some(Err(Admission::Full)) => {
+                return self.seen.push(format!("{number} not admitted: full"));
+            }
+            Some(Err(Admission::Token(error))) => {
+                return self.seen.push(format!("{number} not admitted: {error}"));
+            }
+        };
+        let id = SessionId(u128::from(number));
+        let key = self.lane.open(self.now, id, format, opening, out);
+        self.keys.insert(number, key);
+    }
+
+    /// Does what the shell does with effects, and what the hub does unless the script speaks for it.
+    fn execute(&mut self, effects: Vec<Effect>) {
+        let mut next = Vec::new();
+        for effect in effects {
+            match effect {
+                Effect::Send { frame, .. } if frame.is_empty() => {}
+                Effect::Send { to, frame, class } => {
+                    let text = texts(&frame).join(" + ");
+                    let class = match class {
+                        Priority::Normal => "",
+                        Priority::High => " !high",
+                        Priority::Low => " !low",
+                    };
+                    // Replies are always high.
+                    let class = if is_reply(&text) { "" } else { class };
+                    self.seen.push(format!("{}: {text}{class}", self.number(to)));
+                }
+                Effect::Ping { to } => self.seen.push(format!("{}: ping", self.number(to))),
+                Effect::Close { to, close } => {
+                    self.seen.push(format!("{} closed {}", self.number(to), close.row().code));
+                }
+                Effect::Ready { to } => {
+                    if self.manual {
+                        self.seen.push(format!("{} ready", self.number(to)));
+                    }
+                    let key = self.keys[&self.number(to)];
+                    for command in self.lane.take_early(key) {
+                        self.lane.command(self.now, key, command, &mut next);
+                    }
+                }
+                Effect::Hub(message) => self.tell_hub(message, &mut next),
+                Effect::Answer(_, Answer::Members(found)) => {
+                    let show = |member: &crate::messages::MemberInfo| {
+                        format!("{}/{:x}", member.user, member.session.0)
+                    };
+                    let found: Vec<_> = found.iter().map(show).collect();
+                    let found = if found.is_empty() { "nobody".into() } else { found.join(" ") };
+                    self.seen.push(format!("members {found}"));
+                }
+                Effect::Answer(_, Answer::Disconnected(count)) => {
+                    self.seen.push(format!("disconnected {count}"));
+                }
+            }
+        }
+        if !next.is_empty() {
+            self.execute(next);
+        }
+    }
+
+    fn tell_hub(&mut self, message: HubMessage, next: &mut Vec<Effect>) {
+        match message {
+            HubMessage::Join { room, .. } if self.manual => {
+                self.seen.push(short(&format!("hub join {room}")));
+            }
+            HubMessage::Join { room, .. } => {
+                self.lane.message(self.now, LaneMessage::Joined(room), next);
+            }
+            HubMessage::Leave { room, .. } => {
+                if self.manual {
+                    self.seen.push(short(&format!("hub leave {room}")));
+                }
+            }
+            HubMessage::Publish { ticket, publication, dedup } => {
+                self.seen.push(self.published(&publication, dedup));
+                if publication.id.len() == 36 {
+                    self.made.push(publication.id.to_string());
+                }
+                self.tickets.push_back(ticket);
+            }
+            HubMessage::Agent { agent_id, up } => {
+                let what = if up { "up" } else { "down" };
+                self.seen.push(format!("hub agent {agent_id} {what}"));
+            }
+        }
+    }
+
+    fn published(&self, publication: &Publication, dedup: bool) -> String {
+        let Publication { room, sender, content, .. } = publication;
+        let mut text = format!("hub publish {room} {} by {sender}", content_text(content));
+        let mut add = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                text.push_str(&format!(" {name}={value}"));
+            }
+        };
+        add("id", Some(publication.id.to_string()).filter(|id| id.len() != 36));
+        add("kind", Some(publication.kind.to_string()).filter(|kind| kind != "message"));
+        add(
+            "at",
+            Some(publication.timestamp.to_string())
+                .filter(|at| !at.starts_with("1970-01-01T00:00:00")),
+        );
+        add("class", publication.priority.map(|class| class.name().into()));
+        add("until", publication.expires_unix_ms.map(|at| at.to_string()));
+        add("corr", publication.correlation_id.as_ref().map(ToString::to_string));
+        add("requires", (!publication.requires.is_empty()).then(|| publication.requires.join(",")));
+        if dedup {
+            text.push_str(" dedup");
+        }
+        text
+    }
+
+    fn number(&self, index: u32) -> u32 {
+        // The last one opened at this index is meant.
+        let found = self.keys.iter().filter(|(_, key)| key.index == index);
+        found.max_by_key(|(_, key)| key.generation).map(|(number, _)| *number).unwrap()
+    }
+
+    /// INV-3 and the lane's own counts.
+    fn walk(&self) {
+        walk(&self.lane);
+    }
+}
+
+/// Compares sessions and rooms, both ways.
+fn walk(lane: &Lane) {
+    let (mut places, mut waiting) = (0, 0);
+    for (index, session) in &lane.sessions {
+        assert_eq!(session.key.index as usize, index);
+        for entry in &session.rooms {
+            let room = &lane.rooms[entry.room as usize];
+            assert_eq!(session.rooms.iter().filter(|other| other.room == entry.room).count(), 1);
+            if entry.place == crate::session::Membership::WAITING {
+                waiting += 1;
+            } else {
+                places += 1;
+                let member = room.members[entry.place as usize];
+                assert_eq!((member.session, member.format), (session.key.index, session.format));
+            }
+        }
+    }
+    let members: usize = lane.rooms.iter().map(|(_, room)| room.members.len()).sum();
+    assert_eq!((members, lane.memberships), (places, places), "{waiting} wait");
+    assert_eq!(lane.rooms.len(), lane.names.len());
+    for (index, room) in &lane.rooms {
+        assert_eq!(lane.names.get(&room.name).copied(), u32::try_from(index).ok());
+        room.walk();
+    }
+    lane.walk_backlog();
+}
+
+fn is_reply(text: &str) -> bool {
+    const WORDS: [&str; 9] = [
+        "welcome",
+        "pong",
+        "joined",
+        "left",
+        "accepted",
+        "refused",
+        "refreshed",
+        "expiring",
+        "gap",
+    ];
+    let text = ["z ", "m ", "mz "].iter().find_map(|it| text.strip_prefix(it)).unwrap_or(text);
+    WORDS.iter().any(|word| text.starts_with(word))
+}
+
+/// Session ids are long; most of their digits are zeros.
+fn short(text: &str) -> String {
+    text.replace(&"0".repeat(31), "")
+}
+
+fn room(name: &str) -> RoomName {
+    let padded = match name.strip_prefix("session-") {
+        Some(number) => format!("session-{number:0>32}"),
+        None => name.to_owned(),
+    };
+    RoomName::parse(&padded).expect("a room's name")
+}
+
+fn options(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.split(' ').filter_map(|word| word.split_once('='))
+}
+
+fn content_text(content: &Content) -> String {
+    match content {
+        Content::Json(bytes) | Content::Text(bytes) | Content::Binary(bytes) => {
+            String::from_utf8(bytes.to_vec()).unwrap()
+        }
+    }
+}
+
+/// What comes from the hub: `news hi class=high ttl=3 requires=a,b`.
+fn publication(name: &str, rest: &str, now: Now) -> Publication {
+    let mut all = publish(&format!("{name} {rest}"));
+    let ttl = all.ttl_s.map(|ttl| now.unix_ms + u64::from(ttl) * 1_000);
+    Publication {
+        room: room(&all.room),
+        id: all.id.take().unwrap_or_else(|| "id".into()),
+        kind: all.kind,
+        timestamp: "1970-01-01T00:00:00.000Z".into(),
+        sender: "somebody".into(),
+        content: all.content,
+        priority: all.priority,
+        ttl_s: all.ttl_s,
+        expires_unix_ms: ttl,
+        correlation_id: None,
+        requires: all.requires,
+    }
+}
+
+fn command(text: &str) -> Command {
+    let (verb, rest) = text.split_once(' ').unwrap_or((text, ""));
+    let words: Vec<_> = rest.split(' ').collect();
+    let id = words.iter().find_map(|word| word.strip_prefix('#')).map(Into::into);
+    let has = |word| words.contains(&word);
+    let first = words[0];
+    match verb {
+        "token" => Command::Authenticate(Authenticate {
+            reply: ReplyTo { id, room: None },
+            token: first.into(),
+            compressed: has("compressed"),
+        }),
+        "joins" | "leaves" => {
+            let reply = ReplyTo { id, room: Some(first.into()) };
+            let request = RoomRequest { reply, room: first.into(), since: has("since") };
+            if verb == "joins" { Command::Join(request) } else { Command::Leave(request) }
+        }
+        "publishes" => Command::Publish(Box::new(publish(rest))),
+        "pings" => Command::KeepAlive(
+            (!first.is_empty()).then(|| Bytes::copy_from_slice(first.as_bytes())),
+        ),
+        "acks" => Command::Ack(first.into()),
+        "garbles" => Command::Unreadable(Unreadable {
+            reply: ReplyTo { id, room: None },
+            refused: Refused::new(Refusal::BadJson),
+        }),
+        _ => panic!("no command {verb}"),
+    }
+}
+
+fn publish(rest: &str) -> Publish {
+    let words: Vec<_> = rest.split(' ').collect();
+    let option = |name| options(rest).find(|(held, _)| *held == name).map(|(_, value)| value);
+    let text = |name| option(name).map(Into::into);
+    Publish {
+        reply: ReplyTo {
+            id: words.iter().find_map(|word| word.strip_prefix('#')).map(Into::into),
+            room: Some(words[0].into()),
+        },
+        room: words[0].into(),
+        kind: text("kind").unwrap_or_else(|| "message".into()),
+        id: text("id"),
+        timestamp: text("at"),
+        sender: text("sender"),
+        content: Content::Text(words[1].to_owned().into()),
+        agent_id: text("agent"),
+        priority: option("class").and_then(Priority::parse),
+        ttl_s: option("ttl").map(|ttl| ttl.parse().unwrap()),
+        requires: option("requires")
+            .map_or(Vec::new(), |it| it.split(',').map(Into::into).collect()),
+        correlation_id: text("corr"),
+        wants_ack: words.contains(&"ack"),
+    }
+}

@@ -1,0 +1,71 @@
+//! What the hub and the shell's questions ask of a whole lane.
+
+use roomcast_protocol::codes::Close;
+use roomcast_protocol::guard::Principal;
+use roomcast_protocol::ids::SessionKey;
+use roomcast_protocol::outbound::Outbound;
+use roomcast_protocol::room::RoomName;
+
+use super::Lane;
+use super::rooms::Member;
+use crate::messages::{Answer, Effect, MemberInfo, QueryId};
+use crate::session::{Phase, Session};
+
+impl Lane {
+    /// Publications were dropped because the lane's queue was full: each session that may have missed one is told.
+    pub(super) fn tell_of_gap(&mut self, out: &mut Vec<Effect>) {
+        let concerned =
+            |session: &Session| session.phase == Phase::Ready && !session.rooms.is_empty();
+        for key in self.keys_of(concerned) {
+            self.send(key, &Outbound::Gap { reason: "overload" }, out);
+        }
+    }
+
+    pub(super) fn answer_members(
+        &mut self,
+        query: QueryId,
+        room: &RoomName,
+        out: &mut Vec<Effect>,
+    ) {
+        let found = self.names.get(room).and_then(|index| self.rooms.get(*index as usize));
+        let members = found.map_or(&[][..], |room| &room.members[..]);
+        let info = |member: &Member| {
+            let session = self.sessions.get(member.session as usize)?;
+            let user = session.who.as_ref()?.user_key().into();
+            Some(MemberInfo { user, session: session.id })
+        };
+        let members = members.iter().filter_map(info).collect();
+        out.push(Effect::Answer(query, Answer::Members(members)));
+    }
+
+    pub(super) fn disconnect(&mut self, query: QueryId, user: &str, out: &mut Vec<Effect>) {
+        let named =
+            |session: &Session| session.who.as_ref().is_some_and(|who| is_called(who, user));
+        let keys = self.keys_of(named);
+        for key in &keys {
+            self.close(*key, Close::Disconnected, out);
+        }
+        out.push(Effect::Answer(query, Answer::Disconnected(keys.len())));
+    }
+
+    /// The node stops: what waits is served, then all sessions end.
+    pub(super) fn stop(&mut self, out: &mut Vec<Effect>) {
+        while self.serve(usize::MAX, out) {}
+        for key in self.keys_of(|_| true) {
+            self.close(key, Close::Stopping, out);
+        }
+    }
+
+    fn keys_of(&self, concerned: impl Fn(&Session) -> bool) -> Vec<SessionKey> {
+        let sessions = self.sessions.iter().map(|(_, session)| session);
+        sessions.filter(|session| concerned(session)).map(|session| session.key).collect()
+    }
+}
+
+/// Whether that is the user's name within the cluster.
+fn is_called(who: &Principal, name: &str) -> bool {
+    if who.realm.is_empty() {
+        return *who.id == *name;
+    }
+    name.strip_prefix(&*who.realm).and_then(|rest| rest.strip_prefix(':')) == Some(&*who.id)
+}

@@ -1,0 +1,204 @@
+//! The scripts' dialect and guard: frames that a person can read, rights that a table holds.
+
+use roomcast_protocol::command::ReplyTo;
+use roomcast_protocol::dialect::{Decoder, Dialect, Encoding, Handshake, Negotiated, Profile};
+use roomcast_protocol::frame::FrameSink;
+use roomcast_protocol::guard::{
+    AuthError, Guard, Kind, Policy, Principal, PublishRight, RuleIndex,
+};
+use roomcast_protocol::limits::DecodeLimits;
+use roomcast_protocol::outbound::Outbound;
+use roomcast_protocol::publication::Priority;
+use roomcast_protocol::room::RoomName;
+
+use super::content_text;
+
+/// Sessions join no rooms by themselves.
+pub(super) static PLAIN: Texts = Texts { profile: Profile { joins_own_rooms: false } };
+
+/// Sessions join their own rooms at connect.
+pub(super) static OWN: Texts = Texts { profile: Profile { joins_own_rooms: true } };
+
+/// A dialect of short texts.
+pub(super) struct Texts {
+    profile: Profile,
+}
+
+impl Dialect for Texts {
+    fn name(&self) -> &'static str {
+        if self.profile.joins_own_rooms { "own" } else { "plain" }
+    }
+
+    fn path(&self) -> &'static str {
+        "/"
+    }
+
+    fn accepts(&self, _handshake: &Handshake) -> Option<Negotiated> {
+        None
+    }
+
+    fn profile(&self) -> &'static Profile {
+        if self.profile.joins_own_rooms { &OWN.profile } else { &PLAIN.profile }
+    }
+
+    fn decoder(&self, _encoding: Encoding, _limits: DecodeLimits) -> Box<dyn Decoder> {
+        unreachable!("scripts hand over commands")
+    }
+
+    fn encode(&self, outbound: &Outbound<'_>, encoding: Encoding, sink: &mut FrameSink) {
+        let text = text_of(outbound);
+        let mark = match encoding {
+            Encoding::Json => "",
+            Encoding::JsonDeflated => "z ",
+            Encoding::MessagePack => "m ",
+            Encoding::MessagePackDeflated => "mz ",
+        };
+        sink.text(|out| out.extend_from_slice(format!("{mark}{text}").as_bytes()));
+    }
+}
+
+fn text_of(outbound: &Outbound<'_>) -> String {
+    let id = |reply: &ReplyTo| reply.id.as_ref().map_or(String::new(), |id| format!(" #{id}"));
+    match outbound {
+        Outbound::Welcome { who, session } => format!("welcome {} {:x}", who.id, session.0),
+        Outbound::Pong { timestamp: Some(timestamp), .. } => {
+            format!("pong {}", std::str::from_utf8(timestamp).unwrap())
+        }
+        Outbound::Pong { timestamp: None, unix_ms } => format!("pong at {unix_ms}"),
+        Outbound::Joined { reply, room, since } => {
+            format!("joined {room}{}{}", id(reply), if *since { " since" } else { "" })
+        }
+        Outbound::Left { reply, room } => format!("left {room}{}", id(reply)),
+        Outbound::Accepted { id, accepted } => {
+            format!("accepted {id}{}", if accepted.dedup_short { " short" } else { "" })
+        }
+        Outbound::Refused { reply, refused } => {
+            let room = reply.room.as_ref().map_or(String::new(), |room| format!(" {room}"));
+            let wait = refused.retry_after_ms.map_or(String::new(), |ms| format!(" wait {ms}"));
+            format!("refused{room}{}: {}{wait}", id(reply), refused.message)
+        }
+        Outbound::Refreshed { reply, expires_unix_ms } => {
+            format!("refreshed{} until {expires_unix_ms}", id(reply))
+        }
+        Outbound::TokenExpiring { expires_unix_ms } => format!("expiring at {expires_unix_ms}"),
+        Outbound::Publication(publication) => {
+            format!("{} {}", publication.room, content_text(&publication.content))
+        }
+        Outbound::Gap { reason } => format!("gap {reason}"),
+    }
+}
+
+/// The payloads of frames from a server: short, medium and long ones.
+pub(super) fn texts(mut frames: &[u8]) -> Vec<String> {
+    let mut found = Vec::new();
+    while !frames.is_empty() {
+        assert_eq!(frames[0], 0x81, "a whole text frame");
+        let (header, length) = match frames[1] {
+            126 => (4, usize::from(u16::from_be_bytes([frames[2], frames[3]]))),
+            127 => (
+                10,
+                usize::try_from(u64::from_be_bytes(frames[2..10].try_into().unwrap())).unwrap(),
+            ),
+            short => (2, usize::from(short)),
+        };
+        found.push(String::from_utf8(frames[header..header + length].to_vec()).unwrap());
+        frames = &frames[header + length..];
+    }
+    found
+}
+
+/// Rights by table, tokens by their text: `ann+permission%role~team@agent!backend<expiry_s^realm`.
+pub(super) struct Table {
+    policies: Vec<Policy>,
+}
+
+/// What a room's name begins with, by rule.
+const RULES: [&str; 10] =
+    ["news", "secret", "agent", "typed", "urgent", "slow", "user-", "session-", "role-", "team-"];
+
+impl Default for Table {
+    fn default() -> Self {
+        let mut policies = vec![Policy::default(); RULES.len()];
+        policies[3].types = vec!["a".into(), "b".into()];
+        policies[4].priority = Priority::High;
+        policies[5].priority = Priority::Low;
+        Self { policies }
+    }
+}
+
+impl Guard for Table {
+    fn verify(&self, token: &str, unix_ms: u64) -> Result<Principal, AuthError> {
+        match token {
+            "bad" => return Err(AuthError::Unauthorized("the token is bad")),
+            "broken" => return Err(AuthError::CheckFailed("no key at hand")),
+            _ => {}
+        }
+        let mut who = Principal {
+            kind: Kind::User,
+            realm: "".into(),
+            id: "".into(),
+            permissions: Box::default(),
+            roles: Box::default(),
+            teams: Box::default(),
+            agent_id: None,
+            expires_unix_ms: 1 << 50,
+            claims: "{}".into(),
+        };
+        let (mut permissions, mut roles, mut teams) = (Vec::new(), Vec::new(), Vec::new());
+        let mut rest = token;
+        let mut mark = ' ';
+        if token.contains('!') {
+            who.kind = Kind::Backend;
+        }
+        while !rest.is_empty() {
+            let end = rest.find(['+', '%', '~', '@', '!', '<', '^']).unwrap_or(rest.len());
+            let (word, behind) = rest.split_at(end);
+            match mark {
+                '+' => permissions.push(word.into()),
+                '%' => roles.push(word.into()),
+                '~' => teams.push(word.into()),
+                '@' => who.agent_id = Some(word.into()),
+                '!' => {}
+                '<' => who.expires_unix_ms = word.parse::<u64>().unwrap() * 1_000,
+                '^' => who.realm = word.into(),
+                _ => who.id = word.into(),
+            }
+            mark = behind.chars().next().unwrap_or(' ');
+            rest = behind.get(1..).unwrap_or("");
+        }
+        who.permissions = permissions.into();
+        who.roles = roles.into();
+        who.teams = teams.into();
+        if who.expires_unix_ms <= unix_ms {
+            return Err(AuthError::Unauthorized("the token has expired"));
+        }
+        Ok(who)
+    }
+
+    fn rule(&self, room: &RoomName) -> Option<RuleIndex> {
+        let at = RULES.iter().position(|rule| room.as_str().starts_with(rule))?;
+        u16::try_from(at).ok().map(RuleIndex)
+    }
+
+    fn policy(&self, rule: RuleIndex) -> &Policy {
+        &self.policies[usize::from(rule.0)]
+    }
+
+    fn may_join(&self, rule: RuleIndex, room: &RoomName, who: &Principal) -> bool {
+        match RULES[usize::from(rule.0)] {
+            "secret" => who.holds("secret"),
+            "role-" => who.roles.iter().any(|role| room.as_str() == format!("role-{role}")),
+            "user-" | "session-" | "team-" => false,
+            _ => true,
+        }
+    }
+
+    fn may_publish(&self, rule: RuleIndex, _room: &RoomName, who: &Principal) -> PublishRight {
+        match RULES[usize::from(rule.0)] {
+            "secret" if who.holds("secret") => PublishRight::Yes,
+            "agent" => PublishRight::OwnAgent,
+            "secret" | "user-" | "session-" | "role-" | "team-" => PublishRight::No,
+            _ => PublishRight::Yes,
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Orders and questions from the hub, and what is left when all are gone.
+
+use super::check;
+
+#[test]
+fn a_lagging_lane_tells_each_session_with_rooms_once() {
+    check(
+        "1 opens as a
+         2 opens as b
+         3 opens
+         1 joins news-1
+         1 joins news-2
+         hub lagged",
+        "1: welcome a 1
+         2: welcome b 2
+         1: joined news-1
+         1: joined news-2
+         1: gap overload",
+    );
+}
+
+#[test]
+fn members_are_listed_with_user_and_session() {
+    check(
+        "1 opens as ann
+         2 opens as ann
+         3 opens as bob^guests
+         1 joins news
+         2 joins news
+         3 joins news
+         hub members news
+         hub members none",
+        "1: welcome ann 1
+         2: welcome ann 2
+         3: welcome bob 3
+         1: joined news
+         2: joined news
+         3: joined news
+         members ann/1 ann/2 guests:bob/3
+         members nobody",
+    );
+}
+
+#[test]
+fn all_sessions_of_a_user_are_disconnected_and_no_others() {
+    check(
+        "1 opens as ann
+         2 opens as ann^guests
+         3 opens as ann
+         4 opens
+         hub disconnect ann
+         hub disconnect guests:ann
+         hub disconnect bob",
+        "1: welcome ann 1
+         2: welcome ann 2
+         3: welcome ann 3
+         1 closed 4101
+         3 closed 4101
+         disconnected 2
+         2 closed 4101
+         disconnected 1
+         disconnected 0",
+    );
+}
+
+#[test]
+fn a_stopping_lane_serves_what_waits_and_closes_1001() {
+    check(
+        "1 opens as a@7
+         2 opens
+         1 joins news
+         hub news hi
+         hub stop
+         sizes",
+        "hub agent 7 up
+         1: welcome a 1
+         1: joined news
+         1: news hi
+         hub agent 7 down
+         1 closed 1001
+         2 closed 1001
+         0 sessions, 0 rooms, 0 places",
+    );
+}
+
+#[test]
+fn a_session_ended_by_the_shell_is_told_why() {
+    check(
+        "1 opens as a
+         1 joins news
+         hub news hi
+         1 overflows
+         serve
+         sizes",
+        "1: welcome a 1
+         1: joined news
+         1 closed 4200
+         0 sessions, 0 rooms, 0 places",
+    );
+}
+
+#[test]
+fn when_all_sessions_are_gone_every_table_is_empty() {
+    let mut world = super::World::new("");
+    for number in 1..=40 {
+        let token = format!("u{}%red~x@{number}", number % 7);
+        world.step(&format!("{number} opens own as {token}"));
+        world.step(&format!("{number} joins news-{}", number % 5));
+        world.step(&format!("{number} publishes news-1 hi ack"));
+        world.step("hub news-1 hi");
+        world.step("hub role-red hi class=low");
+        world.walk();
+    }
+    for number in 1..=40 {
+        world.step(&format!("{number} gone"));
+        world.step("serve 3");
+        world.walk();
+    }
+    world.step("serve");
+    let lane = &world.lane;
+    assert_eq!(lane.sizes(), super::super::Sizes::default());
+    assert!(lane.busy.is_empty() && lane.names.is_empty() && lane.rooms.is_empty());
+    assert_eq!(lane.backlog_bytes(), 0);
+    assert_eq!(world.users.len(), 7);
+    world.users.sweep(64_999);
+    assert_eq!(world.users.len(), 7, "their messages still weigh");
+    world.users.sweep(65_000);
+    assert_eq!(world.users.len(), 0);
+    world.step("wait 100000");
+    assert_eq!(world.lane.next_wake(), None);
+}
