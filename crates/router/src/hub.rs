@@ -1,7 +1,7 @@
 //! The node-wide part of the router: which lanes hear which room, what the broker is asked for, and which agents are
 //! there. Pure; keeps INV-4 (interest is on exactly while a lane has members, or lingers).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -45,7 +45,9 @@ struct HubRoom {
     lanes: u64,
     /// Lanes that wait for the broker's confirmation.
     asking: u64,
-    /// The broker has confirmed.
+    /// Which request for it counts.
+    request: u64,
+    /// The broker has confirmed that request.
     subscribed: bool,
     /// When interest ends, if no lane hears it.
     until_ms: Option<u64>,
@@ -71,6 +73,10 @@ pub struct Hub {
     rooms: HashMap<RoomName, HubRoom, FixedState>,
     agents: HashMap<Box<str>, Agent, FixedState>,
     deadlines: BTreeSet<(u64, Deadline)>,
+    /// Subscriptions that the broker has not confirmed yet, oldest first: it confirms in order, and a room may have
+    /// been given up and wanted again meanwhile.
+    unconfirmed: VecDeque<(RoomName, u64)>,
+    requests: u64,
     counters: HubCounters,
     ids_made: u64,
 }
@@ -85,6 +91,8 @@ impl Hub {
             rooms: HashMap::with_hasher(state.clone()),
             agents: HashMap::with_hasher(state),
             deadlines: BTreeSet::new(),
+            unconfirmed: VecDeque::new(),
+            requests: 0,
             counters: HubCounters::default(),
             ids_made: 0,
         }
@@ -136,16 +144,7 @@ impl Hub {
                     out.push(HubEffect::Lane(lane, message));
                 }
             }
-            BrokerEvent::Subscribed(name) => {
-                if let Some(room) = self.rooms.get_mut(&name) {
-                    room.subscribed = true;
-                    let asking = std::mem::take(&mut room.asking);
-                    room.lanes |= asking;
-                    for lane in each_lane(asking) {
-                        out.push(HubEffect::Lane(lane, LaneMessage::Joined(name.clone())));
-                    }
-                }
-            }
+            BrokerEvent::Subscribed(name) => self.subscribed(&name, out),
             BrokerEvent::Published { ticket, outcome } => match ticket {
                 Ticket::Session { lane, session, reply, ack } => {
                     if ack.is_some() || outcome.is_err() {
@@ -173,6 +172,9 @@ impl Hub {
                     let due = self.rooms.get(&name).is_some_and(|room| room.until_ms == Some(at));
                     if due {
                         self.rooms.remove(&name);
+                        if self.rooms.capacity() > 4 * self.rooms.len() + 1_024 {
+                            self.rooms.shrink_to(2 * self.rooms.len());
+                        }
                         out.push(HubEffect::Broker(BrokerCommand::Unsubscribe(name)));
                     }
                 }
@@ -189,13 +191,29 @@ impl Hub {
         }
     }
 
+    fn subscribed(&mut self, name: &RoomName, out: &mut Vec<HubEffect>) {
+        let Some(at) = self.unconfirmed.iter().position(|(asked, _)| asked == name) else { return };
+        let Some((_, request)) = self.unconfirmed.remove(at) else { return };
+        let room = self.rooms.get_mut(name);
+        let Some(room) = room.filter(|room| room.request == request) else { return };
+        room.subscribed = true;
+        let asking = std::mem::take(&mut room.asking);
+        room.lanes |= asking;
+        for lane in each_lane(asking) {
+            out.push(HubEffect::Lane(lane, LaneMessage::Joined(name.clone())));
+        }
+    }
+
     fn join(&mut self, lane: LaneId, name: RoomName, out: &mut Vec<HubEffect>) {
-        let bit = 1 << lane.0;
+        let Some(bit) = bit_of(lane) else { return };
         let room = match self.rooms.get_mut(&name) {
             Some(room) => room,
             None => {
+                self.requests += 1;
+                self.unconfirmed.push_back((name.clone(), self.requests));
                 out.push(HubEffect::Broker(BrokerCommand::Subscribe(name.clone())));
-                self.rooms.entry(name.clone()).or_default()
+                let room = HubRoom { request: self.requests, ..HubRoom::default() };
+                self.rooms.entry(name.clone()).or_insert(room)
             }
         };
         if let Some(at) = room.until_ms.take() {
@@ -210,12 +228,12 @@ impl Hub {
     }
 
     fn leave(&mut self, now: Now, lane: LaneId, name: &RoomName) {
+        let Some(bit) = bit_of(lane) else { return };
         let Some(room) = self.rooms.get_mut(name) else { return };
-        let bit = 1 << lane.0;
         room.lanes &= !bit;
         room.asking &= !bit;
         if room.lanes == 0 && room.asking == 0 && room.until_ms.is_none() {
-            let at = now.mono_ms + self.config.linger_ms;
+            let at = now.mono_ms.saturating_add(self.config.linger_ms);
             room.until_ms = Some(at);
             self.deadlines.insert((at, Deadline::Room(name.clone())));
         }
@@ -237,7 +255,7 @@ impl Hub {
         let Some(agent) = self.agents.get_mut(id) else { return };
         agent.connections = agent.connections.saturating_sub(1);
         if agent.connections == 0 {
-            let at = now.mono_ms + self.config.leave_grace_ms;
+            let at = now.mono_ms.saturating_add(self.config.leave_grace_ms);
             agent.gone_at_ms = Some(at);
             self.deadlines.insert((at, Deadline::Agent(id.into())));
         }
@@ -300,6 +318,11 @@ fn agent_content(id: &str, status: &str, timestamp: &str) -> Bytes {
     text.into()
 }
 
+/// The lane's bit in a room's set of lanes; none beyond [`LaneId::MAX`].
+fn bit_of(lane: LaneId) -> Option<u64> {
+    1_u64.checked_shl(lane.0.into())
+}
+
 fn each_lane(mut bits: u64) -> impl Iterator<Item = LaneId> {
     std::iter::from_fn(move || {
         let lane = bits.trailing_zeros();
@@ -307,3 +330,6 @@ fn each_lane(mut bits: u64) -> impl Iterator<Item = LaneId> {
         u8::try_from(lane).ok().map(LaneId)
     })
 }
+
+#[cfg(test)]
+mod tests;
