@@ -163,6 +163,8 @@ impl AsyncWrite for Strict<'_> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt as _;
+
     use super::*;
 
     #[track_caller]
@@ -188,6 +190,28 @@ mod tests {
     fn empty_lines_before_a_request_do_not_end_it() {
         check(b"\r\n\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\n", false, false);
         check(b"\r\n\r\nGET / HTTP/1.1\r\nhost: a\r\n\r\nx", false, true);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_nothing_is_given_up_at_the_deadline() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let _never_reads = client.unwrap();
+        let watch = HeadWatch::default();
+        let limit = Duration::from_millis(200);
+        let mut strict = Strict::new(accepted.unwrap().0, Bytes::new(), &watch, limit);
+        let started = tokio::time::Instant::now();
+        let mut written = 0;
+        let error = loop {
+            match strict.write(&[0; 65_536]).await {
+                Ok(count) => written += count,
+                Err(error) => break error,
+            }
+            assert!(written < 1 << 30, "nothing pushed back");
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(started.elapsed() >= limit);
     }
 
     #[test]
