@@ -1,0 +1,291 @@
+//! The internal port: figures, health, and the server API of back-ends. Runs on the core thread beside the core, asks
+//! it through its queue, and never waits for a client without a deadline.
+
+pub(crate) mod access;
+pub(crate) mod answer;
+mod body;
+mod health;
+mod members;
+pub(crate) mod problem;
+pub(crate) mod route;
+mod server;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Body;
+use hyper::{HeaderMap, Request, Response, StatusCode};
+use roomcast_dialects::native::publish_from_json;
+use roomcast_protocol::codes::{Refusal, Refused};
+use roomcast_protocol::guard::{Guard, PublishRight};
+use roomcast_protocol::ids::NodeId;
+use roomcast_protocol::limits::DecodeLimits;
+use roomcast_protocol::publication::Publication;
+use roomcast_protocol::room::RoomName;
+use roomcast_router::lane::publication_of;
+use serde::Serialize;
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::core::{CoreHandle, CoreStats};
+use crate::guard::{self, RuleGuard};
+use crate::lane::LaneReport;
+use crate::metrics::{Class, Endpoint, Metrics, Seen};
+use crate::places::Places;
+use members::Page;
+use problem::Problem;
+use route::Route;
+pub(crate) use server::serve;
+
+/// How long a publication's outcome is awaited. Less than the core remembers who asked.
+const OUTCOME_WAIT: Duration = Duration::from_millis(1_500);
+
+/// Whose name a back-end without a key has in `--dev`.
+const DEV_NAME: &str = "dev";
+
+/// What the configuration says about the internal port.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ApiConfig {
+    /// Without keys, but only for this machine.
+    pub(crate) dev: bool,
+    /// Bytes of a request's body.
+    pub(crate) message_bytes_max: usize,
+    pub(crate) decode: DecodeLimits,
+    pub(crate) connections_max: usize,
+    pub(crate) unauthenticated_max: usize,
+}
+
+/// What the internal port is made with.
+pub(crate) struct ApiParts {
+    pub(crate) core: CoreHandle,
+    pub(crate) guard: Arc<RuleGuard>,
+    pub(crate) clock: Clock,
+    /// What each lane last reported, in the order of the lanes.
+    pub(crate) reports: Vec<watch::Receiver<LaneReport>>,
+    pub(crate) stats: Arc<CoreStats>,
+    pub(crate) places: Arc<Places>,
+    pub(crate) metrics: Metrics,
+    /// Started, and not stopping.
+    pub(crate) ready: Arc<AtomicBool>,
+    pub(crate) node: NodeId,
+    pub(crate) config: ApiConfig,
+}
+
+/// Answers requests to the internal port.
+pub(crate) struct Api {
+    parts: ApiParts,
+}
+
+/// The answer to a publication.
+#[derive(Serialize)]
+struct Published<'a> {
+    id: &'a str,
+    level: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dedup: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Disconnected {
+    disconnected: usize,
+}
+
+type Answer = Result<Response<Full<Bytes>>, Problem>;
+
+impl Api {
+    /// The internal port of one node.
+    pub(crate) fn new(parts: ApiParts) -> Rc<Self> {
+        Rc::new(Self { parts })
+    }
+
+    /// Answers one request, and counts it.
+    pub(crate) async fn respond<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
+    where
+        B: Body<Data = Bytes>,
+    {
+        let (endpoint, answer) = self.answer(request).await;
+        let counters = self.parts.metrics.api();
+        let response = answer.unwrap_or_else(|problem| {
+            if let Some((refusal, limit)) = problem.cause() {
+                counters.refused(refusal, limit);
+            }
+            problem.response()
+        });
+        counters.answered(endpoint, Class::of(response.status()));
+        response
+    }
+
+    async fn answer<B>(&self, request: Request<B>) -> (Endpoint, Answer)
+    where
+        B: Body<Data = Bytes>,
+    {
+        let (endpoint, found) = route::find(request.method(), request.uri().path());
+        let who = if route::is_api(request.uri().path()) {
+            // First of all, so that nobody without a key learns what is served.
+            match self.admit(request.headers()) {
+                Ok(name) => name.into(),
+                Err(problem) => return (endpoint, Err(problem)),
+            }
+        } else {
+            String::new()
+        };
+        let answer = match found {
+            Ok(Route::Metrics) => self.metrics(),
+            Ok(Route::Livez) => Ok(self.livez()),
+            Ok(Route::Readyz) => Ok(self.readyz()),
+            Ok(Route::Publish) => self.publish(&who, request).await,
+            Ok(Route::Members(room)) => {
+                self.members(&room, request.uri().query().unwrap_or_default()).await
+            }
+            Ok(Route::Disconnect(user)) => self.disconnect(&who, user, request).await,
+            Err(problem) => Err(problem),
+        };
+        (endpoint, answer)
+    }
+
+    /// Whose key the request brings; in `--dev` anybody's on this machine.
+    fn admit(&self, headers: &HeaderMap) -> Result<&str, Problem> {
+        if self.parts.config.dev {
+            if access::is_local(headers) {
+                return Ok(DEV_NAME);
+            }
+            let text = "In --dev this is only for this machine: use 127.0.0.1, [::1] or localhost";
+            return Err(Problem::new(StatusCode::FORBIDDEN, text.into()));
+        }
+        let known = access::bearer(headers).and_then(|key| self.parts.guard.api_key(key));
+        known.ok_or_else(|| {
+            self.parts.metrics.api().key_refused();
+            Problem::no_key()
+        })
+    }
+
+    fn metrics(&self) -> Answer {
+        let parts = &self.parts;
+        let lanes = self.lanes();
+        parts.metrics.update(Seen {
+            lanes: &lanes,
+            core: &parts.stats,
+            places: &parts.places,
+            api: parts.metrics.api(),
+            ready: self.is_ready(),
+            connections_max: parts.config.connections_max,
+            mono_ms: parts.clock.now().mono_ms,
+        });
+        let text = parts.metrics.text().map_err(|error| {
+            tracing::error!(%error, "the metrics could not be written");
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "The metrics cannot be written".into())
+        })?;
+        Ok(answer::with_type(StatusCode::OK, prometheus::TEXT_FORMAT, text.into()))
+    }
+
+    fn livez(&self) -> Response<Full<Bytes>> {
+        let livez = health::livez(self.vitals(&self.lanes()));
+        answer::json(status_if(livez.is_live()), &livez)
+    }
+
+    fn readyz(&self) -> Response<Full<Bytes>> {
+        let lanes = self.lanes();
+        let vitals = self.vitals(&lanes);
+        answer::json(status_if(vitals.ready), &health::readyz(vitals))
+    }
+
+    /// Publishes what a back-end sends, by the same rules as a client's publication, but with a back-end's rights.
+    async fn publish<B>(&self, name: &str, request: Request<B>) -> Answer
+    where
+        B: Body<Data = Bytes>,
+    {
+        let config = &self.parts.config;
+        let body = body::json(request, config.message_bytes_max).await?;
+        let (publication, dedup) = self.checked(name, &body)?;
+        let id = publication.id.clone();
+        let outcome = self.parts.core.publish(Arc::new(publication), dedup);
+        match tokio::time::timeout(OUTCOME_WAIT, outcome).await {
+            Ok(Ok(accepted)) => {
+                let dedup = accepted.dedup_short.then_some("short");
+                let level = accepted.level.name();
+                Ok(answer::json(StatusCode::OK, &Published { id: &id, level, dedup }))
+            }
+            // A core that ends leaves questions unanswered.
+            Ok(Err(refused)) if refused.refusal == Refusal::Unavailable && !self.is_ready() => {
+                Err(Problem::unknown_outcome())
+            }
+            Ok(Err(refused)) => Err(refused.into()),
+            Err(_) => Err(Problem::unknown_outcome()),
+        }
+    }
+
+    /// The publication that a body asks for, if this back-end may publish it, and whether its id is the sender's own.
+    fn checked(&self, name: &str, body: &[u8]) -> Result<(Publication, bool), Refused> {
+        let publish = publish_from_json(body, self.parts.config.decode)?;
+        let room = RoomName::parse(&publish.room)?;
+        let guard = &self.parts.guard;
+        let who = guard::backend(name);
+        let rule = guard.rule(&room).ok_or(Refusal::PermissionDenied)?;
+        let allowed = match guard.may_publish(rule, &room, &who) {
+            PublishRight::Yes => true,
+            PublishRight::OwnAgent => who.agent_id.is_some() && who.agent_id == publish.agent_id,
+            PublishRight::No => false,
+        };
+        if !allowed {
+            return Err(Refusal::PermissionDenied.into());
+        }
+        let types = &guard.policy(rule).types;
+        if !types.is_empty() && !types.contains(&publish.kind) {
+            let text = format!("This room takes only the types {}", types.join(", "));
+            return Err(Refused::because(Refusal::Schema, text.into()));
+        }
+        let own_id = publish.id.is_some();
+        let made = || uuid::Uuid::new_v4().to_string().into();
+        let id = publish.id.clone().unwrap_or_else(made);
+        let (_, _, publication) = publication_of(publish, room, id, &who, self.parts.clock.now());
+        Ok((publication, own_id))
+    }
+
+    async fn members(&self, room: &str, query: &str) -> Answer {
+        let room = RoomName::parse(room).map_err(Refused::from)?;
+        let page = Page::parse(query)?;
+        let members = self.parts.core.members(room).await.ok_or(Refusal::Unavailable)?;
+        Ok(answer::json(StatusCode::OK, &page.of(members)))
+    }
+
+    async fn disconnect<B>(&self, name: &str, user: String, request: Request<B>) -> Answer
+    where
+        B: Body<Data = Bytes>,
+    {
+        body::none(request, self.parts.config.message_bytes_max).await?;
+        let count = self.parts.core.disconnect(user.into()).await.ok_or(Refusal::Unavailable)?;
+        tracing::info!(key = name, sessions = count, "a back-end disconnected a user");
+        Ok(answer::json(StatusCode::OK, &Disconnected { disconnected: count }))
+    }
+
+    fn lanes(&self) -> Vec<LaneReport> {
+        self.parts.reports.iter().map(|report| report.borrow().clone()).collect()
+    }
+
+    fn is_ready(&self) -> bool {
+        self.parts.ready.load(Ordering::Acquire)
+    }
+
+    fn vitals<'a>(&'a self, lanes: &'a [LaneReport]) -> health::Vitals<'a> {
+        let ApiParts { stats, places, config, clock, node, .. } = &self.parts;
+        health::Vitals {
+            node: *node,
+            ready: self.is_ready(),
+            core: stats,
+            lanes,
+            places,
+            connections_max: config.connections_max,
+            unauthenticated_max: config.unauthenticated_max,
+            mono_ms: clock.now().mono_ms,
+        }
+    }
+}
+
+const fn status_if(good: bool) -> StatusCode {
+    if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}

@@ -1,0 +1,172 @@
+//! What a method and a path ask for. Names in paths are percent-decoded here and checked by whoever uses them.
+
+use hyper::Method;
+
+use super::problem::Problem;
+use crate::metrics::Endpoint;
+
+/// What is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    /// The figures.
+    Metrics,
+    /// Do all threads turn?
+    Livez,
+    /// May traffic come?
+    Readyz,
+    /// Publish.
+    Publish,
+    /// Who is in this room?
+    Members(String),
+    /// End all sessions of this user.
+    Disconnect(String),
+}
+
+/// Whether a path belongs to the server API, and so needs the right to use it.
+pub(super) fn is_api(path: &str) -> bool {
+    path == "/api" || path.starts_with("/api/")
+}
+
+/// Finds what is asked for: which endpoint it is, and the route or why there is none.
+pub(super) fn find(method: &Method, path: &str) -> (Endpoint, Result<Route, Problem>) {
+    let Some((endpoint, route)) = at(path) else {
+        return (Endpoint::Other, Err(Problem::not_found()));
+    };
+    let reads = matches!(*method, Method::GET | Method::HEAD);
+    let (allowed, allow) = match endpoint {
+        Endpoint::Publish | Endpoint::Disconnect => (*method == Method::POST, "POST"),
+        Endpoint::Metrics
+        | Endpoint::Livez
+        | Endpoint::Readyz
+        | Endpoint::Members
+        | Endpoint::Other => (reads, "GET, HEAD"),
+    };
+    if !allowed {
+        return (endpoint, Err(Problem::method(allow)));
+    }
+    (endpoint, route)
+}
+
+type Place = (Endpoint, Result<Route, Problem>);
+
+/// What is served at a path, whatever the method.
+fn at(path: &str) -> Option<Place> {
+    let fixed = |endpoint, route| Some((endpoint, Ok(route)));
+    match path {
+        "/metrics" => return fixed(Endpoint::Metrics, Route::Metrics),
+        "/livez" => return fixed(Endpoint::Livez, Route::Livez),
+        "/readyz" => return fixed(Endpoint::Readyz, Route::Readyz),
+        "/api/v1/publish" => return fixed(Endpoint::Publish, Route::Publish),
+        _ => {}
+    }
+    let mut segments = path.strip_prefix("/api/v1/")?.split('/');
+    let (kind, name, action) = (segments.next()?, segments.next()?, segments.next()?);
+    if name.is_empty() || segments.next().is_some() {
+        return None;
+    }
+    let name = || decode(name).ok_or_else(bad_escape);
+    match (kind, action) {
+        ("rooms", "members") => Some((Endpoint::Members, name().map(Route::Members))),
+        ("users", "disconnect") => Some((Endpoint::Disconnect, name().map(Route::Disconnect))),
+        _ => None,
+    }
+}
+
+fn bad_escape() -> Problem {
+    let detail = "The name in the path is not UTF-8 with %-escapes of two hexadecimal digits";
+    Problem::new(hyper::StatusCode::BAD_REQUEST, detail.into())
+}
+
+/// Reads %-escapes; `None` where one is broken or the bytes are no UTF-8. Source: RFC 3986 2.1.
+pub(crate) fn decode(text: &str) -> Option<String> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut bytes = text.bytes();
+    while let Some(byte) = bytes.next() {
+        decoded.push(if byte == b'%' {
+            hex(bytes.next()?)? << 4 | hex(bytes.next()?)?
+        } else {
+            byte
+        });
+    }
+    String::from_utf8(decoded).ok()
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn found(method: &Method, path: &str, endpoint: Endpoint, route: Route) {
+        assert_eq!(find(method, path), (endpoint, Ok(route)), "{method} {path}");
+    }
+
+    #[track_caller]
+    fn refused(method: &Method, path: &str, status: u16) {
+        let (_, problem) = find(method, path);
+        assert_eq!(problem.unwrap_err().status().as_u16(), status, "{method} {path}");
+    }
+
+    #[test]
+    fn every_route_is_found() {
+        found(&Method::GET, "/metrics", Endpoint::Metrics, Route::Metrics);
+        found(&Method::HEAD, "/livez", Endpoint::Livez, Route::Livez);
+        found(&Method::GET, "/readyz", Endpoint::Readyz, Route::Readyz);
+        found(&Method::POST, "/api/v1/publish", Endpoint::Publish, Route::Publish);
+        let room = |name: &str| Route::Members(name.to_owned());
+        found(&Method::GET, "/api/v1/rooms/agents/members", Endpoint::Members, room("agents"));
+        let coded = "/api/v1/rooms/a%2Fb%20%C3%A9/members";
+        found(&Method::GET, coded, Endpoint::Members, room("a/b é"));
+        let user = Route::Disconnect("realm:7".to_owned());
+        found(&Method::POST, "/api/v1/users/realm:7/disconnect", Endpoint::Disconnect, user);
+    }
+
+    #[test]
+    fn other_methods_are_told_which_ones_there_are() {
+        refused(&Method::POST, "/metrics", 405);
+        refused(&Method::GET, "/api/v1/publish", 405);
+        refused(&Method::OPTIONS, "/api/v1/publish", 405);
+        refused(&Method::DELETE, "/api/v1/rooms/agents/members", 405);
+        refused(&Method::GET, "/api/v1/users/7/disconnect", 405);
+    }
+
+    #[test]
+    fn other_paths_are_not_found() {
+        for path in [
+            "/",
+            "/Metrics",
+            "/metrics/",
+            "/api",
+            "/api/v1",
+            "/api/v1/",
+            "/api/v1/publish/",
+            "/api/v1/rooms//members",
+            "/api/v1/rooms/a/b/members",
+            "/api/v1/rooms/a/members/",
+            "/api/v1/rooms/a/history",
+            "/api/v2/publish",
+            "//metrics",
+        ] {
+            refused(&Method::GET, path, 404);
+        }
+    }
+
+    #[test]
+    fn broken_escapes_are_refused() {
+        for name in ["%", "%4", "%zz", "%ff", "a%C3"] {
+            refused(&Method::GET, &format!("/api/v1/rooms/{name}/members"), 400);
+        }
+    }
+
+    #[test]
+    fn only_paths_below_api_are_the_api() {
+        for (path, api) in
+            [("/api", true), ("/api/", true), ("/api/v1/publish", true), ("/apix", false)]
+        {
+            assert_eq!(is_api(path), api, "{path}");
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! What `/metrics` shows: one table of rows, each read at the scrape from what lanes and core report of themselves.
+//!
+//! Owns names, kinds and labels; label values come from enums, never from peers (INV-13). Every gauge but those of
+//! `roomcast_node_` and `process_` is 0 once all connections are gone (INV-11).
+
+mod table;
+
+use std::cell::Cell;
+
+use prometheus::process_collector::ProcessCollector;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use roomcast_protocol::codes::{Close, Refusal};
+use roomcast_protocol::limits::LimitName;
+
+use crate::core::CoreStats;
+use crate::lane::LaneReport;
+use crate::places::Places;
+use table::{Kind, ROWS, Read, Row};
+
+/// The version this was built as.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Silence after which a thread counts as stuck. Units: milliseconds.
+pub(crate) const STUCK_MS: u64 = 2_000;
+
+/// What the internal port is asked for, as a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Endpoint {
+    /// `/metrics`.
+    Metrics,
+    /// `/livez`.
+    Livez,
+    /// `/readyz`.
+    Readyz,
+    /// `/api/v1/publish`.
+    Publish,
+    /// `/api/v1/rooms/{room}/members`.
+    Members,
+    /// `/api/v1/users/{id}/disconnect`.
+    Disconnect,
+    /// Anything else.
+    Other,
+}
+
+impl Endpoint {
+    const ALL: [Self; 7] = [
+        Self::Metrics,
+        Self::Livez,
+        Self::Readyz,
+        Self::Publish,
+        Self::Members,
+        Self::Disconnect,
+        Self::Other,
+    ];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Metrics => "metrics",
+            Self::Livez => "livez",
+            Self::Readyz => "readyz",
+            Self::Publish => "publish",
+            Self::Members => "members",
+            Self::Disconnect => "disconnect",
+            Self::Other => "other",
+        }
+    }
+}
+
+/// How a request to the internal port was answered, as a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// As asked.
+    Success,
+    /// The asker's fault.
+    ClientError,
+    /// The node's fault, or its state.
+    ServerError,
+}
+
+impl Class {
+    const ALL: [Self; 3] = [Self::Success, Self::ClientError, Self::ServerError];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::ClientError => "client_error",
+            Self::ServerError => "server_error",
+        }
+    }
+
+    /// The class of an HTTP status.
+    pub(crate) fn of(status: hyper::StatusCode) -> Self {
+        if status.is_client_error() {
+            Self::ClientError
+        } else if status.is_server_error() {
+            Self::ServerError
+        } else {
+            Self::Success
+        }
+    }
+}
+
+/// What the server API counts of itself.
+#[derive(Debug, Default)]
+pub(crate) struct ApiCounters {
+    answers: [[Cell<u64>; Class::ALL.len()]; Endpoint::ALL.len()],
+    refusals: [Cell<u64>; Refusal::ALL.len()],
+    limits: [Cell<u64>; LimitName::ALL.len()],
+    keys_refused: Cell<u64>,
+}
+
+impl ApiCounters {
+    /// Counts an answer.
+    pub(crate) fn answered(&self, endpoint: Endpoint, class: Class) {
+        add(self.answers.get(endpoint as usize).and_then(|row| row.get(class as usize)));
+    }
+
+    /// Counts a refusal, and the limit that caused it.
+    pub(crate) fn refused(&self, refusal: Refusal, limit: Option<LimitName>) {
+        add(self.refusals.get(refusal.index()));
+        if let Some(limit) = limit {
+            add(self.limits.get(limit.index()));
+        }
+    }
+
+    /// Counts a request without a good key.
+    pub(crate) fn key_refused(&self) {
+        add(Some(&self.keys_refused));
+    }
+}
+
+fn add(counter: Option<&Cell<u64>>) {
+    if let Some(counter) = counter {
+        counter.set(counter.get().wrapping_add(1));
+    }
+}
+
+/// What a scrape sees.
+#[derive(Clone, Copy)]
+pub(crate) struct Seen<'a> {
+    /// The lanes' last reports, in the order of the lanes.
+    pub(crate) lanes: &'a [LaneReport],
+    /// The core's own figures.
+    pub(crate) core: &'a CoreStats,
+    /// Who is connected.
+    pub(crate) places: &'a Places,
+    /// What the server API counted.
+    pub(crate) api: &'a ApiCounters,
+    /// Started, and not stopping.
+    pub(crate) ready: bool,
+    /// Connections the node takes.
+    pub(crate) connections_max: usize,
+    /// When the scrape came. Units: monotonic milliseconds.
+    pub(crate) mono_ms: u64,
+}
+
+/// One time series.
+#[derive(Debug)]
+enum Series {
+    Counter(IntCounter),
+    Gauge(IntGauge),
+}
+
+impl Series {
+    /// Shows a value. What is reported is cumulative, so a counter moves by the difference.
+    fn show(&self, value: u64) {
+        match self {
+            Self::Counter(counter) => counter.inc_by(value.saturating_sub(counter.get())),
+            Self::Gauge(gauge) => gauge.set(i64::try_from(value).unwrap_or(i64::MAX)),
+        }
+    }
+}
+
+/// The node's metrics: a registry of its own, with every series there from the start.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    rows: Vec<(&'static Row, Vec<Series>)>,
+    api: ApiCounters,
+}
+
+impl Metrics {
+    /// Metrics of a node with so many lanes.
+    ///
+    /// # Errors
+    /// The registry refused a name: a fault in the table.
+    pub(crate) fn new(lanes: usize) -> Result<Self, prometheus::Error> {
+        let registry = Registry::new();
+        let mut rows = Vec::with_capacity(ROWS.len());
+        for row in ROWS {
+            rows.push((row, register(&registry, row, lanes)?));
+        }
+        let (name, meaning) = table::BUILD_INFO;
+        let build = IntGauge::with_opts(Opts::new(name, meaning).const_label("version", VERSION))?;
+        build.set(1);
+        registry.register(Box::new(build))?;
+        registry.register(Box::new(ProcessCollector::for_self()))?;
+        Ok(Self { registry, rows, api: ApiCounters::default() })
+    }
+
+    /// Where the server API counts.
+    pub(crate) const fn api(&self) -> &ApiCounters {
+        &self.api
+    }
+
+    /// Takes over what is seen now.
+    pub(crate) fn update(&self, seen: Seen<'_>) {
+        for (row, series) in &self.rows {
+            let mut places = series.iter();
+            let mut show = |value: u64| {
+                if let Some(series) = places.next() {
+                    series.show(value);
+                }
+            };
+            match row.read {
+                Read::Node(read) => show(read(&seen)),
+                Read::Lane(read) => seen.lanes.iter().for_each(|lane| show(read(lane))),
+                Read::Refusal(read) => Refusal::ALL.iter().for_each(|it| show(read(&seen, *it))),
+                Read::Close(read) => Close::ALL.iter().for_each(|it| show(read(&seen, *it))),
+                Read::Limit(read) => LimitName::ALL.iter().for_each(|it| show(read(&seen, *it))),
+                Read::Answer(read) => {
+                    for endpoint in Endpoint::ALL {
+                        Class::ALL.iter().for_each(|class| show(read(&seen, endpoint, *class)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// All series in Prometheus' text format, as of the last [`Metrics::update`].
+    ///
+    /// # Errors
+    /// The encoder refused a series: a fault in the table.
+    pub(crate) fn text(&self) -> Result<String, prometheus::Error> {
+        TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+/// Makes a row's series, in the order in which [`Metrics::update`] shows their values.
+fn register(
+    registry: &Registry,
+    row: &Row,
+    lanes: usize,
+) -> Result<Vec<Series>, prometheus::Error> {
+    let (labels, values) = label_values(row.read, lanes);
+    let opts = Opts::new(row.name, row.meaning);
+    let values = values.iter().map(|it| it.iter().map(String::as_str).collect::<Vec<_>>());
+    match row.kind {
+        Kind::Counter => {
+            let family = IntCounterVec::new(opts, labels)?;
+            registry.register(Box::new(family.clone()))?;
+            values
+                .map(|it| Ok(Series::Counter(family.get_metric_with_label_values(&it)?)))
+                .collect()
+        }
+        Kind::Gauge => {
+            let family = IntGaugeVec::new(opts, labels)?;
+            registry.register(Box::new(family.clone()))?;
+            values.map(|it| Ok(Series::Gauge(family.get_metric_with_label_values(&it)?))).collect()
+        }
+    }
+}
+
+/// A row's labels, and the values of each of its series.
+fn label_values(read: Read, lanes: usize) -> (&'static [&'static str], Vec<Vec<String>>) {
+    let one = |names: Vec<&'static str>| names.into_iter().map(|it| vec![it.to_owned()]).collect();
+    let values = match read {
+        Read::Node(_) => vec![Vec::new()],
+        Read::Lane(_) => (0..lanes).map(|lane| vec![lane.to_string()]).collect(),
+        Read::Refusal(_) => one(Refusal::ALL.iter().map(|it| it.row().name).collect()),
+        Read::Close(_) => one(Close::ALL.iter().map(|it| it.row().name).collect()),
+        Read::Limit(_) => one(LimitName::ALL.iter().map(|it| it.name()).collect()),
+        Read::Answer(_) => Endpoint::ALL
+            .iter()
+            .flat_map(|endpoint| Class::ALL.map(|class| (endpoint.name(), class.name())))
+            .map(|(endpoint, class)| vec![endpoint.to_owned(), class.to_owned()])
+            .collect(),
+    };
+    (read.labels(), values)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,303 @@
+//! The rows of `/metrics` and of `docs/METRICS.md`, which is made from them. A new figure is one row here.
+
+use roomcast_protocol::codes::{Close, Refusal};
+use roomcast_protocol::limits::LimitName;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{Class, Endpoint, STUCK_MS, Seen};
+use crate::lane::LaneReport;
+
+/// How a figure moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Only up.
+    Counter,
+    /// Up and down.
+    Gauge,
+}
+
+/// Where a figure comes from, and with it its labels.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Read {
+    /// One for the node.
+    Node(fn(&Seen<'_>) -> u64),
+    /// One for each lane.
+    Lane(fn(&LaneReport) -> u64),
+    /// One for each refusal.
+    Refusal(fn(&Seen<'_>, Refusal) -> u64),
+    /// One for each close.
+    Close(fn(&Seen<'_>, Close) -> u64),
+    /// One for each limit.
+    Limit(fn(&Seen<'_>, LimitName) -> u64),
+    /// One for each endpoint and class of the internal port.
+    Answer(fn(&Seen<'_>, Endpoint, Class) -> u64),
+}
+
+impl Read {
+    /// The labels' names.
+    pub(super) const fn labels(self) -> &'static [&'static str] {
+        match self {
+            Self::Node(_) => &[],
+            Self::Lane(_) => &["lane"],
+            Self::Refusal(_) | Self::Close(_) => &["code"],
+            Self::Limit(_) => &["limit"],
+            Self::Answer(_) => &["endpoint", "class"],
+        }
+    }
+}
+
+/// One figure.
+#[derive(Debug)]
+pub(super) struct Row {
+    /// `roomcast_<subsystem>_<noun>_<unit>[_total]`.
+    pub(super) name: &'static str,
+    pub(super) kind: Kind,
+    /// One sentence for whoever draws it.
+    pub(super) meaning: &'static str,
+    pub(super) read: Read,
+}
+
+const fn counter(name: &'static str, meaning: &'static str, read: Read) -> Row {
+    Row { name, kind: Kind::Counter, meaning, read }
+}
+
+const fn gauge(name: &'static str, meaning: &'static str, read: Read) -> Row {
+    Row { name, kind: Kind::Gauge, meaning, read }
+}
+
+/// The one series with the version as its label; always 1.
+pub(super) const BUILD_INFO: (&str, &str) =
+    ("roomcast_node_build_info", "Always 1; the label names the version");
+
+/// What the prometheus crate reads from the system.
+#[cfg(test)]
+pub(super) const PROCESS: &[(&str, &str, &str)] = &[
+    ("process_cpu_seconds_total", "counter", "Processor time used, user and system, whole seconds"),
+    ("process_open_fds", "gauge", "Open files, sockets included"),
+    ("process_max_fds", "gauge", "Files the process may open"),
+    ("process_virtual_memory_bytes", "gauge", "Address space in use"),
+    ("process_resident_memory_bytes", "gauge", "Memory in use"),
+    ("process_start_time_seconds", "gauge", "When the process started, since the Unix epoch"),
+    ("process_threads", "gauge", "Threads of the process"),
+];
+
+/// All figures, in the order of the document.
+pub(super) const ROWS: &[Row] = &[
+    // Connections: sockets of the public port.
+    gauge(
+        "roomcast_connections_open",
+        "Open sockets of the public port",
+        Read::Node(|seen| seen.places.sockets() as u64),
+    ),
+    gauge(
+        "roomcast_connections_addresses",
+        "Client addresses (IPv6: /64 networks) with a connection",
+        Read::Node(|seen| seen.places.addresses() as u64),
+    ),
+    counter(
+        "roomcast_connections_accepted_total",
+        "Sockets accepted",
+        Read::Lane(|lane| lane.accepted),
+    ),
+    counter(
+        "roomcast_connections_handshakes_refused_total",
+        "Upgrades refused before a session began",
+        Read::Lane(|lane| lane.handshakes_refused),
+    ),
+    counter(
+        "roomcast_connections_received_bytes_total",
+        "Bytes read from clients after their upgrade",
+        Read::Lane(|lane| lane.bytes_in),
+    ),
+    counter(
+        "roomcast_connections_sent_bytes_total",
+        "Bytes written to clients after their upgrade",
+        Read::Lane(|lane| lane.bytes_out),
+    ),
+    counter(
+        "roomcast_connections_blocked_writes_total",
+        "Writes that a socket did not take at once, so that an outbox was begun",
+        Read::Lane(|lane| lane.blocked),
+    ),
+    counter(
+        "roomcast_connections_closed_total",
+        "Connections ended by the node, by the name of the close code (see CODES.md)",
+        Read::Close(|seen, close| {
+            let at = close.index();
+            sum(seen, |lane| at_index(&lane.counters.closes, at) + at_index(&lane.closes, at))
+        }),
+    ),
+    gauge(
+        "roomcast_outboxes_waiting_bytes",
+        "Bytes waiting for clients that do not take them",
+        Read::Lane(|lane| lane.outboxes_bytes),
+    ),
+    // Sessions.
+    gauge(
+        "roomcast_sessions_open",
+        "Sessions, those without a token yet included",
+        Read::Lane(|lane| lane.sizes.sessions as u64),
+    ),
+    gauge(
+        "roomcast_sessions_unauthenticated",
+        "Sessions that have not brought a good token yet",
+        Read::Lane(|lane| lane.sizes.unauthenticated as u64),
+    ),
+    counter(
+        "roomcast_sessions_ready_total",
+        "Sessions that were welcomed",
+        Read::Lane(|lane| lane.counters.ready),
+    ),
+    gauge(
+        "roomcast_sessions_users",
+        "Users with a connection, or with messages of the last minute that still count against a limit",
+        Read::Node(|seen| load(&seen.core.users)),
+    ),
+    gauge(
+        "roomcast_sessions_agents",
+        "Agents that count as connected, those within their leave grace included",
+        Read::Node(|seen| load(&seen.core.agents)),
+    ),
+    // Rooms.
+    gauge(
+        "roomcast_rooms_open",
+        "Rooms with a member on the lane",
+        Read::Lane(|lane| lane.sizes.rooms as u64),
+    ),
+    gauge(
+        "roomcast_rooms_memberships",
+        "Places in rooms: each session counts once for each of its rooms",
+        Read::Lane(|lane| lane.sizes.memberships as u64),
+    ),
+    gauge(
+        "roomcast_rooms_heard",
+        "Rooms the node hears from the broker; they linger 1 s after the last member",
+        Read::Node(|seen| load(&seen.core.rooms)),
+    ),
+    // Publications.
+    counter(
+        "roomcast_publications_received_total",
+        "Publications taken from clients, refused ones included",
+        Read::Lane(|lane| lane.counters.received),
+    ),
+    counter(
+        "roomcast_publications_published_total",
+        "Publications handed to the broker, from clients, back-ends and the node itself",
+        Read::Node(|seen| load(&seen.core.published)),
+    ),
+    counter(
+        "roomcast_publications_routed_total",
+        "Publications that reached the lane",
+        Read::Lane(|lane| lane.counters.publications),
+    ),
+    counter(
+        "roomcast_publications_unwanted_total",
+        "Publications that reached the lane and found no member",
+        Read::Lane(|lane| lane.counters.unwanted),
+    ),
+    counter(
+        "roomcast_publications_expired_total",
+        "Publications dropped because their time to live was over",
+        Read::Lane(|lane| lane.counters.expired),
+    ),
+    counter(
+        "roomcast_publications_encodings_total",
+        "Encodings made: at most one for each publication, format and lane",
+        Read::Lane(|lane| lane.counters.encodings),
+    ),
+    counter(
+        "roomcast_publications_delivered_total",
+        "Frames of publications given to members",
+        Read::Lane(|lane| lane.counters.deliveries),
+    ),
+    // Refusals and limits.
+    counter(
+        "roomcast_refusals_sent_total",
+        "Commands and API requests declined, by the name of the refusal (see CODES.md)",
+        Read::Refusal(|seen, refusal| {
+            let at = refusal.index();
+            let api = seen.api.refusals.get(at).map_or(0, std::cell::Cell::get);
+            sum(seen, |lane| at_index(&lane.counters.refusals, at)) + api
+        }),
+    ),
+    counter(
+        "roomcast_limits_hit_total",
+        "Limits that bit, by their key below `[limits]`",
+        Read::Limit(|seen, limit| {
+            let at = limit.index();
+            let api = seen.api.limits.get(at).map_or(0, std::cell::Cell::get);
+            sum(seen, |lane| at_index(&lane.counters.limits, at) + at_index(&lane.limits, at)) + api
+        }),
+    ),
+    // Between the threads.
+    gauge(
+        "roomcast_lanes_queue_bytes",
+        "Bytes waiting for the lane",
+        Read::Lane(|lane| lane.queue_bytes),
+    ),
+    gauge(
+        "roomcast_lanes_stuck",
+        "Lanes that have not turned for 2 s",
+        Read::Node(|seen| {
+            let stuck = |lane: &&LaneReport| seen.mono_ms.saturating_sub(lane.turned_ms) > STUCK_MS;
+            seen.lanes.iter().filter(stuck).count() as u64
+        }),
+    ),
+    counter(
+        "roomcast_lanes_dropped_total",
+        "Publications dropped for one lane because its queue was full; its members were told",
+        Read::Node(|seen| load(&seen.core.lane_drops)),
+    ),
+    gauge(
+        "roomcast_feed_waiting_bytes",
+        "Bytes waiting in the broker's feed",
+        Read::Node(|seen| load(&seen.core.feed_bytes)),
+    ),
+    counter(
+        "roomcast_feed_received_total",
+        "Envelopes the feed brought",
+        Read::Node(|seen| load(&seen.core.received)),
+    ),
+    counter(
+        "roomcast_feed_unwanted_total",
+        "Envelopes that no lane wanted",
+        Read::Node(|seen| load(&seen.core.unwanted)),
+    ),
+    // The internal port.
+    counter(
+        "roomcast_api_answers_total",
+        "Requests to the internal port that were answered",
+        Read::Answer(|seen, endpoint, class| {
+            let row = seen.api.answers.get(endpoint as usize);
+            row.and_then(|row| row.get(class as usize)).map_or(0, std::cell::Cell::get)
+        }),
+    ),
+    counter(
+        "roomcast_api_keys_refused_total",
+        "Requests to the server API without a good key",
+        Read::Node(|seen| seen.api.keys_refused.get()),
+    ),
+    // The node.
+    gauge(
+        "roomcast_node_ready",
+        "1 once started and until stopping, else 0",
+        Read::Node(|seen| u64::from(seen.ready)),
+    ),
+    gauge(
+        "roomcast_node_connections_max",
+        "Sockets the node takes (`limits.connections_max`, lowered to what the open files allow)",
+        Read::Node(|seen| seen.connections_max as u64),
+    ),
+];
+
+fn load(value: &AtomicU64) -> u64 {
+    value.load(Ordering::Relaxed)
+}
+
+fn sum(seen: &Seen<'_>, read: impl Fn(&LaneReport) -> u64) -> u64 {
+    seen.lanes.iter().map(read).sum()
+}
+
+fn at_index(counts: &[u64], index: usize) -> u64 {
+    counts.get(index).copied().unwrap_or_default()
+}

@@ -1,0 +1,253 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use hyper::StatusCode;
+
+use super::*;
+
+/// What is seen of two lanes that both show `lane`.
+fn text_of(metrics: &Metrics, lane: &LaneReport, core: &CoreStats, places: &Places) -> String {
+    let lanes = [lane.clone(), lane.clone()];
+    metrics.update(Seen {
+        lanes: &lanes,
+        core,
+        places,
+        api: metrics.api(),
+        ready: true,
+        connections_max: 1_000,
+        mono_ms: lane.turned_ms,
+    });
+    metrics.text().unwrap()
+}
+
+/// Every series of the text with its value.
+fn series(text: &str) -> Vec<(&str, f64)> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| {
+            let (name, value) = line.rsplit_once(' ').unwrap();
+            (name, value.parse().unwrap())
+        })
+        .collect()
+}
+
+#[track_caller]
+fn shows(text: &str, line: &str) {
+    assert!(text.lines().any(|it| it == line), "no `{line}` in\n{text}");
+}
+
+fn busy_lane() -> LaneReport {
+    let mut lane = LaneReport::default();
+    lane.counters.received = 11;
+    lane.counters.publications = 12;
+    lane.counters.unwanted = 13;
+    lane.counters.expired = 14;
+    lane.counters.encodings = 15;
+    lane.counters.deliveries = 16;
+    lane.counters.ready = 17;
+    lane.counters.refusals[Refusal::PermissionDenied.index()] = 18;
+    lane.counters.closes[Close::Slow.index()] = 19;
+    lane.closes[Close::Slow.index()] = 1;
+    lane.counters.limits[LimitName::MessagesPerUser.index()] = 20;
+    lane.limits[LimitName::MessagesPerUser.index()] = 2;
+    lane.sizes.sessions = 21;
+    lane.sizes.unauthenticated = 22;
+    lane.sizes.rooms = 23;
+    lane.sizes.memberships = 24;
+    (lane.bytes_in, lane.bytes_out, lane.blocked) = (25, 26, 27);
+    (lane.accepted, lane.handshakes_refused) = (28, 29);
+    (lane.outboxes_bytes, lane.queue_bytes, lane.turned_ms) = (30, 31, 60_000);
+    lane
+}
+
+#[test]
+fn what_lanes_and_core_report_is_what_is_shown() {
+    let metrics = Metrics::new(2).unwrap();
+    let core = CoreStats::default();
+    core.published.store(41, Ordering::Relaxed);
+    core.feed_bytes.store(42, Ordering::Relaxed);
+    core.users.store(43, Ordering::Relaxed);
+    let places = Arc::new(Places::default());
+    let socket = places.take_socket(9);
+    metrics.api().answered(Endpoint::Publish, Class::of(StatusCode::FORBIDDEN));
+    metrics.api().refused(Refusal::PermissionDenied, None);
+    metrics.api().refused(Refusal::TooLarge, Some(LimitName::MessageBytes));
+    metrics.api().key_refused();
+    let text = text_of(&metrics, &busy_lane(), &core, &places);
+    drop(socket);
+    for line in [
+        "roomcast_connections_open 1",
+        "roomcast_connections_accepted_total{lane=\"1\"} 28",
+        "roomcast_connections_handshakes_refused_total{lane=\"0\"} 29",
+        "roomcast_connections_received_bytes_total{lane=\"0\"} 25",
+        "roomcast_connections_sent_bytes_total{lane=\"0\"} 26",
+        "roomcast_connections_blocked_writes_total{lane=\"0\"} 27",
+        "roomcast_connections_closed_total{code=\"slow\"} 40",
+        "roomcast_connections_closed_total{code=\"unauthorized\"} 0",
+        "roomcast_outboxes_waiting_bytes{lane=\"0\"} 30",
+        "roomcast_sessions_open{lane=\"0\"} 21",
+        "roomcast_sessions_unauthenticated{lane=\"0\"} 22",
+        "roomcast_sessions_ready_total{lane=\"0\"} 17",
+        "roomcast_sessions_users 43",
+        "roomcast_rooms_open{lane=\"0\"} 23",
+        "roomcast_rooms_memberships{lane=\"0\"} 24",
+        "roomcast_publications_received_total{lane=\"0\"} 11",
+        "roomcast_publications_published_total 41",
+        "roomcast_publications_routed_total{lane=\"0\"} 12",
+        "roomcast_publications_unwanted_total{lane=\"0\"} 13",
+        "roomcast_publications_expired_total{lane=\"0\"} 14",
+        "roomcast_publications_encodings_total{lane=\"0\"} 15",
+        "roomcast_publications_delivered_total{lane=\"0\"} 16",
+        "roomcast_refusals_sent_total{code=\"permission_denied\"} 37",
+        "roomcast_limits_hit_total{limit=\"messages_per_minute\"} 44",
+        "roomcast_limits_hit_total{limit=\"message_bytes\"} 1",
+        "roomcast_lanes_queue_bytes{lane=\"0\"} 31",
+        "roomcast_lanes_stuck 0",
+        "roomcast_feed_waiting_bytes 42",
+        "roomcast_api_answers_total{class=\"client_error\",endpoint=\"publish\"} 1",
+        "roomcast_api_answers_total{class=\"success\",endpoint=\"publish\"} 0",
+        "roomcast_api_keys_refused_total 1",
+        "roomcast_node_ready 1",
+        "roomcast_node_connections_max 1000",
+    ] {
+        shows(&text, line);
+    }
+    shows(&text, &format!("roomcast_node_build_info{{version=\"{VERSION}\"}} 1"));
+}
+
+#[test]
+fn counters_move_by_the_difference_and_gauges_fall() {
+    let metrics = Metrics::new(2).unwrap();
+    let (core, places) = (CoreStats::default(), Places::default());
+    let mut lane = busy_lane();
+    text_of(&metrics, &lane, &core, &places);
+    lane.counters.deliveries += 4;
+    lane.sizes.sessions = 0;
+    let text = text_of(&metrics, &lane, &core, &places);
+    shows(&text, "roomcast_publications_delivered_total{lane=\"1\"} 20");
+    shows(&text, "roomcast_sessions_open{lane=\"1\"} 0");
+}
+
+#[test]
+fn every_gauge_of_an_idle_node_is_zero() {
+    let metrics = Metrics::new(2).unwrap();
+    let (core, places) = (CoreStats::default(), Places::default());
+    text_of(&metrics, &busy_lane(), &core, &places);
+    let idle = LaneReport { turned_ms: 60_000, ..LaneReport::default() };
+    let text = text_of(&metrics, &idle, &core, &places);
+    let gauges: BTreeSet<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" gauge"))
+        .filter(|name| !name.starts_with("roomcast_node_") && !name.starts_with("process_"))
+        .collect();
+    assert!(gauges.contains("roomcast_rooms_memberships"));
+    for (name, value) in series(&text) {
+        let family = name.split('{').next().unwrap();
+        assert!(!gauges.contains(family) || value == 0.0, "{name} is {value}");
+    }
+}
+
+#[test]
+fn a_lane_that_does_not_turn_counts_as_stuck() {
+    let metrics = Metrics::new(2).unwrap();
+    let (core, places) = (CoreStats::default(), Places::default());
+    let turning = LaneReport { turned_ms: 60_000, ..LaneReport::default() };
+    let stuck = LaneReport { turned_ms: 60_000 - STUCK_MS - 1, ..LaneReport::default() };
+    metrics.update(Seen {
+        lanes: &[turning, stuck],
+        core: &core,
+        places: &places,
+        api: metrics.api(),
+        ready: false,
+        connections_max: 1,
+        mono_ms: 60_000,
+    });
+    let text = metrics.text().unwrap();
+    shows(&text, "roomcast_lanes_stuck 1");
+    shows(&text, "roomcast_node_ready 0");
+}
+
+#[test]
+fn names_follow_the_convention_and_stand_once() {
+    let mut names = BTreeSet::new();
+    for row in ROWS {
+        assert!(names.insert(row.name), "{} stands twice", row.name);
+        assert!(
+            row.name.starts_with("roomcast_") && row.name.split('_').count() >= 3,
+            "{}",
+            row.name
+        );
+        let counts = row.name.ends_with("_total");
+        assert_eq!(counts, row.kind == Kind::Counter, "{}", row.name);
+    }
+}
+
+#[test]
+fn every_series_is_there_before_anything_happens() {
+    let metrics = Metrics::new(3).unwrap();
+    let text = metrics.text().unwrap();
+    for row in ROWS {
+        let count = series(&text)
+            .iter()
+            .filter(|(name, _)| name.split('{').next() == Some(row.name))
+            .count();
+        let expected = match row.read {
+            Read::Node(_) => 1,
+            Read::Lane(_) => 3,
+            Read::Refusal(_) => Refusal::ALL.len(),
+            Read::Close(_) => Close::ALL.len(),
+            Read::Limit(_) => LimitName::ALL.len(),
+            Read::Answer(_) => Endpoint::ALL.len() * Class::ALL.len(),
+        };
+        assert_eq!(count, expected, "{}", row.name);
+    }
+    for (name, _, _) in table::PROCESS {
+        assert!(series(&text).iter().any(|(shown, _)| shown == name), "{name} is not shown");
+    }
+}
+
+/// The document that lists every metric.
+fn reference_table() -> String {
+    let mut document = String::from(
+        "# Metrics\n\n\
+         Made from `crates/gateway/src/metrics/table.rs`; with `ROOMCAST_WRITE_DOCS=1` set, `cargo test -p\n\
+         roomcast-gateway --lib metrics` writes it anew.\n\n\
+         `GET /metrics` on the internal port answers in Prometheus' text format. Labels come from closed lists (`lane` is\n\
+         a number from 0), never from clients. Every series is there from the start. Figures are at most 250 ms old.\n\n\
+         Every gauge but those of `roomcast_node_` and `process_` falls to 0 when all connections are gone: at once, but\n\
+         `roomcast_rooms_heard` after 1 s, `roomcast_sessions_agents` after the leave grace and `roomcast_sessions_users`\n\
+         after 66 s at most.\n\n\
+         | name | type | labels | meaning |\n| --- | --- | --- | --- |\n",
+    );
+    let mut add = |name: &str, kind: &str, labels: &str, meaning: &str| {
+        document.push_str(&format!("| `{name}` | {kind} | {labels} | {meaning} |\n"));
+    };
+    for row in ROWS {
+        let kind = match row.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+        };
+        add(row.name, kind, &row.read.labels().join(", "), row.meaning);
+    }
+    let (name, meaning) = table::BUILD_INFO;
+    add(name, "gauge", "version", meaning);
+    for (name, kind, meaning) in table::PROCESS {
+        add(name, kind, "", meaning);
+    }
+    document
+}
+
+#[test]
+fn the_document_lists_what_is_shown() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/METRICS.md");
+    let expected = reference_table();
+    if std::env::var_os("ROOMCAST_WRITE_DOCS").is_some() {
+        std::fs::write(path, &expected).unwrap();
+    }
+    let found = std::fs::read_to_string(path).unwrap_or_default();
+    assert!(
+        found == expected,
+        "docs/METRICS.md is stale: ROOMCAST_WRITE_DOCS=1 cargo test -p roomcast-gateway --lib metrics"
+    );
+}
