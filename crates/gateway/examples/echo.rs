@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use hyper::{Request, Response};
 use roomcast_gateway::transport::http::{self, Answer, ClientInfo, Handler, HttpLimits, Upgraded};
 use roomcast_gateway::transport::linger::linger;
+use roomcast_gateway::transport::socket::read_available;
 use roomcast_gateway::transport::websocket::handshake;
 use roomcast_gateway::transport::websocket::reader::{Event, FrameLimits, Reader};
 use roomcast_gateway::transport::websocket::writer;
@@ -142,7 +143,7 @@ impl Connection {
     }
 
     fn read(&mut self, settings: &Settings, buffer: &mut [u8]) -> io::Result<()> {
-        match self.stream.try_read(buffer) {
+        match read_available(&self.stream, buffer) {
             Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(count) => self.take(settings, buffer.get_mut(..count).unwrap_or_default()),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),

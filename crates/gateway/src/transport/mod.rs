@@ -6,5 +6,6 @@ pub mod http;
 pub mod linger;
 pub mod problem;
 pub mod proxy;
+pub mod socket;
 mod strict;
 pub mod websocket;
