@@ -75,6 +75,12 @@ impl<E> Feed<E> {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// Whether nothing waits and nothing will come: the node was detached.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.events.is_closed() && self.events.is_empty()
+    }
+
     fn hand_over(&mut self, into: &mut Vec<E>) {
         let weight = self.taken.iter().map(|(weight, _)| weight).sum();
         self.bytes.fetch_sub(weight, Ordering::Relaxed);

@@ -12,14 +12,14 @@ use roomcast_protocol::content::Content;
 use roomcast_protocol::envelope::{Accepted, BrokerCommand, BrokerEvent, Envelope, Level};
 use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::publication::Publication;
-use roomcast_protocol::room::RoomName;
 
 use crate::feed::{Feed, FeedSender, feed};
 
-/// How long an id is remembered at least. Units: milliseconds.
+/// How long an id is remembered at least; at most twice as long. Units: milliseconds.
 pub const DEDUP_TTL_MS: u64 = 120_000;
 
-/// Ids remembered in each of the two generations; beyond it the older ones go early and acks say `dedup: "short"`.
+/// Ids remembered in each of the two generations, 24 bytes each whatever their length; beyond it the older ones go
+/// early and acks say `dedup: "short"`.
 pub const DEDUP_MAX: usize = 100_000;
 
 /// What an event weighs in a feed beside its publication. Units: bytes.
@@ -49,18 +49,17 @@ struct State<T> {
     memory: Memory,
 }
 
-/// Who published what under which id, in two generations that take turns.
+/// Who published what under which id, in two generations that take turns. Keys and contents are kept as keyed hashes
+/// (128 and 64 bits), so that long names cost no more than short ones.
 #[derive(Debug)]
 struct Memory {
-    hasher: RandomState,
+    hashers: [RandomState; 2],
     max: usize,
     turned_ms: u64,
-    young: HashMap<Key, u64>,
-    old: HashMap<Key, u64>,
+    young: HashMap<u128, u64>,
+    old: HashMap<u128, u64>,
     short: bool,
 }
-
-type Key = (RoomName, Box<str>, Box<str>);
 
 impl<T> MemoryBroker<T> {
     /// A broker without nodes.
@@ -73,7 +72,7 @@ impl<T> MemoryBroker<T> {
     #[must_use]
     pub fn with_dedup_max(dedup_max: usize) -> Self {
         let memory = Memory {
-            hasher: RandomState::new(),
+            hashers: [RandomState::new(), RandomState::new()],
             max: dedup_max,
             turned_ms: 0,
             young: HashMap::new(),
@@ -83,11 +82,14 @@ impl<T> MemoryBroker<T> {
         Self { state: Arc::new(Mutex::new(State { nodes: Vec::new(), memory })) }
     }
 
-    /// Attaches a node, and answers with its feed.
+    /// Attaches a node, and answers with its feed. A feed it had before ends.
     #[must_use]
     pub fn attach(&self, node: NodeId) -> Feed<BrokerEvent<T>> {
         let (sender, receiver) = feed();
-        self.locked(|state| state.nodes.push((node, sender)));
+        self.locked(|state| {
+            state.nodes.retain(|(id, _)| *id != node);
+            state.nodes.push((node, sender));
+        });
         receiver
     }
 
@@ -96,10 +98,12 @@ impl<T> MemoryBroker<T> {
         self.locked(|state| state.nodes.retain(|(id, _)| *id != node));
     }
 
-    /// Executes a node's command; what comes of it arrives on the node's feed. Interest needs no work here: each
-    /// node hears every room, as in pattern mode, and its hub drops what nobody wants.
+    /// Executes a node's command; what comes of it arrives on the node's feed. A node that is not attached could not
+    /// hear what became of it, so its commands are void. Interest needs no work here: each node hears every room, as
+    /// in pattern mode, and its hub drops what nobody wants.
     pub fn execute(&self, node: NodeId, mono_ms: u64, command: BrokerCommand<T>) {
         self.locked(|state| match command {
+            _ if !state.nodes.iter().any(|(id, _)| *id == node) => {}
             BrokerCommand::Publish { ticket, publication, dedup } => {
                 let outcome = state.publish(mono_ms, &publication, dedup);
                 state.tell(node, BrokerEvent::Published { ticket, outcome });
@@ -150,17 +154,24 @@ impl<T> State<T> {
 impl Memory {
     /// Remembers the publication's id. `Some(true)`: it was there with the same content; `Some(false)`: with other.
     fn remember(&mut self, mono_ms: u64, publication: &Publication) -> Option<bool> {
-        if mono_ms.saturating_sub(self.turned_ms) >= DEDUP_TTL_MS {
+        let age_ms = mono_ms.saturating_sub(self.turned_ms);
+        if age_ms >= DEDUP_TTL_MS {
             self.short = false;
             self.turn(mono_ms);
+        }
+        if age_ms >= 2 * DEDUP_TTL_MS {
+            self.old = HashMap::new();
         }
         let content = match &publication.content {
             Content::Json(bytes) => (0, bytes),
             Content::Text(bytes) => (1, bytes),
             Content::Binary(bytes) => (2, bytes),
         };
-        let content = self.hasher.hash_one((&publication.kind, content));
-        let key = (publication.room.clone(), publication.sender.clone(), publication.id.clone());
+        let name = (publication.room.as_str(), &publication.sender, &publication.id);
+        let [high, low] = self.hashers.each_ref().map(|hasher| u128::from(hasher.hash_one(name)));
+        let key = high << 64 | low;
+        let [hasher, _] = &self.hashers;
+        let content = hasher.hash_one((&publication.kind, content));
         if let Some(first) = self.young.get(&key).or_else(|| self.old.get(&key)) {
             return Some(*first == content);
         }

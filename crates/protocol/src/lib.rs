@@ -5,6 +5,8 @@
 pub mod codes;
 pub mod command;
 pub mod content;
+#[cfg(feature = "testing")]
+pub mod contract;
 pub mod dialect;
 pub mod envelope;
 pub mod frame;

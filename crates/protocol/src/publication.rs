@@ -72,6 +72,9 @@ impl Publication {
     /// What it weighs in a queue. Units: bytes, payload and texts with a share for the fixed parts.
     #[must_use]
     pub fn weight(&self) -> usize {
-        256 + self.content.len() + self.id.len() + self.kind.len() + self.sender.len()
+        let required: usize = self.requires.iter().map(|it| 16 + it.len()).sum();
+        let texts = self.id.len() + self.kind.len() + self.sender.len();
+        let linked = self.correlation_id.as_ref().map_or(0, |it| it.len());
+        256 + self.content.len() + texts + linked + required
     }
 }

@@ -1,0 +1,59 @@
+//! The broker contract, run for every broker there is.
+
+use std::collections::HashMap;
+
+use roomcast_broker::feed::FEED_BYTES_MAX;
+use roomcast_broker::memory::DEDUP_TTL_MS;
+use roomcast_broker::{AnyBroker, Feed, MemoryBroker};
+use roomcast_protocol::contract::{
+    BrokerUnderTest, Brought, DEDUP_MAX, FILL_COUNT, SCRIPTS, Traits, run,
+};
+use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent};
+use roomcast_protocol::ids::NodeId;
+
+struct Memory {
+    broker: AnyBroker<u64>,
+    feeds: HashMap<NodeId, Feed<BrokerEvent<u64>>>,
+}
+
+impl Memory {
+    fn new() -> Self {
+        let broker = AnyBroker::Memory(MemoryBroker::with_dedup_max(DEDUP_MAX));
+        Self { broker, feeds: HashMap::new() }
+    }
+}
+
+impl BrokerUnderTest for Memory {
+    fn attach(&mut self, node: NodeId) {
+        self.feeds.insert(node, self.broker.attach(node));
+    }
+
+    fn detach(&mut self, node: NodeId) {
+        self.broker.detach(node);
+    }
+
+    fn execute(&mut self, node: NodeId, mono_ms: u64, command: BrokerCommand<u64>) {
+        self.broker.execute(node, mono_ms, command);
+    }
+
+    fn drain(&mut self, node: NodeId) -> Brought {
+        let mut events = Vec::new();
+        let Some(feed) = self.feeds.get_mut(&node) else { return Brought { events, ended: true } };
+        feed.try_recv_many(&mut events, usize::MAX);
+        assert_eq!(feed.bytes(), 0, "an empty feed weighs nothing");
+        Brought { events, ended: feed.has_ended() }
+    }
+}
+
+fn traits() -> Traits {
+    // What an event weighs beside its payload: itself, the publication's fixed parts, id, type and sender.
+    let beside = 128 + 256 + "n0001".len() + "message".len() + "ann".len();
+    Traits { dedup_ttl_ms: DEDUP_TTL_MS, fill_bytes: Some(FEED_BYTES_MAX / FILL_COUNT - beside) }
+}
+
+#[test]
+fn the_memory_broker_keeps_the_contract() {
+    let failed: Vec<_> =
+        SCRIPTS.iter().filter_map(|script| run(script, &traits(), Memory::new()).err()).collect();
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
+}

@@ -1,0 +1,488 @@
+//! The broker contract as scripts: text in, events out, the same for every broker. Owns no broker and no clock; a
+//! broker's test gives [`run`] a way to make one.
+//!
+//! One step a line: `1 attaches`, `1 detaches`, `1 subscribes news`, `1 unsubscribes news`,
+//! `1 publishes news hi [id=x] [by=ann] [kind=k] [bytes=n] [dedup]`, `at 500`, and `1 hears`, which shows what node 1's
+//! feed has brought since it was last asked. Tickets count the publications of the whole script from 1.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::content::Content;
+use crate::envelope::{BrokerCommand, BrokerEvent, Envelope};
+use crate::ids::NodeId;
+use crate::publication::Publication;
+use crate::room::RoomName;
+
+/// What a feed has brought.
+#[derive(Debug)]
+pub struct Brought {
+    /// Events, in order.
+    pub events: Vec<BrokerEvent<u64>>,
+    /// The feed has ended: the node was detached.
+    pub ended: bool,
+}
+
+/// A broker with its nodes' feeds, as the scripts see it.
+pub trait BrokerUnderTest {
+    /// Attaches a node and keeps its feed.
+    fn attach(&mut self, node: NodeId);
+
+    /// Detaches a node.
+    fn detach(&mut self, node: NodeId);
+
+    /// Hands over a node's command. Time is monotonic, in milliseconds.
+    fn execute(&mut self, node: NodeId, mono_ms: u64, command: BrokerCommand<u64>);
+
+    /// Takes what the node's feed has brought, all of it: a broker that is not done at once is waited for.
+    fn drain(&mut self, node: NodeId) -> Brought;
+}
+
+/// What the scripts need to know about a broker.
+#[derive(Clone, Copy, Debug)]
+pub struct Traits {
+    /// How long an id is remembered at least; after twice that it is forgotten. Units: milliseconds.
+    pub dedup_ttl_ms: u64,
+    /// [`FILL_COUNT`] publications of this many payload bytes, with `id`s of five bytes and all else as in
+    /// `1 publishes news text`, fill a feed exactly; `None`: the broker holds publishers back in another way.
+    pub fill_bytes: Option<usize>,
+}
+
+/// How many publications fill a feed.
+pub const FILL_COUNT: usize = 32;
+
+/// Ids that the broker remembers in each of its two generations while the scripts run.
+pub const DEDUP_MAX: usize = 8;
+
+/// One script.
+#[derive(Clone, Copy, Debug)]
+pub struct Script {
+    /// What it shows.
+    pub claim: &'static str,
+    /// Its steps; `{ttl}` and the like stand for the broker's [`Traits`].
+    pub steps: &'static str,
+    /// What is heard.
+    pub expected: &'static str,
+}
+
+/// The scripts that every broker passes.
+pub const SCRIPTS: &[Script] = &[
+    Script {
+        claim: "a publication reaches every node that subscribed, in one order",
+        steps: "1 attaches
+            2 attaches
+            3 attaches
+            1 subscribes news
+            2 subscribes news
+            3 subscribes news
+            1 publishes news a
+            2 publishes news b
+            1 publishes news c
+            1 hears
+            2 hears
+            3 hears",
+        expected: "1: subscribed news, news a, published 1, news b, news c, published 3
+            2: subscribed news, news a, news b, published 2, news c
+            3: subscribed news, news a, news b, news c",
+    },
+    Script {
+        claim: "subscriptions are confirmed in order, each once, the same room too",
+        steps: "1 attaches
+            2 attaches
+            1 subscribes a
+            1 subscribes b
+            1 unsubscribes a
+            1 subscribes a
+            1 hears
+            2 hears",
+        expected: "1: subscribed a, subscribed b, subscribed a
+            2: nothing",
+    },
+    Script {
+        claim: "what comes behind a confirmation is heard",
+        steps: "1 attaches
+            2 attaches
+            1 subscribes news
+            2 publishes news a
+            1 unsubscribes news
+            1 subscribes news
+            2 publishes news b
+            1 hears",
+        expected: "1: subscribed news, news a, subscribed news, news b",
+    },
+    Script {
+        claim: "every publication is answered once, on its own node, by its ticket",
+        steps: "1 attaches
+            2 attaches
+            1 subscribes a
+            1 publishes a x
+            2 publishes b y
+            1 publishes a z dedup
+            2 hears completions
+            1 hears completions",
+        expected: "2: published 2
+            1: published 1, published 3",
+    },
+    Script {
+        claim: "the answer to a publication comes behind the publication itself",
+        steps: "1 attaches
+            1 subscribes news
+            1 publishes news a id=x dedup
+            1 hears",
+        expected: "1: subscribed news, news a, published 1",
+    },
+    Script {
+        claim: "the same content again gets the first answer and is not delivered again",
+        steps: "1 attaches
+            2 attaches
+            2 subscribes news
+            1 publishes news a id=x dedup
+            1 publishes news a id=x dedup
+            2 publishes news a id=x dedup
+            1 hears completions
+            2 hears",
+        expected: "1: published 1, published 2
+            2: subscribed news, news a, published 3",
+    },
+    Script {
+        claim: "other content or another type under the same id is refused",
+        steps: "1 attaches
+            1 subscribes news
+            1 publishes news a id=x dedup
+            1 publishes news b id=x dedup
+            1 publishes news a id=x kind=other dedup
+            1 publishes news a id=x dedup
+            1 hears",
+        expected: "1: subscribed news, news a, published 1, duplicate 2, duplicate 3, published 4",
+    },
+    Script {
+        claim: "the same id of another sender, or in another room, is another publication",
+        steps: "1 attaches
+            1 subscribes a
+            1 subscribes b
+            1 publishes a hi id=x dedup
+            1 publishes a hi id=x by=bob dedup
+            1 publishes b hi id=x dedup
+            1 publishes a hi id=y dedup
+            1 hears",
+        expected: "1: subscribed a, subscribed b, a hi, published 1, a hi, published 2, b hi, published 3, a hi, \
+                   published 4",
+    },
+    Script {
+        claim: "ids are remembered only of publications that ask for it",
+        steps: "1 attaches
+            1 subscribes news
+            1 publishes news a id=x
+            1 publishes news b id=x
+            1 publishes news c id=x dedup
+            1 publishes news d id=x
+            1 hears",
+        expected: "1: subscribed news, news a, published 1, news b, published 2, news c, published 3, news d, \
+                   published 4",
+    },
+    Script {
+        claim: "ids are not forgotten before their time",
+        steps: "1 attaches
+            1 subscribes news
+            at 500
+            1 publishes news a id=x dedup
+            at {ttl-1}
+            1 publishes news b id=y dedup
+            at {ttl}
+            1 publishes news c id=z dedup
+            at {ttl+499}
+            1 publishes news other id=x dedup
+            1 hears",
+        expected: "1: subscribed news, news a, published 1, news b, published 2, news c, published 3, duplicate 4",
+    },
+    Script {
+        claim: "ids are forgotten after twice their time, also where nothing else was published",
+        steps: "1 attaches
+            1 subscribes news
+            at 500
+            1 publishes news a id=x dedup
+            at {2ttl+500}
+            1 publishes news a id=x dedup
+            at {4ttl+500}
+            1 publishes news b id=x dedup
+            1 hears",
+        expected: "1: subscribed news, news a, published 1, news a, published 2, news b, published 3",
+    },
+    Script {
+        claim: "a memory for ids that is full forgets the oldest early and says so",
+        steps: "1 attaches
+            1 subscribes news
+            1 publishes news hi dedup repeat=16
+            1 publishes news other id=n0001 dedup
+            1 publishes news other id=n0016 dedup
+            1 hears completions
+            1 publishes news hi dedup
+            1 hears completions
+            1 publishes news hi id=n0001 dedup
+            1 publishes news hi id=n0016 dedup
+            1 hears
+            at {ttl+9}
+            1 publishes news hi id=new dedup
+            1 hears completions",
+        expected: "1: 8 published, 8 published short, duplicate 17, duplicate 18
+            1: published 19 short
+            1: news hi, published 20 short, published 21
+            1: published 22",
+    },
+    Script {
+        claim: "a full feed refuses for everybody, and takes again once it was read",
+        steps: "1 attaches
+            2 attaches
+            1 subscribes news
+            2 subscribes news
+            1 hears
+            2 hears
+            1 publishes news fill bytes={fill} repeat={half}
+            1 hears completions
+            1 publishes news fill bytes={fill} repeat={half}
+            1 hears completions
+            1 publishes news one-more id=x dedup
+            1 hears
+            2 hears count
+            1 publishes news at-last id=x dedup
+            1 hears
+            2 hears",
+        expected: "1: subscribed news
+            2: subscribed news
+            1: {half} published
+            1: {half} published
+            1: unavailable {count+1} retry
+            2: {count} publications
+            1: news at-last, published {count+2}
+            2: news at-last",
+    },
+    Script {
+        claim: "a feed one byte short of what is needed refuses",
+        steps: "1 attaches
+            2 attaches
+            1 subscribes news
+            2 subscribes news
+            1 hears
+            2 hears
+            1 publishes news fill bytes={fill} repeat={half}
+            1 hears completions
+            1 publishes news fill bytes={fill} repeat={half-1}
+            1 publishes news fill bytes={fill+1}
+            1 hears completions
+            1 publishes news fill bytes={fill}
+            1 hears completions
+            2 hears count",
+        expected: "1: subscribed news
+            2: subscribed news
+            1: {half} published
+            1: {half-1} published, unavailable {count} retry
+            1: published {count+1}
+            2: {count} publications",
+    },
+    Script {
+        claim: "a detached node's feed ends and others go on",
+        steps: "1 attaches
+            2 attaches
+            1 subscribes news
+            2 subscribes news
+            1 publishes news a
+            2 detaches
+            1 publishes news b
+            2 hears
+            1 hears
+            2 publishes news c
+            1 hears",
+        expected: "2: subscribed news, news a, end
+            1: subscribed news, news a, published 1, news b, published 2
+            1: nothing",
+    },
+    Script {
+        claim: "a node that attaches again starts with an empty feed and no interest",
+        steps: "1 attaches
+            2 attaches
+            1 subscribes news
+            2 publishes news a
+            1 attaches
+            1 subscribes news
+            2 publishes news b
+            1 hears",
+        expected: "1: subscribed news, news b",
+    },
+];
+
+/// Runs one script against a fresh broker, which remembers [`DEDUP_MAX`] ids a generation.
+///
+/// # Errors
+/// What was heard instead, or the step that cannot be read.
+pub fn run<B: BrokerUnderTest>(script: &Script, traits: &Traits, broker: B) -> Result<(), String> {
+    let fills = script.steps.contains("{fill");
+    let Some(names) = names_of(traits).filter(|_| traits.fill_bytes.is_some() || !fills) else {
+        return Ok(());
+    };
+    let filled = |text: &str| {
+        let fill = |text: String, (name, value): &(&str, u64)| {
+            text.replace(&format!("{{{name}}}"), &value.to_string())
+        };
+        names.iter().fold(text.to_owned(), fill)
+    };
+    let mut stage = Stage { broker, mono_ms: 0, ticket: 0, named: 0, heard: Vec::new() };
+    for line in filled(script.steps).lines().map(str::trim) {
+        stage.step(line).ok_or_else(|| format!("{}: cannot read `{line}`", script.claim))?;
+    }
+    let expected = filled(script.expected);
+    let expected: Vec<_> = expected.lines().map(str::trim).collect();
+    if stage.heard == expected {
+        return Ok(());
+    }
+    let (heard, expected) = (stage.heard.join("\n"), expected.join("\n"));
+    Err(format!("{}\nheard:\n{heard}\nexpected:\n{expected}\n", script.claim))
+}
+
+fn names_of(traits: &Traits) -> Option<Vec<(&'static str, u64)>> {
+    let ttl = traits.dedup_ttl_ms;
+    let fill = u64::try_from(traits.fill_bytes.unwrap_or(0)).ok()?;
+    let count = u64::try_from(FILL_COUNT).ok()?;
+    Some(vec![
+        ("ttl-1", ttl.checked_sub(1)?),
+        ("ttl", ttl),
+        ("ttl+9", ttl + 9),
+        ("ttl+499", ttl + 499),
+        ("2ttl+500", 2 * ttl + 500),
+        ("4ttl+500", 4 * ttl + 500),
+        ("fill", fill),
+        ("fill+1", fill + 1),
+        ("half", count / 2),
+        ("half-1", count / 2 - 1),
+        ("count", count),
+        ("count+1", count + 1),
+        ("count+2", count + 2),
+    ])
+}
+
+struct Stage<B> {
+    broker: B,
+    mono_ms: u64,
+    ticket: u64,
+    /// Publications that got no id from the script.
+    named: u64,
+    heard: Vec<String>,
+}
+
+impl<B: BrokerUnderTest> Stage<B> {
+    fn step(&mut self, line: &str) -> Option<()> {
+        let words: Vec<_> = line.split(' ').collect();
+        let (subject, rest) = words.split_first()?;
+        let (verb, rest) = rest.split_first()?;
+        if *subject == "at" {
+            self.mono_ms = verb.parse().ok()?;
+            return Some(());
+        }
+        let node = NodeId(subject.parse().ok()?);
+        match *verb {
+            "attaches" => self.broker.attach(node),
+            "detaches" => self.broker.detach(node),
+            "subscribes" | "unsubscribes" => {
+                let room = RoomName::parse(rest.first()?).ok()?;
+                let command = if *verb == "subscribes" {
+                    BrokerCommand::Subscribe(room)
+                } else {
+                    BrokerCommand::Unsubscribe(room)
+                };
+                self.broker.execute(node, self.mono_ms, command);
+            }
+            "publishes" => self.publish(node, rest)?,
+            "hears" => self.hear(node, rest.first().copied().unwrap_or("")),
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn publish(&mut self, node: NodeId, words: &[&str]) -> Option<()> {
+        let (room, words) = words.split_first()?;
+        let (text, words) = words.split_first()?;
+        let options: BTreeMap<_, _> = words.iter().filter_map(|it| it.split_once('=')).collect();
+        let bytes = options.get("bytes").map_or(Some(text.len()), |it| it.parse().ok())?;
+        let payload = format!("{text}{}", ".".repeat(bytes.saturating_sub(text.len())));
+        for _ in 0..options.get("repeat").map_or(Some(1), |it| it.parse().ok())? {
+            self.ticket += 1;
+            self.named += 1;
+            let named = format!("n{:04}", self.named);
+            let publication = Publication {
+                room: RoomName::parse(room).ok()?,
+                id: options.get("id").map_or(&*named, |id| *id).into(),
+                kind: (*options.get("kind").unwrap_or(&"message")).into(),
+                timestamp: "1970-01-01T00:00:00.000Z".into(),
+                sender: (*options.get("by").unwrap_or(&"ann")).into(),
+                content: Content::Text(payload.clone().into()),
+                priority: None,
+                ttl_s: None,
+                expires_unix_ms: None,
+                correlation_id: None,
+                requires: Vec::new(),
+            };
+            let command = BrokerCommand::Publish {
+                ticket: self.ticket,
+                publication: Arc::new(publication),
+                dedup: words.contains(&"dedup"),
+            };
+            self.broker.execute(node, self.mono_ms, command);
+        }
+        Some(())
+    }
+
+    fn hear(&mut self, node: NodeId, what: &str) {
+        let Brought { events, ended } = self.broker.drain(node);
+        let publications =
+            events.iter().filter(|event| matches!(event, BrokerEvent::Envelope(_))).count();
+        let mut heard: Vec<String> = match what {
+            "count" => vec![format!("{publications} publications")],
+            "completions" => merged(&events.iter().filter_map(completion).collect::<Vec<_>>()),
+            _ => events.iter().map(shown).collect(),
+        };
+        if ended {
+            heard.push("end".into());
+        }
+        if heard.is_empty() {
+            heard.push("nothing".into());
+        }
+        self.heard.push(format!("{}: {}", node.0, heard.join(", ")));
+    }
+}
+
+fn shown(event: &BrokerEvent<u64>) -> String {
+    match event {
+        BrokerEvent::Envelope(Envelope::Publication(publication)) => {
+            let text = match &publication.content {
+                Content::Json(bytes) | Content::Text(bytes) | Content::Binary(bytes) => bytes,
+            };
+            format!("{} {}", publication.room, String::from_utf8_lossy(text))
+        }
+        BrokerEvent::Subscribed(room) => format!("subscribed {room}"),
+        BrokerEvent::Published { ticket, outcome: Ok(accepted) } => {
+            format!("published {ticket}{}", if accepted.dedup_short { " short" } else { "" })
+        }
+        BrokerEvent::Published { ticket, outcome: Err(refused) } => {
+            let retry = if refused.retry_after_ms.is_some() { " retry" } else { "" };
+            format!("{} {ticket}{retry}", refused.refusal.row().name)
+        }
+    }
+}
+
+fn completion(event: &BrokerEvent<u64>) -> Option<String> {
+    matches!(event, BrokerEvent::Published { .. }).then(|| shown(event))
+}
+
+/// Four or more successes of one kind in a row are only counted.
+fn merged(all: &[String]) -> Vec<String> {
+    let kind = |text: &String| {
+        let mut words = text.split(' ');
+        let word = words.next().filter(|word| *word == "published")?;
+        Some(format!("{word}{}", words.nth(1).map_or(String::new(), |it| format!(" {it}"))))
+    };
+    let runs = all.chunk_by(|one, other| kind(one).is_some() && kind(one) == kind(other));
+    let shorten = |run: &[String]| match run.first().and_then(kind) {
+        Some(kind) if run.len() >= 4 => vec![format!("{} {kind}", run.len())],
+        Some(_) | None => run.to_vec(),
+    };
+    runs.flat_map(shorten).collect()
+}
