@@ -1,1 +1,19 @@
-//! Under construction.
+//! A Roomcast node as a library: sockets, threads, clock and files around the pure router. Decides nothing about
+//! rooms; [`node::Node::start`] is the whole of it.
+
+mod api;
+mod clock;
+pub mod config;
+mod core;
+pub mod guard;
+mod lane;
+mod metrics;
+pub mod node;
+mod places;
+mod public;
+mod queue;
+pub mod system;
+pub mod tokens;
+pub mod transport;
+
+pub use node::{Node, StartError};

@@ -5,7 +5,7 @@ use hyper::HeaderMap;
 use hyper::header::{self, AsHeaderName};
 
 /// The key that a request brings. Source: RFC 6750 2.1; the scheme's case does not count (RFC 9110 11.1).
-pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, key) = only(headers, header::AUTHORIZATION)?.trim().split_once(' ')?;
     let key = key.trim();
     (scheme.eq_ignore_ascii_case("bearer") && !key.is_empty()).then_some(key)
@@ -13,7 +13,7 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 /// Whether a request was meant for this machine: its `Host` is loopback (else another name was pointed here, DNS
 /// rebinding), and so is its `Origin`, if it has one (else another site's page sent it).
-pub(crate) fn is_local(headers: &HeaderMap) -> bool {
+pub(super) fn is_local(headers: &HeaderMap) -> bool {
     let host = only(headers, header::HOST).is_some_and(is_loopback_host);
     let origin = !headers.contains_key(header::ORIGIN)
         || only(headers, header::ORIGIN).is_some_and(is_loopback_origin);
@@ -36,13 +36,13 @@ pub(crate) fn is_loopback_host(host: &str) -> bool {
 }
 
 /// Whether an `Origin` is a page of this machine.
-pub(crate) fn is_loopback_origin(origin: &str) -> bool {
+fn is_loopback_origin(origin: &str) -> bool {
     let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
     host.is_some_and(is_loopback_host)
 }
 
 /// A header's value, if it stands exactly once and is text.
-pub(crate) fn only(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
+pub(super) fn only(headers: &HeaderMap, name: impl AsHeaderName) -> Option<&str> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?.to_str().ok()?;
     values.next().is_none().then_some(value)

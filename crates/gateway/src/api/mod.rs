@@ -31,7 +31,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, DEV_API_KEY};
 use crate::core::{CoreHandle, CoreStats};
 use crate::guard::{self, RuleGuard};
 use crate::lane::LaneReport;
@@ -45,9 +45,6 @@ pub(crate) use server::serve;
 /// How long a publication's outcome is awaited. Less than the core remembers who asked.
 const OUTCOME_WAIT: Duration = Duration::from_millis(1_500);
 
-/// Whose name a back-end without a key has in `--dev`.
-const DEV_NAME: &str = "dev";
-
 /// What the configuration says about the internal port.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ApiConfig {
@@ -58,6 +55,20 @@ pub(crate) struct ApiConfig {
     pub(crate) decode: DecodeLimits,
     pub(crate) connections_max: usize,
     pub(crate) unauthenticated_max: usize,
+}
+
+impl ApiConfig {
+    /// The part of the configuration that the internal port needs.
+    pub(crate) const fn new(config: &Config) -> Self {
+        let limits = &config.limits;
+        Self {
+            dev: config.dev,
+            message_bytes_max: limits.message_bytes,
+            decode: limits.decode,
+            connections_max: limits.connections_max,
+            unauthenticated_max: limits.unauthenticated_max,
+        }
+    }
 }
 
 /// What the internal port is made with.
@@ -148,17 +159,16 @@ impl Api {
         (endpoint, answer)
     }
 
-    /// Whose key the request brings; in `--dev` anybody's on this machine.
+    /// Whose key the request brings. In `--dev` whoever is on this machine needs none, and nobody else gets in even with
+    /// one: everybody knows that of `--dev`.
     fn admit(&self, headers: &HeaderMap) -> Result<&str, Problem> {
-        if self.parts.config.dev {
-            if access::is_local(headers) {
-                return Ok(DEV_NAME);
-            }
+        let dev = self.parts.config.dev;
+        if dev && !access::is_local(headers) {
             let text = "In --dev this is only for this machine: use 127.0.0.1, [::1] or localhost";
             return Err(Problem::new(StatusCode::FORBIDDEN, text.into()));
         }
         let known = access::bearer(headers).and_then(|key| self.parts.guard.api_key(key));
-        known.ok_or_else(|| {
+        known.or(dev.then_some(DEV_API_KEY)).ok_or_else(|| {
             self.parts.metrics.api().key_refused();
             Problem::no_key()
         })
@@ -289,3 +299,6 @@ impl Api {
 const fn status_if(good: bool) -> StatusCode {
     if good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
 }
+
+#[cfg(test)]
+mod tests;

@@ -106,6 +106,7 @@ impl Problem {
     }
 
     /// Its HTTP status.
+    #[cfg(test)]
     pub(crate) const fn status(&self) -> StatusCode {
         self.status
     }

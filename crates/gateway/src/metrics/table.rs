@@ -285,7 +285,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     gauge(
         "roomcast_node_connections_max",
-        "Sockets the node takes (`limits.connections_max`, lowered to what the open files allow)",
+        "Sockets the node takes: `limits.connections_max`",
         Read::Node(|seen| seen.connections_max as u64),
     ),
 ];

@@ -1,6 +1,5 @@
 //! Plain requests to the public port: in `--dev` the demo page, a token for it, and where the node is; otherwise
-//! nothing, so that figures and the server API are never found there (attack 29). Also the list of pages that may
-//! connect from elsewhere.
+//! nothing, so that figures and the server API are never found there (attack 29).
 
 mod assets;
 
@@ -11,14 +10,18 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Response, StatusCode};
+use roomcast_protocol::guard::Kind;
 use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::room::RoomName;
 use serde::Serialize;
 
-use crate::api::access::{is_loopback_host, is_loopback_origin};
+use crate::api::access::is_loopback_host;
 use crate::api::answer;
 use crate::api::problem::Problem;
 use crate::api::route::decode;
+use crate::clock::unix_ms;
+use crate::config::{Config, DEV_ISSUER, DEV_SECRET};
+use crate::tokens::{self, MintOptions};
 use assets::Asset;
 
 /// What the pages may load and reach: the node they come from.
@@ -33,6 +36,9 @@ const PERMISSIONS_MAX: usize = 32;
 
 /// Bytes of one permission.
 const PERMISSION_BYTES_MAX: usize = 128;
+
+/// How long a development token is good; pages fetch the next one in time. Units: milliseconds.
+const TTL_MS: u64 = 3_600_000;
 
 /// A development token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,14 +62,51 @@ pub(crate) struct DevSite {
 /// What the public port answers to requests that are no upgrade.
 pub(crate) struct Site {
     dev: Option<DevSite>,
-    /// Origins of pages that may connect, exactly as browsers send them; `*` is any.
-    origins: Vec<String>,
 }
 
 impl fmt::Debug for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let dev = self.dev.is_some();
-        f.debug_struct("Site").field("dev", &dev).field("origins", &self.origins).finish()
+        f.debug_struct("Site").field("dev", &self.dev.is_some()).finish()
+    }
+}
+
+/// What a node's public port answers, by its configuration and where it listens.
+pub(crate) fn site(
+    config: &Config,
+    public: SocketAddr,
+    internal: SocketAddr,
+    node: NodeId,
+) -> Site {
+    if config.dev {
+        Site::dev(DevSite { node, public, internal, mint: Box::new(mint) })
+    } else {
+        Site::none()
+    }
+}
+
+/// A token for the secret that every development node accepts.
+fn mint(sub: &str, permissions: &[String]) -> Option<Minted> {
+    let now_unix_ms = unix_ms();
+    let minted = tokens::mint(&MintOptions {
+        secret: DEV_SECRET.as_bytes(),
+        kid: None,
+        issuer: DEV_ISSUER,
+        audience: DEV_ISSUER,
+        subject: sub,
+        kind: Kind::User,
+        permissions,
+        roles: &[],
+        teams: &[],
+        agent_id: None,
+        now_unix_ms,
+        ttl_ms: TTL_MS,
+    });
+    match minted {
+        Ok(token) => Some(Minted { token, expires_unix_s: (now_unix_ms + TTL_MS).div_ceil(1_000) }),
+        Err(error) => {
+            tracing::error!(%error, "a development token could not be made");
+            None
+        }
     }
 }
 
@@ -84,19 +127,13 @@ struct Info {
 
 impl Site {
     /// Production: nothing but the dialects is served.
-    pub(crate) const fn none(origins: Vec<String>) -> Self {
-        Self { dev: None, origins }
+    pub(crate) const fn none() -> Self {
+        Self { dev: None }
     }
 
     /// Development: the demo page, and tokens for whoever is on this machine.
-    pub(crate) const fn dev(dev: DevSite, origins: Vec<String>) -> Self {
-        Self { dev: Some(dev), origins }
-    }
-
-    /// Whether a page of this origin may connect: an exact match, a `*`, or in `--dev` any page of this machine.
-    pub(crate) fn allows_origin(&self, origin: &str) -> bool {
-        self.origins.iter().any(|listed| listed == "*" || listed == origin)
-            || (self.dev.is_some() && is_loopback_origin(origin))
+    pub(crate) const fn dev(dev: DevSite) -> Self {
+        Self { dev: Some(dev) }
     }
 
     /// Answers a request. `host` is its `Host` header.

@@ -1,8 +1,12 @@
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
+use roomcast_protocol::guard::Guard;
+
 use super::assets::ASSETS;
 use super::*;
+use crate::config::LoadOptions;
+use crate::guard::RuleGuard;
 
 const LOCAL: Option<&str> = Some("127.0.0.1:8080");
 
@@ -17,7 +21,7 @@ fn dev() -> Site {
         internal: SocketAddr::from(([127, 0, 0, 1], 9090)),
         mint,
     };
-    Site::dev(site, Vec::new())
+    Site::dev(site)
 }
 
 fn get(site: &Site, path: &str, query: &str) -> Response<Full<Bytes>> {
@@ -35,7 +39,7 @@ fn json_of(response: Response<Full<Bytes>>) -> Value {
 
 #[test]
 fn outside_development_nothing_is_served() {
-    let site = Site::none(Vec::new());
+    let site = Site::none();
     for path in
         ["/", "/index.html", "/dev/token", "/dev/info", "/metrics", "/livez", "/api/v1/publish"]
     {
@@ -184,27 +188,20 @@ fn the_page_learns_where_the_node_is() {
 }
 
 #[test]
-fn only_listed_origins_may_connect() {
-    let site = Site::none(vec!["https://good.example".to_owned()]);
-    assert!(site.allows_origin("https://good.example"));
-    for origin in [
-        "https://good.example.evil.example",
-        "https://good.evil",
-        "http://good.example",
-        "https://good.example:8443",
-        "https://GOOD.example/",
-        "http://localhost:8080",
-        "null",
-        "",
-    ] {
-        assert!(!site.allows_origin(origin), "{origin}");
-    }
-    assert!(Site::none(vec!["*".to_owned()]).allows_origin("https://any.example"));
+fn a_development_nodes_own_token_is_one_it_accepts() {
+    let config = Config::load(&LoadOptions { dev: true, ..LoadOptions::default() }).unwrap();
+    let address = SocketAddr::from(([127, 0, 0, 1], 1));
+    let site = site(&config, address, address, NodeId(7));
+    let body = json_of(get(&site, "/dev/token", "sub=7&permissions=view_agents"));
+    let guard = RuleGuard::new(&config, "node").unwrap();
+    let who = guard.verify(body["token"].as_str().unwrap(), unix_ms()).unwrap();
+    assert_eq!((&*who.id, who.kind, who.holds("view_agents")), ("7", Kind::User, true));
+    assert_eq!(who.expires_unix_ms, body["expires"].as_u64().unwrap() * 1_000);
 }
 
 #[test]
-fn in_development_pages_of_this_machine_may_connect() {
-    assert!(dev().allows_origin("http://localhost:3000"));
-    assert!(!dev().allows_origin("http://localhost.evil.example"));
-    assert!(!dev().allows_origin("null"));
+fn a_node_outside_development_has_no_pages() {
+    let config = Config::load(&LoadOptions::default()).unwrap();
+    let address = SocketAddr::from(([127, 0, 0, 1], 1));
+    assert_eq!(get(&site(&config, address, address, NodeId(7)), "/", "").status(), 404);
 }

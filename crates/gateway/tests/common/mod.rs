@@ -148,7 +148,8 @@ impl Live {
             line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
                 && line.contains(label)
         };
-        let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+        let value =
+            |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
         text.lines().filter(is_it).filter_map(value).reduce(|sum, value| sum + value)
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use roomcast_protocol::codes::{Close, Refusal};
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 /// How long an answer may take before the test fails.
 pub const WAIT: Duration = Duration::from_secs(10);
@@ -64,6 +65,8 @@ pub enum Heard {
 pub struct Dial {
     path: String,
     headers: Vec<(String, String)>,
+    /// The kernel keeps little for this client, so that one that does not read shows at once.
+    narrow: bool,
 }
 
 impl Default for Dial {
@@ -76,7 +79,7 @@ impl Default for Dial {
             ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
         ];
         let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
-        Self { path: "/ws".to_owned(), headers: headers.map(owned).into() }
+        Self { path: "/ws".to_owned(), headers: headers.map(owned).into(), narrow: false }
     }
 }
 
@@ -89,6 +92,11 @@ impl Dial {
     pub fn path(mut self, path: &str) -> Self {
         path.clone_into(&mut self.path);
         self
+    }
+
+    /// Lets the kernel receive a few KiB only.
+    pub fn narrow(self) -> Self {
+        Self { narrow: true, ..self }
     }
 
     /// Adds a header line.
@@ -109,7 +117,12 @@ impl Dial {
 
     /// Asks, and takes the head of the answer.
     pub fn send(&self, address: SocketAddr) -> Answered {
-        let mut stream = TcpStream::connect(address).unwrap();
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        if self.narrow {
+            socket.set_recv_buffer_size(4_096).unwrap();
+        }
+        socket.connect_timeout(&address.into(), WAIT).unwrap();
+        let mut stream = TcpStream::from(socket);
         stream.set_nodelay(true).unwrap();
         stream.set_write_timeout(Some(WAIT)).unwrap();
         let mut request = format!("GET {} HTTP/1.1\r\n", self.path);
@@ -130,7 +143,8 @@ impl Dial {
         let head = String::from_utf8(ws.bytes.drain(..end + 4).collect()).unwrap();
         let mut lines = head.lines();
         let status = lines.next().and_then(|line| line.split(' ').nth(1)).unwrap().parse().unwrap();
-        let pair = |line: &str| line.split_once(": ").map(|(n, v)| (n.to_lowercase(), v.to_owned()));
+        let pair =
+            |line: &str| line.split_once(": ").map(|(n, v)| (n.to_lowercase(), v.to_owned()));
         Answered { status, headers: lines.filter_map(pair).collect(), ws }
     }
 
@@ -138,7 +152,10 @@ impl Dial {
     #[track_caller]
     pub fn open(&self, address: SocketAddr) -> Ws {
         let answered = self.send(address);
-        assert_eq!(answered.status, 101, "the upgrade was refused: {}", answered.body());
+        let status = answered.status;
+        if status != 101 {
+            panic!("the upgrade was refused: {status} {}", answered.body());
+        }
         answered.ws
     }
 }
@@ -196,7 +213,9 @@ impl Ws {
                 self.bytes.extend_from_slice(&buffer[..count]);
                 Some(true)
             }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => None,
+            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                None
+            }
             Err(_) => Some(false),
         }
     }
@@ -379,7 +398,8 @@ impl Ws {
     /// Joins a room, or fails the test.
     #[track_caller]
     pub fn join(&mut self, room: &str) {
-        let answer = self.ask(&serde_json::json!({ "type": "subscribe", "data": { "room": room } }));
+        let answer =
+            self.ask(&serde_json::json!({ "type": "subscribe", "data": { "room": room } }));
         assert_eq!(answer["type"], "subscribed", "{answer}");
         assert_eq!(answer["data"]["room"], room);
     }

@@ -81,7 +81,10 @@ fn announced_lengths_over_the_limit_end_the_connection_before_a_byte_of_them_is_
 
 #[test]
 fn a_hundred_announced_giants_take_no_memory() {
-    let live = Live::start(&[("limits.connections_per_user", "1000"), ("limits.connections_per_ip", "1000")]);
+    let live = Live::start(&[
+        ("limits.connections_per_user", "1000"),
+        ("limits.connections_per_ip", "1000"),
+    ]);
     let mut bystander = Bystander::join(&live);
     let mut giants: Vec<Ws> = (0..100).map(|_| live.user("eve")).collect();
     for giant in &mut giants {

@@ -116,8 +116,16 @@ fn a_type_that_nobody_knows_is_refused_without_a_room() {
 fn types_that_only_the_server_sends_are_refused_and_never_published() {
     let mut scene = Scene::new();
     let sent_by_the_server = [
-        "welcome", "error", "subscribed", "unsubscribed", "skip", "gap", "drain", "token_expiring",
-        "degraded", "lost",
+        "welcome",
+        "error",
+        "subscribed",
+        "unsubscribed",
+        "skip",
+        "gap",
+        "drain",
+        "token_expiring",
+        "degraded",
+        "lost",
     ];
     let not_served = ["resume", "history", "presence", "request"];
     for kind in sent_by_the_server.iter().chain(&not_served) {
@@ -141,15 +149,27 @@ fn types_of_the_seed_with_a_wrong_payload_are_refused_and_never_published() {
         ("agent_updated", json!({ "agent_id": null }), "data.agent_id"),
         ("agent_status", json!({ "agent_id": 7 }), "data.status"),
         ("agent_status", json!({ "agent_id": 7, "status": 1 }), "data.status"),
-        ("agent_status", json!({ "agent_id": 7, "status": "s", "cpu_usage": "9" }), "data.cpu_usage"),
-        ("agent_status", json!({ "agent_id": 7, "status": "s", "network_io": [] }), "data.network_io"),
+        (
+            "agent_status",
+            json!({ "agent_id": 7, "status": "s", "cpu_usage": "9" }),
+            "data.cpu_usage",
+        ),
+        (
+            "agent_status",
+            json!({ "agent_id": 7, "status": "s", "network_io": [] }),
+            "data.network_io",
+        ),
         ("task_created", json!({ "title": "t" }), "data.task_id"),
         ("task_started", json!({ "task_id": true }), "data.task_id"),
         ("task_completed", json!([]), "data"),
         ("task_failed", json!("task"), "data"),
         ("task_progress", json!({ "task_id": 1 }), "data.progress"),
         ("task_progress", json!({ "task_id": 1, "progress": 101 }), "data.progress"),
-        ("task_progress", json!({ "task_id": 1, "progress": 9, "logs": [{ "level": 1 }] }), "data.logs.level"),
+        (
+            "task_progress",
+            json!({ "task_id": 1, "progress": 9, "logs": [{ "level": 1 }] }),
+            "data.logs.level",
+        ),
         ("alert_acknowledged", json!({ "alert_id": "" }), "data.alert_id"),
         ("alert_resolved", json!({}), "data.alert_id"),
         ("alert_escalated", json!({ "alert_id": {} }), "data.alert_id"),
@@ -179,7 +199,8 @@ fn json_of_depth_32_passes_and_of_33_is_refused() {
     scene.eve.join("demo-deep");
     // The message itself is one level.
     let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
-    let message = |data: &str| format!("{{\"type\":\"note\",\"room\":\"demo-deep\",\"data\":{data}}}");
+    let message =
+        |data: &str| format!("{{\"type\":\"note\",\"room\":\"demo-deep\",\"data\":{data}}}");
     scene.eve.text(&message(&nested(31)));
     assert_eq!(scene.eve.json()["data"].to_string(), nested(31));
     for data in [nested(32), nested(25_000), "[".repeat(50_000), "{\"a\":".repeat(10_000)] {
@@ -222,7 +243,8 @@ fn binary_frames_are_json_too_and_refused_where_they_are_not() {
 #[test]
 fn messagepack_that_cannot_be_read_is_refused() {
     let mut scene = Scene::new();
-    let dial = Dial::with_token(&scene.live.token("eve", "user")).subprotocol("roomcast.v1.msgpack");
+    let dial =
+        Dial::with_token(&scene.live.token("eve", "user")).subprotocol("roomcast.v1.msgpack");
     let mut ws = dial.open(scene.live.public());
     let mut refuses = |first: u8, payload: &[u8], refusal: Refusal| {
         ws.send(first, payload);
@@ -372,7 +394,8 @@ fn a_hundred_thousand_keys_do_no_harm() {
     let keys: String = (0..100_000).map(|key| format!("\"{key:x}\":0,")).collect();
     let ping = format!("{{{keys}\"type\":\"ping\",\"timestamp\":1}}");
     let note = format!("{{\"type\":\"note\",\"room\":\"demo-keys\",\"data\":{{{keys}\"end\":1}}}}");
-    let nested = format!("{{\"type\":\"note\",\"room\":\"demo-keys\",\"metadata\":{{{keys}\"ttl\":5}}}}");
+    let nested =
+        format!("{{\"type\":\"note\",\"room\":\"demo-keys\",\"metadata\":{{{keys}\"ttl\":5}}}}");
     scene.eve.join("demo-keys");
     for (message, answer) in [(ping, "pong"), (note, "note"), (nested, "note")] {
         scene.eve.fragments(message.as_bytes(), 60_000);

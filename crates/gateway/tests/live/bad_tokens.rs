@@ -92,7 +92,8 @@ fn what_is_no_token_is_refused() {
 #[test]
 fn a_token_without_a_signature_is_refused() {
     let claims = encoded(&claims_of(&json!({ "sub": "eve" })));
-    let unsigned = |alg: &str| format!("{}.{claims}.", encoded(&json!({ "alg": alg, "typ": "JWT" })));
+    let unsigned =
+        |alg: &str| format!("{}.{claims}.", encoded(&json!({ "alg": alg, "typ": "JWT" })));
     let mut tokens: Vec<String> = ["none", "None", "nOnE", "NONE", ""].map(unsigned).into();
     tokens.push(with_header(json!({ "alg": "none" })));
     tokens.push(with_header(json!({ "typ": "JWT" })));

@@ -11,4 +11,8 @@ mod common;
 mod bad_frames;
 mod bad_messages;
 mod bad_tokens;
+mod limits_connections;
+mod limits_messages;
+mod native_rooms;
+mod native_session;
 mod scene;

@@ -58,7 +58,10 @@ fn joining_and_leaving_are_answered_in_both_forms() {
     let mut ann = live.user("ann");
     for (id, request) in [
         ("s1", json!({ "type": "subscribe", "id": "s1", "data": { "room": "agent-7" } })),
-        ("s2", json!({ "type": "subscribe", "room": "agent-7", "metadata": { "correlation_id": "s2" } })),
+        (
+            "s2",
+            json!({ "type": "subscribe", "room": "agent-7", "metadata": { "correlation_id": "s2" } }),
+        ),
     ] {
         ann.tell(&request);
         ann.expect(&json!({
@@ -157,7 +160,8 @@ fn compressed_messages_are_read_in_both_forms_of_pako() {
     let live = Live::start(&[]);
     let mut ann = live.user("ann");
     ann.join("demo");
-    let note = |id: &str| json!({ "type": "note", "room": "demo", "id": id, "data": id }).to_string();
+    let note =
+        |id: &str| json!({ "type": "note", "room": "demo", "id": id, "data": id }).to_string();
     let (one, two) = (deflate(note("one").as_bytes()), deflate(note("two").as_bytes()));
     ann.tell(&compressed(&one));
     assert_eq!(ann.json()["data"], "one");
@@ -183,25 +187,53 @@ fn compressed_messages_are_read_in_both_forms_of_pako() {
 fn every_type_of_the_seed_reaches_its_room() {
     let live = Live::start(&[]);
     let mut ann = live.user("ann");
-    let rooms = ["system", "alerts", "maintenance", "agents", "agent-7", "tasks", "task-9", "group-3"];
+    let rooms =
+        ["system", "alerts", "maintenance", "agents", "agent-7", "tasks", "task-9", "group-3"];
     rooms.into_iter().for_each(|room| ann.join(room));
     let mut backend = live.backend();
-    let agent = json!({ "agent_id": 7, "status": "online", "cpu_usage": 12.5, "network_io": { "rx": 1 } });
-    let task = json!({ "task_id": "9", "progress": 65, "logs": [{ "level": "info", "message": "m" }] });
-    let alert = json!({ "alert_id": 1, "severity": "high", "title": "t", "metric": { "threshold": 90 } });
+    let agent =
+        json!({ "agent_id": 7, "status": "online", "cpu_usage": 12.5, "network_io": { "rx": 1 } });
+    let task =
+        json!({ "task_id": "9", "progress": 65, "logs": [{ "level": "info", "message": "m" }] });
+    let alert =
+        json!({ "alert_id": 1, "severity": "high", "title": "t", "metric": { "threshold": 90 } });
     let cases = [
-        (&agent, "agents", &["agent_connected", "agent_disconnected", "agent_updated", "agent_status"][..]),
-        (&agent, "agent-7", &["agent_status", "package_updated", "service_status", "metrics_update", "inventory_refresh"]),
-        (&task, "tasks", &["task_created", "task_started", "task_completed", "task_failed", "task_progress"]),
+        (
+            &agent,
+            "agents",
+            &["agent_connected", "agent_disconnected", "agent_updated", "agent_status"][..],
+        ),
+        (
+            &agent,
+            "agent-7",
+            &[
+                "agent_status",
+                "package_updated",
+                "service_status",
+                "metrics_update",
+                "inventory_refresh",
+            ],
+        ),
+        (
+            &task,
+            "tasks",
+            &["task_created", "task_started", "task_completed", "task_failed", "task_progress"],
+        ),
         (&task, "task-9", &["task_progress"]),
-        (&alert, "alerts", &["alert_triggered", "alert_acknowledged", "alert_resolved", "alert_escalated"]),
+        (
+            &alert,
+            "alerts",
+            &["alert_triggered", "alert_acknowledged", "alert_resolved", "alert_escalated"],
+        ),
         (&alert, "system", &["alert_triggered", "own_type"]),
         (&agent, "group-3", &["agent_updated"]),
         (&json!(null), "maintenance", &["window_begins"]),
     ];
     for (data, room, kinds) in cases {
         for kind in kinds {
-            backend.tell(&json!({ "type": kind, "room": room, "id": 1, "data": data, "sender": "server" }));
+            backend.tell(
+                &json!({ "type": kind, "room": room, "id": 1, "data": data, "sender": "server" }),
+            );
             let heard = ann.json();
             let got = (&heard["type"], &heard["room"], &heard["data"], &heard["sender"]);
             assert_eq!(got, (&json!(kind), &json!(room), data, &json!("server")), "{heard}");
@@ -215,9 +247,11 @@ fn an_ack_says_that_a_publication_was_accepted_and_a_repeat_is_delivered_once() 
     let mut ann = live.user("ann");
     ann.join("demo");
     let mut eve = live.user("eve");
-    let flat = json!({ "type": "note", "room": "demo", "id": "m-1", "data": 1, "requiresAck": true });
+    let flat =
+        json!({ "type": "note", "room": "demo", "id": "m-1", "data": 1, "requiresAck": true });
     let nested = json!({ "type": "note", "room": "demo", "id": "m-1", "data": 1, "metadata": { "requires_ack": true } });
-    let ack = json!({ "type": "ack", "ackId": "m-1", "data": { "level": "accepted" }, "metadata": {} });
+    let ack =
+        json!({ "type": "ack", "ackId": "m-1", "data": { "level": "accepted" }, "metadata": {} });
     for message in [&flat, &flat, &nested] {
         eve.tell(message);
         eve.expect(&ack);
@@ -225,7 +259,9 @@ fn an_ack_says_that_a_publication_was_accepted_and_a_repeat_is_delivered_once() 
     assert_eq!(ann.json()["id"], "m-1");
     ann.expect_silence(QUIET);
     // The same id with other content is somebody's mistake, and the first one stands.
-    eve.tell(&json!({ "type": "note", "room": "demo", "id": "m-1", "data": 2, "requiresAck": true }));
+    eve.tell(
+        &json!({ "type": "note", "room": "demo", "id": "m-1", "data": 2, "requiresAck": true }),
+    );
     let error = eve.expect_refusal(Refusal::Duplicate);
     assert_eq!(error["metadata"]["correlation_id"], "m-1");
     live.expect_refusals(Refusal::Duplicate, 1);
@@ -284,13 +320,11 @@ fn publications_that_require_permissions_reach_only_those_who_hold_them_all() {
     };
     let (mut both, mut one, mut none) = (with("a", &["x", "y"]), with("b", &["x"]), with("c", &[]));
     let mut eve = live.user("eve");
-    let note = |id: &str, requires: &[&str]| {
-        json!({ "type": "note", "room": "demo", "id": id, "metadata": { "requires": requires } })
-    };
+    let note = |id: &str, requires: &[&str]| json!({ "type": "note", "room": "demo", "id": id, "metadata": { "requires": requires } });
     eve.tell(&note("both", &["x", "y"]));
     eve.tell(&note("one", &["x"]));
     eve.tell(&note("all", &[]));
-    let mut ids = |ws: &mut Ws, expected: &[&str]| {
+    let ids = |ws: &mut Ws, expected: &[&str]| {
         for id in expected {
             assert_eq!(ws.json()["id"], **id);
         }
@@ -312,7 +346,9 @@ fn publications_in_order_stay_in_order_for_everybody() {
         }
     }
     let heard = |member: &mut Ws| -> Vec<(String, u64)> {
-        let one = |heard: Value| (heard["sender"].as_str().unwrap().into(), heard["data"].as_u64().unwrap());
+        let one = |heard: Value| {
+            (heard["sender"].as_str().unwrap().into(), heard["data"].as_u64().unwrap())
+        };
         (0..600).map(|_| one(member.json())).collect()
     };
     let first = heard(&mut members[0]);
@@ -342,14 +378,45 @@ fn denied(ws: &mut Ws, room: &str) -> Value {
 #[test]
 fn a_room_that_is_not_there_and_one_that_is_forbidden_are_refused_alike() {
     let live = Live::start(&[("limits.messages_per_minute", "1000")]);
-    let owner = live.enter(&live.token_of(&json!({ "sub": "1", "teams": ["9"], "roles": ["ops"] })));
-    let mut ws = live.enter(&live.token_of(&json!({ "sub": "10", "permissions": ["view_agent:70"] })));
+    let owner =
+        live.enter(&live.token_of(&json!({ "sub": "1", "teams": ["9"], "roles": ["ops"] })));
+    let mut ws =
+        live.enter(&live.token_of(&json!({ "sub": "10", "permissions": ["view_agent:70"] })));
     let absent = denied(&mut ws, "no-such-room");
     let rooms = [
-        "user-1", "user-11", "user-100", "user-", "User-10", "session-1", "team-9", "role-ops", "system",
-        "alerts", "agents", "agent-7", "agent-700", "agent-070", "agent-+70",
-        "agent-x", "agent-9223372036854775808", "tasks", "task-1", "group-1", "dialog-1:10", "chat-1",
-        "Demo", "ｄｅｍｏ", "demо", "*", "?", "[a]", "{}", "user-*", "a:b", "__proto__", &"x".repeat(255),
+        "user-1",
+        "user-11",
+        "user-100",
+        "user-",
+        "User-10",
+        "session-1",
+        "team-9",
+        "role-ops",
+        "system",
+        "alerts",
+        "agents",
+        "agent-7",
+        "agent-700",
+        "agent-070",
+        "agent-+70",
+        "agent-x",
+        "agent-9223372036854775808",
+        "tasks",
+        "task-1",
+        "group-1",
+        "dialog-1:10",
+        "chat-1",
+        "Demo",
+        "ｄｅｍｏ",
+        "demо",
+        "*",
+        "?",
+        "[a]",
+        "{}",
+        "user-*",
+        "a:b",
+        "__proto__",
+        &"x".repeat(255),
     ];
     for room in &rooms {
         assert_eq!(denied(&mut ws, room), absent, "{room}");
@@ -366,8 +433,23 @@ fn names_that_no_room_can_have_are_refused_as_such() {
     let mut ws = live.user("eve");
     let long = "x".repeat(256);
     let names = [
-        "", " ", "a b", "demo\n", "\u{0}", "demo\u{0}", "\u{1b}[31m", "\u{200b}demo", "demo\u{202e}", "e\u{301}",
-        "\u{fb01}\u{a0}", "\u{e000}", "\u{2028}", "$", "$control", "$beat:1", &long,
+        "",
+        " ",
+        "a b",
+        "demo\n",
+        "\u{0}",
+        "demo\u{0}",
+        "\u{1b}[31m",
+        "\u{200b}demo",
+        "demo\u{202e}",
+        "e\u{301}",
+        "\u{fb01}\u{a0}",
+        "\u{e000}",
+        "\u{2028}",
+        "$",
+        "$control",
+        "$beat:1",
+        &long,
     ];
     for name in names {
         for message in [
@@ -396,15 +478,15 @@ fn an_agent_publishes_for_itself_alone() {
     let mut agent = live.enter(&live.token_of(&json!({ "sub": "machine", "agent_id": 7 })));
     assert_eq!(watcher.json()["type"], "agent_connected");
     assert_eq!(watcher.json()["type"], "agent_connected");
-    let status = |room: &str, id: u32| {
-        json!({ "type": "agent_status", "room": room, "data": { "agent_id": id, "status": "busy" } })
-    };
+    let status = |room: &str, id: u32| json!({ "type": "agent_status", "room": room, "data": { "agent_id": id, "status": "busy" } });
     for room in ["agents", "agent-7"] {
         agent.tell(&status(room, 7));
         let heard = watcher.json();
         assert_eq!((&heard["room"], &heard["sender"]), (&json!(room), &json!("machine")));
     }
-    for message in [status("agents", 8), status("agent-8", 8), status("agent-8", 7), status("alerts", 7)] {
+    for message in
+        [status("agents", 8), status("agent-8", 8), status("agent-8", 7), status("alerts", 7)]
+    {
         agent.tell(&message);
         agent.expect_refusal(Refusal::PermissionDenied);
     }

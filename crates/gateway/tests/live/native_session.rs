@@ -105,12 +105,15 @@ fn what_is_sent_along_with_the_token_waits_for_the_welcome() {
 #[test]
 fn a_session_is_in_its_own_rooms_from_the_welcome_on() {
     let live = Live::start(&[]);
-    let claims = json!({ "sub": "ann", "roles": ["ops"], "teams": ["7"], "permissions": ["view_system"] });
+    let claims =
+        json!({ "sub": "ann", "roles": ["ops"], "teams": ["7"], "permissions": ["view_system"] });
     let mut ws = Dial::with_token(&live.token_of(&claims)).open(live.public());
     let session = check_welcome(&mut ws, "ann");
     let mut other = live.user("bob");
     let mut backend = live.backend();
-    for room in [format!("user-ann"), format!("session-{session}"), "role-ops".into(), "team-7".into()] {
+    for room in
+        [format!("user-ann"), format!("session-{session}"), "role-ops".into(), "team-7".into()]
+    {
         backend.tell(&json!({ "type": "note", "room": room, "data": { "for": room } }));
         let heard = ws.json();
         assert_eq!((&heard["room"], &heard["data"]["for"]), (&json!(room), &json!(room)));
@@ -218,7 +221,9 @@ fn pings_and_pongs_go_both_ways_as_frames() {
     assert_eq!(ws.heard(Duration::from_secs(2)), Some(Heard::Pong(Vec::new())));
     // Silent, it is pinged, and lives as long as it answers.
     for _ in 0..3 {
-        let Some(Heard::Ping(payload)) = ws.heard(Duration::from_secs(2)) else { panic!("no ping") };
+        let Some(Heard::Ping(payload)) = ws.heard(Duration::from_secs(2)) else {
+            panic!("no ping")
+        };
         ws.send(PONG, &payload);
     }
     expect_pong(&mut ws);
@@ -234,7 +239,9 @@ fn pings_and_pongs_go_both_ways_as_frames() {
 fn a_close_is_answered_with_its_own_code() {
     let live = Live::start(&[]);
     live.user("ann").close();
-    for (payload, code) in [(&b""[..], 1000), (&4321_u16.to_be_bytes(), 4321), (b"\x03\xe9bye", 1001)] {
+    for (payload, code) in
+        [(&b""[..], 1000), (&4321_u16.to_be_bytes(), 4321), (b"\x03\xe9bye", 1001)]
+    {
         let mut ws = live.user("ann");
         ws.send(CLOSE, payload);
         assert_eq!(ws.next(), Heard::Close(Some(code), String::new()));

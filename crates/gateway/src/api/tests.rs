@@ -1,0 +1,477 @@
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+
+use http_body_util::BodyExt;
+use hyper::Method;
+use hyper::header::{self, HeaderName};
+use roomcast_protocol::envelope::{Accepted, Level};
+use roomcast_protocol::ids::SessionId;
+use roomcast_router::messages::MemberInfo;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::config::LoadOptions;
+use crate::core::CoreRequest;
+
+const MESSAGE_BYTES: usize = 1_000;
+
+const RULES: &str = r#"
+[[api.keys]]
+name = "web"
+secret = "the key of the tests' back-end, long enough"
+
+[[rooms]]
+match = "typed"
+join = "true"
+publish = "user.kind == 'backend'"
+types = ["one", "two"]
+
+[[rooms]]
+match = "closed"
+join = "true"
+publish = "false"
+"#;
+
+const KEY: &str = "Bearer the key of the tests' back-end, long enough";
+
+const ACCEPTED: Accepted = Accepted { level: Level::Accepted, dedup_short: false };
+
+/// What the core answers to publications.
+#[derive(Clone, Copy)]
+enum Core {
+    Accepts,
+    Short,
+    Refuses(Refusal),
+    Silent,
+    Gone,
+}
+
+type Seen = Arc<Mutex<Vec<(Arc<Publication>, bool)>>>;
+
+/// An internal port whose core is played by a task.
+struct Stage {
+    api: Rc<Api>,
+    ready: Arc<AtomicBool>,
+    published: Seen,
+}
+
+/// A configuration with [`RULES`], which only a file can hold.
+fn config(dev: bool) -> Config {
+    static FILES: AtomicU64 = AtomicU64::new(0);
+    let number = FILES.fetch_add(1, Ordering::Relaxed);
+    let name = format!("roomcast-api-tests-{}-{number}.toml", std::process::id());
+    let file = std::env::temp_dir().join(name);
+    std::fs::write(&file, RULES).unwrap();
+    let options = LoadOptions { file: Some(file.clone()), dev, ..LoadOptions::default() };
+    let config = Config::load(&options);
+    std::fs::remove_file(file).unwrap();
+    config.unwrap()
+}
+
+fn stage(dev: bool, core: Core) -> Stage {
+    let config = config(dev);
+    let (requests, asked) = mpsc::channel(8);
+    let published = Seen::default();
+    tokio::spawn(play(core, asked, Arc::clone(&published)));
+    let ready = Arc::new(AtomicBool::new(true));
+    let stats = Arc::new(CoreStats::default());
+    let clock = Clock::new();
+    stats.turned_ms.store(clock.now().mono_ms, Ordering::Relaxed);
+    let report = LaneReport { turned_ms: clock.now().mono_ms, ..LaneReport::default() };
+    let (reports, shown) = watch::channel(report);
+    drop(reports);
+    let api = Api::new(ApiParts {
+        core: CoreHandle::new(requests),
+        guard: Arc::new(RuleGuard::new(&config, "node").unwrap()),
+        clock,
+        reports: vec![shown],
+        stats,
+        places: Arc::new(Places::default()),
+        metrics: Metrics::new(1).unwrap(),
+        ready: Arc::clone(&ready),
+        node: NodeId(7),
+        config: ApiConfig {
+            dev,
+            message_bytes_max: MESSAGE_BYTES,
+            decode: DecodeLimits::default(),
+            connections_max: 10,
+            unauthenticated_max: 10,
+        },
+    });
+    Stage { api, ready, published }
+}
+
+async fn play(core: Core, mut asked: mpsc::Receiver<CoreRequest>, published: Seen) {
+    let mut unanswered = Vec::new();
+    while let Some(request) = asked.recv().await {
+        match (request, core) {
+            (CoreRequest::Stop, _) | (_, Core::Gone) => return,
+            (CoreRequest::Publish { publication, dedup, answer }, core) => {
+                published.lock().unwrap().push((publication, dedup));
+                match core {
+                    Core::Accepts => answer.send(Ok(ACCEPTED)).unwrap(),
+                    Core::Short => {
+                        answer.send(Ok(Accepted { dedup_short: true, ..ACCEPTED })).unwrap();
+                    }
+                    Core::Refuses(refusal) => answer.send(Err(refusal.into())).unwrap(),
+                    Core::Silent | Core::Gone => unanswered.push(answer),
+                }
+            }
+            (CoreRequest::Members { room, answer }, _) => {
+                let member = |id| MemberInfo { user: room.as_str().into(), session: SessionId(id) };
+                answer.send(vec![member(2), member(1)]).unwrap();
+            }
+            (CoreRequest::Disconnect { user, answer }, _) => answer.send(user.len()).unwrap(),
+        }
+    }
+}
+
+impl Stage {
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(HeaderName, &str)],
+        body: &str,
+    ) -> (u16, hyper::HeaderMap, Value) {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(name, *value);
+        }
+        let body = Full::new(Bytes::copy_from_slice(body.as_bytes()));
+        let response = self.api.respond(request.body(body).unwrap()).await;
+        let (parts, body) = response.into_parts();
+        let bytes = body.collect().await.unwrap().to_bytes();
+        let value = serde_json::from_slice(&bytes)
+            .unwrap_or_else(|_| Value::String(String::from_utf8(bytes.to_vec()).unwrap()));
+        (parts.status.as_u16(), parts.headers, value)
+    }
+
+    /// Publishes with the key.
+    async fn publish(&self, body: &str) -> (u16, hyper::HeaderMap, Value) {
+        let headers = [(header::AUTHORIZATION, KEY), (header::CONTENT_TYPE, "application/json")];
+        self.ask(Method::POST, "/api/v1/publish", &headers, body).await
+    }
+
+    /// Asks with the key for what needs no body.
+    async fn call(&self, method: Method, path: &str) -> (u16, hyper::HeaderMap, Value) {
+        self.ask(method, path, &[(header::AUTHORIZATION, KEY)], "").await
+    }
+
+    #[track_caller]
+    fn only_published(&self) -> (Arc<Publication>, bool) {
+        let published = self.published.lock().unwrap();
+        assert_eq!(published.len(), 1);
+        published[0].clone()
+    }
+}
+
+#[tokio::test]
+async fn a_publication_reaches_the_core_and_its_answer_the_back_end() {
+    let stage = stage(false, Core::Accepts);
+    let body = r#"{"room":"alerts","type":"note","data":{"a": 1},"id":"n-1"}"#;
+    let (status, headers, answer) = stage.publish(body).await;
+    assert_eq!((status, answer), (200, json!({"id": "n-1", "level": "accepted"})));
+    assert_eq!(headers[header::CONTENT_TYPE], "application/json");
+    assert_eq!(headers[header::CACHE_CONTROL], "no-store");
+    let (publication, dedup) = stage.only_published();
+    assert_eq!((publication.room.as_str(), &*publication.kind), ("alerts", "note"));
+    assert_eq!(*publication.sender, *guard::backend("web").user_key());
+    assert!(dedup, "an own id is remembered");
+}
+
+#[tokio::test]
+async fn a_publication_without_an_id_gets_one_that_nobody_remembers() {
+    let stage = stage(false, Core::Accepts);
+    let (status, _, answer) =
+        stage.publish(r#"{"room":"alerts","type":"note","sender":"7"}"#).await;
+    assert_eq!(status, 200);
+    let (publication, dedup) = stage.only_published();
+    assert_eq!((answer["id"].as_str(), dedup), (Some(&*publication.id), false));
+    assert!(uuid::Uuid::parse_str(&publication.id).is_ok());
+    assert_eq!(&*publication.sender, "7", "a back-end says for whom it speaks");
+}
+
+#[tokio::test]
+async fn a_short_memory_for_ids_is_told() {
+    let (_, _, answer) =
+        stage(false, Core::Short).publish(r#"{"room":"alerts","type":"note","id":"n"}"#).await;
+    assert_eq!(answer, json!({"id": "n", "level": "accepted", "dedup": "short"}));
+}
+
+#[tokio::test]
+async fn what_may_not_be_published_is_refused_before_the_core_hears_of_it() {
+    let stage = stage(false, Core::Accepts);
+    for (body, status, code) in [
+        ("{", 400, 100),
+        ("[]", 400, 102),
+        (r#"{"room":"alerts","type":"welcome"}"#, 400, 101),
+        (r#"{"room":"alerts","type":"note","metadata":{"ttl":0}}"#, 400, 102),
+        (r#"{"room":"typed","type":"three"}"#, 400, 102),
+        (r#"{"room":"a b","type":"note"}"#, 400, 104),
+        (r#"{"room":"$control","type":"note"}"#, 400, 104),
+        (r#"{"room":"closed","type":"note"}"#, 403, 110),
+        (r#"{"room":"no-rule-for-it","type":"note"}"#, 403, 110),
+    ] {
+        let (found, headers, answer) = stage.publish(body).await;
+        assert_eq!((found, &answer["code"]), (status, &json!(code)), "{body}: {answer}");
+        assert_eq!(headers[header::CONTENT_TYPE], "application/problem+json");
+    }
+    assert_eq!(stage.publish(r#"{"room":"typed","type":"two"}"#).await.0, 200);
+    stage.only_published();
+}
+
+#[tokio::test]
+async fn a_denial_does_not_tell_whether_the_room_exists() {
+    let stage = stage(false, Core::Accepts);
+    let closed = stage.publish(r#"{"room":"closed","type":"note"}"#).await;
+    let absent = stage.publish(r#"{"room":"no-rule-for-it","type":"note"}"#).await;
+    assert_eq!(closed, absent);
+    assert_eq!(closed.2["detail"], "Permission denied");
+}
+
+#[tokio::test]
+async fn the_largest_body_is_taken_and_one_byte_more_is_refused() {
+    let stage = stage(false, Core::Accepts);
+    let body = |size: usize| {
+        let text = r#"{"room":"alerts","type":"note","data":""}"#;
+        text.replace("\"\"", &format!("\"{}\"", "x".repeat(size - text.len())))
+    };
+    assert_eq!(stage.publish(&body(MESSAGE_BYTES)).await.0, 200);
+    let (status, headers, answer) = stage.publish(&body(MESSAGE_BYTES + 1)).await;
+    assert_eq!((status, &answer["code"]), (413, &json!(103)));
+    assert_eq!((&answer["limit"], &answer["value"]), (&json!("message_bytes"), &json!(1_000)));
+    assert_eq!(headers[header::CONNECTION], "close");
+}
+
+#[tokio::test]
+async fn the_brokers_refusals_have_their_status() {
+    for (refusal, status, retry_after) in
+        [(Refusal::Duplicate, 409, None), (Refusal::Unavailable, 503, Some("1"))]
+    {
+        let stage = stage(false, Core::Refuses(refusal));
+        let (found, headers, answer) =
+            stage.publish(r#"{"room":"alerts","type":"note","id":"n"}"#).await;
+        assert_eq!((found, &answer["name"]), (status, &json!(refusal.row().name)));
+        let shown = headers.get(header::RETRY_AFTER).map(|value| value.to_str().unwrap());
+        assert_eq!(shown, retry_after);
+    }
+}
+
+#[tokio::test]
+async fn an_outcome_that_nobody_knows_is_no_refusal() {
+    let body = r#"{"room":"alerts","type":"note","id":"n"}"#;
+    let silent = stage(false, Core::Silent);
+    let (status, _, answer) = silent.publish(body).await;
+    assert_eq!((status, &answer["outcome"]), (504, &json!("unknown")));
+    let stopping = stage(false, Core::Gone);
+    stopping.ready.store(false, Ordering::Release);
+    let (status, _, answer) = stopping.publish(body).await;
+    assert_eq!((status, &answer["outcome"]), (504, &json!("unknown")));
+}
+
+#[tokio::test]
+async fn without_a_good_key_nothing_below_api_is_told() {
+    let stage = stage(false, Core::Accepts);
+    let mut answers = BTreeSet::new();
+    for path in ["/api", "/api/v1/publish", "/api/v1/rooms/alerts/members", "/api/v2/what"] {
+        for key in ["", "Bearer wrong", "Basic eDp5", "Bearer "] {
+            let headers = [(header::AUTHORIZATION, key), (header::HOST, "127.0.0.1")];
+            let (status, headers, answer) = stage.ask(Method::POST, path, &headers, "").await;
+            assert_eq!(status, 401, "{path} {key}");
+            assert_eq!(headers[header::WWW_AUTHENTICATE], "Bearer realm=\"roomcast\"");
+            answers.insert(answer.to_string());
+        }
+    }
+    assert_eq!(answers.len(), 1, "all say the same: {answers:?}");
+    assert_eq!(stage.call(Method::GET, "/api/v2/what").await.0, 404);
+    assert_eq!(stage.call(Method::GET, "/api/v1/publish").await.0, 405);
+    assert!(stage.published.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn in_development_this_machine_needs_no_key_and_others_get_nothing() {
+    let stage = stage(true, Core::Accepts);
+    let json = (header::CONTENT_TYPE, "application/json");
+    let body = r#"{"room":"alerts","type":"note"}"#;
+    for (host, origin, status) in [
+        ("127.0.0.1:9090", None, 200),
+        ("localhost", Some("http://localhost:8080"), 200),
+        ("evil.example:9090", None, 403),
+        ("127.0.0.1:9090", Some("http://evil.example"), 403),
+    ] {
+        let mut headers = vec![json.clone(), (header::HOST, host)];
+        headers.extend(origin.map(|origin| (header::ORIGIN, origin)));
+        let (found, _, _) = stage.ask(Method::POST, "/api/v1/publish", &headers, body).await;
+        assert_eq!(found, status, "{host} {origin:?}");
+    }
+    assert_eq!(stage.ask(Method::POST, "/api/v1/publish", &[json], body).await.0, 403, "no Host");
+}
+
+#[tokio::test]
+async fn members_come_a_page_at_a_time() {
+    let stage = stage(false, Core::Accepts);
+    let (status, _, answer) = stage.call(Method::GET, "/api/v1/rooms/%C3%A9/members?limit=1").await;
+    let session = format!("{:032x}", 1);
+    let members = json!([{"user": "é", "session": session}]);
+    assert_eq!((status, answer), (200, json!({"members": members, "next": session})));
+    let next = format!("/api/v1/rooms/%C3%A9/members?cursor={session}");
+    let (_, _, answer) = stage.call(Method::GET, &next).await;
+    let rest = json!({"members": [{"user": "é", "session": format!("{:032x}", 2)}]});
+    assert_eq!(answer, rest);
+    for path in ["/api/v1/rooms/$control/members", "/api/v1/rooms/a%20b/members"] {
+        let (status, _, answer) = stage.call(Method::GET, path).await;
+        assert_eq!((status, &answer["name"]), (400, &json!("bad_name")), "{path}");
+    }
+    assert_eq!(stage.call(Method::GET, "/api/v1/rooms/a/members?limit=0").await.0, 400);
+}
+
+#[tokio::test]
+async fn disconnecting_a_user_says_how_many_sessions_ended() {
+    let stage = stage(false, Core::Accepts);
+    let (status, _, answer) = stage.call(Method::POST, "/api/v1/users/a%3A7/disconnect").await;
+    assert_eq!((status, answer), (200, json!({"disconnected": "a:7".len()})));
+    let headers = [(header::AUTHORIZATION, KEY), (header::CONTENT_TYPE, "application/json")];
+    let path = "/api/v1/users/7/disconnect";
+    assert_eq!(stage.ask(Method::POST, path, &headers, "{}").await.0, 200);
+    assert_eq!(stage.ask(Method::POST, path, &headers, "{\"a\":1}").await.0, 400);
+}
+
+#[tokio::test]
+async fn a_core_that_is_gone_is_unavailable() {
+    let stage = stage(false, Core::Gone);
+    for (method, path) in [
+        (Method::GET, "/api/v1/rooms/agents/members"),
+        (Method::POST, "/api/v1/users/7/disconnect"),
+    ] {
+        let (status, headers, answer) = stage.call(method, path).await;
+        assert_eq!((status, &answer["code"]), (503, &json!(130)), "{path}");
+        assert_eq!(headers[header::RETRY_AFTER], "1");
+    }
+}
+
+#[tokio::test]
+async fn figures_and_health_need_no_key() {
+    let stage = stage(false, Core::Accepts);
+    stage.publish(r#"{"room":"closed","type":"note"}"#).await;
+    let (status, headers, figures) = stage.ask(Method::GET, "/metrics", &[], "").await;
+    assert_eq!(
+        (status, &headers[header::CONTENT_TYPE]),
+        (200, &prometheus::TEXT_FORMAT.parse().unwrap())
+    );
+    for line in [
+        "roomcast_refusals_sent_total{code=\"permission_denied\"} 1\n",
+        "roomcast_api_answers_total{class=\"client_error\",endpoint=\"publish\"} 1\n",
+        "roomcast_node_ready 1\n",
+    ] {
+        assert!(figures.as_str().unwrap().contains(line), "{line} in {figures}");
+    }
+    let (status, _, livez) = stage.ask(Method::GET, "/livez", &[], "").await;
+    assert_eq!((status, livez), (200, json!({"status": "live"})));
+    let (status, _, readyz) = stage.ask(Method::HEAD, "/readyz", &[], "").await;
+    assert_eq!((status, &readyz["status"]), (200, &json!("ready")));
+    stage.ready.store(false, Ordering::Release);
+    let (status, _, readyz) = stage.ask(Method::GET, "/readyz", &[], "").await;
+    assert_eq!((status, &readyz["status"]), (503, &json!("not_ready")));
+}
+
+/// Serves the stage on a socket while `client` talks to it.
+async fn on_a_socket<C: Future<Output = ()>>(stage: Stage, client: impl FnOnce(TcpStream) -> C) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let local = tokio::task::LocalSet::new();
+    let talk = async {
+        let serving = tokio::task::spawn_local(serve(listener, stage.api));
+        let stream = TcpStream::connect(address).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(20), client(stream)).await.unwrap();
+        serving.abort();
+    };
+    local.run_until(talk).await;
+}
+
+/// Sends bytes and reads until the server hangs up.
+async fn answer_to(mut stream: TcpStream, bytes: &[u8]) -> String {
+    stream.write_all(bytes).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_connection_serves_one_request_after_the_other() {
+    on_a_socket(stage(false, Core::Accepts), |stream| async {
+        let twice = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\nHEAD /readyz HTTP/1.1\r\nhost: x\r\n\
+                      connection: close\r\n\r\n";
+        let answer = answer_to(stream, twice).await;
+        assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 2, "{answer}");
+        assert!(answer.ends_with("\r\n\r\n"), "HEAD has no body: {answer}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_answered_although_its_sender_goes_on() {
+    on_a_socket(stage(false, Core::Accepts), |stream| async {
+        let size = 400_000;
+        let mut request = format!(
+            "POST /api/v1/publish HTTP/1.1\r\nhost: x\r\nauthorization: {KEY}\r\n\
+             content-type: application/json\r\ncontent-length: {size}\r\n\r\n"
+        );
+        request.push_str(&"x".repeat(size));
+        let answer = answer_to(stream, request.as_bytes()).await;
+        assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+        assert!(answer.contains("\"limit\":\"message_bytes\""), "{answer}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_request_of_two_lengths_is_the_last_of_its_connection() {
+    on_a_socket(stage(false, Core::Accepts), |stream| async {
+        let smuggled = format!(
+            "POST /api/v1/publish HTTP/1.1\r\nhost: x\r\nauthorization: {KEY}\r\n\
+             content-type: application/json\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n\
+             0\r\n\r\nGET /livez HTTP/1.1\r\nhost: x\r\n\r\n"
+        );
+        let answer = answer_to(stream, smuggled.as_bytes()).await;
+        assert_eq!(answer.matches("HTTP/1.1").count(), 1, "{answer}");
+        assert!(answer.starts_with("HTTP/1.1 400 "), "an empty body is no JSON: {answer}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn malformed_and_endless_heads_are_refused() {
+    for (head, status) in [
+        ("GET /livez HTTP/1.1\r\nhost x\r\n\r\n".to_owned(), "400"),
+        (format!("GET /livez HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(64)), "431"),
+        (format!("GET /livez HTTP/1.1\r\nhost: x\r\na: {}\r\n\r\n", "b".repeat(17_000)), "431"),
+        (
+            "POST /api/v1/publish HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n".to_owned(),
+            "400",
+        ),
+    ] {
+        on_a_socket(stage(false, Core::Accepts), |stream| async move {
+            let answer = answer_to(stream, head.as_bytes()).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{status}: {answer}");
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_head_that_never_ends_is_given_up_after_five_seconds() {
+    on_a_socket(stage(false, Core::Accepts), |mut stream| async move {
+        let begun = std::time::Instant::now();
+        stream.write_all(b"GET /livez HTTP/1.1\r\nhost: ").await.unwrap();
+        let mut answer = Vec::new();
+        let ended = stream.read_to_end(&mut answer).await;
+        assert!(ended.is_err() || answer.is_empty() || answer.starts_with(b"HTTP/1.1 408"));
+        assert!(begun.elapsed() >= Duration::from_secs(4), "{:?}", begun.elapsed());
+    })
+    .await;
+}

@@ -1,0 +1,435 @@
+//! From the configuration as it is written to the one that is in force: every value is parsed once, here (INV-14).
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use roomcast_protocol::guard::Policy;
+use roomcast_protocol::ids::LaneId;
+use roomcast_protocol::limits::{DecodeLimits, SessionLimits};
+use roomcast_protocol::publication::Priority;
+
+use super::raw::{RawApiKey, RawConfig, RawIssuer, RawKey, RawLimits, RawRule, Scalar};
+use super::read::{Reader, SecretKeys};
+use super::{
+    AgentsConfig, ApiConfig, ApiKey, AuthConfig, DEV_API_KEY, DEV_ISSUER, DEV_SECRET, Issuer,
+    IssuerKey, Limits, ListenConfig, LogConfig, LogFormat, NodeConfig, OriginsConfig, Secret,
+};
+use crate::guard::token::API_REALM;
+use crate::guard::{Condition, Pattern, RULES_MAX, RoomRule};
+
+/// HS256 with a shorter key is weaker than its hash. Units: bytes. Source: RFC 7518 3.2.
+const TOKEN_SECRET_BYTES_MIN: usize = 32;
+
+/// Shortest API key. Units: bytes.
+const API_KEY_BYTES_MIN: usize = 16;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+
+/// What parsing yields; printing and `dev` are added by the caller.
+pub(super) struct Parsed {
+    pub(super) node: NodeConfig,
+    pub(super) listen: ListenConfig,
+    pub(super) origins: OriginsConfig,
+    pub(super) limits: Limits,
+    pub(super) auth: AuthConfig,
+    pub(super) api: ApiConfig,
+    pub(super) agents: AgentsConfig,
+    pub(super) log: LogConfig,
+    pub(super) rooms: Arc<[RoomRule]>,
+}
+
+pub(super) fn parse(raw: &RawConfig, dev: bool, r: &mut Reader<'_>) -> Parsed {
+    let mut limits = limits(&raw.limits, r);
+    limits.session.leeway_ms = r.time("auth.leeway", &raw.auth.leeway, 0..=60_000);
+    let mut issuers = Vec::new();
+    for (at, it) in raw.auth.issuers.iter().enumerate() {
+        issuers.extend(issuer(&format!("auth.issuers[{at}]"), it, r));
+    }
+    let mut api_keys: Vec<ApiKey> = Vec::new();
+    for (at, it) in raw.api.keys.iter().enumerate() {
+        let key = format!("api.keys[{at}]");
+        let Some(found) = api_key(&key, it, r) else { continue };
+        if api_keys.iter().any(|other| other.name == found.name) {
+            r.problem(&format!("{key}.name"), "is used twice");
+        }
+        api_keys.push(found);
+    }
+    check_kids(&issuers, r);
+    if dev {
+        issuers.push(dev_issuer());
+        let secret = Secret::new(DEV_API_KEY.into());
+        api_keys.push(ApiKey { name: DEV_API_KEY.into(), secret });
+    }
+    if raw.rooms.len() > RULES_MAX {
+        r.problem("rooms", format!("has {} rules, allowed are {RULES_MAX}", raw.rooms.len()));
+    }
+    let rooms = raw.rooms.iter().enumerate();
+    Parsed {
+        node: NodeConfig { lanes: lanes(&raw.node.lanes, r) },
+        listen: listen(raw, dev, r),
+        origins: origins(&raw.origins.allow, r),
+        limits,
+        auth: AuthConfig { issuers },
+        api: ApiConfig { keys: api_keys },
+        agents: AgentsConfig {
+            leave_grace_ms: r.time("agents.leave_grace", &raw.agents.leave_grace, 0..=600_000),
+        },
+        log: LogConfig {
+            level: log_level(&raw.log.level, r),
+            format: log_format(&raw.log.format, r),
+        },
+        rooms: rooms.filter_map(|(at, it)| rule(&format!("rooms[{at}]"), it, r)).collect(),
+    }
+}
+
+fn lanes(value: &Scalar, r: &mut Reader<'_>) -> usize {
+    let max = usize::from(LaneId::MAX);
+    if matches!(value, Scalar::Text(text) if text == "cores") {
+        return std::thread::available_parallelism().map_or(1, usize::from).min(max);
+    }
+    if matches!(value, Scalar::Text(text) if text.trim().parse::<u64>().is_err()) {
+        r.problem("node.lanes", "is neither \"cores\" nor a whole number");
+        return 1;
+    }
+    usize::try_from(r.count("node.lanes", value, 1..=u64::from(LaneId::MAX))).unwrap_or(max)
+}
+
+fn listen(raw: &RawConfig, dev: bool, r: &mut Reader<'_>) -> ListenConfig {
+    let listen = &raw.listen;
+    let public = r.address("listen.public", &listen.public);
+    let internal = r.address("listen.internal", &listen.internal);
+    for (key, address) in [("listen.public", public), ("listen.internal", internal)] {
+        if dev && !address.ip().is_loopback() {
+            let mend = format!("bind it to 127.0.0.1:{}, or start without --dev", address.port());
+            r.problem(
+                key,
+                format!("is {address}, but --dev trusts a secret that everybody knows: {mend}"),
+            );
+        }
+    }
+    let overlap = public.ip() == internal.ip()
+        || public.ip().is_unspecified()
+        || internal.ip().is_unspecified();
+    if overlap && public.port() != 0 && public.port() == internal.port() {
+        r.problem("listen.internal", "has the port of listen.public; choose another");
+    }
+    let mut trusted_proxies = Vec::new();
+    for text in r.texts("listen.trusted_proxies", &listen.trusted_proxies) {
+        let network = text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
+        match network {
+            Ok(network) => trusted_proxies.push(network),
+            Err(_) => r.problem(
+                "listen.trusted_proxies",
+                format!("has {text:?}; write an address or a network, for example \"10.0.0.0/8\""),
+            ),
+        }
+    }
+    let proxy_protocol = r.flag("listen.proxy_protocol", &listen.proxy_protocol);
+    if proxy_protocol && trusted_proxies.is_empty() {
+        let text =
+            "is on, but nobody is trusted to use it: list the proxies in listen.trusted_proxies";
+        r.problem("listen.proxy_protocol", text);
+    }
+    ListenConfig { public, internal, proxy_protocol, trusted_proxies }
+}
+
+fn origins(value: &Scalar, r: &mut Reader<'_>) -> OriginsConfig {
+    let mut allow = Vec::new();
+    for text in r.texts("origins.allow", value) {
+        if text == "*" || is_origin(&text) {
+            allow.push(text.into());
+        } else {
+            let mend = "write it as browsers send it: scheme://host or scheme://host:port, lower-case, nothing after it";
+            r.problem("origins.allow", format!("has {text:?}; {mend}"));
+        }
+    }
+    OriginsConfig { allow }
+}
+
+fn is_origin(text: &str) -> bool {
+    let Some((scheme, host)) = text.split_once("://") else { return false };
+    let sound =
+        |it: char| it.is_ascii_graphic() && !it.is_ascii_uppercase() && !"/?#@*,\\\"".contains(it);
+    let default_port = [("http", ":80"), ("https", ":443")];
+    !scheme.is_empty()
+        && scheme.bytes().all(|it| it.is_ascii_lowercase() || it.is_ascii_digit() || b"+-.".contains(&it))
+        && !host.is_empty()
+        && host.chars().all(sound)
+        // Browsers leave a scheme's own port out, so such an entry would match nobody.
+        && !default_port.iter().any(|(of, port)| *of == scheme && host.ends_with(port))
+}
+
+fn limits(raw: &RawLimits, r: &mut Reader<'_>) -> Limits {
+    let connections = 1..=1_000_000;
+    let messages = 1..=100_000_000;
+    let waits = 100..=300_000;
+    let limits = Limits {
+        session: SessionLimits {
+            rooms_max: usize_of(r.count(
+                "limits.rooms_per_session",
+                &raw.rooms_per_session,
+                1..=65_535,
+            )),
+            messages_per_minute: u32_of(r.count(
+                "limits.messages_per_minute",
+                &raw.messages_per_minute,
+                messages.clone(),
+            )),
+            controls_per_minute: u32_of(r.count(
+                "limits.controls_per_minute",
+                &raw.controls_per_minute,
+                messages,
+            )),
+            connections_per_user: u32_of(r.count(
+                "limits.connections_per_user",
+                &raw.connections_per_user,
+                connections.clone(),
+            )),
+            first_message_ms: r.time("limits.first_message", &raw.first_message, waits.clone()),
+            ping_ms: r.time("limits.ping", &raw.ping, 100..=3_600_000),
+            pong_ms: r.time("limits.pong", &raw.pong, 100..=3_600_000),
+            ..SessionLimits::default()
+        },
+        decode: DecodeLimits {
+            batch_max: usize_of(r.count("limits.batch_messages", &raw.batch_messages, 1..=10_000)),
+            inflated_bytes_max: r.size(
+                "limits.inflated_bytes",
+                &raw.inflated_bytes,
+                KIB..=256 * MIB,
+            ),
+            depth_max: usize_of(r.count("limits.json_depth", &raw.json_depth, 4..=128)),
+        },
+        connections_per_ip: u32_of(r.count(
+            "limits.connections_per_ip",
+            &raw.connections_per_ip,
+            connections.clone(),
+        )),
+        connections_max: usize_of(r.count(
+            "limits.connections_max",
+            &raw.connections_max,
+            1..=10_000_000,
+        )),
+        unauthenticated_max: usize_of(r.count(
+            "limits.unauthenticated_max",
+            &raw.unauthenticated_max,
+            connections,
+        )),
+        frame_bytes: r.size("limits.frame_bytes", &raw.frame_bytes, KIB..=64 * MIB),
+        message_bytes: r.size("limits.message_bytes", &raw.message_bytes, KIB..=64 * MIB),
+        fragments: u32_of(r.count("limits.fragments", &raw.fragments, 1..=1_000_000)),
+        control_frames_per_second: u32_of(r.count(
+            "limits.control_frames_per_second",
+            &raw.control_frames_per_second,
+            1..=1_000_000,
+        )),
+        token_bytes: r.size("limits.token_bytes", &raw.token_bytes, 256..=64 * KIB),
+        outbox_bytes: r.size("limits.outbox_bytes", &raw.outbox_bytes, KIB..=1_024 * MIB),
+        outboxes_bytes: r.size("limits.outboxes_bytes", &raw.outboxes_bytes, 64 * KIB..=1 << 40),
+        header_ms: r.time("limits.header_timeout", &raw.header_timeout, waits),
+        header_bytes: r.size("limits.header_bytes", &raw.header_bytes, 8 * KIB..=MIB),
+        write_ms: r.time("limits.write_timeout", &raw.write_timeout, 100..=600_000),
+    };
+    for (key, less, of, more) in [
+        ("limits.frame_bytes", limits.frame_bytes, "limits.message_bytes", limits.message_bytes),
+        ("limits.message_bytes", limits.message_bytes, "limits.outbox_bytes", limits.outbox_bytes),
+        (
+            "limits.outbox_bytes",
+            limits.outbox_bytes,
+            "limits.outboxes_bytes",
+            limits.outboxes_bytes,
+        ),
+    ] {
+        // A value that has a problem of its own was told already.
+        if less > more && r.problems.is_empty() {
+            r.problem(key, format!("is {less} bytes, more than {of} ({more} bytes)"));
+        }
+    }
+    limits
+}
+
+fn u32_of(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+fn usize_of(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
+fn issuer(key: &str, raw: &RawIssuer, r: &mut Reader<'_>) -> Option<Issuer> {
+    let of = |name: &str| format!("{key}.{name}");
+    let issuer = r.required(&of("issuer"), raw.issuer.as_ref());
+    let audience = r.required(&of("audience"), raw.audience.as_ref());
+    let realm = match &raw.realm {
+        None => String::new(),
+        Some(Scalar::Text(text)) if text.is_empty() => String::new(),
+        Some(value) => r.text(&of("realm"), value).unwrap_or_default(),
+    };
+    let is_sound = |it: u8| it.is_ascii_lowercase() || it.is_ascii_digit() || it == b'-';
+    if realm.len() > 32 || !realm.bytes().all(is_sound) {
+        r.problem(
+            &of("realm"),
+            "has other characters than lower-case letters, digits and `-`, or more than 32",
+        );
+    }
+    if realm == API_REALM {
+        r.problem(&of("realm"), "is the realm of API keys; choose another");
+    }
+    let mut required: Vec<Box<str>> = match &raw.required {
+        None => ["aud", "iss"].map(Box::from).to_vec(),
+        Some(value) => r.texts(&of("required"), value).into_iter().map(Box::from).collect(),
+    };
+    required.extend(["exp", "sub"].map(Box::from));
+    required.sort_unstable();
+    required.dedup();
+    let allow_backend =
+        raw.allow_backend.as_ref().is_some_and(|it| r.flag(&of("allow_backend"), it));
+    if raw.keys.is_empty() {
+        r.problem(
+            key,
+            "has no key; add [[auth.issuers.keys]] with one of secret, secret_env and secret_file",
+        );
+    }
+    let keys = raw.keys.iter().enumerate();
+    let keys =
+        keys.filter_map(|(at, it)| issuer_key(&format!("{key}.keys[{at}]"), it, r)).collect();
+    let (issuer, audience) = (issuer?.into(), audience?.into());
+    Some(Issuer { issuer, audience, realm: realm.into(), allow_backend, required, keys })
+}
+
+fn issuer_key(key: &str, raw: &RawKey, r: &mut Reader<'_>) -> Option<IssuerKey> {
+    if let Some(value) = &raw.algorithm {
+        let at = format!("{key}.algorithm");
+        if let Some(text) = r.text(&at, value)
+            && text != "HS256"
+        {
+            r.problem(&at, format!("is {text:?}; this version verifies \"HS256\" alone"));
+        }
+    }
+    let kid = match &raw.kid {
+        None => None,
+        Some(value) => Some(r.text(&format!("{key}.kid"), value)?.into()),
+    };
+    let keys = SecretKeys {
+        secret: raw.secret.as_ref(),
+        env: raw.secret_env.as_ref(),
+        file: raw.secret_file.as_ref(),
+        bytes_min: TOKEN_SECRET_BYTES_MIN,
+    };
+    Some(IssuerKey { kid, secret: r.secret(key, &keys)? })
+}
+
+/// A token names its key by issuer and `kid`, so the two together must be unique.
+fn check_kids(issuers: &[Issuer], r: &mut Reader<'_>) {
+    let mut seen = Vec::new();
+    for issuer in issuers {
+        for key in &issuer.keys {
+            let name = (&issuer.issuer, &key.kid);
+            if seen.contains(&name) {
+                let kid = key.kid.as_deref().unwrap_or("none");
+                let text =
+                    format!("has two keys for the issuer {:?} and the kid {kid}", issuer.issuer);
+                r.problem("auth.issuers", text);
+            }
+            seen.push(name);
+        }
+    }
+}
+
+fn dev_issuer() -> Issuer {
+    Issuer {
+        issuer: DEV_ISSUER.into(),
+        audience: DEV_ISSUER.into(),
+        realm: "".into(),
+        allow_backend: true,
+        required: ["aud", "exp", "iss", "sub"].map(Box::from).to_vec(),
+        keys: vec![IssuerKey { kid: None, secret: Secret::new(DEV_SECRET.into()) }],
+    }
+}
+
+fn api_key(key: &str, raw: &RawApiKey, r: &mut Reader<'_>) -> Option<ApiKey> {
+    let name = r.required(&format!("{key}.name"), raw.name.as_ref());
+    if name.as_ref().is_some_and(|it| {
+        it.len() > 64 || it.chars().any(|it| it.is_whitespace() || it.is_control())
+    }) {
+        r.problem(&format!("{key}.name"), "has spaces, or more than 64 bytes");
+    }
+    let keys = SecretKeys {
+        secret: raw.secret.as_ref(),
+        env: raw.secret_env.as_ref(),
+        file: raw.secret_file.as_ref(),
+        bytes_min: API_KEY_BYTES_MIN,
+    };
+    let secret = r.secret(key, &keys);
+    Some(ApiKey { name: name?.into(), secret: secret? })
+}
+
+fn log_level(value: &Scalar, r: &mut Reader<'_>) -> Box<str> {
+    let text = r.text("log.level", value).unwrap_or_else(|| "info".to_owned());
+    let levels = ["error", "warn", "info", "debug", "trace", "off"];
+    let is_level = |it: &str| levels.contains(&it.trim().to_ascii_lowercase().as_str());
+    let bad = text.split(',').find(|it| !is_level(it.rsplit('=').next().unwrap_or(it)));
+    if let Some(bad) = bad {
+        let known = levels.join(", ");
+        r.problem("log.level", format!("has {bad:?}; write one of {known}, or target=level"));
+    }
+    text.into()
+}
+
+fn log_format(value: &Scalar, r: &mut Reader<'_>) -> LogFormat {
+    let text = r.text("log.format", value).unwrap_or_default();
+    match text.as_str() {
+        "auto" | "" => LogFormat::Auto,
+        "text" => LogFormat::Text,
+        "json" => LogFormat::Json,
+        _ => {
+            r.problem("log.format", format!("is {text:?}; write \"auto\", \"text\" or \"json\""));
+            LogFormat::Auto
+        }
+    }
+}
+
+fn rule(key: &str, raw: &RawRule, r: &mut Reader<'_>) -> Option<RoomRule> {
+    let of = |name: &str| format!("{key}.{name}");
+    let pattern = r
+        .required(&of("match"), raw.pattern.as_ref())
+        .and_then(|text| Pattern::parse(&text).map_err(|bad| r.problem(&of("match"), bad)).ok());
+    let captures: Vec<String> =
+        pattern.iter().flat_map(Pattern::names).map(str::to_owned).collect();
+    let captures: Vec<&str> = captures.iter().map(String::as_str).collect();
+    let join = r.required(&of("join"), raw.join.as_ref());
+    let publish = raw.publish.as_ref().map(|value| r.text(&of("publish"), value));
+    let policy =
+        Policy { priority: priority(&of("priority"), raw, r), types: types(&of("types"), raw, r) };
+    let pattern = pattern?;
+    let mut compile = |name: &str, source: &str| {
+        let compiled = Condition::compile(source, &captures);
+        compiled.map_err(|cause| r.problem(&of(name), cause)).ok()
+    };
+    let join = join.and_then(|source| compile("join", &source));
+    let publish = match publish {
+        None => None,
+        Some(source) => Some(compile("publish", &source?)?),
+    };
+    Some(RoomRule { pattern, join: join?, publish, policy })
+}
+
+fn priority(key: &str, raw: &RawRule, r: &mut Reader<'_>) -> Priority {
+    let Some(text) = raw.priority.as_ref().and_then(|value| r.text(key, value)) else {
+        return Priority::Normal;
+    };
+    Priority::parse(&text).unwrap_or_else(|| {
+        r.problem(key, format!("is {text:?}; write \"high\", \"normal\" or \"low\""));
+        Priority::Normal
+    })
+}
+
+fn types(key: &str, raw: &RawRule, r: &mut Reader<'_>) -> Vec<Box<str>> {
+    let Some(value) = &raw.types else { return Vec::new() };
+    let types = r.texts(key, value);
+    if types.is_empty() {
+        r.problem(key, "names no type; leave it out to allow any");
+    }
+    types.into_iter().map(Box::from).collect()
+}

@@ -1,0 +1,150 @@
+//! The configuration as it is written: every key there is, no value looked at yet. Unknown keys are refused here once
+//! more, so that the example and this page cannot drift apart.
+
+use serde::Deserialize;
+
+/// A value whose type its key decides: from the environment all are text.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Scalar {
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(String),
+    List(Vec<Self>),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawConfig {
+    pub(super) node: RawNode,
+    pub(super) listen: RawListen,
+    pub(super) origins: RawOrigins,
+    pub(super) limits: RawLimits,
+    pub(super) auth: RawAuth,
+    #[serde(default)]
+    pub(super) api: RawApi,
+    pub(super) agents: RawAgents,
+    pub(super) log: RawLog,
+    #[serde(default)]
+    pub(super) rooms: Vec<RawRule>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawNode {
+    pub(super) lanes: Scalar,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawListen {
+    pub(super) public: Scalar,
+    pub(super) internal: Scalar,
+    pub(super) proxy_protocol: Scalar,
+    pub(super) trusted_proxies: Scalar,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawOrigins {
+    pub(super) allow: Scalar,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLimits {
+    pub(super) connections_per_ip: Scalar,
+    pub(super) connections_per_user: Scalar,
+    pub(super) connections_max: Scalar,
+    pub(super) unauthenticated_max: Scalar,
+    pub(super) messages_per_minute: Scalar,
+    pub(super) controls_per_minute: Scalar,
+    pub(super) rooms_per_session: Scalar,
+    pub(super) batch_messages: Scalar,
+    pub(super) frame_bytes: Scalar,
+    pub(super) message_bytes: Scalar,
+    pub(super) inflated_bytes: Scalar,
+    pub(super) fragments: Scalar,
+    pub(super) control_frames_per_second: Scalar,
+    pub(super) json_depth: Scalar,
+    pub(super) token_bytes: Scalar,
+    pub(super) outbox_bytes: Scalar,
+    pub(super) outboxes_bytes: Scalar,
+    pub(super) first_message: Scalar,
+    pub(super) header_timeout: Scalar,
+    pub(super) header_bytes: Scalar,
+    pub(super) write_timeout: Scalar,
+    pub(super) ping: Scalar,
+    pub(super) pong: Scalar,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAuth {
+    pub(super) leeway: Scalar,
+    #[serde(default)]
+    pub(super) issuers: Vec<RawIssuer>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawIssuer {
+    pub(super) issuer: Option<Scalar>,
+    pub(super) audience: Option<Scalar>,
+    pub(super) realm: Option<Scalar>,
+    pub(super) allow_backend: Option<Scalar>,
+    pub(super) required: Option<Scalar>,
+    #[serde(default)]
+    pub(super) keys: Vec<RawKey>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawKey {
+    pub(super) kid: Option<Scalar>,
+    pub(super) algorithm: Option<Scalar>,
+    pub(super) secret: Option<Scalar>,
+    pub(super) secret_env: Option<Scalar>,
+    pub(super) secret_file: Option<Scalar>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawApi {
+    #[serde(default)]
+    pub(super) keys: Vec<RawApiKey>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawApiKey {
+    pub(super) name: Option<Scalar>,
+    pub(super) secret: Option<Scalar>,
+    pub(super) secret_env: Option<Scalar>,
+    pub(super) secret_file: Option<Scalar>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawAgents {
+    pub(super) leave_grace: Scalar,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLog {
+    pub(super) level: Scalar,
+    pub(super) format: Scalar,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRule {
+    #[serde(rename = "match")]
+    pub(super) pattern: Option<Scalar>,
+    pub(super) join: Option<Scalar>,
+    pub(super) publish: Option<Scalar>,
+    pub(super) priority: Option<Scalar>,
+    pub(super) types: Option<Scalar>,
+}

@@ -1,0 +1,374 @@
+//! The core thread: owns the hub, the broker's feed, the node's own timers and the internal HTTP port.
+//!
+//! It never waits for a lane: a lane whose queue is full misses publications, counted, and its members are told.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use roomcast_broker::{AnyBroker, Feed};
+use roomcast_protocol::codes::{Refusal, Refused};
+use roomcast_protocol::envelope::{Accepted, BrokerEvent};
+use roomcast_protocol::ids::{LaneId, NodeId};
+use roomcast_protocol::publication::Publication;
+use roomcast_protocol::room::RoomName;
+use roomcast_router::hub::{Hub, HubCounters};
+use roomcast_router::messages::{
+    Answer, HubEffect, HubMessage, LaneMessage, MemberInfo, QueryId, Ticket,
+};
+use roomcast_router::meter::Users;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock::Clock;
+use crate::queue::{Receiver, Sender};
+
+/// Items taken from a queue at once.
+const TURN_MAX: usize = 1_024;
+
+/// How often the core looks after itself. Units: milliseconds.
+const HOUSEKEEPING_MS: u64 = 250;
+
+/// How long lanes have to answer a question. Units: milliseconds.
+const QUERY_MS: u64 = 2_000;
+
+/// What lanes tell the core.
+#[derive(Debug)]
+pub(crate) enum FromLane {
+    /// For the hub.
+    Hub(HubMessage),
+    /// To a question.
+    Answer(QueryId, Answer),
+}
+
+/// What the server API asks the core.
+#[derive(Debug)]
+pub(crate) enum CoreRequest {
+    /// Publish as a back-end.
+    Publish {
+        /// What.
+        publication: Arc<Publication>,
+        /// Remember its id.
+        dedup: bool,
+        /// How it ended.
+        answer: oneshot::Sender<Result<Accepted, Refused>>,
+    },
+    /// Who is in a room on this node?
+    Members {
+        /// Which.
+        room: RoomName,
+        /// The members.
+        answer: oneshot::Sender<Vec<MemberInfo>>,
+    },
+    /// End all sessions of a user on this node.
+    Disconnect {
+        /// The user's name within the cluster.
+        user: Box<str>,
+        /// How many there were.
+        answer: oneshot::Sender<usize>,
+    },
+    /// End the core.
+    Stop,
+}
+
+/// What the core shows of itself.
+#[derive(Debug, Default)]
+pub(crate) struct CoreStats {
+    /// Publications handed to the broker.
+    pub(crate) published: AtomicU64,
+    /// Envelopes the feed brought.
+    pub(crate) received: AtomicU64,
+    /// Envelopes that no lane hears.
+    pub(crate) unwanted: AtomicU64,
+    /// Publications dropped for one lane because its queue was full.
+    pub(crate) lane_drops: AtomicU64,
+    /// Rooms the node hears.
+    pub(crate) rooms: AtomicU64,
+    /// Agents connected.
+    pub(crate) agents: AtomicU64,
+    /// Users with a connection, or with messages that still weigh.
+    pub(crate) users: AtomicU64,
+    /// Bytes waiting in the broker's feed.
+    pub(crate) feed_bytes: AtomicU64,
+    /// When the core last turned. Units: monotonic milliseconds.
+    pub(crate) turned_ms: AtomicU64,
+}
+
+enum Query {
+    Publish(oneshot::Sender<Result<Accepted, Refused>>),
+    Members { left: usize, found: Vec<MemberInfo>, answer: oneshot::Sender<Vec<MemberInfo>> },
+    Disconnect { left: usize, count: usize, answer: oneshot::Sender<usize> },
+}
+
+/// What the core is made with.
+pub(crate) struct CoreParts {
+    pub(crate) node: NodeId,
+    pub(crate) clock: Clock,
+    pub(crate) hub: Hub,
+    pub(crate) broker: AnyBroker<Ticket>,
+    pub(crate) feed: Feed<BrokerEvent<Ticket>>,
+    pub(crate) lanes: Vec<Sender<LaneMessage>>,
+    pub(crate) from_lanes: Receiver<FromLane>,
+    pub(crate) requests: mpsc::Receiver<CoreRequest>,
+    pub(crate) users: Arc<Users>,
+    pub(crate) stats: Arc<CoreStats>,
+}
+
+struct Core {
+    parts: CoreParts,
+    effects: Vec<HubEffect>,
+    queries: HashMap<QueryId, (u64, Query)>,
+    next_query: u64,
+    /// Lanes that missed publications and have not been told yet.
+    lagging: Vec<bool>,
+    housekept_ms: u64,
+    swept_ms: u64,
+}
+
+/// Runs the core until it is told to stop, or all lanes are gone.
+pub(crate) async fn run(parts: CoreParts) {
+    let lagging = vec![false; parts.lanes.len()];
+    let mut core = Core {
+        parts,
+        effects: Vec::new(),
+        queries: HashMap::new(),
+        next_query: 0,
+        lagging,
+        housekept_ms: 0,
+        swept_ms: 0,
+    };
+    let (mut events, mut messages) = (Vec::new(), Vec::new());
+    loop {
+        let now = core.parts.clock.now();
+        let wake =
+            core.parts.hub.next_wake().unwrap_or(u64::MAX).min(now.mono_ms + HOUSEKEEPING_MS);
+        let sleep = tokio::time::sleep(core.parts.clock.until(wake));
+        tokio::select! {
+            count = core.parts.feed.recv_many(&mut events, TURN_MAX) => {
+                if count == 0 {
+                    break;
+                }
+            }
+            count = core.parts.from_lanes.recv_many(&mut messages, TURN_MAX) => {
+                if count == 0 {
+                    break;
+                }
+            }
+            request = core.parts.requests.recv() => match request {
+                None | Some(CoreRequest::Stop) => break,
+                Some(request) => core.request(request),
+            },
+            () = sleep => {}
+        }
+        core.turn(&mut events, &mut messages);
+        core.housekeeping();
+    }
+    core.parts.broker.detach(core.parts.node);
+}
+
+impl Core {
+    /// Handles all that is there, then what came of it, until only waiting is left.
+    fn turn(&mut self, events: &mut Vec<BrokerEvent<Ticket>>, messages: &mut Vec<FromLane>) {
+        let now = self.parts.clock.now();
+        for _ in 0..4 {
+            for event in events.drain(..) {
+                self.parts.hub.broker_event(event, &mut self.effects);
+            }
+            for message in messages.drain(..) {
+                match message {
+                    FromLane::Hub(message) => {
+                        self.parts.hub.message(now, message, &mut self.effects);
+                    }
+                    FromLane::Answer(query, answer) => self.answer(query, answer),
+                }
+            }
+            self.parts.hub.tick(now, &mut self.effects);
+            self.execute(now.mono_ms);
+            let more = self.parts.feed.try_recv_many(events, TURN_MAX)
+                + self.parts.from_lanes.try_recv_many(messages, TURN_MAX);
+            if more == 0 {
+                return;
+            }
+        }
+    }
+
+    fn execute(&mut self, mono_ms: u64) {
+        let mut effects = std::mem::take(&mut self.effects);
+        for effect in effects.drain(..) {
+            match effect {
+                HubEffect::Lane(lane, message) => self.tell(lane, message),
+                HubEffect::Broker(command) => {
+                    self.parts.broker.execute(self.parts.node, mono_ms, command);
+                }
+                HubEffect::Answer(query, outcome) => {
+                    if let Some((_, Query::Publish(answer))) = self.queries.remove(&query) {
+                        give(answer, outcome);
+                    }
+                }
+            }
+        }
+        self.effects = effects;
+    }
+
+    /// Hands a message to a lane. Only publications are ever dropped.
+    fn tell(&mut self, lane: LaneId, message: LaneMessage) {
+        let index = usize::from(lane.0);
+        let Some(queue) = self.parts.lanes.get(index) else { return };
+        let weight = match &message {
+            LaneMessage::Publication(publication) => {
+                if queue.pressure().is_full() {
+                    self.parts.stats.lane_drops.fetch_add(1, Ordering::Relaxed);
+                    if let Some(lagging) = self.lagging.get_mut(index) {
+                        *lagging = true;
+                    }
+                    return;
+                }
+                publication.weight()
+            }
+            LaneMessage::Joined(_)
+            | LaneMessage::Published { .. }
+            | LaneMessage::Lagged
+            | LaneMessage::Members { .. }
+            | LaneMessage::Disconnect { .. }
+            | LaneMessage::Stop => 64,
+        };
+        queue.send(weight, message);
+    }
+
+    fn request(&mut self, request: CoreRequest) {
+        let now = self.parts.clock.now();
+        self.next_query += 1;
+        let id = QueryId(self.next_query);
+        let lanes = self.parts.lanes.len();
+        match request {
+            CoreRequest::Publish { publication, dedup, answer } => {
+                self.queries.insert(id, (now.mono_ms, Query::Publish(answer)));
+                let ticket = Ticket::Query(id);
+                let message = HubMessage::Publish { ticket, publication, dedup };
+                self.parts.hub.message(now, message, &mut self.effects);
+            }
+            CoreRequest::Members { room, answer } => {
+                let query = Query::Members { left: lanes, found: Vec::new(), answer };
+                self.queries.insert(id, (now.mono_ms, query));
+                self.ask(|| LaneMessage::Members { query: id, room: room.clone() });
+            }
+            CoreRequest::Disconnect { user, answer } => {
+                let query = Query::Disconnect { left: lanes, count: 0, answer };
+                self.queries.insert(id, (now.mono_ms, query));
+                self.ask(|| LaneMessage::Disconnect { query: id, user: user.clone() });
+            }
+            CoreRequest::Stop => {}
+        }
+    }
+
+    fn ask(&self, make: impl Fn() -> LaneMessage) {
+        for lane in &self.parts.lanes {
+            lane.send(64, make());
+        }
+    }
+
+    fn answer(&mut self, id: QueryId, answer: Answer) {
+        let Some((asked_ms, query)) = self.queries.remove(&id) else { return };
+        match (query, answer) {
+            (Query::Members { left, mut found, answer }, Answer::Members(more)) => {
+                found.extend(more);
+                if left == 1 {
+                    give(answer, found);
+                } else {
+                    let query = Query::Members { left: left - 1, found, answer };
+                    self.queries.insert(id, (asked_ms, query));
+                }
+            }
+            (Query::Disconnect { left, count, answer }, Answer::Disconnected(more)) => {
+                if left == 1 {
+                    give(answer, count + more);
+                } else {
+                    let query = Query::Disconnect { left: left - 1, count: count + more, answer };
+                    self.queries.insert(id, (asked_ms, query));
+                }
+            }
+            (Query::Publish(_) | Query::Members { .. } | Query::Disconnect { .. }, _) => {}
+        }
+    }
+
+    fn housekeeping(&mut self) {
+        let now = self.parts.clock.now();
+        if now.mono_ms < self.housekept_ms + HOUSEKEEPING_MS {
+            return;
+        }
+        self.housekept_ms = now.mono_ms;
+        self.queries.retain(|_, (asked_ms, _)| now.mono_ms < *asked_ms + QUERY_MS);
+        for (lagging, queue) in self.lagging.iter_mut().zip(&self.parts.lanes) {
+            if *lagging && !queue.pressure().is_high() {
+                *lagging = false;
+                queue.send(64, LaneMessage::Lagged);
+            }
+        }
+        if now.mono_ms >= self.swept_ms + 1_000 {
+            self.swept_ms = now.mono_ms;
+            self.parts.users.sweep(now.mono_ms);
+        }
+        let stats = &self.parts.stats;
+        let HubCounters { published, received, unwanted } = self.parts.hub.counters();
+        stats.published.store(published, Ordering::Relaxed);
+        stats.received.store(received, Ordering::Relaxed);
+        stats.unwanted.store(unwanted, Ordering::Relaxed);
+        stats.rooms.store(self.parts.hub.rooms() as u64, Ordering::Relaxed);
+        stats.agents.store(self.parts.hub.agents() as u64, Ordering::Relaxed);
+        stats.users.store(self.parts.users.len() as u64, Ordering::Relaxed);
+        stats.feed_bytes.store(self.parts.feed.bytes() as u64, Ordering::Relaxed);
+        stats.turned_ms.store(now.mono_ms, Ordering::Relaxed);
+    }
+}
+
+/// Answers a question; whoever asked may have gone.
+fn give<T>(answer: oneshot::Sender<T>, value: T) {
+    drop(answer.send(value));
+}
+
+/// The server API's way to the core.
+#[derive(Clone, Debug)]
+pub(crate) struct CoreHandle {
+    requests: mpsc::Sender<CoreRequest>,
+}
+
+impl CoreHandle {
+    pub(crate) const fn new(requests: mpsc::Sender<CoreRequest>) -> Self {
+        Self { requests }
+    }
+
+    /// Publishes as a back-end.
+    ///
+    /// # Errors
+    /// The broker's refusal, or that the node is ending.
+    pub(crate) async fn publish(
+        &self,
+        publication: Arc<Publication>,
+        dedup: bool,
+    ) -> Result<Accepted, Refused> {
+        let (answer, outcome) = oneshot::channel();
+        let asked = self.requests.send(CoreRequest::Publish { publication, dedup, answer }).await;
+        if asked.is_err() {
+            return Err(Refusal::Unavailable.into());
+        }
+        outcome.await.unwrap_or(Err(Refusal::Unavailable.into()))
+    }
+
+    /// The members of a room on this node; `None`: a lane did not answer in time, or the node is ending.
+    pub(crate) async fn members(&self, room: RoomName) -> Option<Vec<MemberInfo>> {
+        let (answer, found) = oneshot::channel();
+        self.requests.send(CoreRequest::Members { room, answer }).await.ok()?;
+        found.await.ok()
+    }
+
+    /// Ends all sessions of a user on this node, and says how many; `None` as for [`CoreHandle::members`].
+    pub(crate) async fn disconnect(&self, user: Box<str>) -> Option<usize> {
+        let (answer, count) = oneshot::channel();
+        self.requests.send(CoreRequest::Disconnect { user, answer }).await.ok()?;
+        count.await.ok()
+    }
+
+    /// Ends the core. Blocks while its queue of requests is full.
+    pub(crate) fn stop_blocking(&self) {
+        drop(self.requests.blocking_send(CoreRequest::Stop));
+    }
+}

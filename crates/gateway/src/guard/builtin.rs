@@ -1,0 +1,123 @@
+//! The built-in rules: what every room of the native seed is for, safe by default. In Rust, because most joins and
+//! publications end here. Source: delivery, "Rooms".
+
+use roomcast_protocol::guard::{Kind, Principal, PublishRight};
+
+use super::pattern::is_int;
+
+/// A row of the built-in table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Builtin {
+    /// `system`, `alerts`.
+    System,
+    /// `maintenance`.
+    Maintenance,
+    /// `agents`.
+    Agents,
+    /// `agent-{id:int}`.
+    Agent,
+    /// `tasks`.
+    Tasks,
+    /// `task-{id:int}`.
+    Task,
+    /// `group-{id:int}`.
+    Group,
+    /// `team-{id}`.
+    Team,
+    /// `role-{name}`.
+    Role,
+    /// `user-{id}`.
+    User,
+    /// `session-{id}`.
+    Session,
+    /// `dialog-{a}:{b}`, `chat-{id}`.
+    Private,
+    /// `demo`, `demo-{any}`, with `--dev` alone.
+    Demo,
+}
+
+impl Builtin {
+    /// All of them, in the order of their indices.
+    pub(super) const ALL: [Self; 13] = [
+        Self::System,
+        Self::Maintenance,
+        Self::Agents,
+        Self::Agent,
+        Self::Tasks,
+        Self::Task,
+        Self::Group,
+        Self::Team,
+        Self::Role,
+        Self::User,
+        Self::Session,
+        Self::Private,
+        Self::Demo,
+    ];
+
+    /// The row for a room, if any.
+    pub(super) fn find(room: &str, dev: bool) -> Option<Self> {
+        match room {
+            "system" | "alerts" => return Some(Self::System),
+            "maintenance" => return Some(Self::Maintenance),
+            "agents" => return Some(Self::Agents),
+            "tasks" => return Some(Self::Tasks),
+            "demo" if dev => return Some(Self::Demo),
+            _ => {}
+        }
+        let (kind, rest) = room.split_once('-')?;
+        match kind {
+            "agent" if is_int(rest) => Some(Self::Agent),
+            "task" if is_int(rest) => Some(Self::Task),
+            "group" if is_int(rest) => Some(Self::Group),
+            _ if rest.is_empty() => None,
+            "team" => Some(Self::Team),
+            "role" => Some(Self::Role),
+            "user" => Some(Self::User),
+            "session" => Some(Self::Session),
+            "dialog" | "chat" => Some(Self::Private),
+            "demo" if dev => Some(Self::Demo),
+            _ => None,
+        }
+    }
+
+    pub(super) fn may_join(self, room: &str, who: &Principal) -> bool {
+        let id = rest(room);
+        match self {
+            Self::System => who.holds("view_system"),
+            Self::Maintenance | Self::Demo => true,
+            Self::Agents => who.holds("view_agents"),
+            Self::Agent => who.holds("view_agents") || holds_for(who, "view_agent:", id),
+            Self::Tasks => who.holds("view_tasks"),
+            Self::Task => who.holds("view_tasks") || holds_for(who, "view_task:", id),
+            Self::Group => who.holds("view_groups") || holds_for(who, "view_group:", id),
+            Self::Team => who.teams.iter().any(|team| **team == *id),
+            Self::Role => who.roles.iter().any(|role| **role == *id),
+            Self::User => who.user_key() == id,
+            // The router enters own sessions by itself; by name nobody does.
+            Self::Session | Self::Private => false,
+        }
+    }
+
+    pub(super) fn may_publish(self, room: &str, who: &Principal) -> PublishRight {
+        if self == Self::Private {
+            return PublishRight::No;
+        }
+        if who.kind == Kind::Backend || self == Self::Demo {
+            return PublishRight::Yes;
+        }
+        match (self, who.agent_id.as_deref()) {
+            (Self::Agents, Some(_)) => PublishRight::OwnAgent,
+            (Self::Agent, Some(own)) if own == rest(room) => PublishRight::Yes,
+            _ => PublishRight::No,
+        }
+    }
+}
+
+/// What follows the first `-`.
+fn rest(room: &str) -> &str {
+    room.split_once('-').map_or("", |(_, rest)| rest)
+}
+
+fn holds_for(who: &Principal, right: &str, id: &str) -> bool {
+    who.permissions.iter().any(|held| held.strip_prefix(right) == Some(id))
+}

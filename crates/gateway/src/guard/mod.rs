@@ -1,0 +1,209 @@
+//! The configuration's answers to who may do what: tokens, room rules, API keys. Built from a [`Config`] once, pure
+//! afterwards: no clock, no IO; what a peer sends is never compiled, fetched or trusted (INV-1, INV-8).
+
+mod builtin;
+mod condition;
+mod pattern;
+#[cfg(test)]
+mod tests;
+pub(crate) mod token;
+
+use std::fmt;
+use std::sync::Arc;
+
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
+use roomcast_protocol::guard::{
+    AuthError, Guard, Kind, Policy, Principal, PublishRight, RuleIndex,
+};
+use roomcast_protocol::publication::Priority;
+use roomcast_protocol::room::RoomName;
+
+use crate::config::Config;
+use builtin::Builtin;
+pub use condition::Condition;
+use condition::Question;
+pub use pattern::{BadPattern, Pattern};
+use token::{API_REALM, Keys};
+
+/// Rules a configuration may have.
+pub const RULES_MAX: usize = 1_000;
+
+/// What every rule without words of its own says.
+static OPEN_POLICY: Policy = Policy { priority: Priority::Normal, types: Vec::new() };
+
+/// Keys the comparison of API keys; no secret: what is compared are hashes, and in constant time.
+const COMPARISON_KEY: &[u8] = b"roomcast compares API keys with this";
+
+/// A rule for rooms, as the configuration writes it, ready to be asked.
+#[derive(Clone, Debug)]
+pub struct RoomRule {
+    /// Which rooms.
+    pub pattern: Pattern,
+    /// Who may join.
+    pub join: Condition,
+    /// Who may publish; `None`: back-ends alone.
+    pub publish: Option<Condition>,
+    /// What it says beside rights.
+    pub policy: Policy,
+}
+
+/// Why a guard cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum GuardError {
+    /// Signing or verifying does not work in this build.
+    #[error("the self-test of HS256 failed: this build's cryptography does not work")]
+    SelfTest,
+    /// An API key could not be hashed.
+    #[error("an API key cannot be hashed: {0}")]
+    ApiKey(#[source] jsonwebtoken::errors::Error),
+}
+
+/// The guard that a configuration makes.
+pub struct RuleGuard {
+    keys: Keys,
+    rules: Arc<[RoomRule]>,
+    api_keys: Vec<(Box<str>, String)>,
+    comparison: DecodingKey,
+    node: Box<str>,
+    dev: bool,
+}
+
+impl fmt::Debug for RuleGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RuleGuard").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+impl RuleGuard {
+    /// Makes the guard of a configuration, for the node of this name.
+    ///
+    /// # Errors
+    /// [`GuardError`] if this build's cryptography does not work.
+    pub fn new(config: &Config, node: &str) -> Result<Self, GuardError> {
+        if !token::self_test() {
+            return Err(GuardError::SelfTest);
+        }
+        let key = EncodingKey::from_secret(COMPARISON_KEY);
+        let hashed = config.api.keys.iter().map(|api_key| {
+            let hash = crypto::sign(api_key.secret.expose(), &key, Algorithm::HS256);
+            Ok((api_key.name.clone(), hash.map_err(GuardError::ApiKey)?))
+        });
+        Ok(Self {
+            keys: Keys::new(
+                &config.auth.issuers,
+                config.limits.token_bytes,
+                config.limits.session.leeway_ms,
+            ),
+            rules: config.rooms.clone(),
+            api_keys: hashed.collect::<Result<_, _>>()?,
+            comparison: DecodingKey::from_secret(COMPARISON_KEY),
+            node: node.into(),
+            dev: config.dev,
+        })
+    }
+
+    /// The name of the API key that was presented, if it is one. Every key is compared, hash with hash, in constant
+    /// time (attack 37).
+    #[must_use]
+    pub fn api_key(&self, presented: &str) -> Option<&str> {
+        let mut found = None;
+        for (name, hash) in &self.api_keys {
+            let presented = presented.as_bytes();
+            if crypto::verify(hash, presented, &self.comparison, Algorithm::HS256).unwrap_or(false)
+            {
+                found = Some(&**name);
+            }
+        }
+        found
+    }
+
+    fn place(&self, rule: RuleIndex) -> Place<'_> {
+        let index = usize::from(rule.0);
+        if let Some(rule) = self.rules.get(index) {
+            return Place::Own(rule);
+        }
+        let row = index.checked_sub(self.rules.len()).and_then(|row| Builtin::ALL.get(row));
+        row.map_or(Place::Nowhere, |row| Place::Builtin(*row))
+    }
+
+    fn ask(
+        &self,
+        rule: &RoomRule,
+        condition: &Condition,
+        room: &RoomName,
+        who: &Principal,
+    ) -> bool {
+        rule.pattern.captures(room).is_some_and(|captures| {
+            let captures = &captures;
+            condition.holds(Question { who, room: room.as_str(), captures, node: &self.node })
+        })
+    }
+}
+
+enum Place<'a> {
+    Own(&'a RoomRule),
+    Builtin(Builtin),
+    Nowhere,
+}
+
+impl Guard for RuleGuard {
+    fn verify(&self, token: &str, unix_ms: u64) -> Result<Principal, AuthError> {
+        self.keys.verify(token, unix_ms).map_err(|failed| failed.error)
+    }
+
+    fn rule(&self, room: &RoomName) -> Option<RuleIndex> {
+        let own = self.rules.iter().position(|rule| rule.pattern.reaches(room));
+        let index = own.or_else(|| {
+            let row = Builtin::find(room.as_str(), self.dev)?;
+            let at = Builtin::ALL.iter().position(|other| *other == row)?;
+            Some(self.rules.len() + at)
+        })?;
+        u16::try_from(index).ok().map(RuleIndex)
+    }
+
+    fn policy(&self, rule: RuleIndex) -> &Policy {
+        match self.place(rule) {
+            Place::Own(rule) => &rule.policy,
+            Place::Builtin(_) | Place::Nowhere => &OPEN_POLICY,
+        }
+    }
+
+    fn may_join(&self, rule: RuleIndex, room: &RoomName, who: &Principal) -> bool {
+        match self.place(rule) {
+            Place::Own(rule) => self.ask(rule, &rule.join, room, who),
+            Place::Builtin(row) => row.may_join(room.as_str(), who),
+            Place::Nowhere => false,
+        }
+    }
+
+    fn may_publish(&self, rule: RuleIndex, room: &RoomName, who: &Principal) -> PublishRight {
+        match self.place(rule) {
+            Place::Own(rule) => {
+                let may = match &rule.publish {
+                    Some(condition) => self.ask(rule, condition, room, who),
+                    None => who.kind == Kind::Backend,
+                };
+                if may { PublishRight::Yes } else { PublishRight::No }
+            }
+            Place::Builtin(row) => row.may_publish(room.as_str(), who),
+            Place::Nowhere => PublishRight::No,
+        }
+    }
+}
+
+/// Who calls with the API key of this name: a back-end without permissions to join anything, in a realm of its own, so
+/// that it is never taken for a user of the same name.
+#[must_use]
+pub fn backend(name: &str) -> Principal {
+    Principal {
+        kind: Kind::Backend,
+        realm: API_REALM.into(),
+        id: name.into(),
+        permissions: Box::default(),
+        roles: Box::default(),
+        teams: Box::default(),
+        agent_id: None,
+        expires_unix_ms: u64::MAX,
+        claims: "{}".into(),
+    }
+}

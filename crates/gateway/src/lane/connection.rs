@@ -1,0 +1,220 @@
+//! One client's socket: frames in, bytes out. The task that owns it reads and drains; whoever delivers writes
+//! straight to the socket, and only what it does not take waits in an outbox.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use roomcast_protocol::codes::Close;
+use roomcast_protocol::ids::SessionKey;
+use roomcast_protocol::limits::LimitName;
+use roomcast_protocol::publication::Priority;
+use roomcast_protocol::time::Now;
+use roomcast_router::outbox::Outbox;
+use tokio::net::TcpStream;
+
+use super::shell::{Shell, add};
+use crate::places::{AddressPlace, SocketPlace};
+
+/// How a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// It does not.
+    Open,
+    /// The node ends it.
+    Close(Close),
+    /// The socket is gone.
+    Gone,
+}
+
+/// One client's socket, shared by its task and the lane's table.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    stream: TcpStream,
+    key: Cell<SessionKey>,
+    outbox: RefCell<Option<Box<Outbox>>>,
+    /// Wakes the task.
+    waker: RefCell<Option<Waker>>,
+    ending: Cell<Ending>,
+    ready: Cell<bool>,
+    /// In the shell's list of connections with an outbox.
+    listed: Cell<bool>,
+    places: (AddressPlace, SocketPlace),
+}
+
+impl Connection {
+    pub(crate) fn new(stream: TcpStream, places: (AddressPlace, SocketPlace)) -> Rc<Self> {
+        Rc::new(Self {
+            stream,
+            key: Cell::new(SessionKey { index: u32::MAX, generation: 0 }),
+            outbox: RefCell::new(None),
+            waker: RefCell::new(None),
+            ending: Cell::new(Ending::Open),
+            ready: Cell::new(false),
+            listed: Cell::new(false),
+            places,
+        })
+    }
+
+    /// The session it serves.
+    pub(crate) fn key(&self) -> SessionKey {
+        self.key.get()
+    }
+
+    /// Says which session it serves.
+    pub(crate) fn serve(&self, key: SessionKey) {
+        self.key.set(key);
+    }
+
+    /// The socket.
+    pub(crate) fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    /// The socket alone, and its places, which are given back when they are dropped.
+    pub(crate) fn into_parts(self) -> (TcpStream, (AddressPlace, SocketPlace)) {
+        (self.stream, self.places)
+    }
+
+    /// How it ends, if it does.
+    pub(crate) fn ending(&self) -> Ending {
+        self.ending.get()
+    }
+
+    /// Whether the session may act.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.get()
+    }
+
+    /// The session may act: read on.
+    pub(crate) fn make_ready(&self) {
+        self.ready.set(true);
+        self.wake();
+    }
+
+    /// Says whether it is in the shell's list of connections with an outbox, and answers whether it was.
+    pub(crate) fn set_listed(&self, listed: bool) -> bool {
+        self.listed.replace(listed)
+    }
+
+    /// Has the task send what waits, a Close frame, and no more.
+    pub(crate) fn begin_close(&self, close: Close) {
+        if self.ending.get() == Ending::Open {
+            self.ending.set(Ending::Close(close));
+        }
+        self.wake();
+    }
+
+    /// Remembers whom to wake.
+    pub(crate) fn watch(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if !waker.as_ref().is_some_and(|held| held.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Since when its socket takes nothing, if it has an outbox. Units: monotonic milliseconds.
+    pub(crate) fn blocked_since_ms(&self) -> Option<u64> {
+        self.outbox.borrow().as_ref().map(|outbox| outbox.progress_ms)
+    }
+
+    /// Bytes in its outbox.
+    pub(crate) fn outbox_bytes(&self) -> usize {
+        self.outbox.borrow().as_ref().map_or(0, |outbox| outbox.bytes())
+    }
+
+    /// Sends frames, now or from the outbox; says whether the outbox ran over its limit.
+    pub(crate) fn send(&self, shell: &Shell, now: Now, frame: Bytes, class: Priority) -> bool {
+        if self.ending.get() != Ending::Open {
+            return false;
+        }
+        let mut outbox = self.outbox.borrow_mut();
+        if let Some(outbox) = outbox.as_mut() {
+            if outbox.bytes() + frame.len() > shell.settings.outbox_bytes_max {
+                shell.hit(LimitName::OutboxBytes);
+                return true;
+            }
+            shell.outboxes_bytes.set(shell.outboxes_bytes.get() + frame.len());
+            outbox.push(frame, class);
+            return false;
+        }
+        let written = match self.stream.try_write(&frame) {
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => 0,
+            Err(_) => {
+                self.ending.set(Ending::Gone);
+                self.wake();
+                return false;
+            }
+        };
+        add(&shell.counters.bytes_out, written);
+        if written < frame.len() {
+            let mut waiting = Box::new(Outbox::new(now.mono_ms));
+            shell.outboxes_bytes.set(shell.outboxes_bytes.get() + frame.len() - written);
+            if written == 0 {
+                waiting.push(frame, class);
+            } else {
+                waiting.push_begun(frame.slice(written..));
+            }
+            *outbox = Some(waiting);
+            shell.note_blocked(self);
+            self.wake();
+        }
+        false
+    }
+
+    /// Sends a WebSocket ping.
+    pub(crate) fn ping(&self, shell: &Shell, now: Now) {
+        self.send(shell, now, Bytes::from_static(&[0x89, 0]), Priority::High);
+    }
+
+    /// Writes what waits, as far as the socket takes it. Ready: nothing waits any more.
+    pub(crate) fn poll_drain(
+        &self,
+        shell: &Shell,
+        cx: &mut Context<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let mut place = self.outbox.borrow_mut();
+        while let Some(outbox) = place.as_mut() {
+            std::task::ready!(self.stream.poll_write_ready(cx))?;
+            let Some(bytes) = outbox.front() else {
+                *place = None;
+                break;
+            };
+            match self.stream.try_write(bytes) {
+                Ok(count) => {
+                    add(&shell.counters.bytes_out, count);
+                    shell.outboxes_bytes.set(shell.outboxes_bytes.get().saturating_sub(count));
+                    outbox.written(count, shell.now().mono_ms);
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Forgets what waits, but for a frame under way.
+    pub(crate) fn drop_waiting(&self, shell: &Shell) {
+        if let Some(outbox) = self.outbox.borrow_mut().as_mut() {
+            let before = outbox.bytes();
+            outbox.clear_waiting();
+            let freed = before - outbox.bytes();
+            shell.outboxes_bytes.set(shell.outboxes_bytes.get().saturating_sub(freed));
+        }
+    }
+
+    /// Forgets all that waits: the connection ends.
+    pub(crate) fn drop_outbox(&self, shell: &Shell) {
+        if let Some(outbox) = self.outbox.borrow_mut().take() {
+            shell.outboxes_bytes.set(shell.outboxes_bytes.get().saturating_sub(outbox.bytes()));
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! The way in: accepts sockets, answers plain requests, and lets upgrades through that origin, limits, dialect and
+//! token allow. What is refused here is refused as HTTP, with its limit's name and value.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use roomcast_dialects::ALL;
+use roomcast_protocol::codes::Close;
+use roomcast_protocol::dialect::{Dialect, Format, Handshake, Negotiated};
+use roomcast_protocol::ids::SessionId;
+use roomcast_protocol::limits::LimitName;
+use roomcast_router::lane::{Admission, Opening};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::connection::Connection;
+use super::refused::{Refusal, bad_origin, bad_subprotocol, over_limit};
+use super::shell::{Shell, add};
+use super::task;
+use crate::places::{AddressPlace, SocketPlace};
+use crate::transport::client_addr::limit_key;
+use crate::transport::http::{self, Answer, ClientInfo, Handler, Upgraded};
+use crate::transport::websocket::handshake;
+
+/// How long the listener rests after an error that repeats at once (no descriptors left).
+const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// Accepts sockets for as long as the lane runs.
+pub(super) async fn accept(shell: Rc<Shell>, listener: TcpListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                add(&shell.counters.accepted, 1);
+                let places = &shell.settings.places;
+                let Some(place) = places.take_socket(shell.settings.connections_max) else {
+                    shell.hit(LimitName::ConnectionsPerNode);
+                    continue; // the socket is closed: there is no descriptor to spare for an answer
+                };
+                let shell = Rc::clone(&shell);
+                tokio::task::spawn_local(Box::pin(serve(shell, stream, peer, place)));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(ACCEPT_REST).await;
+            }
+        }
+    }
+}
+
+/// What an upgrade that was let through brings along.
+struct Entrance {
+    dialect: &'static dyn Dialect,
+    negotiated: Negotiated,
+    opening: Result<Opening, Close>,
+    address: AddressPlace,
+}
+
+struct Door {
+    shell: Rc<Shell>,
+}
+
+async fn serve(shell: Rc<Shell>, stream: TcpStream, peer: SocketAddr, place: SocketPlace) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "no TCP_NODELAY");
+    }
+    let door = Door { shell: Rc::clone(&shell) };
+    let served = http::serve(stream, peer, &door, &shell.settings.http).await;
+    match served {
+        Ok(Some(upgraded)) => enter(&shell, upgraded, place),
+        Ok(None) => {}
+        Err(error) => tracing::debug!(%error, "a connection ended before its upgrade"),
+    }
+}
+
+/// Begins the session, on a small task of its own.
+fn enter(shell: &Rc<Shell>, upgraded: Upgraded<Entrance>, place: SocketPlace) {
+    let Upgraded { stream, leftover, attachment } = upgraded;
+    let Entrance { dialect, negotiated, opening, address } = attachment;
+    let connection = Connection::new(stream, (address, place));
+    let encoding = negotiated.encoding;
+    let decoder = dialect.decoder(encoding, shell.settings.decode);
+    let now = shell.now();
+    let token_given = !matches!(opening, Ok(Opening::Silent));
+    let (opening, refused) = match opening {
+        Ok(opening) => (opening, None),
+        Err(close) => (Opening::Silent, Some(close)),
+    };
+    let id = SessionId(uuid::Uuid::new_v4().as_u128());
+    shell.act(|lane, effects| {
+        let key = lane.open(now, id, Format { dialect, encoding }, opening, effects);
+        connection.serve(key);
+        shell.attach(key, &connection);
+        if let Some(close) = refused {
+            lane.close(key, close, effects);
+        }
+    });
+    // A copy, so that the handshake's buffer is freed.
+    let leftover = (!leftover.is_empty()).then(|| Box::from(&leftover[..]));
+    let task = task::run(Rc::clone(shell), connection, decoder, leftover, token_given);
+    tokio::task::spawn_local(task);
+}
+
+impl Handler for Door {
+    type Attachment = Entrance;
+
+    fn handle(&self, request: Request<Incoming>, client: ClientInfo) -> Answer<Entrance> {
+        let path = request.uri().path();
+        let Some(dialect) = ALL.iter().find(|dialect| dialect.path() == path).copied() else {
+            let host =
+                request.headers().get(hyper::header::HOST).and_then(|host| host.to_str().ok());
+            let query = request.uri().query().unwrap_or_default();
+            let site = &self.shell.settings.site;
+            return Answer::Http(site.respond(request.method(), path, query, host));
+        };
+        match self.upgrade(dialect, &request, &client) {
+            Ok((accepted, entrance)) => Answer::Upgrade(accepted, entrance),
+            Err(response) => {
+                add(&self.shell.counters.handshakes_refused, 1);
+                Answer::Http(*response)
+            }
+        }
+    }
+}
+
+impl Door {
+    fn upgrade(
+        &self,
+        dialect: &'static dyn Dialect,
+        request: &Request<Incoming>,
+        client: &ClientInfo,
+    ) -> Result<(handshake::Accepted, Entrance), Refusal> {
+        let accepted =
+            handshake::check(request).map_err(|rejected| Box::new(rejected.response()))?;
+        let settings = &self.shell.settings;
+        let asked = asked_for(request, &accepted, client);
+        if let Some(origin) = &asked.origin
+            && !settings.site.allows_origin(origin)
+        {
+            return Err(bad_origin());
+        }
+        let key = limit_key(client.ip);
+        let address = settings
+            .places
+            .take_address(key, settings.connections_per_ip)
+            .ok_or_else(|| self.over(LimitName::ConnectionsPerIp, settings.connections_per_ip))?;
+        let negotiated = dialect.accepts(&asked).ok_or_else(bad_subprotocol)?;
+        let opening = match &negotiated.token {
+            None => {
+                let waiting = self.shell.lane.borrow().sizes().unauthenticated;
+                if waiting >= settings.unauthenticated_max {
+                    self.shell.hit(LimitName::Unauthenticated);
+                    return Err(over_limit(
+                        LimitName::Unauthenticated,
+                        settings.unauthenticated_max,
+                    ));
+                }
+                Ok(Opening::Silent)
+            }
+            Some(token) => {
+                let admitted = self.shell.lane.borrow_mut().admit(self.shell.now(), token);
+                match admitted {
+                    Ok(opening) => Ok(opening),
+                    Err(Admission::Token(error)) => Err(error.close()),
+                    Err(Admission::Full) => {
+                        let max = settings.connections_per_user;
+                        return Err(over_limit(LimitName::ConnectionsPerUser, max as usize));
+                    }
+                }
+            }
+        };
+        let accepted = accepted.with_subprotocol(negotiated.subprotocol);
+        Ok((accepted, Entrance { dialect, negotiated, opening, address }))
+    }
+
+    fn over(&self, limit: LimitName, max: u32) -> Refusal {
+        self.shell.hit(limit);
+        over_limit(limit, max as usize)
+    }
+}
+
+/// What the request said, as far as dialects care.
+fn asked_for(
+    request: &Request<Incoming>,
+    accepted: &handshake::Accepted,
+    client: &ClientInfo,
+) -> Handshake {
+    let header = |name| {
+        let value = request.headers().get(name)?;
+        Some(Box::from(String::from_utf8_lossy(value.as_bytes()).as_ref()))
+    };
+    Handshake {
+        path: request.uri().path().into(),
+        query: request.uri().query().unwrap_or_default().into(),
+        subprotocols: accepted.subprotocols.clone(),
+        authorization: header(hyper::header::AUTHORIZATION),
+        origin: header(hyper::header::ORIGIN),
+        client: client.ip,
+    }
+}

@@ -1,0 +1,54 @@
+//! Upgrades that are refused: as problem details (RFC 9457) that name the limit and its value, or the mend.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
+use roomcast_protocol::codes::Refusal as Code;
+use roomcast_protocol::limits::LimitName;
+use serde_json::json;
+
+use crate::transport::problem::{PROBLEM_JSON, problem};
+
+/// How soon a refused client may try again. Units: seconds.
+const RETRY_AFTER_S: u32 = 5;
+
+/// A refusal before a session began.
+pub(super) type Refusal = Box<Response<Full<Bytes>>>;
+
+/// The page's origin is not on the list (reliability: cross-site WebSocket hijacking).
+pub(super) fn bad_origin() -> Refusal {
+    let detail = "pages of this origin may not connect: an operator adds it to origins.allow";
+    Box::new(problem(StatusCode::FORBIDDEN, "Origin not allowed", detail))
+}
+
+/// None of the subprotocols asked for is spoken here.
+pub(super) fn bad_subprotocol() -> Refusal {
+    let detail = "ask for roomcast.v1.json or roomcast.v1.msgpack, or for none";
+    Box::new(problem(StatusCode::BAD_REQUEST, "No such subprotocol", detail))
+}
+
+/// A limit on connections is reached: 429, or 503 where it is the node's.
+pub(super) fn over_limit(limit: LimitName, value: usize) -> Refusal {
+    let of_node = limit == LimitName::Unauthenticated;
+    let status =
+        if of_node { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::TOO_MANY_REQUESTS };
+    let name = limit.name();
+    let row = Code::Limit.row();
+    let body = json!({
+        "title": "A limit is reached",
+        "status": status.as_u16(),
+        "detail": format!("the limit {name} is {value}: close a connection, or try again later"),
+        "code": row.code,
+        "name": row.name,
+        "limit": name,
+        "value": value,
+        "retry_after_ms": RETRY_AFTER_S * 1_000,
+    });
+    let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+    headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+    Box::new(response)
+}

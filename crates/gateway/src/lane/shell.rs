@@ -1,0 +1,289 @@
+//! What all tasks of one lane thread share: the pure lane, the connections, and the way to the core. Carries out the
+//! lane's effects; decides nothing.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use roomcast_protocol::codes::Close;
+use roomcast_protocol::command::Command;
+use roomcast_protocol::ids::SessionKey;
+use roomcast_protocol::limits::LimitName;
+use roomcast_protocol::time::Now;
+use roomcast_router::lane::Lane;
+use roomcast_router::messages::Effect;
+
+use super::LaneSettings;
+use super::connection::Connection;
+use crate::core::FromLane;
+use crate::queue::Sender;
+
+/// What a message to the core weighs beside its publication. Units: bytes.
+const MESSAGE_BYTES: usize = 128;
+
+/// Counters of the shell itself; the pure lane has its own.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ShellCounters {
+    /// Bytes read from clients.
+    pub(crate) bytes_in: Cell<u64>,
+    /// Bytes written to clients.
+    pub(crate) bytes_out: Cell<u64>,
+    /// Writes that a socket did not take at once.
+    pub(crate) blocked: Cell<u64>,
+    /// Connections accepted as sockets.
+    pub(crate) accepted: Cell<u64>,
+    /// Upgrades refused before a session began.
+    pub(crate) handshakes_refused: Cell<u64>,
+}
+
+/// Adds to a counter.
+pub(crate) fn add(counter: &Cell<u64>, count: usize) {
+    counter.set(counter.get().wrapping_add(count as u64));
+}
+
+/// What all tasks of one lane thread share.
+pub(crate) struct Shell {
+    pub(crate) settings: LaneSettings,
+    pub(crate) lane: RefCell<Lane>,
+    /// By session index.
+    connections: RefCell<Vec<Option<Rc<Connection>>>>,
+    /// Indices of connections whose outbox was not empty when last looked at.
+    blocked: RefCell<Vec<SessionKey>>,
+    /// Bytes in all outboxes of the lane.
+    pub(crate) outboxes_bytes: Cell<usize>,
+    pub(crate) counters: ShellCounters,
+    /// Limits that bit in the shell, by [`LimitName::index`].
+    pub(crate) limits_hit: RefCell<[u64; LimitName::ALL.len()]>,
+    /// Closes decided in the shell, by [`Close::index`].
+    pub(crate) closes: RefCell<[u64; Close::ALL.len()]>,
+    to_core: Sender<FromLane>,
+    effects: RefCell<Vec<Effect>>,
+}
+
+impl Shell {
+    pub(crate) fn new(settings: LaneSettings, lane: Lane, to_core: Sender<FromLane>) -> Rc<Self> {
+        Rc::new(Self {
+            settings,
+            lane: RefCell::new(lane),
+            connections: RefCell::new(Vec::new()),
+            blocked: RefCell::new(Vec::new()),
+            outboxes_bytes: Cell::new(0),
+            counters: ShellCounters::default(),
+            limits_hit: RefCell::new([0; LimitName::ALL.len()]),
+            closes: RefCell::new([0; Close::ALL.len()]),
+            to_core,
+            effects: RefCell::new(Vec::new()),
+        })
+    }
+
+    /// What time it is.
+    pub(crate) fn now(&self) -> Now {
+        self.settings.clock.now()
+    }
+
+    /// Lets the lane act, then carries out what it wants.
+    pub(crate) fn act<R>(&self, act: impl FnOnce(&mut Lane, &mut Vec<Effect>) -> R) -> R {
+        let mut effects = self.effects.take();
+        let result = act(&mut self.lane.borrow_mut(), &mut effects);
+        self.execute(&mut effects);
+        effects.clear();
+        if effects.capacity() > 4_096 {
+            effects.shrink_to(1_024);
+        }
+        self.effects.replace(effects);
+        result
+    }
+
+    /// Hands over commands of one session, in order.
+    pub(crate) fn commands(&self, key: SessionKey, commands: impl Iterator<Item = Command>) {
+        let now = self.now();
+        self.act(|lane, effects| {
+            for command in commands {
+                lane.command(now, key, command, effects);
+            }
+        });
+    }
+
+    /// Gives a new session its connection.
+    pub(crate) fn attach(&self, key: SessionKey, connection: &Rc<Connection>) {
+        let mut connections = self.connections.borrow_mut();
+        let index = key.index as usize;
+        if connections.len() <= index {
+            connections.resize_with(index + 1, || None);
+        }
+        if let Some(place) = connections.get_mut(index) {
+            *place = Some(Rc::clone(connection));
+        }
+    }
+
+    /// The socket is gone, or its client closed: the session ends without another word.
+    pub(crate) fn detach(&self, key: SessionKey) {
+        self.take(key);
+        self.act(|lane, effects| lane.closed(key, effects));
+    }
+
+    /// Ends a session because of what its connection did.
+    pub(crate) fn close(&self, key: SessionKey, close: Close) {
+        self.act(|lane, effects| lane.close(key, close, effects));
+    }
+
+    /// Counts a limit that bit in the shell.
+    pub(crate) fn hit(&self, limit: LimitName) {
+        if let Some(count) = self.limits_hit.borrow_mut().get_mut(limit.index()) {
+            *count += 1;
+        }
+    }
+
+    /// Ends connections whose socket took nothing for too long.
+    pub(crate) fn end_stalled(&self) {
+        let now = self.now();
+        let limit = self.settings.write_timeout_ms;
+        let mut stalled = Vec::new();
+        self.blocked.borrow_mut().retain(|key| {
+            let Some(connection) = self.connection(key.index).filter(|c| c.key() == *key) else {
+                return false;
+            };
+            let since = connection.blocked_since_ms();
+            if since.is_some_and(|since| now.mono_ms >= since + limit) {
+                stalled.push(*key);
+            }
+            connection.set_listed(since.is_some());
+            since.is_some()
+        });
+        for key in stalled {
+            self.close(key, Close::Slow);
+        }
+    }
+
+    fn connection(&self, index: u32) -> Option<Rc<Connection>> {
+        self.connections.borrow().get(index as usize).and_then(Clone::clone)
+    }
+
+    fn take(&self, key: SessionKey) -> Option<Rc<Connection>> {
+        let mut connections = self.connections.borrow_mut();
+        let place = connections.get_mut(key.index as usize)?;
+        if place.as_ref().is_some_and(|connection| connection.key() == key) {
+            place.take()
+        } else {
+            None
+        }
+    }
+
+    fn execute(&self, effects: &mut Vec<Effect>) {
+        let mut next = Vec::new();
+        let mut overfull = Vec::new();
+        while !effects.is_empty() {
+            let now = self.now();
+            for effect in effects.drain(..) {
+                match effect {
+                    Effect::Send { to, frame, class } => {
+                        if let Some(connection) = self.connections.borrow().get(to as usize)
+                            && let Some(connection) = connection
+                            && connection.send(self, now, frame, class)
+                        {
+                            overfull.push(connection.key());
+                        }
+                    }
+                    Effect::Ping { to } => {
+                        if let Some(connection) = self.connection(to) {
+                            connection.ping(self, now);
+                        }
+                    }
+                    Effect::Close { to, close } => {
+                        let place = self
+                            .connections
+                            .borrow_mut()
+                            .get_mut(to as usize)
+                            .and_then(Option::take);
+                        if let Some(connection) = place {
+                            connection.begin_close(close);
+                        }
+                    }
+                    Effect::Ready { to } => self.make_ready(now, to, &mut next),
+                    Effect::Hub(message) => {
+                        self.to_core.send(weight_of(&message), FromLane::Hub(message));
+                    }
+                    Effect::Answer(query, answer) => {
+                        self.to_core.send(MESSAGE_BYTES, FromLane::Answer(query, answer));
+                    }
+                }
+            }
+            self.end_overfull(&mut overfull, &mut next);
+            std::mem::swap(effects, &mut next);
+        }
+    }
+
+    /// The session may act: what came along with its token is run, and its socket is read on.
+    fn make_ready(&self, now: Now, to: u32, next: &mut Vec<Effect>) {
+        let Some(connection) = self.connection(to) else { return };
+        let mut lane = self.lane.borrow_mut();
+        for command in lane.take_early(connection.key()) {
+            lane.command(now, connection.key(), command, next);
+        }
+        connection.make_ready();
+    }
+
+    /// Closes those whose outbox ran over, and, if all outboxes together hold too much, the fullest.
+    fn end_overfull(&self, overfull: &mut Vec<SessionKey>, next: &mut Vec<Effect>) {
+        if self.outboxes_bytes.get() > self.settings.outboxes_bytes_max {
+            self.hit(LimitName::OutboxesBytes);
+            let blocked = self.blocked.borrow();
+            let fullest = blocked
+                .iter()
+                .filter_map(|key| self.connection(key.index).filter(|c| c.key() == *key))
+                .max_by_key(|connection| connection.outbox_bytes());
+            overfull.extend(fullest.map(|connection| connection.key()));
+        }
+        for key in overfull.drain(..) {
+            self.lane.borrow_mut().close(key, Close::Slow, next);
+        }
+    }
+
+    /// Notes that a connection has an outbox now.
+    pub(crate) fn note_blocked(&self, connection: &Connection) {
+        add(&self.counters.blocked, 1);
+        if !connection.set_listed(true) {
+            self.blocked.borrow_mut().push(connection.key());
+        }
+    }
+
+    /// Whether publishers should be read no further for now: a queue of the node is over its half.
+    pub(crate) fn is_congested(&self) -> bool {
+        self.settings.pressures.iter().any(|pressure| pressure.is_high())
+    }
+}
+
+fn weight_of(message: &roomcast_router::messages::HubMessage) -> usize {
+    use roomcast_router::messages::HubMessage;
+    match message {
+        HubMessage::Publish { publication, .. } => MESSAGE_BYTES + publication.weight(),
+        HubMessage::Join { .. } | HubMessage::Leave { .. } | HubMessage::Agent { .. } => {
+            MESSAGE_BYTES
+        }
+    }
+}
+
+/// What keeps the queues of the node from filling.
+pub(crate) type Pressures = Arc<[Arc<crate::queue::Pressure>]>;
+
+impl Shell {
+    /// What the lane shows of itself.
+    pub(super) fn report(&self, now: Now, queue_bytes: usize) -> super::LaneReport {
+        let lane = self.lane.borrow();
+        let counters = &self.counters;
+        super::LaneReport {
+            counters: lane.counters().clone(),
+            sizes: lane.sizes(),
+            limits: *self.limits_hit.borrow(),
+            closes: *self.closes.borrow(),
+            bytes_in: counters.bytes_in.get(),
+            bytes_out: counters.bytes_out.get(),
+            blocked: counters.blocked.get(),
+            accepted: counters.accepted.get(),
+            handshakes_refused: counters.handshakes_refused.get(),
+            outboxes_bytes: self.outboxes_bytes.get() as u64,
+            queue_bytes: queue_bytes as u64,
+            turned_ms: now.mono_ms,
+        }
+    }
+}

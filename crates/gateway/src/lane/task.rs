@@ -1,0 +1,295 @@
+//! The task of one connection: reads frames, hands over their commands, drains the outbox, and ends the socket
+//! properly. It is kept small: an idle connection is this future, its reader and its session.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io::ErrorKind;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use roomcast_protocol::codes::Close;
+use roomcast_protocol::command::Command;
+use roomcast_protocol::dialect::Decoder;
+use roomcast_protocol::frame::Frame;
+use roomcast_protocol::limits::LimitName;
+use roomcast_protocol::publication::Priority;
+
+use super::connection::{Connection, Ending};
+use super::shell::{Shell, add};
+use crate::transport::linger::linger;
+use crate::transport::socket::read_available;
+use crate::transport::websocket::reader::{Event, Reader, Violation};
+use crate::transport::websocket::writer;
+
+/// Bytes read at once.
+const READ_BYTES: usize = 64 * 1024;
+
+/// Reads of one socket before other tasks get their turn.
+const READS_MAX: usize = 4;
+
+/// How long a closing socket may take for what waits, and then for its client's answer.
+const CLOSE_FLUSH: Duration = Duration::from_millis(1_500);
+const CLOSE_ANSWER: Duration = Duration::from_millis(1_000);
+
+/// How long a publisher waits before its socket is looked at again, while the node's queues are over their half.
+const CONGESTED_WAIT: Duration = Duration::from_millis(1);
+
+thread_local! {
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into_boxed_slice());
+    static COMMANDS: RefCell<Vec<Command>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Why the task stopped reading.
+enum Step {
+    /// The connection ends.
+    End(End),
+    /// The node's queues are over their half.
+    Congested,
+}
+
+/// How the connection ends, as its task sees it.
+enum End {
+    /// The socket is gone.
+    Gone,
+    /// The client sent a Close frame with this code.
+    Answer(Option<u16>),
+    /// The node ends it.
+    Close(Close),
+}
+
+/// What becomes of the bytes at hand.
+enum Flow {
+    /// All were used.
+    Continue,
+    /// The session must become ready before the bytes from here on are read.
+    Wait(usize),
+    /// The connection ends.
+    End(End),
+}
+
+struct Reading {
+    reader: Reader,
+    decoder: Box<dyn Decoder>,
+    /// Bytes behind a token, kept until the session is ready. Bounds: one read.
+    leftover: Option<Box<[u8]>>,
+    /// A token was given; the session is not ready yet.
+    waits: bool,
+}
+
+/// Runs a connection to its end.
+pub(super) async fn run(
+    shell: Rc<Shell>,
+    connection: Rc<Connection>,
+    decoder: Box<dyn Decoder>,
+    leftover: Option<Box<[u8]>>,
+    token_given: bool,
+) {
+    let mut reading = Reading { reader: Reader::new(), decoder, leftover, waits: token_given };
+    let end = loop {
+        match poll_fn(|cx| reading.poll(&shell, &connection, cx)).await {
+            Step::End(end) => break end,
+            Step::Congested => Box::pin(tokio::time::sleep(CONGESTED_WAIT)).await,
+        }
+    };
+    Box::pin(finish(shell, connection, end)).await;
+}
+
+impl Reading {
+    fn poll(&mut self, shell: &Shell, connection: &Connection, cx: &mut Context<'_>) -> Poll<Step> {
+        connection.watch(cx);
+        let step = |end| Poll::Ready(Step::End(end));
+        match connection.ending() {
+            Ending::Open => {}
+            Ending::Close(close) => return step(End::Close(close)),
+            Ending::Gone => return step(End::Gone),
+        }
+        if let Poll::Ready(Err(_)) = connection.poll_drain(shell, cx) {
+            return step(End::Gone);
+        }
+        if self.waits && !connection.is_ready() {
+            // Its client may hang up meanwhile; that shows once it is read again.
+            return Poll::Pending;
+        }
+        self.waits = false;
+        if let Some(mut bytes) = self.leftover.take() {
+            match self.take(shell, connection, &mut bytes) {
+                Flow::Continue => {}
+                Flow::Wait(from) => {
+                    self.keep(bytes.get(from..).unwrap_or_default());
+                    return Poll::Pending;
+                }
+                Flow::End(end) => return step(end),
+            }
+        }
+        for _ in 0..READS_MAX {
+            if connection.is_ready() && shell.is_congested() {
+                return Poll::Ready(Step::Congested);
+            }
+            if ready!(connection.stream().poll_read_ready(cx)).is_err() {
+                return step(End::Gone);
+            }
+            let flow = BUFFER.with_borrow_mut(|buffer| {
+                match read_available(connection.stream(), buffer) {
+                    Ok(0) => Flow::End(End::Gone),
+                    Ok(count) => {
+                        let bytes = buffer.get_mut(..count).unwrap_or_default();
+                        add(&shell.counters.bytes_in, count);
+                        let flow = self.take(shell, connection, bytes);
+                        if let Flow::Wait(from) = flow {
+                            self.keep(bytes.get(from..).unwrap_or_default());
+                        }
+                        flow
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => Flow::Continue,
+                    Err(_) => Flow::End(End::Gone),
+                }
+            });
+            match flow {
+                Flow::Continue => {}
+                Flow::Wait(_) => return Poll::Pending,
+                Flow::End(end) => return step(end),
+            }
+            if let Ending::Close(close) = connection.ending() {
+                return step(End::Close(close));
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn keep(&mut self, bytes: &[u8]) {
+        self.waits = true;
+        self.leftover = (!bytes.is_empty()).then(|| bytes.into());
+    }
+
+    /// Takes the frames in `bytes`.
+    fn take(&mut self, shell: &Shell, connection: &Connection, bytes: &mut [u8]) -> Flow {
+        let key = connection.key();
+        let now = shell.now();
+        shell.lane.borrow_mut().heard(now, key);
+        let mut at = 0;
+        while let Some(rest) = bytes.get_mut(at..).filter(|rest| !rest.is_empty()) {
+            let ready = connection.is_ready();
+            let limits = if ready { &shell.settings.frames } else { &shell.settings.first_frames };
+            let (used, event) = self.reader.next(limits, now.mono_ms, rest);
+            at += used;
+            match event {
+                Event::NeedMore => break,
+                Event::Message { text, payload } => {
+                    if self.message(shell, connection, Frame { text, payload: &payload })
+                        && !connection.is_ready()
+                    {
+                        return Flow::Wait(at);
+                    }
+                }
+                Event::Ping(payload) => {
+                    let mut pong = Vec::with_capacity(payload.len() + 2);
+                    writer::write_pong(&payload, &mut pong);
+                    if connection.send(shell, now, pong.into(), Priority::High) {
+                        shell.close(key, Close::Slow);
+                    }
+                }
+                Event::Pong(_) => {}
+                Event::Close { code, .. } => return Flow::End(End::Answer(code)),
+                Event::Fail(violation) => {
+                    if let Some(limit) = limit_of(violation) {
+                        shell.hit(limit);
+                    }
+                    shell.close(key, close_of(violation));
+                }
+            }
+            match connection.ending() {
+                Ending::Open => {}
+                Ending::Close(close) => return Flow::End(End::Close(close)),
+                Ending::Gone => return Flow::End(End::Gone),
+            }
+        }
+        Flow::Continue
+    }
+
+    /// Hands over one message's commands; says whether a token was among them.
+    fn message(&mut self, shell: &Shell, connection: &Connection, frame: Frame<'_>) -> bool {
+        let mut commands = COMMANDS.take();
+        let decoded = self.decoder.decode(frame, &mut commands);
+        let token = commands.iter().any(|command| matches!(command, Command::Authenticate(_)));
+        let key = connection.key();
+        if !commands.is_empty() {
+            shell.commands(key, commands.drain(..));
+        }
+        if let Err(close) = decoded {
+            shell.hit(LimitName::InflatedBytes);
+            shell.close(key, close);
+        }
+        commands.clear();
+        COMMANDS.set(commands);
+        token
+    }
+}
+
+/// What a broken rule of the wire means for the connection.
+fn close_of(violation: Violation) -> Close {
+    match violation.code() {
+        1007 => Close::BadText,
+        1008 => Close::Flood,
+        1009 => Close::TooLarge,
+        _ => Close::Protocol,
+    }
+}
+
+/// The limit that bit, if it was one.
+fn limit_of(violation: Violation) -> Option<LimitName> {
+    match violation {
+        Violation::FrameTooLarge => Some(LimitName::FrameBytes),
+        Violation::MessageTooLarge => Some(LimitName::MessageBytes),
+        Violation::TooManyFragments => Some(LimitName::Fragments),
+        Violation::ControlFlood => Some(LimitName::ControlFrames),
+        _ => None,
+    }
+}
+
+/// Ends the socket: what waits is sent, then a Close frame, then the client's answer is awaited, all in bounded time.
+async fn finish(shell: Rc<Shell>, connection: Rc<Connection>, end: End) {
+    let key = connection.key();
+    let code = match end {
+        End::Gone => None,
+        End::Answer(code) => Some((code, "")),
+        End::Close(close) => {
+            if close == Close::Slow {
+                connection.drop_waiting(&shell);
+            }
+            Some((Some(close.row().code), close.row().reason))
+        }
+    };
+    shell.detach(key);
+    if let Some((code, reason)) = code {
+        let mut frame = Vec::new();
+        match code {
+            Some(code) => writer::write_close(code, reason, &mut frame),
+            None => writer::write_bare_close(&mut frame),
+        }
+        let stream = connection.stream();
+        let flush = async {
+            poll_fn(|cx| connection.poll_drain(&shell, cx)).await?;
+            let mut rest = &frame[..];
+            while !rest.is_empty() {
+                stream.writable().await?;
+                match stream.try_write(rest) {
+                    Ok(count) => rest = rest.get(count..).unwrap_or_default(),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok::<(), std::io::Error>(())
+        };
+        if let Ok(Ok(())) = tokio::time::timeout(CLOSE_FLUSH, flush).await {
+            connection.drop_outbox(&shell);
+            if let Some(connection) = Rc::into_inner(connection) {
+                let (stream, _places) = connection.into_parts();
+                linger(stream, CLOSE_ANSWER).await;
+            }
+            return;
+        }
+    }
+    connection.drop_outbox(&shell);
+}

@@ -1,0 +1,305 @@
+//! One node: its threads, from start to clean stop.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use roomcast_broker::{AnyBroker, MemoryBroker};
+use roomcast_protocol::guard::Guard;
+use roomcast_protocol::ids::{LaneId, NodeId};
+use roomcast_router::hub::{Hub, HubConfig};
+use roomcast_router::lane::{Lane, LaneConfig};
+use roomcast_router::messages::{LaneMessage, Ticket};
+use roomcast_router::meter::Users;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::sync::{mpsc, watch};
+
+use crate::api::{self, Api, ApiParts};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::core::{self, CoreHandle, CoreParts, CoreStats};
+use crate::guard::RuleGuard;
+use crate::lane::{self, LaneParts, LaneReport, LaneSettings};
+use crate::places::Places;
+use crate::queue::{Sender, queue};
+
+/// Bytes that may wait between the lanes and the core.
+const CORE_QUEUE_BYTES: usize = 16 << 20;
+
+/// Bytes that may wait for one lane.
+const LANE_QUEUE_BYTES: usize = 4 << 20;
+
+/// How long a room is heard after its last member left. Units: milliseconds.
+const LINGER_MS: u64 = 1_000;
+
+/// Questions of the server API that may wait for the core.
+const REQUESTS_MAX: usize = 1_024;
+
+/// Connections that may wait to be accepted, for each lane.
+const BACKLOG: i32 = 4_096;
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address could not be listened on.
+    #[error(
+        "cannot listen on {address}: {source}; is another program using it? choose another with listen.public or listen.internal"
+    )]
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The configuration cannot be put into force.
+    #[error("the rules cannot be put into force: {0}")]
+    Rules(#[source] crate::guard::GuardError),
+    /// The operating system refused a thread or a runtime.
+    #[error("a thread cannot be started: {0}")]
+    Thread(#[source] std::io::Error),
+    /// The metrics registry refused a metric.
+    #[error("the metrics cannot be made: {0}")]
+    Metrics(#[source] prometheus::Error),
+    /// The operating system gave no random bytes.
+    #[error("no random bytes: {0}")]
+    Random(getrandom::Error),
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Node {
+    id: NodeId,
+    public: SocketAddr,
+    internal: SocketAddr,
+    ready: Arc<AtomicBool>,
+    lanes: Vec<Sender<LaneMessage>>,
+    core: CoreHandle,
+    threads: Vec<JoinHandle<()>>,
+    core_thread: Option<JoinHandle<()>>,
+}
+
+impl Node {
+    /// Starts a node with a memory broker of its own.
+    ///
+    /// # Errors
+    /// [`StartError`] names what stood in the way and how to mend it.
+    pub fn start(config: &Config) -> Result<Self, StartError> {
+        Self::start_with(config, &MemoryBroker::new())
+    }
+
+    /// Starts a node that shares a memory broker with other nodes of this process.
+    ///
+    /// # Errors
+    /// [`StartError`] names what stood in the way and how to mend it.
+    pub fn start_with(config: &Config, broker: &MemoryBroker<Ticket>) -> Result<Self, StartError> {
+        let id = NodeId(random()?);
+        let guard = Arc::new(RuleGuard::new(config, &id.to_string()).map_err(StartError::Rules)?);
+        let internal = listen(config.listen.internal, false)?;
+        let listeners = listen_all(config.listen.public, config.node.lanes)?;
+        let internal_address = local(&internal, config.listen.internal)?;
+        let public = match listeners.first() {
+            Some(first) => local(first, config.listen.public)?,
+            None => config.listen.public,
+        };
+        let clock = Clock::new();
+        let seed = random()?;
+        let users = Arc::new(Users::new(random()?));
+        let places = Arc::new(Places::default());
+        let stats = Arc::new(CoreStats::default());
+        let ready = Arc::new(AtomicBool::new(false));
+        let (to_core, from_lanes) = queue(CORE_QUEUE_BYTES);
+        let (lanes, receivers): (Vec<_>, Vec<_>) =
+            listeners.iter().map(|_| queue(LANE_QUEUE_BYTES)).unzip();
+        let pressures = lanes
+            .iter()
+            .map(|lane| Arc::clone(lane.pressure()))
+            .chain([Arc::clone(to_core.pressure())])
+            .collect();
+        let site = Arc::new(crate::public::site(config, public, internal_address, id));
+        let settings = LaneSettings::new(config, clock, Arc::clone(&places), site, pressures);
+        let mut threads = Vec::new();
+        let mut reports = Vec::new();
+        for (index, (listener, messages)) in listeners.into_iter().zip(receivers).enumerate() {
+            let lane = LaneId(u8::try_from(index).unwrap_or(LaneId::MAX));
+            let (report, shown) = watch::channel(LaneReport::default());
+            reports.push(shown);
+            let guard: Arc<dyn Guard> = guard.clone();
+            let limits = config.limits.session;
+            let users = Arc::clone(&users);
+            let own_queue = lanes.get(index).map(|lane: &Sender<_>| Arc::clone(lane.pressure()));
+            let Some(own_queue) = own_queue else { continue };
+            let parts = LaneParts {
+                settings: settings.clone(),
+                lane: Lane::new(LaneConfig { id: lane, guard, limits, users, seed }),
+                listener,
+                to_core: to_core.clone(),
+                messages,
+                own_queue,
+                reports: report,
+            };
+            threads.push(spawn(&format!("lane-{index}"), move || lane::run(parts))?);
+        }
+        drop(to_core);
+        let broker = AnyBroker::Memory(broker.clone());
+        let (requests, asked) = mpsc::channel(REQUESTS_MAX);
+        let core = CoreHandle::new(requests);
+        let hub = Hub::new(HubConfig {
+            linger_ms: LINGER_MS,
+            leave_grace_ms: config.agents.leave_grace_ms,
+            node: format!("node-{id}").into(),
+            seed,
+        });
+        let parts = CoreParts {
+            node: id,
+            clock,
+            hub,
+            feed: broker.attach(id),
+            broker,
+            lanes: lanes.clone(),
+            from_lanes,
+            requests: asked,
+            users,
+            stats: Arc::clone(&stats),
+        };
+        let metrics = crate::metrics::Metrics::new(lanes.len()).map_err(StartError::Metrics)?;
+        let api = ApiParts {
+            core: core.clone(),
+            guard,
+            clock,
+            reports,
+            stats,
+            places,
+            metrics,
+            ready: Arc::clone(&ready),
+            node: id,
+            config: api::ApiConfig::new(config),
+        };
+        let core_thread = spawn("core", move || async move {
+            let listener = tokio::net::TcpListener::from_std(internal)?;
+            let serving = tokio::task::spawn_local(api::serve(listener, Api::new(api)));
+            core::run(parts).await;
+            serving.abort();
+            Ok(())
+        })?;
+        ready.store(true, Ordering::Release);
+        Ok(Self {
+            id,
+            public,
+            internal: internal_address,
+            ready,
+            lanes,
+            core,
+            threads,
+            core_thread: Some(core_thread),
+        })
+    }
+
+    /// The node's name; fresh at every start.
+    #[must_use]
+    pub const fn id(&self) -> NodeId {
+        self.id
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub const fn public_addr(&self) -> SocketAddr {
+        self.public
+    }
+
+    /// Where back-ends and Prometheus connect.
+    #[must_use]
+    pub const fn internal_addr(&self) -> SocketAddr {
+        self.internal
+    }
+
+    /// Stops: not ready any more, no new connections, what is under way is delivered, clients are told (1001), threads
+    /// end. Takes 4 s at most. Blocks.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.ready.store(false, Ordering::Release);
+        for lane in &self.lanes {
+            lane.send(0, LaneMessage::Stop);
+        }
+        for thread in self.threads.drain(..) {
+            join(thread);
+        }
+        if let Some(thread) = self.core_thread.take() {
+            self.core.stop_blocking();
+            join(thread);
+        }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn join(thread: JoinHandle<()>) {
+    let name = thread.thread().name().unwrap_or_default().to_owned();
+    if thread.join().is_err() {
+        tracing::error!(thread = name, "a thread ended by a panic");
+    }
+}
+
+/// Runs a future on a thread of its own, with a runtime of its own.
+fn spawn<F, T>(name: &str, make: F) -> Result<JoinHandle<()>, StartError>
+where
+    F: FnOnce() -> T + Send + 'static,
+    T: Future<Output = std::io::Result<()>>,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(StartError::Thread)?;
+    let thread = std::thread::Builder::new().name(format!("roomcast-{name}"));
+    let label = name.to_owned();
+    let run = move || {
+        let ended = tokio::task::LocalSet::new().block_on(&runtime, async { make().await });
+        if let Err(error) = ended {
+            tracing::error!(thread = label, %error, "a thread ended");
+        }
+    };
+    thread.spawn(run).map_err(StartError::Thread)
+}
+
+fn random() -> Result<u64, StartError> {
+    getrandom::u64().map_err(StartError::Random)
+}
+
+/// One listening socket for each lane, all on the same port; the kernel spreads connections over them.
+///
+/// SO_REUSEPORT lets any process of the same user join in, so a listener of another one is looked for first.
+fn listen_all(address: SocketAddr, lanes: usize) -> Result<Vec<TcpListener>, StartError> {
+    if address.port() != 0 {
+        drop(listen(address, false)?);
+    }
+    let first = listen(address, true)?;
+    let address = local(&first, address)?;
+    let others = (1..lanes).map(|_| listen(address, true));
+    std::iter::once(Ok(first)).chain(others).collect()
+}
+
+fn listen(address: SocketAddr, shared: bool) -> Result<TcpListener, StartError> {
+    let open = || {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        if shared {
+            socket.set_reuse_port(true)?;
+        }
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        Ok(socket.into())
+    };
+    open().map_err(|source| StartError::Listen { address, source })
+}
+
+fn local(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|source| StartError::Listen { address, source })
+}
