@@ -39,19 +39,23 @@ pub struct HubCounters {
     pub unwanted: u64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct HubRoom {
-    /// Lanes that hear it, one bit each.
+    /// Lanes that hear it, or will once the broker has confirmed; one bit each.
     lanes: u64,
-    /// Lanes that wait for the broker's confirmation.
-    asking: u64,
+    /// When interest ends, if no lane hears it; else [`NEVER`]. Units: monotonic milliseconds.
+    until_ms: u64,
     /// Which request for it counts.
-    request: u64,
+    request: u32,
     /// The broker has confirmed that request.
     subscribed: bool,
-    /// When interest ends, if no lane hears it.
-    until_ms: Option<u64>,
 }
+
+const NEVER: u64 = u64::MAX;
+
+/// What a room costs beside its name.
+#[cfg(test)]
+pub(crate) const ROOM_BYTES: usize = size_of::<HubRoom>();
 
 #[derive(Debug, Default)]
 struct Agent {
@@ -75,8 +79,8 @@ pub struct Hub {
     deadlines: BTreeSet<(u64, Deadline)>,
     /// Subscriptions that the broker has not confirmed yet, oldest first: it confirms in order, and a room may have
     /// been given up and wanted again meanwhile.
-    unconfirmed: VecDeque<(RoomName, u64)>,
-    requests: u64,
+    unconfirmed: VecDeque<(RoomName, u32)>,
+    requests: u32,
     counters: HubCounters,
     ids_made: u64,
 }
@@ -135,7 +139,8 @@ impl Hub {
         match event {
             BrokerEvent::Envelope(Envelope::Publication(publication)) => {
                 self.counters.received += 1;
-                let lanes = self.rooms.get(&publication.room).map_or(0, |room| room.lanes);
+                let room = self.rooms.get(&publication.room).filter(|room| room.subscribed);
+                let lanes = room.map_or(0, |room| room.lanes);
                 if lanes == 0 {
                     self.counters.unwanted += 1;
                 }
@@ -169,7 +174,7 @@ impl Hub {
         while self.deadlines.first().is_some_and(|(at, _)| *at <= now.mono_ms) {
             match self.deadlines.pop_first() {
                 Some((at, Deadline::Room(name))) => {
-                    let due = self.rooms.get(&name).is_some_and(|room| room.until_ms == Some(at));
+                    let due = self.rooms.get(&name).is_some_and(|room| room.until_ms == at);
                     if due {
                         self.rooms.remove(&name);
                         if self.rooms.capacity() > 4 * self.rooms.len() + 1_024 {
@@ -197,9 +202,7 @@ impl Hub {
         let room = self.rooms.get_mut(name);
         let Some(room) = room.filter(|room| room.request == request) else { return };
         room.subscribed = true;
-        let asking = std::mem::take(&mut room.asking);
-        room.lanes |= asking;
-        for lane in each_lane(asking) {
+        for lane in each_lane(room.lanes) {
             out.push(HubEffect::Lane(lane, LaneMessage::Joined(name.clone())));
         }
     }
@@ -209,21 +212,21 @@ impl Hub {
         let room = match self.rooms.get_mut(&name) {
             Some(room) => room,
             None => {
-                self.requests += 1;
+                self.requests = self.requests.wrapping_add(1);
                 self.unconfirmed.push_back((name.clone(), self.requests));
                 out.push(HubEffect::Broker(BrokerCommand::Subscribe(name.clone())));
-                let room = HubRoom { request: self.requests, ..HubRoom::default() };
+                let request = self.requests;
+                let room = HubRoom { lanes: 0, until_ms: NEVER, request, subscribed: false };
                 self.rooms.entry(name.clone()).or_insert(room)
             }
         };
-        if let Some(at) = room.until_ms.take() {
-            self.deadlines.remove(&(at, Deadline::Room(name.clone())));
+        let until_ms = std::mem::replace(&mut room.until_ms, NEVER);
+        if until_ms != NEVER {
+            self.deadlines.remove(&(until_ms, Deadline::Room(name.clone())));
         }
+        room.lanes |= bit;
         if room.subscribed {
-            room.lanes |= bit;
             out.push(HubEffect::Lane(lane, LaneMessage::Joined(name)));
-        } else {
-            room.asking |= bit;
         }
     }
 
@@ -231,10 +234,9 @@ impl Hub {
         let Some(bit) = bit_of(lane) else { return };
         let Some(room) = self.rooms.get_mut(name) else { return };
         room.lanes &= !bit;
-        room.asking &= !bit;
-        if room.lanes == 0 && room.asking == 0 && room.until_ms.is_none() {
-            let at = now.mono_ms.saturating_add(self.config.linger_ms);
-            room.until_ms = Some(at);
+        if room.lanes == 0 && room.until_ms == NEVER {
+            let at = now.mono_ms.saturating_add(self.config.linger_ms).min(NEVER - 1);
+            room.until_ms = at;
             self.deadlines.insert((at, Deadline::Room(name.clone())));
         }
     }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use foldhash::quality::FixedState;
 
@@ -22,9 +22,12 @@ const _: () = assert!(BUCKETS_LEN as u64 == BUCKETS);
 /// the same instant may overshoot by one each.
 #[derive(Debug, Default)]
 pub struct Window {
-    /// Each: number of the bucket since time began (high half), count (low half).
-    buckets: [AtomicU64; BUCKETS_LEN],
+    /// Made at the first count, for many users never send anything.
+    buckets: OnceLock<Box<Buckets>>,
 }
+
+/// Each: number of the bucket since time began (high half), count (low half).
+type Buckets = [AtomicU64; BUCKETS_LEN];
 
 impl Window {
     /// Counts `count` more at `mono_ms`, unless that would be more than `max` in the window.
@@ -34,7 +37,8 @@ impl Window {
     pub fn take(&self, mono_ms: u64, count: u32, max: u32) -> Result<(), u64> {
         let current = (mono_ms / BUCKET_MS) & u64::from(u32::MAX);
         let (mut sum, mut oldest) = (u64::from(count), current);
-        for bucket in &self.buckets {
+        let buckets = self.buckets.get_or_init(Box::default);
+        for bucket in &**buckets {
             let value = bucket.load(Ordering::Relaxed);
             let number = value >> 32;
             if is_live(number, current) {
@@ -46,7 +50,7 @@ impl Window {
             return Err(((oldest + BUCKETS) * BUCKET_MS).saturating_sub(mono_ms).max(1));
         }
         let place = usize::try_from(current % BUCKETS).unwrap_or_default();
-        if let Some(bucket) = self.buckets.get(place) {
+        if let Some(bucket) = buckets.get(place) {
             let added = bucket.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |value| {
                 let base = if value >> 32 == current { value } else { current << 32 };
                 Some(base + u64::from(count))
@@ -60,7 +64,8 @@ impl Window {
     #[must_use]
     pub fn is_idle(&self, mono_ms: u64) -> bool {
         let current = mono_ms / BUCKET_MS;
-        self.buckets.iter().all(|bucket| {
+        let mut buckets = self.buckets.get().into_iter().flat_map(|buckets| buckets.iter());
+        buckets.all(|bucket| {
             let value = bucket.load(Ordering::Relaxed);
             value & u64::from(u32::MAX) == 0 || !is_live(value >> 32, current)
         })

@@ -64,15 +64,19 @@ pub(crate) struct Session {
     )]
     pub(crate) rights: Option<Box<HashMap<RoomName, Evaluated, FixedState>>>,
     /// Commands that came in one frame with the token, to be run once ready.
-    pub(crate) early: Vec<Command>,
+    #[allow(
+        clippy::box_collection,
+        reason = "most sessions never have any, and pay 8 bytes for it"
+    )]
+    pub(crate) early: Option<Box<Vec<Command>>>,
     /// Publications, for the ids of those that came without one.
     pub(crate) ids_made: u64,
     /// Keep-alives answered before a token came.
     pub(crate) early_pings: u8,
     /// When bytes last came. Units: monotonic milliseconds.
     pub(crate) heard_ms: u64,
-    /// When the unanswered ping left.
-    pub(crate) pinged_ms: Option<u64>,
+    /// When the last ping left; unanswered if nothing was heard since.
+    pub(crate) pinged_ms: u64,
     /// Which wheel entry counts.
     pub(crate) armed_ms: u64,
     /// The coming expiry was told.
@@ -110,15 +114,21 @@ impl Session {
                 return Due::TellExpiry;
             }
         }
-        match self.pinged_ms {
-            Some(pinged) if self.heard_ms < pinged => {
-                let silent = now.mono_ms >= pinged.saturating_add(limits.pong_ms);
-                if silent { Due::Silent } else { Due::Nothing }
-            }
-            Some(_) | None => {
-                let quiet = now.mono_ms >= self.heard_ms.saturating_add(limits.ping_ms);
-                if quiet { Due::Ping } else { Due::Nothing }
-            }
+        let due = if self.is_pinged() { Due::Silent } else { Due::Ping };
+        if now.mono_ms >= self.silence_ends_ms(limits) { due } else { Due::Nothing }
+    }
+
+    /// Whether a ping is unanswered.
+    const fn is_pinged(&self) -> bool {
+        self.heard_ms < self.pinged_ms
+    }
+
+    /// How long its silence is put up with, before a ping and after one. Units: monotonic milliseconds.
+    const fn silence_ends_ms(&self, limits: &SessionLimits) -> u64 {
+        if self.is_pinged() {
+            self.pinged_ms.saturating_add(limits.pong_ms)
+        } else {
+            self.heard_ms.saturating_add(limits.ping_ms)
         }
     }
 
@@ -127,10 +137,6 @@ impl Session {
         if self.phase == Phase::Connecting {
             return self.heard_ms.saturating_add(limits.first_message_ms);
         }
-        let silence = match self.pinged_ms {
-            Some(pinged) if self.heard_ms < pinged => pinged.saturating_add(limits.pong_ms),
-            Some(_) | None => self.heard_ms.saturating_add(limits.ping_ms),
-        };
         let expiry = self.who.as_ref().map_or(u64::MAX, |who| {
             let at = if self.expiry_told {
                 who.expires_unix_ms.saturating_add(limits.leeway_ms)
@@ -139,6 +145,6 @@ impl Session {
             };
             now.mono_ms.saturating_add(at.saturating_sub(now.unix_ms))
         });
-        silence.min(expiry)
+        self.silence_ends_ms(limits).min(expiry)
     }
 }

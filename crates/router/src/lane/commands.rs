@@ -56,8 +56,9 @@ impl Lane {
                 | Command::Unreadable(_),
             ) => self.close(key, Close::Unauthorized, out),
             (Phase::Joining(_), command) => {
-                if session.early.len() < EARLY_MAX {
-                    session.early.push(command);
+                let early = session.early.get_or_insert_default();
+                if early.len() < EARLY_MAX {
+                    early.push(command);
                 } else {
                     self.close(key, Close::Flood, out);
                 }

@@ -40,10 +40,10 @@ impl Lane {
         };
         if !session.rooms.iter().any(|entry| entry.room == index) {
             session.rooms.push(Membership { room: index, place: Membership::WAITING });
-        } else if room.waiting.len() >= WAITING_MAX {
+        } else if room.waiting().len() >= WAITING_MAX {
             return self.refuse(key, &reply.0, &Refusal::Unavailable.into(), out);
         }
-        room.waiting.push((key, Some(reply)));
+        room.waiting().push((key, Some(reply)));
     }
 
     /// Reserves a place in one of the session's own rooms, taken at its welcome; says whether the room is live.
@@ -58,7 +58,7 @@ impl Lane {
         let Some(room) = self.rooms.get_mut(index as usize) else { return false };
         room.entering += 1;
         if !room.live {
-            room.waiting.push((key, None));
+            room.waiting().push((key, None));
         }
         let live = room.live;
         if let Some(session) = self.session_mut(key) {
@@ -135,8 +135,7 @@ impl Lane {
         if room.live {
             return;
         }
-        room.live = true;
-        for (key, reply) in std::mem::take(&mut room.waiting) {
+        for (key, reply) in room.begin() {
             let Some(session) = self.session_mut(key) else { continue };
             match (reply, &mut session.phase) {
                 (Some(reply), Phase::Connecting | Phase::Joining(_) | Phase::Ready) => {
@@ -201,7 +200,7 @@ impl Lane {
         if !self.sessions.get(key.index as usize).is_some_and(waits) {
             return Vec::new();
         }
-        let taken = room.waiting.extract_if(.., |(waiting, _)| *waiting == key);
+        let taken = room.waiting().extract_if(.., |(waiting, _)| *waiting == key);
         taken.filter_map(|(_, reply)| reply).collect()
     }
 

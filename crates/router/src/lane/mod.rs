@@ -239,11 +239,11 @@ impl Lane {
             place: None,
             rooms: Vec::new(),
             rights: None,
-            early: Vec::new(),
+            early: None,
             ids_made: 0,
             early_pings: 0,
             heard_ms: now.mono_ms,
-            pinged_ms: None,
+            pinged_ms: 0,
             armed_ms: 0,
             expiry_told: false,
         });
@@ -354,7 +354,7 @@ impl Lane {
                     continue;
                 }
                 Due::Ping => {
-                    session.pinged_ms = Some(now.mono_ms.max(session.heard_ms.saturating_add(1)));
+                    session.pinged_ms = now.mono_ms.max(session.heard_ms.saturating_add(1));
                     out.push(Effect::Ping { to: key.index });
                 }
                 Due::TellExpiry => {
@@ -452,7 +452,7 @@ impl Lane {
 
     /// What the session sent along with its token, to be run now that it is ready.
     pub fn take_early(&mut self, key: SessionKey) -> Vec<Command> {
-        self.session_mut(key).map(|session| std::mem::take(&mut session.early)).unwrap_or_default()
+        self.session_mut(key).and_then(|session| session.early.take()).map_or(Vec::new(), |it| *it)
     }
 
     /// Removes all trace of the session.

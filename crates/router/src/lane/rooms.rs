@@ -72,11 +72,18 @@ pub(crate) struct Room {
     /// Sessions that become members with their welcome.
     pub(crate) entering: u32,
     pub(crate) members: Vec<Member>,
-    pub(crate) waiting: Vec<Waiting>,
     /// How many members have each format.
     pub(crate) formats: Vec<(u8, u32)>,
+    /// What waits; most rooms are idle, and pay 8 bytes for it.
+    work: Option<Box<Work>>,
+}
+
+/// What waits for members, and before the room is live, who waits to become one.
+#[derive(Debug, Default)]
+struct Work {
+    waiting: Vec<Waiting>,
     queue: VecDeque<Batch>,
-    /// What waits for members. Units: bytes, each batch with a share for its fixed parts.
+    /// Units: bytes, each batch with a share for its fixed parts.
     bytes: usize,
 }
 
@@ -91,16 +98,25 @@ impl Room {
             serial,
             entering: 0,
             members: Vec::new(),
-            waiting: Vec::new(),
             formats: Vec::new(),
-            queue: VecDeque::new(),
-            bytes: 0,
+            work: None,
         }
     }
 
     /// Bytes that wait for members.
-    pub(crate) const fn bytes(&self) -> usize {
-        self.bytes
+    pub(crate) fn bytes(&self) -> usize {
+        self.work.as_ref().map_or(0, |work| work.bytes)
+    }
+
+    /// Joins that wait for the room to become live.
+    pub(crate) fn waiting(&mut self) -> &mut Vec<Waiting> {
+        &mut self.work.get_or_insert_default().waiting
+    }
+
+    /// The room is live: what happens to those who waited is up to the caller.
+    pub(crate) fn begin(&mut self) -> Vec<Waiting> {
+        self.live = true;
+        self.work.take().map_or(Vec::new(), |work| work.waiting)
     }
 
     /// Whether a reply, which is of the highest class, could overtake a publication of this room in an outbox.
@@ -122,19 +138,27 @@ impl Room {
         }
         let counted: u32 = self.formats.iter().map(|(_, count)| count).sum();
         assert_eq!(counted as usize, self.members.len());
-        assert_eq!(self.bytes, self.queue.iter().map(Batch::bytes).sum::<usize>());
         assert!(!self.has_work() || self.listed);
+        assert!(!self.live || self.work.is_none() || self.has_work(), "idle rooms hold no memory");
+        if let Some(work) = &self.work {
+            assert_eq!(work.bytes, work.queue.iter().map(Batch::bytes).sum::<usize>());
+        }
     }
 
     /// Whether publications wait for members.
     pub(crate) fn has_work(&self) -> bool {
-        !self.queue.is_empty()
+        self.work.as_ref().is_some_and(|work| !work.queue.is_empty())
+    }
+
+    fn batches(&mut self) -> impl DoubleEndedIterator<Item = &mut Batch> {
+        self.work.iter_mut().flat_map(|work| work.queue.iter_mut())
     }
 
     /// Adds a member behind all that is under way, and says at which place.
     pub(crate) fn add(&mut self, member: Member) -> u32 {
-        for batch in self.queue.iter_mut().rev().take_while(|batch| batch.end.is_none()) {
-            batch.end = Some(self.members.len());
+        let end = self.members.len();
+        for batch in self.batches().rev().take_while(|batch| batch.end.is_none()) {
+            batch.end = Some(end);
         }
         if self.members.capacity() == 0 {
             self.members.reserve_exact(1);
@@ -161,14 +185,14 @@ impl Room {
     ) {
         let Some(member) = self.members.get(place).copied() else { return };
         let count = self.members.len();
-        for batch in &mut self.queue {
+        for batch in self.batches() {
             if (batch.start..batch.end.unwrap_or(count)).contains(&place) {
                 batch.give(member, out, &holds);
             }
         }
         // The hole travels over the segments' ends to the end of the list, so that each segment stays whole.
         let mut hole = place;
-        let bounds = self.queue.iter().flat_map(|batch| [Some(batch.start), batch.end]).flatten();
+        let bounds = self.batches().flat_map(|batch| [Some(batch.start), batch.end]).flatten();
         let mut ends: Vec<usize> = bounds.filter(|end| *end > place).chain([count]).collect();
         ends.sort_unstable();
         ends.dedup();
@@ -183,7 +207,7 @@ impl Room {
             }
         }
         self.members.pop();
-        for batch in &mut self.queue {
+        for batch in self.batches() {
             batch.start -= usize::from(batch.start > place);
             batch.end = batch.end.map(|end| end - usize::from(end > place));
         }
@@ -207,7 +231,8 @@ impl Room {
         requires: &[Box<str>],
         mut encode: impl FnMut(u8, &mut Vec<u8>),
     ) {
-        let merges = self.queue.back().is_some_and(|batch| {
+        let work = self.work.get_or_insert_default();
+        let merges = work.queue.back().is_some_and(|batch| {
             batch.class == class
                 && batch.end.is_none()
                 && batch.requires.is_none()
@@ -218,8 +243,8 @@ impl Room {
             self.lower |= 1 << class as u8;
         }
         if !merges {
-            self.bytes += BATCH_BYTES;
-            self.queue.push_back(Batch {
+            work.bytes += BATCH_BYTES;
+            work.queue.push_back(Batch {
                 class,
                 frames: Vec::with_capacity(self.formats.len()),
                 start: 0,
@@ -227,12 +252,12 @@ impl Room {
                 requires: (!requires.is_empty()).then(|| requires.into()),
             });
         }
-        let Some(batch) = self.queue.back_mut() else { return };
+        let Some(batch) = work.queue.back_mut() else { return };
         for (format, _) in &self.formats {
             let frames = batch.growing(*format);
             let before = frames.len();
             encode(*format, frames);
-            self.bytes += frames.len() - before;
+            work.bytes += frames.len() - before;
         }
     }
 
@@ -243,7 +268,8 @@ impl Room {
         out: &mut Vec<Effect>,
         holds: impl Fn(u32, &[Box<str>]) -> bool,
     ) -> usize {
-        let Some(batch) = self.queue.front_mut() else { return 0 };
+        let Some(work) = &mut self.work else { return 0 };
+        let Some(batch) = work.queue.front_mut() else { return 0 };
         let end = *batch.end.get_or_insert(self.members.len());
         let slice_end = end.min(batch.start + budget);
         let slice = self.members.get(batch.start..slice_end).unwrap_or_default();
@@ -253,8 +279,11 @@ impl Room {
         let served = slice.len();
         batch.start = slice_end;
         if slice_end >= end {
-            self.bytes -= batch.bytes();
-            self.queue.pop_front();
+            work.bytes -= batch.bytes();
+            work.queue.pop_front();
+            if work.queue.is_empty() {
+                self.work = None;
+            }
         }
         served
     }

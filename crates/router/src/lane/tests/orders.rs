@@ -129,3 +129,19 @@ fn when_all_sessions_are_gone_every_table_is_empty() {
     world.step("wait 100000");
     assert_eq!(world.lane.next_wake(), None);
 }
+
+/// Whole node: at most 2 KB for an idle session in three rooms, of which this is the router's fixed part.
+#[test]
+fn an_idle_session_and_its_rooms_stay_small() {
+    use std::mem::size_of;
+
+    use roomcast_protocol::room::RoomName;
+
+    use crate::session::{Membership, Session};
+
+    assert!(size_of::<Session>() <= 128, "{}", size_of::<Session>());
+    assert!(size_of::<crate::lane::Room>() <= 88, "{}", size_of::<crate::lane::Room>());
+    assert!(size_of::<Membership>() <= 8);
+    assert!(size_of::<crate::meter::UserMeter>() <= 40);
+    assert!(crate::hub::ROOM_BYTES + size_of::<RoomName>() <= 40, "{}", crate::hub::ROOM_BYTES);
+}
