@@ -6,20 +6,23 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes};
 use roomcast_protocol::publication::Priority;
 
-/// Frames that a class may send while a lower one waits, before the lower one sends one.
+/// Frames that a class may send ahead of an older one of a lower class, before the lower class sends one.
 const SHARE: u32 = 8;
 
-/// Frames waiting for one connection. Within a class they leave in order; a frame once begun is finished first.
+/// Frames waiting for one connection. Within a class they leave in order; none ever leaves before an older one of a
+/// higher class (so a reply to a join precedes the room's pushes); a frame once begun is finished first.
 ///
 /// An empty frame is a mark: all that waits leaves before whatever comes later, of any class.
 #[derive(Debug, Default)]
 pub struct Outbox {
     /// What leaves first, in order: frames that waited when a mark came.
     settled: VecDeque<Bytes>,
-    classes: [VecDeque<Bytes>; 3],
+    /// By class: frames with their numbers, which count all that came.
+    classes: [VecDeque<(u64, Bytes)>; 3],
+    came: u64,
     /// The frame under way, if some of it has left.
     begun: Option<Bytes>,
-    /// By class: its frames sent in a row although a lower class waited.
+    /// By class: its frames sent in a row ahead of an older one of a lower class.
     streaks: [u32; 3],
     bytes: usize,
     /// When bytes last left. Units: monotonic milliseconds.
@@ -55,7 +58,8 @@ impl Outbox {
         }
         self.bytes += frame.len();
         if let Some(queue) = self.classes.get_mut(class as usize) {
-            queue.push_back(frame);
+            self.came += 1;
+            queue.push_back((self.came, frame));
         }
     }
 
@@ -94,22 +98,30 @@ impl Outbox {
         }
     }
 
-    /// The next frame of the highest class that has one, or, where that had its share, of a lower one.
+    /// The next frame of the highest class that has one; where that had its share of overtaking, of a lower one.
     fn pick(&mut self) -> Option<Bytes> {
         let mut waiting =
             self.classes.iter_mut().zip(&mut self.streaks).filter(|it| !it.0.is_empty());
         let (mut queue, mut streak) = waiting.next()?;
+        let mut overtakes = false;
         for (lower, its_streak) in waiting {
-            if *streak < SHARE {
-                *streak += 1;
-                return queue.pop_front();
+            if number(lower) > number(queue) {
+                continue;
+            }
+            overtakes = *streak < SHARE;
+            if overtakes {
+                break;
             }
             *streak = 0;
             (queue, streak) = (lower, its_streak);
         }
-        *streak = 0;
-        queue.pop_front()
+        *streak = if overtakes { *streak + 1 } else { 0 };
+        queue.pop_front().map(|(_, frame)| frame)
     }
+}
+
+fn number(queue: &VecDeque<(u64, Bytes)>) -> u64 {
+    queue.front().map_or(u64::MAX, |(number, _)| *number)
 }
 
 #[cfg(test)]
@@ -140,24 +152,80 @@ mod tests {
     #[test]
     fn lower_classes_keep_a_share() {
         let mut outbox = Outbox::new(0);
+        outbox.push("N".into(), Priority::Normal);
+        outbox.push("L".into(), Priority::Low);
         for _ in 0..20 {
             outbox.push("h".into(), Priority::High);
         }
-        outbox.push("N".into(), Priority::Normal);
-        outbox.push("L".into(), Priority::Low);
         assert_eq!(drain(&mut outbox, 9), "hhhhhhhhNhhhhhhhhLhhhh");
     }
 
     #[test]
     fn the_lowest_class_moves_while_two_others_never_end() {
         let mut outbox = Outbox::new(0);
+        outbox.push("L".into(), Priority::Low);
         for _ in 0..100 {
             outbox.push("h".into(), Priority::High);
             outbox.push("n".into(), Priority::Normal);
         }
-        outbox.push("L".into(), Priority::Low);
         let sent = drain(&mut outbox, 9);
-        assert_eq!(sent.find('L'), Some(80), "{sent}");
+        assert!(sent.find('L').is_some_and(|at| at <= 80), "{sent}");
+    }
+
+    #[test]
+    fn a_frame_never_leaves_before_an_older_one_of_a_higher_class() {
+        let mut outbox = Outbox::new(0);
+        for number in 0..20 {
+            outbox.push(format!("joined-{number:02} ").into(), Priority::High);
+        }
+        outbox.push("push ".into(), Priority::Normal);
+        let sent = drain(&mut outbox, 9);
+        assert!(sent.ends_with("joined-19 push "), "{sent}");
+    }
+
+    #[test]
+    fn whatever_comes_when_each_frame_keeps_its_rights() {
+        for seed in 0..200_u64 {
+            let (mut outbox, mut state) = (Outbox::new(0), seed + 1);
+            let mut random = |bound: u64| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 33) % bound
+            };
+            let (mut waiting, mut sent) = (Vec::new(), Vec::new());
+            let (mut marks, mut next) = (0, 0_u32);
+            for step in 0..400 {
+                match random(12) {
+                    0 => {
+                        outbox.push(Bytes::new(), Priority::High);
+                        marks += 1;
+                    }
+                    1..=6 if step < 300 => {
+                        let class = Priority::ALL[usize::try_from(random(3)).unwrap()];
+                        next += 1;
+                        outbox.push(next.to_be_bytes().to_vec().into(), class);
+                        waiting.push((next, class, marks, 0));
+                    }
+                    _ => {
+                        let Some(bytes) = outbox.front() else { continue };
+                        let number = u32::from_be_bytes(bytes.try_into().unwrap());
+                        outbox.written(4, 0);
+                        let at = waiting.iter().position(|it| it.0 == number).unwrap();
+                        let (_, class, mark, _) = waiting.remove(at);
+                        for (_, other, its_mark, overtaken) in &mut waiting[..at] {
+                            assert!(*other > class && *its_mark == mark, "seed {seed}: {number}");
+                            *overtaken += 1;
+                            assert!(*overtaken < 2 * 81, "seed {seed}: starved");
+                        }
+                        sent.push(number);
+                    }
+                }
+            }
+            while outbox.front().is_some() {
+                outbox.written(4, 0);
+                sent.push(0);
+            }
+            assert_eq!((sent.len(), outbox.bytes()), (next as usize, 0));
+        }
     }
 
     #[test]

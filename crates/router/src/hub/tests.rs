@@ -93,6 +93,19 @@ impl World {
         for effect in out {
             self.show(effect);
         }
+        self.walk();
+    }
+
+    /// Every deadline is wanted still.
+    fn walk(&self) {
+        for (at, deadline) in &self.hub.deadlines {
+            let wanted = match deadline {
+                super::Deadline::Room(name) => self.hub.rooms[name].until_ms == *at,
+                super::Deadline::Agent(id) => self.hub.agents[id].gone_at_ms == Some(*at),
+            };
+            assert!(wanted, "{deadline:?}");
+        }
+        assert!(self.hub.unconfirmed.len() <= self.seen.len());
     }
 
     fn turn_clock(&mut self, at_ms: u64, out: &mut Vec<HubEffect>) {

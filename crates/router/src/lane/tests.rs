@@ -346,6 +346,9 @@ fn walk(lane: &Lane) {
     for (index, room) in &lane.rooms {
         assert_eq!(lane.names.get(&room.name).copied(), u32::try_from(index).ok());
         room.walk();
+        let at = (u32::try_from(index).unwrap(), room.serial);
+        let listings = lane.busy.iter().filter(|it| **it == at).count();
+        assert_eq!(listings, usize::from(room.listed), "each room waits for one turn at most");
     }
     lane.walk_backlog();
 }

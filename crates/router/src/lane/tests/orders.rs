@@ -20,6 +20,20 @@ fn a_lagging_lane_tells_each_session_with_rooms_once() {
 }
 
 #[test]
+fn a_session_that_was_not_welcomed_yet_is_told_of_no_gap() {
+    check(
+        "manual
+         1 opens own as ann
+         hub joined user-ann
+         hub lagged
+         hub members user-ann",
+        "hub join user-ann
+         hub join session-1
+         members nobody",
+    );
+}
+
+#[test]
 fn members_are_listed_with_user_and_session() {
     check(
         "1 opens as ann
