@@ -78,7 +78,9 @@ fn stands_alone(line: &str, word: &str) -> bool {
 pub fn no_module_doc(file: &File) -> Vec<String> {
     let first = file.text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     let says = first.strip_prefix("//!").is_some_and(|text| text.trim().len() > 10);
-    if !file.is_rust() || says {
+    // `tests.rs` is the end of the module beside it, which has said what it is for.
+    let is_end = file.path.rsplit('/').next().is_some_and(|name| name.ends_with("tests.rs"));
+    if !file.is_rust() || is_end || says {
         return Vec::new();
     }
     vec![format!("{}:1: does not begin with `//!` and what the module is for", file.path)]
@@ -123,6 +125,7 @@ mod tests {
         assert_eq!(no_module_doc(&File::of("a.rs", "//! X.\n")).len(), 1);
         assert_eq!(no_module_doc(&File::of("a.rs", "// A plain comment, long enough\n")).len(), 1);
         assert!(no_module_doc(&File::of("a.rs", "\n//! What this is for.\n")).is_empty());
+        assert!(no_module_doc(&File::of("a/tests.rs", "use super::*;\n")).is_empty());
         assert!(no_module_doc(&File::of("a.md", "text")).is_empty());
     }
 

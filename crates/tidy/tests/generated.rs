@@ -2,6 +2,7 @@
 //! new one is a row in [`DOCUMENTS`].
 #![allow(clippy::unwrap_used, reason = "a helper that fails shall fail its test")]
 
+use roomcast_gateway::config;
 use roomcast_protocol::codes::{Close, Refusal};
 use tidy::codes::{Code, untested};
 use tidy::generated::{WRITE, current, table};
@@ -10,7 +11,8 @@ use tidy::{repo, rust};
 /// A generated document's path and what makes it.
 type Document = (&'static str, fn() -> String);
 
-const DOCUMENTS: [Document; 1] = [("docs/CODES.md", codes)];
+const DOCUMENTS: [Document; 2] =
+    [("docs/CODES.md", codes), ("docs/CONFIGURATION.md", configuration)];
 
 #[test]
 fn generated_documents_are_current() {
@@ -60,6 +62,16 @@ fn codes() -> String {
          4200 to 4299: reconnect.\n\n{}",
         table(&["code", "name", "text", "retry"], &refusals),
         table(&["code", "name", "reason", "what the client should do"], &closes),
+    )
+}
+
+fn configuration() -> String {
+    format!(
+        "# Configuration\n\nMade from `crates/gateway/src/config` by `make docs`; not to be edited.\n\n\
+         Later ones win: defaults, the file (`--config`), the environment (`ROOMCAST__SECTION__KEY`), `--set KEY=VALUE`. \
+         `roomcast config example` prints a commented file, `roomcast check-config` says what is wrong with one, \
+         `roomcast config print` shows the values in force with their sources.\n\n{}\n",
+        config::reference_table().trim()
     )
 }
 

@@ -14,8 +14,7 @@ const SCRIPT_LIMIT: Duration = Duration::from_secs(300);
 ///
 /// Errors: the set-up fails, the binary does not compile, or no script has such a name.
 pub(crate) fn run(wanted: &[String]) -> Result<Tally, String> {
-    setup::all()?;
-    let modules = setup::node_modules()?;
+    let modules = setup::all()?;
     let binary = paths::roomcast()?;
     let scripts = chosen(scripts()?, wanted);
     if scripts.is_empty() {

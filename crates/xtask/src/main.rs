@@ -65,7 +65,7 @@ const TASKS: [Task; 9] = [
     Task {
         name: "setup",
         about: "only install what the tests need",
-        run: |_| setup::all().map(|()| None),
+        run: |_| setup::all().map(|_| None),
     },
 ];
 

@@ -16,19 +16,19 @@ const INSTALL_LIMIT: Duration = Duration::from_secs(600);
 const LOCK: &str = include_str!("../e2e/package-lock.json");
 const NPM_FILES: [&str; 3] = ["package.json", "package-lock.json", ".npmrc"];
 
-/// Installs everything.
+/// Installs everything and tells where the scripts' npm packages are.
 ///
 /// Errors: what could not be installed, and the mend.
-pub(crate) fn all() -> Result<(), String> {
+pub(crate) fn all() -> Result<PathBuf, String> {
     node()?;
     debian("chromium", Path::new(CHROMIUM))?;
-    node_modules().map(drop)
+    node_modules()
 }
 
 /// The folder with the scripts' npm packages, installed if it is not there.
 ///
 /// Errors: no Node.js, or npm fails.
-pub(crate) fn node_modules() -> Result<PathBuf, String> {
+fn node_modules() -> Result<PathBuf, String> {
     let folder = paths::tool("e2e", &fingerprint(LOCK))?;
     let modules = folder.join("node_modules");
     if modules.is_dir() {
@@ -60,7 +60,7 @@ pub(crate) fn node_modules() -> Result<PathBuf, String> {
 /// Installs the Debian package `name` unless `file` is there.
 ///
 /// Errors: no Debian, no network, or no right to install.
-pub(crate) fn debian(name: &str, file: &Path) -> Result<(), String> {
+fn debian(name: &str, file: &Path) -> Result<(), String> {
     if file.exists() {
         say(&format!("setup: {name} is there ({})", file.display()));
         return Ok(());

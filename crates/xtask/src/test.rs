@@ -78,7 +78,7 @@ fn row(part: &Part, tally: Tally, took: Duration) -> String {
 
 /// Installing is no check: it counts only when it fails.
 fn set_up() -> Result<Tally, String> {
-    setup::all().map(|()| Tally::default())
+    setup::all().map(|_| Tally::default())
 }
 
 fn all_scripts() -> Result<Tally, String> {
