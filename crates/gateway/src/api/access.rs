@@ -36,7 +36,7 @@ pub(crate) fn is_loopback_host(host: &str) -> bool {
 }
 
 /// Whether an `Origin` is a page of this machine.
-fn is_loopback_origin(origin: &str) -> bool {
+pub(crate) fn is_loopback_origin(origin: &str) -> bool {
     let host = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
     host.is_some_and(is_loopback_host)
 }
