@@ -8,6 +8,8 @@ mod limits;
 mod logs;
 mod output;
 mod publish;
+mod serve;
+mod settings;
 mod subscribe;
 mod target;
 mod token;
@@ -19,6 +21,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::failure::Failure;
+use crate::logs::Form;
 
 /// Fan-out makes many small buffers on several threads, which the system's allocator keeps apart badly.
 #[global_allocator]
@@ -52,6 +55,21 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a node
+    #[command(after_help = "Examples:
+  roomcast serve --dev                                     open, on 127.0.0.1:8080, with a demo page
+  roomcast serve --config roomcast.toml
+  roomcast serve --dev --public 127.0.0.1:0 --set limits.connections_per_ip=5000 --ready-file node.json
+
+SIGTERM or SIGINT stops it cleanly, a second one quits at once.")]
+    Serve(serve::Serve),
+    /// Say whether a configuration is good, and what is wrong with it
+    #[command(after_help = "Example:
+  roomcast check-config --config roomcast.toml")]
+    CheckConfig(settings::ConfigArgs),
+    /// Print the configuration in force, or a commented example
+    #[command(subcommand)]
+    Config(settings::ConfigCommand),
     /// Mint and verify tokens
     #[command(subcommand)]
     Token(token::TokenCommand),
@@ -92,12 +110,22 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<(), Failure> {
-    let quiet = match cli.command {
-        Command::Agent(_) | Command::Bench(_) => "info",
-        Command::Token(_) | Command::Pub(_) | Command::Sub(_) => "warn",
-    };
-    logs::start(cli.log.as_deref().unwrap_or(quiet))?;
+    let log = cli.log.as_deref();
+    let start_logs = |level| logs::start(log.unwrap_or(level), Form::Auto);
+    match cli.command {
+        // The node's configuration says what to log.
+        Command::Serve(_) => {}
+        Command::Agent(_) | Command::Bench(_) => start_logs("info")?,
+        Command::CheckConfig(_)
+        | Command::Config(_)
+        | Command::Token(_)
+        | Command::Pub(_)
+        | Command::Sub(_) => start_logs("warn")?,
+    }
     match &cli.command {
+        Command::Serve(args) => serve::run(args, log, cli.json),
+        Command::CheckConfig(args) => settings::check(args),
+        Command::Config(command) => settings::run(command),
         Command::Token(command) => token::run(command, cli.json),
         Command::Pub(args) => publish::run(args),
         Command::Sub(args) => subscribe::run(args),

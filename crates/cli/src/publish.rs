@@ -9,8 +9,8 @@ use tokio::sync::mpsc;
 
 use crate::failure::Failure;
 use crate::output::{self, Reader};
-use crate::target::{self, DEV_TOKEN_TTL, TargetArgs};
-use crate::token::Claims;
+use crate::target::{self, TargetArgs};
+use crate::token::Identity;
 
 /// Lines read ahead of what the node has acked.
 const LINES_MAX: usize = 64;
@@ -75,8 +75,8 @@ impl Pub {
 /// Runs it.
 pub(crate) fn run(args: &Pub) -> Result<(), Failure> {
     target::runtime()?.block_on(async {
-        let claims = || Claims::backend(args.target.user_or("cli"), DEV_TOKEN_TTL);
-        let client = args.target.connect(claims).await?;
+        let identity = || Identity::backend(args.target.user_or("cli"));
+        let client = args.target.connect(identity).await?;
         // Refusals first: without acks they are the only sign that something went wrong.
         let published = tokio::select! {
             biased;

@@ -7,8 +7,8 @@ use roomcast_client::{Client, Event};
 
 use crate::failure::Failure;
 use crate::output::{self, Reader};
-use crate::target::{self, DEV_TOKEN_TTL, TargetArgs};
-use crate::token::Claims;
+use crate::target::{self, TargetArgs};
+use crate::token::Identity;
 use crate::units;
 
 /// `roomcast sub`.
@@ -33,8 +33,8 @@ pub(crate) struct Sub {
 /// Runs it.
 pub(crate) fn run(args: &Sub) -> Result<(), Failure> {
     target::runtime()?.block_on(async {
-        let claims = || Claims::viewer(args.target.user_or("cli"), DEV_TOKEN_TTL);
-        let client = args.target.connect(claims).await?;
+        let identity = || Identity::viewer(args.target.user_or("cli"));
+        let client = args.target.connect(identity).await?;
         let heard = tokio::select! {
             heard = hear(args, &client) => heard,
             timed_out = time_out(args) => timed_out,

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use roomcast_client::{Client, Format, Options, TokenIn};
+use roomcast_gateway::config::DEV_SECRET;
 
 use crate::failure::Failure;
-use crate::token::{self, Claims, DEV_SECRET};
+use crate::token::Identity;
 
 /// How long a token lives that is minted on the way.
 pub(crate) const DEV_TOKEN_TTL: Duration = Duration::from_secs(24 * 3_600);
@@ -69,11 +70,11 @@ impl TargetArgs {
         self.user.clone().unwrap_or_else(|| default.to_owned())
     }
 
-    /// The client's options; `claims` are those of a token minted by `--dev`.
-    pub(crate) fn options(&self, claims: impl FnOnce() -> Claims) -> Result<Options, Failure> {
+    /// The client's options; `identity` is for a token minted by `--dev`.
+    pub(crate) fn options(&self, identity: impl FnOnce() -> Identity) -> Result<Options, Failure> {
         let token = match &self.token {
             Some(token) => token.clone(),
-            None if self.dev => token::sign(&claims(), DEV_SECRET)?,
+            None if self.dev => identity().token(DEV_SECRET, DEV_TOKEN_TTL)?,
             None => {
                 return Err(Failure::Usage(
                     "no token: give --token or ROOMCAST_TOKEN, or --dev for a node started \
@@ -93,8 +94,11 @@ impl TargetArgs {
     }
 
     /// Connects.
-    pub(crate) async fn connect(&self, claims: impl FnOnce() -> Claims) -> Result<Client, Failure> {
-        Ok(roomcast_client::connect(self.options(claims)?).await?)
+    pub(crate) async fn connect(
+        &self,
+        identity: impl FnOnce() -> Identity,
+    ) -> Result<Client, Failure> {
+        Ok(roomcast_client::connect(self.options(identity)?).await?)
     }
 }
 

@@ -15,8 +15,8 @@ use uuid::Uuid;
 
 use self::figures::{Figures, Meter};
 use crate::failure::Failure;
-use crate::target::{self, DEV_TOKEN_TTL, TargetArgs};
-use crate::token::{self, Claims};
+use crate::target::{self, TargetArgs};
+use crate::token::Identity;
 use crate::units;
 
 /// `roomcast agent`.
@@ -91,11 +91,8 @@ async fn keep_reporting(args: &Agent) -> Result<(), Failure> {
     };
     let mut backoff = Backoff::default();
     loop {
-        let claims = || Claims {
-            agent_id: Some(token::agent_claim(&id.to_string())),
-            ..Claims::new(args.target.user_or(&format!("agent-{id}")), DEV_TOKEN_TTL)
-        };
-        let options = args.target.options(claims)?;
+        let identity = || Identity::agent(args.target.user_or(&format!("agent-{id}")), id);
+        let options = args.target.options(identity)?;
         let ended = match roomcast_client::connect(options).await {
             Ok(client) => {
                 tracing::info!(agent_id = id, hostname = %reporter.hostname, "connected");

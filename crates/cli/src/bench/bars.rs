@@ -183,7 +183,7 @@ fn measure(job: JobName, args: &Bars) -> Result<Runs, Failure> {
         plan.duration = duration;
     }
     let mut runs = Runs::default();
-    let mut node = Node::start(&[])?;
+    let mut node = Node::start(&plan)?;
     for number in 1..=args.runs {
         tracing::info!(job = job.name(), number, "running");
         if let Reference::Floor(floor) = reference(job) {
@@ -199,7 +199,7 @@ fn measure(job: JobName, args: &Bars) -> Result<Runs, Failure> {
         if job == JobName::Idle && number > 1 {
             // What an allocator keeps would hide what a connection needs.
             drop(node);
-            node = Node::start(&[])?;
+            node = Node::start(&plan)?;
         }
         runs.product.push(run_job(&plan, &node.server()?)?);
         std::thread::sleep(REST);

@@ -64,7 +64,7 @@ impl Floor {
 
 /// The child: announces its address, accepts, then does as many rounds as each line of stdin says.
 pub(crate) fn child(floor: &Floor) -> Result<(), Failure> {
-    limits::raise_open_files();
+    limits::check_open_files(u64::from(floor.members) + 64)?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     output::line(&listener.local_addr()?.to_string())?;
     let sockets: Vec<TcpStream> = (0..floor.members)

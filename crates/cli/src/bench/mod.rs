@@ -20,6 +20,7 @@ mod tally;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use roomcast_gateway::config::DEV_SECRET;
 
 use self::floor::Floor;
 use self::node::Node;
@@ -29,7 +30,6 @@ use self::run::Server;
 use crate::failure::Failure;
 use crate::output;
 use crate::target::FormatArg;
-use crate::token::DEV_SECRET;
 use crate::units;
 
 /// Rooms of the built-in rules that backends may publish in and viewers may join.
@@ -184,13 +184,14 @@ pub(crate) fn run(bench: &Bench, json: bool) -> Result<(), Failure> {
 fn run_jobs(jobs: &Jobs, json: bool) -> Result<(), Failure> {
     let mut outcomes = Vec::new();
     for plan in jobs.plans() {
+        plan.check().map_err(Failure::Usage)?;
         let outcome = match &jobs.url {
             Some(url) => {
                 let server = Server::parse(url, jobs.pid, &jobs.token_secret, &jobs.room_prefix)?;
                 run::run(&plan, &server)?
             }
             None => {
-                let node = Node::start(&[])?;
+                let node = Node::start(&plan)?;
                 run::run(&plan, &node.server()?)?
             }
         };

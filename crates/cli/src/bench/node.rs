@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use roomcast_gateway::config::DEV_SECRET;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use uuid::Uuid;
 
+use super::plan::{Pace, Plan};
 use super::run::Server;
 use crate::failure::Failure;
-use crate::token::DEV_SECRET;
 
 /// Longest wait for a node to be ready.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -24,9 +25,12 @@ const SETTINGS: [&str; 5] = [
     "limits.connections_per_ip=100000",
     "limits.connections_per_user=1000",
     "limits.connections_max=100000",
-    "limits.messages_per_minute=1000000000",
-    "limits.controls_per_minute=1000000000",
+    "limits.messages_per_minute=100000000",
+    "limits.controls_per_minute=100000000",
 ];
+
+/// Soon enough that every connection of a job that only waits has answered a ping.
+const PING: &str = "limits.ping=3s";
 
 /// What `serve --ready-file` writes.
 #[derive(Debug, Deserialize)]
@@ -43,8 +47,8 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts one, with `more` settings after our own, and waits until it is ready.
-    pub(crate) fn start(more: &[&str]) -> Result<Self, Failure> {
+    /// Starts one for a job and waits until it is ready.
+    pub(crate) fn start(plan: &Plan) -> Result<Self, Failure> {
         let ready_file =
             std::env::temp_dir().join(format!("roomcast-bench-{}.json", Uuid::new_v4().simple()));
         let mut command = Command::new(std::env::current_exe()?);
@@ -52,8 +56,11 @@ impl Node {
             .args(["serve", "--dev", "--log", "warn"])
             .args(["--public", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--ready-file"])
             .arg(&ready_file);
-        for setting in SETTINGS.iter().chain(more) {
+        for setting in SETTINGS {
             command.args(["--set", setting]);
+        }
+        if plan.pace == Pace::Silent {
+            command.args(["--set", PING]);
         }
         let child = command
             .stdin(Stdio::null())

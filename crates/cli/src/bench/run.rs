@@ -19,7 +19,7 @@ use super::publisher::Publisher;
 use super::swarm::Swarm;
 use crate::failure::Failure;
 use crate::limits;
-use crate::token::{self, Claims};
+use crate::token::Identity;
 
 /// Without any delivery for so long, what is missing counts as lost.
 const SILENCE: Duration = Duration::from_secs(3);
@@ -80,11 +80,11 @@ impl Server {
 
     fn seat(
         &self,
-        claims: &Claims,
+        who: &Identity,
         format: Format,
         join: Option<(&str, usize)>,
     ) -> Result<Seat, Failure> {
-        let token = token::sign(claims, &self.secret)?;
+        let token = who.token(&self.secret, TOKEN_TTL)?;
         // The key of RFC 6455 1.3: a constant serves, since nothing here is cached.
         let upgrade = format!(
             "GET {} HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -120,7 +120,6 @@ struct Run<'a> {
 
 /// Runs a job once.
 pub(crate) fn run(plan: &Plan, server: &Server) -> Result<Outcome, Failure> {
-    plan.check().map_err(Failure::Usage)?;
     limits::check_open_files(u64::from(plan.connections()) + OTHER_FILES)?;
     let rooms: Vec<String> =
         (1..=plan.rooms).map(|room| format!("{}{room}", server.room_prefix)).collect();
@@ -172,16 +171,16 @@ fn connect(
     let members = count(plan.rooms.saturating_mul(plan.members));
     let progress = Progress::new("connecting members", members);
     let seats = (0..members).map(|member| {
-        let claims = Claims::viewer(format!("b{nonce}-{member}"), TOKEN_TTL);
+        let who = Identity::viewer(format!("b{nonce}-{member}"));
         let at = member.checked_rem(rooms.len()).unwrap_or(0);
         let join = rooms.get(at).map(|room| (room.as_str(), at));
-        server.seat(&claims, plan.format, join)
+        server.seat(&who, plan.format, join)
     });
     swarm.connect(server.address, seats, &progress)?;
     let progress = Progress::new("connecting publishers", count(plan.publishers));
     let seats = (0..count(plan.publishers)).map(|publisher| {
-        let claims = Claims::backend(format!("b{nonce}-p{publisher}"), TOKEN_TTL);
-        server.seat(&claims, plan.format, None)
+        let who = Identity::backend(format!("b{nonce}-p{publisher}"));
+        server.seat(&who, plan.format, None)
     });
     swarm.connect(server.address, seats, &progress)
 }
@@ -286,9 +285,11 @@ mod tests {
 
     #[test]
     fn a_seat_asks_for_its_upgrade_and_its_room() {
-        let server = Server::parse("ws://127.0.0.1:9", None, token::DEV_SECRET, "task-").unwrap();
-        let claims = Claims::viewer("a", TOKEN_TTL);
-        let seat = server.seat(&claims, Format::Json, Some(("task-3", 2))).unwrap();
+        let server =
+            Server::parse("ws://127.0.0.1:9", None, roomcast_gateway::config::DEV_SECRET, "task-")
+                .unwrap();
+        let who = Identity::viewer("a");
+        let seat = server.seat(&who, Format::Json, Some(("task-3", 2))).unwrap();
         let request = String::from_utf8(seat.upgrade).unwrap();
         assert!(request.starts_with("GET /ws HTTP/1.1\r\nHost: 127.0.0.1:9\r\n"), "{request}");
         assert!(request.ends_with("\r\n\r\n"));

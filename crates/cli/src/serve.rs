@@ -1,0 +1,184 @@
+//! `roomcast serve`: runs a node until it is told to stop.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process;
+
+use clap::Args;
+use roomcast_gateway::Node;
+use roomcast_gateway::config::{Config, DEV_SECRET, LogFormat};
+use roomcast_gateway::system;
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::failure::Failure;
+use crate::logs::{self, Form};
+use crate::output;
+use crate::settings::ConfigArgs;
+use crate::target::{self, DEV_TOKEN_TTL};
+use crate::token::Identity;
+
+/// Fewer open files than this are worth a warning: each connection is one.
+const OPEN_FILES_LOW: u64 = 4_096;
+
+/// `roomcast serve`.
+#[derive(Args, Debug)]
+pub(crate) struct Serve {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Where clients connect, such as 0.0.0.0:8080; port 0 takes a free one
+    #[arg(long, value_name = "ADDR")]
+    public: Option<SocketAddr>,
+    /// Where metrics, health and the server API are, such as 127.0.0.1:9090
+    #[arg(long, value_name = "ADDR")]
+    internal: Option<SocketAddr>,
+    /// Write addresses, process id and development token as JSON here once the node is ready
+    #[arg(long, value_name = "PATH")]
+    ready_file: Option<PathBuf>,
+}
+
+/// What a ready node says, on stdout and in the ready file.
+#[derive(Debug, Serialize)]
+struct Ready {
+    public: SocketAddr,
+    internal: SocketAddr,
+    pid: u32,
+    open_files: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
+}
+
+/// Runs it; `log` is what the command line says of logs.
+pub(crate) fn run(args: &Serve, log: Option<&str>, json: bool) -> Result<(), Failure> {
+    let mut overrides = Vec::new();
+    for (key, address) in [("listen.public", args.public), ("listen.internal", args.internal)] {
+        overrides.extend(address.map(|address| (key.to_owned(), address.to_string())));
+    }
+    let config = args.config.load(overrides)?;
+    let form = match config.log.format {
+        LogFormat::Auto => Form::Auto,
+        LogFormat::Text => Form::Pretty,
+        LogFormat::Json => Form::Json,
+    };
+    logs::start(log.unwrap_or(&config.log.level), form)?;
+    let open_files = system::raise_open_files();
+    if open_files < OPEN_FILES_LOW {
+        tracing::warn!(
+            open_files,
+            "few open files are allowed, so few clients; raise it with `ulimit -n` or LimitNOFILE="
+        );
+    }
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    target::runtime()?.block_on(serve(args, &config, open_files, json))
+}
+
+async fn serve(args: &Serve, config: &Config, open_files: u64, json: bool) -> Result<(), Failure> {
+    // Before the node starts, so that a signal meanwhile is not lost.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let node =
+        Node::start(config).map_err(|cause| Failure::failed("the node cannot start", &cause))?;
+    let ready = Ready {
+        public: node.public_addr(),
+        internal: node.internal_addr(),
+        pid: process::id(),
+        open_files,
+        token: if args.config.dev {
+            Some(Identity::backend("dev").token(DEV_SECRET, DEV_TOKEN_TTL)?)
+        } else {
+            None
+        },
+    };
+    announce(&ready, json)?;
+    if let Some(path) = &args.ready_file {
+        write_ready(path, &ready)?;
+    }
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping; a second signal quits at once");
+    let stopped = tokio::task::spawn_blocking(move || node.stop());
+    tokio::select! {
+        stopped = stopped => {
+            stopped.map_err(|cause| Failure::failed("the node did not stop cleanly", &cause))?;
+            tracing::info!("stopped");
+            Ok(())
+        }
+        _ = terminate.recv() => quit(),
+        _ = interrupt.recv() => quit(),
+    }
+}
+
+/// At once, whatever is under way: the stopping thread would hold up a return.
+fn quit() -> ! {
+    tracing::warn!("quitting at once");
+    process::exit(1)
+}
+
+fn announce(ready: &Ready, json: bool) -> Result<(), Failure> {
+    if json {
+        output::json_line(ready)?;
+        return Ok(());
+    }
+    let Ready { public, internal, open_files, token, .. } = ready;
+    let mut lines = vec![
+        format!("clients      ws://{public}/ws"),
+        format!("metrics      http://{internal}/metrics"),
+        format!("server API   http://{internal}/api/v1/"),
+        format!("open files   {open_files}"),
+    ];
+    if let Some(token) = token {
+        lines.push(format!("demo page    http://{public}/"));
+        lines.push(format!("token        {token}"));
+        lines.push(
+            "OPEN: with --dev everybody who knows Roomcast can get in; never in production".into(),
+        );
+    }
+    for line in lines {
+        output::line(&line)?;
+    }
+    Ok(())
+}
+
+/// Whole or not at all: whoever waits for the file never reads half of it.
+fn write_ready(path: &Path, ready: &Ready) -> Result<(), Failure> {
+    let failed = |cause: std::io::Error| {
+        Failure::failed(&format!("the ready file {} cannot be written", path.display()), &cause)
+    };
+    let text =
+        serde_json::to_string(ready).map_err(|cause| Failure::failed("the ready file", &cause))?;
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    fs::write(&partial, text).map_err(failed)?;
+    fs::rename(&partial, path).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ready_file_is_written_whole() {
+        let path = std::env::temp_dir().join(format!("roomcast-ready-{}", process::id()));
+        let ready = Ready {
+            public: ([127, 0, 0, 1], 1).into(),
+            internal: ([127, 0, 0, 1], 2).into(),
+            pid: 3,
+            open_files: 4,
+            token: None,
+        };
+        write_ready(&path, &ready).unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(
+            text,
+            r#"{"public":"127.0.0.1:1","internal":"127.0.0.1:2","pid":3,"open_files":4}"#
+        );
+        let nowhere = path.join("below");
+        assert!(write_ready(&nowhere, &ready).unwrap_err().to_string().contains("below"));
+    }
+}
