@@ -17,7 +17,7 @@ use roomcast_router::messages::{
     Answer, HubEffect, HubMessage, LaneMessage, MemberInfo, QueryId, Ticket,
 };
 use roomcast_router::meter::Users;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::queue::{Receiver, Sender};
@@ -66,8 +66,6 @@ pub(crate) enum CoreRequest {
         /// How many there were.
         answer: oneshot::Sender<usize>,
     },
-    /// End the core.
-    Stop,
 }
 
 /// What the core shows of itself.
@@ -109,6 +107,7 @@ pub(crate) struct CoreParts {
     pub(crate) lanes: Vec<Sender<LaneMessage>>,
     pub(crate) from_lanes: Receiver<FromLane>,
     pub(crate) requests: mpsc::Receiver<CoreRequest>,
+    pub(crate) ended: Arc<Notify>,
     pub(crate) users: Arc<Users>,
     pub(crate) stats: Arc<CoreStats>,
 }
@@ -154,9 +153,10 @@ pub(crate) async fn run(parts: CoreParts) {
                 }
             }
             request = core.parts.requests.recv() => match request {
-                None | Some(CoreRequest::Stop) => break,
+                None => break,
                 Some(request) => core.request(request),
             },
+            () = core.parts.ended.notified() => break,
             () = sleep => {}
         }
         core.turn(&mut events, &mut messages);
@@ -256,7 +256,6 @@ impl Core {
                 self.queries.insert(id, (now.mono_ms, query));
                 self.ask(|| LaneMessage::Disconnect { query: id, user: user.clone() });
             }
-            CoreRequest::Stop => {}
         }
     }
 
@@ -329,11 +328,12 @@ fn give<T>(answer: oneshot::Sender<T>, value: T) {
 #[derive(Clone, Debug)]
 pub(crate) struct CoreHandle {
     requests: mpsc::Sender<CoreRequest>,
+    ended: Arc<Notify>,
 }
 
 impl CoreHandle {
-    pub(crate) const fn new(requests: mpsc::Sender<CoreRequest>) -> Self {
-        Self { requests }
+    pub(crate) const fn new(requests: mpsc::Sender<CoreRequest>, ended: Arc<Notify>) -> Self {
+        Self { requests, ended }
     }
 
     /// Publishes as a back-end.
@@ -367,8 +367,8 @@ impl CoreHandle {
         count.await.ok()
     }
 
-    /// Ends the core. Blocks while its queue of requests is full.
-    pub(crate) fn stop_blocking(&self) {
-        drop(self.requests.blocking_send(CoreRequest::Stop));
+    /// Ends the core.
+    pub(crate) fn stop(&self) {
+        self.ended.notify_one();
     }
 }

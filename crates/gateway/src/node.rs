@@ -13,7 +13,7 @@ use roomcast_router::lane::{Lane, LaneConfig};
 use roomcast_router::messages::{LaneMessage, Ticket};
 use roomcast_router::meter::Users;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 
 use crate::api::{self, Api, ApiParts};
 use crate::clock::Clock;
@@ -143,7 +143,8 @@ impl Node {
         drop(to_core);
         let broker = AnyBroker::Memory(broker.clone());
         let (requests, asked) = mpsc::channel(REQUESTS_MAX);
-        let core = CoreHandle::new(requests);
+        let ended = Arc::new(Notify::new());
+        let core = CoreHandle::new(requests, Arc::clone(&ended));
         let hub = Hub::new(HubConfig {
             linger_ms: LINGER_MS,
             leave_grace_ms: config.agents.leave_grace_ms,
@@ -159,6 +160,7 @@ impl Node {
             lanes: lanes.clone(),
             from_lanes,
             requests: asked,
+            ended,
             users,
             stats: Arc::clone(&stats),
         };
@@ -228,7 +230,7 @@ impl Node {
             join(thread);
         }
         if let Some(thread) = self.core_thread.take() {
-            self.core.stop_blocking();
+            self.core.stop();
             join(thread);
         }
     }

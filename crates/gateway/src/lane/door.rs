@@ -136,7 +136,7 @@ impl Door {
         let settings = &self.shell.settings;
         let asked = asked_for(request, &accepted, client);
         if let Some(origin) = &asked.origin
-            && !settings.site.allows_origin(origin)
+            && !settings.origins.allow(origin)
         {
             return Err(bad_origin());
         }

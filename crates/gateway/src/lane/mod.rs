@@ -29,6 +29,7 @@ use crate::transport::client_addr::TrustedProxies;
 use crate::transport::http::HttpLimits;
 use crate::transport::websocket::reader::FrameLimits;
 
+pub(crate) use refused::Origins;
 pub(crate) use shell::Pressures;
 use shell::Shell;
 
@@ -61,6 +62,7 @@ pub(crate) struct LaneSettings {
     pub(crate) unauthenticated_max: usize,
     pub(crate) places: Arc<Places>,
     pub(crate) site: Arc<Site>,
+    pub(crate) origins: Arc<Origins>,
     pub(crate) pressures: Pressures,
 }
 
@@ -97,6 +99,7 @@ impl LaneSettings {
             trusted: Arc::new(TrustedProxies::new(config.listen.trusted_proxies.clone())),
             ..HttpLimits::default()
         };
+        let origins = Origins { listed: config.origins.allow.clone(), loopback: config.dev };
         Self {
             clock,
             frames,
@@ -112,6 +115,7 @@ impl LaneSettings {
             unauthenticated_max: limits.unauthenticated_max.div_ceil(lanes),
             places,
             site,
+            origins: Arc::new(origins),
             pressures,
         }
     }

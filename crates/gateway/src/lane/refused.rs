@@ -8,6 +8,7 @@ use roomcast_protocol::codes::Refusal as Code;
 use roomcast_protocol::limits::LimitName;
 use serde_json::json;
 
+use crate::api::access::is_loopback_origin;
 use crate::transport::problem::{PROBLEM_JSON, problem};
 
 /// How soon a refused client may try again. Units: seconds.
@@ -51,4 +52,50 @@ pub(super) fn over_limit(limit: LimitName, value: usize) -> Refusal {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
     headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
     Box::new(response)
+}
+
+/// Which pages may connect.
+#[derive(Debug)]
+pub(crate) struct Origins {
+    /// Exactly these; `*`: all.
+    pub(crate) listed: Vec<Box<str>>,
+    /// Those served from this machine (development).
+    pub(crate) loopback: bool,
+}
+
+impl Origins {
+    /// Whether pages of this origin may connect.
+    pub(crate) fn allow(&self, origin: &str) -> bool {
+        self.listed.iter().any(|listed| &**listed == origin || &**listed == "*")
+            || self.loopback && is_loopback_origin(origin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_listed_origins_are_allowed() {
+        let origins = Origins { listed: vec!["https://good.example".into()], loopback: false };
+        assert!(origins.allow("https://good.example"));
+        for origin in
+            ["null", "", "https://good.example.evil", "https://evil", "http://localhost:8080"]
+        {
+            assert!(!origins.allow(origin), "{origin}");
+        }
+        let any = Origins { listed: vec!["*".into()], loopback: false };
+        assert!(any.allow("https://evil"));
+    }
+
+    #[test]
+    fn development_allows_pages_of_this_machine_alone() {
+        let origins = Origins { listed: Vec::new(), loopback: true };
+        for origin in ["http://127.0.0.1:8080", "http://localhost", "http://[::1]:9"] {
+            assert!(origins.allow(origin), "{origin}");
+        }
+        for origin in ["http://127.0.0.1.evil", "http://localhost.evil:80", "null"] {
+            assert!(!origins.allow(origin), "{origin}");
+        }
+    }
 }
