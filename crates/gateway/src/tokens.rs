@@ -142,3 +142,106 @@ fn until(failed: &Failed) -> Vec<(&'static str, Outcome)> {
     };
     Check::ALL.into_iter().map(|check| (check.name(), outcome(check))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{Config, DEV_ISSUER, DEV_SECRET, LoadOptions};
+
+    use super::*;
+
+    const NOW_MS: u64 = 1_750_000_000_500;
+
+    fn options() -> MintOptions<'static> {
+        MintOptions {
+            secret: DEV_SECRET.as_bytes(),
+            kid: None,
+            issuer: DEV_ISSUER,
+            audience: DEV_ISSUER,
+            subject: "alice",
+            kind: Kind::User,
+            permissions: &[],
+            roles: &[],
+            teams: &[],
+            agent_id: None,
+            now_unix_ms: NOW_MS,
+            ttl_ms: 60_000,
+        }
+    }
+
+    fn report(options: &MintOptions<'_>, unix_ms: u64) -> TokenReport {
+        let dev = Config::load(&LoadOptions { dev: true, ..LoadOptions::default() }).unwrap();
+        explain(&mint(options).unwrap(), &dev, unix_ms)
+    }
+
+    #[test]
+    fn a_minted_token_says_all_it_was_told_and_passes_every_check() {
+        let texts = |text: &str| vec![text.to_owned()];
+        let (permissions, roles, teams) = (texts("view_agents"), texts("admin"), texts("red"));
+        let report = report(
+            &MintOptions {
+                kind: Kind::Backend,
+                permissions: &permissions,
+                roles: &roles,
+                teams: &teams,
+                agent_id: Some("7"),
+                ..options()
+            },
+            NOW_MS,
+        );
+        assert_eq!(report.first_failure(), None);
+        assert!(report.checks.iter().all(|(_, outcome)| *outcome == Outcome::Passed));
+        assert_eq!(report.checks.len(), Check::ALL.len());
+        let who = report.principal.unwrap();
+        assert_eq!(
+            (who.kind, &*who.id, who.agent_id.as_deref()),
+            (Kind::Backend, "alice", Some("7"))
+        );
+        assert!(who.holds("view_agents"));
+        assert_eq!((&*who.roles[0], &*who.teams[0]), ("admin", "red"));
+        assert_eq!(who.expires_unix_ms, 1_750_000_061_000, "rounded up to whole seconds");
+        assert!(who.claims.contains("\"agent_id\":7,"), "{}", who.claims);
+    }
+
+    #[test]
+    fn every_failed_check_of_claims_is_told_and_those_before_passed() {
+        let other = MintOptions { audience: "other", subject: "api:x", ..options() };
+        let report = report(&other, NOW_MS + 66_000);
+        assert_eq!(report.first_failure(), Some(("aud", "the token is for another audience")));
+        let failed = |(name, outcome): &(&'static str, Outcome)| {
+            matches!(outcome, Outcome::Failed(_)).then_some(*name)
+        };
+        let failed: Vec<_> = report.checks.iter().filter_map(failed).collect();
+        assert_eq!(failed, ["aud", "exp", "sub"]);
+        assert_eq!(report.principal, None);
+    }
+
+    #[test]
+    fn a_failed_signature_leaves_the_claims_unread() {
+        let forged = MintOptions { secret: b"another-secret-of-32-bytes-or-more!!", ..options() };
+        let report = report(&forged, NOW_MS);
+        assert_eq!(report.first_failure().unwrap().0, "signature");
+        let of = |name: &str| report.checks.iter().find(|(other, _)| *other == name).unwrap().1;
+        assert_eq!(
+            (of("kid"), of("iss"), of("grants")),
+            (Outcome::Passed, Outcome::NotReached, Outcome::NotReached)
+        );
+        assert_eq!(report.checks.len(), Check::ALL.len());
+    }
+
+    #[test]
+    fn a_secret_under_32_bytes_signs_nothing() {
+        let short = MintOptions { secret: &[b'a'; 31], ..options() };
+        let told = mint(&short).unwrap_err().to_string();
+        assert!(told.contains("31 bytes, at least 32"), "{told}");
+        assert!(mint(&MintOptions { secret: &[b'a'; 32], ..options() }).is_ok());
+    }
+
+    #[test]
+    fn an_agent_id_that_is_no_plain_number_stays_text() {
+        for id in ["host-1", "07", "+7", "7.0"] {
+            let report = report(&MintOptions { agent_id: Some(id), ..options() }, NOW_MS);
+            let who = report.principal.unwrap();
+            assert_eq!(who.agent_id.as_deref(), Some(id));
+        }
+    }
+}

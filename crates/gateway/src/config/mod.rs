@@ -407,7 +407,7 @@ pub const fn example() -> &'static str {
     schema::EXAMPLE
 }
 
-/// The table of all keys in Markdown, as `docs/CONFIGURATION.md` holds it.
+/// What there is to know about keys, in Markdown: rules for rooms, then a table for each section.
 #[must_use]
 pub fn reference_table() -> String {
     print::reference()

@@ -86,9 +86,12 @@ fn toml(value: &Value) -> String {
     }
 }
 
-/// Writes `docs/CONFIGURATION.md`'s table of keys, section by section, in Markdown.
+/// What the page says before its tables.
+const PREFACE: &str = include_str!("../../assets/configuration.md");
+
+/// Writes what `docs/CONFIGURATION.md` holds below its heading: the preface, and a table for each section.
 pub(super) fn reference() -> String {
-    let mut out = String::new();
+    let mut out = PREFACE.to_owned();
     reference_section(&mut out, &SCHEMA, "");
     out
 }
@@ -108,7 +111,7 @@ fn reference_section(out: &mut String, section: &Section, path: &str) {
     }
     for (name, doc) in keys {
         let KeyDoc { meaning, unit, bounds, default, memory } = doc;
-        let cells = [meaning, unit, bounds, &format!("`{default}`"), memory];
+        let cells = [meaning, unit, bounds, default, memory];
         let cells: Vec<_> = cells.map(|cell| cell.replace('|', "\\|")).into();
         out.push_str(&format!("| `{name}` | {} |\n", cells.join(" | ")));
     }

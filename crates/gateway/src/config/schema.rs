@@ -48,6 +48,7 @@ pub(super) struct KeyDoc {
     pub(super) meaning: String,
     pub(super) unit: String,
     pub(super) bounds: String,
+    /// In Markdown.
     pub(super) default: String,
     pub(super) memory: String,
 }
@@ -194,7 +195,7 @@ impl KeyDoc {
             meaning: meaning.unwrap_or_default().trim().to_owned(),
             unit: of("Unit:"),
             bounds: of("Bounds:"),
-            default: if told.is_empty() { default.to_owned() } else { told },
+            default: if told.is_empty() { format!("`{default}`") } else { told },
             memory: of("Memory:"),
         }
     }

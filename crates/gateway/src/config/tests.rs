@@ -1,1 +1,618 @@
+//! The configuration: every key at its bounds, every problem with its place and mend, no secret in any text.
 
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::schema::{Node, SCHEMA};
+use super::*;
+use crate::guard::RuleGuard;
+
+const SECRET: &str = "a-secret-of-thirty-two-bytes-or-more";
+
+/// A file of its own, gone when the test ends.
+struct Written(PathBuf);
+
+impl Written {
+    fn new(text: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("roomcast-config-{}-{count}.toml", std::process::id());
+        let file = std::env::temp_dir().join(name);
+        std::fs::write(&file, text).unwrap();
+        Self(file)
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        drop(std::fs::remove_file(&self.0));
+    }
+}
+
+fn pairs(of: &[(&str, &str)]) -> Vec<(String, String)> {
+    of.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+fn load(text: &str, env: &[(&str, &str)], sets: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+    let file = Written::new(text);
+    Config::load(&LoadOptions {
+        file: Some(file.0.clone()),
+        env: pairs(env),
+        overrides: pairs(sets),
+        dev: false,
+    })
+    .map_err(|ConfigErrors(problems)| {
+        // The file's name is another in each test.
+        let name = file.0.display().to_string();
+        let plain = |it: Problem| Problem::new(it.place.replace(&name, "roomcast.toml"), it.text);
+        ConfigErrors(problems.into_iter().map(plain).collect())
+    })
+}
+
+fn set(key: &str, value: &str) -> Result<Config, ConfigErrors> {
+    load("", &[], &[(key, value)])
+}
+
+#[track_caller]
+fn refused(text: &str, expected: &str) {
+    assert_eq!(load(text, &[], &[]).unwrap_err().to_string(), expected);
+}
+
+#[test]
+fn the_defaults_are_those_of_the_design() {
+    let config = Config::load(&LoadOptions::default()).unwrap();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from).min(64);
+    assert_eq!(config.node.lanes, cores);
+    assert_eq!(config.listen.public, "0.0.0.0:8080".parse().unwrap());
+    assert_eq!(config.listen.internal, "127.0.0.1:9090".parse().unwrap());
+    assert!(
+        !config.dev && !config.listen.proxy_protocol && config.listen.trusted_proxies.is_empty()
+    );
+    assert!(config.origins.allow.is_empty() && config.rooms.is_empty());
+    assert!(config.auth.issuers.is_empty() && config.api.keys.is_empty());
+    assert_eq!(config.limits.session, SessionLimits::default());
+    assert_eq!(config.limits.decode, DecodeLimits::default());
+    let limits = LimitName::ALL.map(|name| config.limits.get(name));
+    let expected = [
+        10,
+        10,
+        100_000,
+        100,
+        600,
+        128,
+        64,
+        65_536,
+        262_144,
+        1 << 20,
+        64,
+        100,
+        32,
+        8_192,
+        1 << 20,
+        256 << 20,
+        1_000,
+    ];
+    assert_eq!(limits, expected);
+    let Limits { header_ms, header_bytes, write_ms, .. } = config.limits;
+    assert_eq!((header_ms, header_bytes, write_ms), (5_000, 16_384, 10_000));
+    assert_eq!(config.agents.leave_grace_ms, 5_000);
+    assert_eq!((&*config.log.level, config.log.format), ("info", LogFormat::Auto));
+    assert!(config.warnings()[0].contains("nobody can authenticate"));
+}
+
+#[test]
+fn every_limit_of_the_protocol_is_a_key_by_its_name() {
+    for (at, limit) in LimitName::ALL.into_iter().enumerate() {
+        let value = if limit == LimitName::OutboxBytes { 300_000 } else { 66_000 };
+        let value = match limit {
+            LimitName::RoomsPerSession | LimitName::BatchMessages => 5_000,
+            LimitName::Depth => 100,
+            LimitName::TokenBytes => 9_000,
+            LimitName::OutboxesBytes => 2_000_000,
+            LimitName::ConnectionsPerIp
+            | LimitName::ConnectionsPerUser
+            | LimitName::ConnectionsPerNode
+            | LimitName::MessagesPerUser
+            | LimitName::ControlsPerUser
+            | LimitName::FrameBytes
+            | LimitName::MessageBytes
+            | LimitName::InflatedBytes
+            | LimitName::Fragments
+            | LimitName::ControlFrames
+            | LimitName::OutboxBytes
+            | LimitName::Unauthenticated => value,
+        };
+        let key = format!("limits.{}", limit.name());
+        let config = set(&key, &value.to_string()).unwrap();
+        assert_eq!(config.limits.get(limit), value, "{key}");
+        for (other_at, other) in LimitName::ALL.into_iter().enumerate() {
+            let default = Config::load(&LoadOptions::default()).unwrap().limits.get(other);
+            assert!(
+                other_at == at || config.limits.get(other) == default,
+                "{key} {}",
+                other.name()
+            );
+        }
+    }
+}
+
+/// What the example says about a key's bounds, as numbers, and how to write one.
+fn bounds(text: &str) -> Option<(u64, u64, &'static str)> {
+    let (min, max) = text.split_once(" to ")?;
+    if let (Some(min), Some(max)) = (units::millis(min), units::millis(max)) {
+        return Some((min, max, "ms"));
+    }
+    Some((units::bytes(min)?, units::bytes(max)?, ""))
+}
+
+#[test]
+fn every_key_with_bounds_passes_at_them_and_is_refused_beyond() {
+    let mut tried = 0;
+    for (path, doc) in SCHEMA.keys() {
+        let Some((min, max, unit)) = bounds(&doc.bounds) else {
+            assert!(doc.bounds.is_empty() && !path.starts_with("limits."), "{path} has odd bounds");
+            continue;
+        };
+        tried += 1;
+        // One limit above another is refused as well; the others are moved out of the way.
+        let others = [
+            ("limits.frame_bytes", if path == "limits.message_bytes" { "1024" } else { "65536" }),
+            ("limits.outbox_bytes", "1 GiB"),
+            ("limits.outboxes_bytes", "1 TiB"),
+            ("limits.message_bytes", "64 MiB"),
+        ];
+        let with = |value: u64| {
+            let mut sets: Vec<_> = others.into_iter().filter(|(key, _)| *key != path).collect();
+            if path == "limits.outbox_bytes" || path == "limits.outboxes_bytes" {
+                sets.retain(|(key, _)| *key == "limits.outboxes_bytes");
+                let small = [("limits.frame_bytes", "1024"), ("limits.message_bytes", "1024")];
+                sets.extend(small);
+                if path == "limits.outboxes_bytes" {
+                    sets.push(("limits.outbox_bytes", "1024"));
+                }
+            }
+            let value = format!("{value}{unit}");
+            sets.push((&path, &value));
+            load("", &[], &sets)
+        };
+        for value in [min, max] {
+            if let Err(errors) = with(value) {
+                panic!("{path} at {value}: {errors}");
+            }
+        }
+        for value in [min.checked_sub(1), max.checked_add(1)].into_iter().flatten() {
+            let told = with(value).unwrap_err().to_string();
+            assert!(told.contains(&path) && told.contains("allowed are"), "{path} {value}: {told}");
+        }
+    }
+    assert!(tried >= 24, "only {tried} keys have bounds");
+}
+
+#[test]
+fn sources_come_in_order_and_each_value_says_which_it_is_from() {
+    let file = Written::new("[limits]\nping = \"1s\"\npong = \"1s\"\nfragments = 3\n");
+    let name = file.0.display().to_string();
+    let options = |dev| LoadOptions {
+        file: Some(file.0.clone()),
+        env: pairs(&[
+            ("ROOMCAST__LIMITS__PONG", "2s"),
+            ("ROOMCAST__LIMITS__FRAGMENTS", "4"),
+            ("PATH", "/bin"),
+            ("ROOMCAST_LOG", "debug"),
+        ]),
+        overrides: pairs(&[("limits.fragments", "5"), ("listen.public", "127.0.0.1:0")]),
+        dev,
+    };
+    let config = Config::load(&options(false)).unwrap();
+    let session = config.limits.session;
+    assert_eq!((session.ping_ms, session.pong_ms, config.limits.fragments), (1_000, 2_000, 5));
+    let printed = config.print();
+    let line = |key: &str| {
+        let line = printed.lines().find(|line| line.starts_with(&format!("{key} = "))).unwrap();
+        line.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(line("ping"), format!("ping = \"1s\" # {name}:2:1"));
+    assert_eq!(line("pong"), "pong = \"2s\" # ROOMCAST__LIMITS__PONG");
+    assert_eq!(line("fragments"), "fragments = \"5\" # --set limits.fragments");
+    assert_eq!(line("json_depth"), "json_depth = 32 # default");
+    let dev = Config::load(&options(true)).unwrap();
+    assert!(dev.print().contains("connections_per_ip = 1000"));
+    assert!(dev.print().contains("# --dev\n"));
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_place_and_what_was_probably_meant() {
+    refused(
+        "[node]\nlanes = 1\n\n[limits]\n# a comment\nmessages_per_minut = 100\n",
+        "roomcast.toml:6:1: unknown key limits.messages_per_minut, did you mean messages_per_minute?",
+    );
+    refused(
+        "[limit]\nping = \"1s\"\n",
+        "roomcast.toml:1:2: unknown key limit, did you mean limits?",
+    );
+    refused(
+        "[[rooms]]\nmatch = \"a\"\njoin = \"true\"\n  history = { size = 100 }\n",
+        "roomcast.toml:4:3: unknown key rooms.history: this version does not serve it",
+    );
+    refused(
+        "[redis]\nurl = \"redis://\"\n",
+        "roomcast.toml:1:2: unknown key redis: this version does not serve it",
+    );
+    refused(
+        "limits = { pnig = \"1s\" }\n",
+        "roomcast.toml:1:12: unknown key limits.pnig, did you mean ping?",
+    );
+    let told = load("", &[("ROOMCAST__LIMITS__PNIG", "1s")], &[("limits.lanes", "1")]).unwrap_err();
+    assert_eq!(
+        told.to_string(),
+        "ROOMCAST__LIMITS__PNIG: unknown key limits.pnig, did you mean ping?\n\
+         --set limits.lanes: unknown key limits.lanes, did you mean node.lanes?"
+    );
+}
+
+#[test]
+fn all_problems_are_told_at_once_each_with_its_place() {
+    let text = "\
+[node]
+lanes = 65
+lane = 1
+[listen]
+public = \"localhost:8080\"
+[limits]
+frame_bytes = \"64 KB\"
+ping = 25
+fragments = -1
+json_depth = \"deep\"
+[origins]
+allow = [\"https://a.example/\", \"null\", \"https://A.example\"]
+[log]
+level = \"loud\"
+format = \"xml\"
+";
+    let told = load(text, &[("ROOMCAST__LIMITS__PONG", "soon")], &[]).unwrap_err().to_string();
+    let origin = "write it as browsers send it: scheme://host or scheme://host:port, lower-case, nothing after it";
+    let expected = [
+        "roomcast.toml:3:1: unknown key node.lane, did you mean lanes?".to_owned(),
+        "roomcast.toml:9:1: limits.fragments is -1, which is no whole number".to_owned(),
+        "roomcast.toml:10:1: limits.json_depth is \"deep\", which is no whole number".to_owned(),
+        "roomcast.toml:7:1: limits.frame_bytes is \"64 KB\", which is no size; write bytes, or for example \
+         \"64 KiB\" or \"1 MiB\""
+            .to_owned(),
+        "roomcast.toml:8:1: limits.ping is 25, which is no time; write its unit, for example \"500ms\", \
+         \"5s\" or \"2m\""
+            .to_owned(),
+        "ROOMCAST__LIMITS__PONG: limits.pong is \"soon\", which is no time; write its unit, for example \
+         \"500ms\", \"5s\" or \"2m\""
+            .to_owned(),
+        "roomcast.toml:2:1: node.lanes is 65, allowed are 1 to 64".to_owned(),
+        "roomcast.toml:5:1: listen.public is \"localhost:8080\"; write an IP address and a port, for example \
+         \"127.0.0.1:8080\" or \"[::]:8080\""
+            .to_owned(),
+        format!("roomcast.toml:12:1: origins.allow has \"https://a.example/\"; {origin}"),
+        format!("roomcast.toml:12:1: origins.allow has \"null\"; {origin}"),
+        format!("roomcast.toml:12:1: origins.allow has \"https://A.example\"; {origin}"),
+        "roomcast.toml:14:1: log.level has \"loud\"; write one of error, warn, info, debug, trace, off, or \
+         target=level"
+            .to_owned(),
+        "roomcast.toml:15:1: log.format is \"xml\"; write \"auto\", \"text\" or \"json\"".to_owned(),
+    ];
+    let mut told: Vec<_> = told.lines().collect();
+    let mut expected: Vec<_> = expected.iter().map(String::as_str).collect();
+    told.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn what_is_no_toml_is_refused_without_quoting_it() {
+    let told = load("[api]\nsecret = \"hunter2 and more\n", &[], &[]).unwrap_err().to_string();
+    assert!(told.starts_with("roomcast.toml:2:") && told.contains("is not TOML"), "{told}");
+    assert!(!told.contains("hunter2"), "{told}");
+    let told = load("a = 1\na = 2\n", &[], &[]).unwrap_err().to_string();
+    assert!(told.starts_with("roomcast.toml:2:1: is not TOML"), "{told}");
+    let missing =
+        LoadOptions { file: Some("does/not/exist.toml".into()), ..LoadOptions::default() };
+    let told = Config::load(&missing).unwrap_err().to_string();
+    assert!(told.starts_with("does/not/exist.toml: cannot be read"), "{told}");
+    assert!(told.contains("roomcast config example"), "{told}");
+}
+
+#[test]
+fn sections_and_values_are_not_taken_for_each_other() {
+    refused("limits = 5\n", "roomcast.toml:1:1: limits is a section: write [limits]");
+    refused(
+        "rooms = 5\n",
+        "roomcast.toml:1:1: rooms is a list of sections: write [[rooms]] before each",
+    );
+    refused(
+        "[rooms]\nmatch = \"a\"\n",
+        "roomcast.toml:1:2: rooms is a list of sections: write [[rooms]] before each",
+    );
+    let value = "takes a value, neither a section nor a date";
+    refused("[limits.ping]\n", &format!("roomcast.toml:1:9: limits.ping {value}"));
+    refused("[log]\nlevel = 2024-01-15\n", &format!("roomcast.toml:2:1: log.level {value}"));
+    refused("[log]\nlevel = 5\n", "roomcast.toml:2:1: log.level is no text; put it in quotes");
+    refused(
+        "[listen]\nproxy_protocol = \"on\"\n",
+        "roomcast.toml:2:1: listen.proxy_protocol is \"on\", write true or false",
+    );
+    refused(
+        "[origins]\nallow = 5\n",
+        "roomcast.toml:2:1: origins.allow is no list of texts, for example [\"a\", \"b\"]",
+    );
+}
+
+#[test]
+fn lists_of_sections_come_from_the_file_alone() {
+    for (name, key) in [
+        ("ROOMCAST__ROOMS", "rooms"),
+        ("ROOMCAST__ROOMS__MATCH", "rooms"),
+        ("ROOMCAST__AUTH__ISSUERS__0__KEYS", "auth.issuers"),
+        ("ROOMCAST__API__KEYS", "api.keys"),
+    ] {
+        let told = load("", &[(name, "a")], &[]).unwrap_err().to_string();
+        let expected =
+            format!("{name}: [[{key}]] cannot come from the environment; write it in the file");
+        assert_eq!(told, expected);
+    }
+    let told = set("rooms.match", "a").unwrap_err().to_string();
+    let expected =
+        "--set rooms.match: [[rooms]] cannot come from the command line; write it in the file";
+    assert_eq!(told, expected);
+    let told = set("limits", "a").unwrap_err().to_string();
+    assert_eq!(told, "--set limits: limits is a section, not a key");
+}
+
+#[test]
+fn values_from_the_environment_are_read_as_their_keys_type() {
+    let config = load(
+        "",
+        &[
+            ("ROOMCAST__NODE__LANES", "3"),
+            ("ROOMCAST__LISTEN__PROXY_PROTOCOL", "true"),
+            ("ROOMCAST__LISTEN__TRUSTED_PROXIES", "10.0.0.0/8, ::1"),
+            ("ROOMCAST__ORIGINS__ALLOW", "https://a.example,http://b.example:8000"),
+            ("ROOMCAST__LIMITS__FRAME_BYTES", "2 KiB"),
+            ("ROOMCAST__LIMITS__PING", "20s"),
+        ],
+        &[],
+    )
+    .unwrap();
+    assert_eq!((config.node.lanes, config.limits.frame_bytes), (3, 2_048));
+    assert_eq!(config.limits.session.ping_ms, 20_000);
+    assert!(config.listen.proxy_protocol);
+    let proxies = ["10.0.0.0/8", "::1/128"].map(|it| it.parse::<IpNet>().unwrap());
+    assert_eq!(config.listen.trusted_proxies, proxies);
+    assert_eq!(config.origins.allow, ["https://a.example".into(), "http://b.example:8000".into()]);
+}
+
+const ISSUER: &str = "[[auth.issuers]]\nissuer = \"shop\"\naudience = \"roomcast\"\n";
+
+fn with_key(key: &str) -> String {
+    format!("{ISSUER}[[auth.issuers.keys]]\n{key}\n")
+}
+
+#[test]
+fn a_secret_stays_text_and_comes_from_one_of_three_places() {
+    let digits = "00700700700700700700700700700700";
+    let env = [("SHOP_SECRET", digits)];
+    let of = |config: &Config| config.auth.issuers[0].keys[0].secret.expose().to_vec();
+    let config = load(&with_key("secret_env = \"SHOP_SECRET\""), &env, &[]).unwrap();
+    assert_eq!(of(&config), digits.as_bytes());
+    let config = load(&with_key(&format!("secret = \"{digits}\"")), &[], &[]).unwrap();
+    assert_eq!(of(&config), digits.as_bytes());
+    let secret = Written::new(&format!("{SECRET}\r\n"));
+    let name = secret.0.file_name().unwrap().to_str().unwrap();
+    for path in [secret.0.to_str().unwrap(), name] {
+        let config = load(&with_key(&format!("secret_file = {path:?}")), &[], &[]).unwrap();
+        assert_eq!(of(&config), SECRET.as_bytes());
+    }
+    let exactly = "roomcast.toml:4:1: auth.issuers.keys needs exactly one of secret, secret_env and secret_file";
+    refused(&with_key("kid = \"1\""), exactly);
+    refused(&with_key(&format!("secret = \"{SECRET}\"\nsecret_env = \"A\"")), exactly);
+    refused(
+        &with_key("secret_env = \"NOT_SET\""),
+        "roomcast.toml:5:1: auth.issuers.keys.secret_env names the environment variable NOT_SET, which is not set",
+    );
+    let told = load(&with_key("secret_file = \"no/such\""), &[], &[]).unwrap_err().to_string();
+    assert!(told.contains("secret_file names the file no/such, which cannot be read"), "{told}");
+    refused(
+        &with_key("secret = 12345678901234567"),
+        "roomcast.toml:5:1: auth.issuers.keys.secret is no text; put it in quotes",
+    );
+}
+
+#[test]
+fn a_secret_under_its_least_length_is_refused_without_telling_it() {
+    let short = "b".repeat(31);
+    refused(
+        &with_key(&format!("secret = \"{short}\"")),
+        "roomcast.toml:5:1: auth.issuers.keys.secret has 31 bytes, at least 32 are needed; `openssl rand \
+         -base64 48` makes some",
+    );
+    assert!(load(&with_key(&format!("secret = \"{short}b\"")), &[], &[]).is_ok());
+    let api = |secret: &str| format!("[[api.keys]]\nname = \"shop\"\nsecret = \"{secret}\"\n");
+    assert!(
+        load(&api("0123456789abcde"), &[], &[]).unwrap_err().to_string().contains("at least 16")
+    );
+    assert!(load(&api("0123456789abcdef"), &[], &[]).is_ok());
+}
+
+#[test]
+fn issuers_and_keys_are_checked() {
+    let key = format!("secret = \"{SECRET}\"");
+    refused(
+        "[[auth.issuers]]\nkeys = []\n",
+        "roomcast.toml:1:1: auth.issuers.issuer is missing\n\
+         roomcast.toml:1:1: auth.issuers.audience is missing\n\
+         roomcast.toml:1:1: auth.issuers has no key; add [[auth.issuers.keys]] with one of secret, secret_env and \
+         secret_file",
+    );
+    refused(
+        &with_key(&format!("{key}\nalgorithm = \"RS256\"")),
+        "roomcast.toml:6:1: auth.issuers.keys.algorithm is \"RS256\"; this version verifies \"HS256\" alone",
+    );
+    let twice = format!("{}[[auth.issuers.keys]]\n{key}\n", with_key(&key));
+    let told = load(&twice, &[], &[]).unwrap_err().to_string();
+    assert!(told.contains("has two keys for the issuer \"shop\" and the kid none"), "{told}");
+    let other_kid = format!("{}[[auth.issuers.keys]]\nkid = \"2\"\n{key}\n", with_key(&key));
+    assert_eq!(load(&other_kid, &[], &[]).unwrap().auth.issuers[0].keys.len(), 2);
+    for realm in ["GS", "g:s", "g s", "api"] {
+        let text = format!("{ISSUER}realm = \"{realm}\"\nkeys = [{{ {key} }}]\n");
+        let told = load(&text, &[], &[]).unwrap_err().to_string();
+        assert!(told.starts_with("roomcast.toml:4:1: auth.issuers.realm"), "{told}");
+    }
+    let text = "[[api.keys]]\nname = \"a b\"\nsecret = \"0123456789abcdef\"\n";
+    let told = load(&format!("{text}{text}"), &[], &[]).unwrap_err().to_string();
+    assert!(told.contains("api.keys.name has spaces") && told.contains("is used twice"), "{told}");
+}
+
+#[test]
+fn no_text_of_ours_ever_holds_a_secret() {
+    let text = format!(
+        "{}kid = \"k\"\nallow_backend = true\n[[api.keys]]\nname = \"shop\"\nsecret = \"key-{SECRET}\"\n",
+        with_key(&format!("secret = \"{SECRET}\""))
+    )
+    .replace("allow_backend = true\n", "");
+    let config = load(&text, &[("UNRELATED", SECRET)], &[]).unwrap();
+    let printed = config.print();
+    assert_eq!(printed.matches("secret = \"********\"").count(), 2, "{printed}");
+    let guard = RuleGuard::new(&config, "n").unwrap();
+    let options = LoadOptions { env: pairs(&[("S", SECRET)]), ..LoadOptions::default() };
+    let texts = [printed, format!("{config:?}"), format!("{guard:?}"), format!("{options:?}")];
+    for text in texts {
+        assert!(!text.contains("secret-of"), "{text}");
+    }
+}
+
+#[test]
+fn what_is_printed_can_be_loaded_again() {
+    let text = format!(
+        "{}[[rooms]]\nmatch = \"shop-{{id}}\"\njoin = \"user.id == \\\"a\\\" || 'b' in user.roles\"\ntypes = [\"x\"]\n\
+         [limits]\nping = \"20s\"\n",
+        with_key("secret_env = \"S\"")
+    );
+    let env = [("S", SECRET)];
+    let config = load(&text, &env, &[]).unwrap();
+    let again = load(&config.print(), &env, &[]).unwrap();
+    assert_eq!(again.limits, config.limits);
+    assert_eq!(again.rooms[0].join.source(), config.rooms[0].join.source());
+    assert_eq!(again.rooms[0].policy, config.rooms[0].policy);
+    assert_eq!(again.auth.issuers[0].keys[0].secret, config.auth.issuers[0].keys[0].secret);
+}
+
+#[test]
+fn a_rule_that_does_not_compile_is_told_with_its_place_and_cause() {
+    let rule =
+        |line: &str| format!("[[rooms]]\nmatch = \"shop-{{id:int}}\"\njoin = \"true\"\n{line}\n");
+    for (line, told) in [
+        ("publish = \"user.kind = 'backend'\"", "roomcast.toml:4:1: rooms.publish is not CEL: "),
+        (
+            "publish = \"usr.id == '1'\"",
+            "roomcast.toml:4:1: rooms.publish knows no usr; there are user, room, node, id",
+        ),
+        (
+            "publish = \"user.roles\"",
+            "roomcast.toml:4:1: rooms.publish gives a list, not true or false",
+        ),
+        (
+            "priority = \"urgent\"",
+            "roomcast.toml:4:1: rooms.priority is \"urgent\"; write \"high\", \"normal\" or \"low\"",
+        ),
+        ("types = []", "roomcast.toml:4:1: rooms.types names no type; leave it out to allow any"),
+        (
+            "[[rooms]]\nmatch = \"news-*\"\njoin = \"true\"",
+            "roomcast.toml:5:1: rooms.match has a `*`, which is no wildcard",
+        ),
+        ("[[rooms]]\njoin = \"true\"", "roomcast.toml:4:1: rooms.match is missing"),
+        ("[[rooms]]\nmatch = \"a\"", "roomcast.toml:4:1: rooms.join is missing"),
+    ] {
+        let found = load(&rule(line), &[], &[]).unwrap_err().to_string();
+        assert!(found.starts_with(told), "{found}");
+    }
+    let config = load(&rule("publish = \"id == '7'\""), &[], &[]).unwrap();
+    assert_eq!(config.rooms[0].pattern.as_str(), "shop-{id:int}");
+}
+
+#[test]
+fn rules_up_to_their_number_pass_and_one_more_is_refused() {
+    let rule = "[[rooms]]\nmatch = \"a\"\njoin = \"true\"\n";
+    let max = crate::guard::RULES_MAX;
+    assert_eq!(load(&rule.repeat(max), &[], &[]).unwrap().rooms.len(), max);
+    let told = load(&rule.repeat(max + 1), &[], &[]).unwrap_err().to_string();
+    assert!(told.contains("rooms has 1001 rules, allowed are 1000"), "{told}");
+}
+
+#[test]
+fn dev_opens_the_node_for_this_machine_alone() {
+    let dev = |sets: &[(&str, &str)]| {
+        Config::load(&LoadOptions { overrides: pairs(sets), dev: true, ..LoadOptions::default() })
+    };
+    let config = dev(&[]).unwrap();
+    assert_eq!(config.listen.public, "127.0.0.1:8080".parse().unwrap());
+    let per_minute = config.limits.session.messages_per_minute;
+    assert_eq!((config.limits.connections_per_ip, per_minute), (1_000, 100_000));
+    let issuer = &config.auth.issuers[0];
+    assert_eq!((&*issuer.issuer, &*issuer.audience), (DEV_ISSUER, DEV_ISSUER));
+    assert!(issuer.allow_backend && issuer.keys[0].secret.expose() == DEV_SECRET.as_bytes());
+    assert!(config.warnings()[0].contains("everybody knows"));
+    assert!(dev(&[("listen.public", "[::1]:0"), ("listen.internal", "127.0.0.1:0")]).is_ok());
+    for (key, address) in [("listen.public", "0.0.0.0:8080"), ("listen.internal", "192.0.2.1:9090")]
+    {
+        let told = dev(&[(key, address)]).unwrap_err().to_string();
+        let start = format!(
+            "--set {key}: {key} is {address}, but --dev trusts a secret that everybody knows"
+        );
+        assert!(told.starts_with(&start), "{told}");
+        assert!(told.contains("bind it to 127.0.0.1:") && told.contains("without --dev"), "{told}");
+    }
+}
+
+#[test]
+fn values_that_contradict_each_other_are_refused() {
+    refused(
+        "[listen]\ninternal = \"0.0.0.0:8080\"\n",
+        "roomcast.toml:2:1: listen.internal has the port of listen.public; choose another",
+    );
+    refused(
+        "[listen]\nproxy_protocol = true\n",
+        "roomcast.toml:2:1: listen.proxy_protocol is on, but nobody is trusted to use it: list the proxies in \
+         listen.trusted_proxies",
+    );
+    refused(
+        "[limits]\nframe_bytes = \"1 MiB\"\n",
+        "roomcast.toml:2:1: limits.frame_bytes is 1048576 bytes, more than limits.message_bytes (262144 bytes)",
+    );
+    let told = set("listen.trusted_proxies", "10.0.0.0/33").unwrap_err().to_string();
+    assert!(told.contains("\"10.0.0.0/33\"; write an address or a network"), "{told}");
+    let open = set("origins.allow", "*").unwrap();
+    assert!(open.warnings().iter().any(|it| it.contains("every site")));
+}
+
+#[test]
+fn the_example_holds_the_defaults_and_all_its_optional_keys_work() {
+    let example = load(example(), &[], &[]).unwrap();
+    let default = Config::load(&LoadOptions::default()).unwrap();
+    assert_eq!(example.limits, default.limits);
+    assert_eq!(example.listen, default.listen);
+    let uncomment = |line: &str| match line.strip_prefix('#') {
+        Some(rest) if !rest.starts_with([' ', '#']) => rest.to_owned(),
+        Some(_) | None => line.to_owned(),
+    };
+    let all: Vec<_> = super::example().lines().map(uncomment).collect();
+    let config = load(&all.join("\n"), &[], &[]).unwrap();
+    assert_eq!((config.auth.issuers.len(), config.api.keys.len(), config.rooms.len()), (1, 1, 1));
+    assert_eq!(config.auth.issuers[0].keys[0].kid.as_deref(), Some("2026-01"));
+}
+
+#[test]
+fn the_reference_names_every_key() {
+    let table = reference_table();
+    for (path, _) in SCHEMA.keys() {
+        let name = path.rsplit('.').next().unwrap();
+        assert!(table.contains(&format!("| `{name}` |")), "{path}");
+    }
+    let tables = SCHEMA.entries.iter().filter(|(_, node)| matches!(node, Node::Tables(_))).count();
+    assert_eq!(tables, 1);
+    assert!(table.contains("### `[[auth.issuers.keys]]`"));
+}

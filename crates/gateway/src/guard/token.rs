@@ -286,9 +286,8 @@ impl Signed<'_> {
     }
 
     fn check_required(&self) -> Result<(), &'static str> {
-        let is_there =
-            |claim: &Box<str>| self.claims.get(&**claim).is_some_and(|value| !value.is_null());
-        if self.issuer.required.iter().all(is_there) {
+        let mut required = self.issuer.required.iter();
+        if required.all(|claim| self.claims.get(&**claim).is_some_and(|value| !value.is_null())) {
             return Ok(());
         }
         Err("the token lacks a claim that its issuer must give")

@@ -150,7 +150,7 @@ fn token_of(length: usize) -> String {
         (length / 4 * 3 - 300..length / 4 * 3).map(move |fill| (header.clone(), fill))
     });
     let tokens = tokens
-        .map(|(header, fill)| signed(&header, &with(json!({ "fill": "y".repeat(fill) })), SECRET));
+        .map(|(header, fill)| signed(&header, &with(&json!({ "fill": "y".repeat(fill) })), SECRET));
     tokens.into_iter().find(|token| token.len() == length).unwrap()
 }
 
@@ -212,7 +212,7 @@ fn one_changed_byte_anywhere_breaks_a_token() {
 #[test]
 fn only_an_issuer_that_may_names_back_ends() {
     let games = |changes: Value| {
-        let mut claims = with(json!({ "iss": "games", "aud": "play" }));
+        let mut claims = with(&json!({ "iss": "games", "aud": "play" }));
         claims.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         signed(&json!({ "alg": "HS256", "kid": "g" }), &claims, SECRET)
     };
@@ -251,7 +251,7 @@ fn claims_of_a_wrong_form_are_refused() {
 
 #[test]
 fn a_realm_keeps_its_users_apart() {
-    let games = with(json!({ "iss": "games", "aud": "play", "sub": "7" }));
+    let games = with(&json!({ "iss": "games", "aud": "play", "sub": "7" }));
     let header = json!({ "alg": "HS256", "kid": "g" });
     let player = accepted(&signed(&header, &games, SECRET));
     assert_eq!(player.user_key(), "gs:7");
@@ -269,7 +269,7 @@ fn a_realm_keeps_its_users_apart() {
 #[test]
 fn without_an_issuer_nobody_is_let_in_and_with_dev_its_secret_is() {
     let closed = RuleGuard::new(&Config::load(&LoadOptions::default()).unwrap(), "n").unwrap();
-    let dev_claims = with(json!({ "iss": DEV_ISSUER, "aud": DEV_ISSUER, "kind": "backend" }));
+    let dev_claims = with(&json!({ "iss": DEV_ISSUER, "aud": DEV_ISSUER, "kind": "backend" }));
     let token = signed(&json!({ "alg": "HS256" }), &dev_claims, DEV_SECRET);
     assert!(closed.verify(&token, NOW_MS).is_err());
     assert_eq!(closed.api_key(DEV_API_KEY), None);
