@@ -85,7 +85,7 @@ fn stage(dev: bool, core: Core) -> Stage {
     let (reports, shown) = watch::channel(report);
     drop(reports);
     let api = Api::new(ApiParts {
-        core: CoreHandle::new(requests),
+        core: CoreHandle::new(requests, Arc::default()),
         guard: Arc::new(RuleGuard::new(&config, "node").unwrap()),
         clock,
         reports: vec![shown],
@@ -109,7 +109,7 @@ async fn play(core: Core, mut asked: mpsc::Receiver<CoreRequest>, published: See
     let mut unanswered = Vec::new();
     while let Some(request) = asked.recv().await {
         match (request, core) {
-            (CoreRequest::Stop, _) | (_, Core::Gone) => return,
+            (_, Core::Gone) => return,
             (CoreRequest::Publish { publication, dedup, answer }, core) => {
                 published.lock().unwrap().push((publication, dedup));
                 match core {
