@@ -106,6 +106,12 @@ impl Connection {
         self.wake();
     }
 
+    /// The same for a client that is too slow: what waits for it is forgotten, so that others have the room.
+    pub(crate) fn begin_slow(&self, shell: &Shell) {
+        self.drop_waiting(shell);
+        self.begin_close(Close::Slow);
+    }
+
     /// Remembers whom to wake.
     pub(crate) fn watch(&self, cx: &Context<'_>) {
         let mut waker = self.waker.borrow_mut();
@@ -130,19 +136,21 @@ impl Connection {
         self.outbox.borrow().as_ref().map_or(0, |outbox| outbox.bytes())
     }
 
-    /// Sends frames, now or from the outbox; says whether the outbox ran over its limit.
+    /// Sends frames, now or from the outbox; says whether the outbox ran over its limit, which it says once.
     pub(crate) fn send(&self, shell: &Shell, now: Now, frame: Bytes, class: Priority) -> bool {
         if self.ending.get() != Ending::Open {
             return false;
         }
         let mut outbox = self.outbox.borrow_mut();
-        if let Some(outbox) = outbox.as_mut() {
-            if outbox.bytes() + frame.len() > shell.settings.outbox_bytes_max {
+        if let Some(waiting) = outbox.as_mut() {
+            if waiting.bytes() + frame.len() > shell.settings.outbox_bytes_max {
+                drop(outbox);
                 shell.hit(LimitName::OutboxBytes);
+                self.begin_slow(shell);
                 return true;
             }
             shell.outboxes_bytes.set(shell.outboxes_bytes.get() + frame.len());
-            outbox.push(frame, class);
+            waiting.push(frame, class);
             return false;
         }
         let written = match self.stream.try_write(&frame) {

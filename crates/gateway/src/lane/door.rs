@@ -96,6 +96,7 @@ fn enter(shell: &Rc<Shell>, upgraded: Upgraded<Entrance>, place: SocketPlace) {
             lane.close(key, close, effects);
         }
     });
+    shell.flush();
     // A copy, so that the handshake's buffer is freed.
     let leftover = (!leftover.is_empty()).then(|| Box::from(&leftover[..]));
     let task = task::run(Rc::clone(shell), connection, decoder, leftover, token_given);
@@ -135,8 +136,9 @@ impl Door {
             handshake::check(request).map_err(|rejected| Box::new(rejected.response()))?;
         let settings = &self.shell.settings;
         let asked = asked_for(request, &accepted, client);
-        if let Some(origin) = &asked.origin
-            && !settings.origins.allow(origin)
+        // Of several lines the browser wrote at most one, and nobody knows which.
+        let origins = request.headers().get_all(hyper::header::ORIGIN);
+        if !origins.iter().all(|origin| origin.to_str().is_ok_and(|it| settings.origins.allow(it)))
         {
             return Err(bad_origin());
         }
@@ -162,7 +164,10 @@ impl Door {
                 let admitted = self.shell.lane.borrow_mut().admit(self.shell.now(), token);
                 match admitted {
                     Ok(opening) => Ok(opening),
-                    Err(Admission::Token(error)) => Err(error.close()),
+                    Err(Admission::Token(error)) => {
+                        self.shell.count_token(token);
+                        Err(error.close())
+                    }
                     Err(Admission::Full) => {
                         let max = settings.connections_per_user;
                         return Err(over_limit(LimitName::ConnectionsPerUser, max as usize));

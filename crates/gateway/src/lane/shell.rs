@@ -57,6 +57,8 @@ pub(crate) struct Shell {
     /// Closes decided in the shell, by [`Close::index`].
     pub(crate) closes: RefCell<[u64; Close::ALL.len()]>,
     to_core: Sender<FromLane>,
+    /// For the core, once the task at hand has done its turn: what came in one read leaves together, and is merged.
+    outgoing: RefCell<Vec<(usize, FromLane)>>,
     effects: RefCell<Vec<Effect>>,
 }
 
@@ -72,6 +74,7 @@ impl Shell {
             limits_hit: RefCell::new([0; LimitName::ALL.len()]),
             closes: RefCell::new([0; Close::ALL.len()]),
             to_core,
+            outgoing: RefCell::new(Vec::new()),
             effects: RefCell::new(Vec::new()),
         })
     }
@@ -92,6 +95,13 @@ impl Shell {
         }
         self.effects.replace(effects);
         result
+    }
+
+    /// Sends what is for the core. Every task that lets the lane act calls it at the end of its turn.
+    pub(crate) fn flush(&self) {
+        for (weight, message) in self.outgoing.borrow_mut().drain(..) {
+            self.to_core.send(weight, message);
+        }
     }
 
     /// Hands over commands of one session, in order.
@@ -131,6 +141,13 @@ impl Shell {
     pub(crate) fn hit(&self, limit: LimitName) {
         if let Some(count) = self.limits_hit.borrow_mut().get_mut(limit.index()) {
             *count += 1;
+        }
+    }
+
+    /// Counts a token that is longer than the limit.
+    pub(crate) fn count_token(&self, token: &str) {
+        if token.len() > self.settings.token_bytes_max {
+            self.hit(LimitName::TokenBytes);
         }
     }
 
@@ -201,10 +218,12 @@ impl Shell {
                     }
                     Effect::Ready { to } => self.make_ready(now, to, &mut next),
                     Effect::Hub(message) => {
-                        self.to_core.send(weight_of(&message), FromLane::Hub(message));
+                        let weight = weight_of(&message);
+                        self.outgoing.borrow_mut().push((weight, FromLane::Hub(message)));
                     }
                     Effect::Answer(query, answer) => {
-                        self.to_core.send(MESSAGE_BYTES, FromLane::Answer(query, answer));
+                        let answer = FromLane::Answer(query, answer);
+                        self.outgoing.borrow_mut().push((MESSAGE_BYTES, answer));
                     }
                 }
             }
@@ -226,13 +245,16 @@ impl Shell {
     /// Closes those whose outbox ran over, and, if all outboxes together hold too much, the fullest.
     fn end_overfull(&self, overfull: &mut Vec<SessionKey>, next: &mut Vec<Effect>) {
         if self.outboxes_bytes.get() > self.settings.outboxes_bytes_max {
-            self.hit(LimitName::OutboxesBytes);
             let blocked = self.blocked.borrow();
             let fullest = blocked
                 .iter()
                 .filter_map(|key| self.connection(key.index).filter(|c| c.key() == *key))
                 .max_by_key(|connection| connection.outbox_bytes());
-            overfull.extend(fullest.map(|connection| connection.key()));
+            if let Some(connection) = fullest {
+                self.hit(LimitName::OutboxesBytes);
+                connection.begin_slow(self);
+                overfull.push(connection.key());
+            }
         }
         for key in overfull.drain(..) {
             self.lane.borrow_mut().close(key, Close::Slow, next);

@@ -87,7 +87,12 @@ pub(super) async fn run(
 ) {
     let mut reading = Reading { reader: Reader::new(), decoder, leftover, waits: token_given };
     let end = loop {
-        match poll_fn(|cx| reading.poll(&shell, &connection, cx)).await {
+        let turn = |cx: &mut Context<'_>| {
+            let step = reading.poll(&shell, &connection, cx);
+            shell.flush();
+            step
+        };
+        match poll_fn(turn).await {
             Step::End(end) => break end,
             Step::Congested => Box::pin(tokio::time::sleep(CONGESTED_WAIT)).await,
         }
@@ -212,7 +217,13 @@ impl Reading {
     fn message(&mut self, shell: &Shell, connection: &Connection, frame: Frame<'_>) -> bool {
         let mut commands = COMMANDS.take();
         let decoded = self.decoder.decode(frame, &mut commands);
-        let token = commands.iter().any(|command| matches!(command, Command::Authenticate(_)));
+        let mut token = false;
+        for command in &commands {
+            if let Command::Authenticate(request) = command {
+                shell.count_token(&request.token);
+                token = true;
+            }
+        }
         let key = connection.key();
         if !commands.is_empty() {
             shell.commands(key, commands.drain(..));
@@ -262,6 +273,7 @@ async fn finish(shell: Rc<Shell>, connection: Rc<Connection>, end: End) {
         }
     };
     shell.detach(key);
+    shell.flush();
     if let Some((code, reason)) = code {
         let mut frame = Vec::new();
         match code {
