@@ -77,7 +77,7 @@ pub(crate) struct Session {
     pub(crate) heard_ms: u64,
     /// When the last ping left; unanswered if nothing was heard since.
     pub(crate) pinged_ms: u64,
-    /// Which wheel entry counts.
+    /// Which wheel entry counts; `u64::MAX`: none. Units: monotonic milliseconds.
     pub(crate) armed_ms: u64,
     /// The coming expiry was told.
     pub(crate) expiry_told: bool,

@@ -20,6 +20,12 @@ impl Wheel {
         self.slots.entry(at_ms.div_ceil(SLOT_MS)).or_default().push(session);
     }
 
+    /// Entries, those included that no longer count.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.slots.values().map(Vec::len).sum()
+    }
+
     /// When the next session wants to be looked at. Units: monotonic milliseconds.
     pub(crate) fn next_wake(&self) -> Option<u64> {
         self.slots.first_key_value().map(|(slot, _)| slot.saturating_mul(SLOT_MS))

@@ -244,7 +244,7 @@ impl Lane {
             early_pings: 0,
             heard_ms: now.mono_ms,
             pinged_ms: 0,
-            armed_ms: 0,
+            armed_ms: u64::MAX,
             expiry_told: false,
         });
         self.unauthenticated += 1;
@@ -343,6 +343,7 @@ impl Lane {
             if session.armed_ms > now.mono_ms {
                 continue; // a later entry counts
             }
+            session.armed_ms = u64::MAX;
             match session.due(now, &limits) {
                 Due::Nothing => {}
                 Due::Unauthorized => {
@@ -390,12 +391,15 @@ impl Lane {
         self.sessions.get_mut(key.index as usize).filter(|session| session.key == key)
     }
 
+    /// Has the session looked at in time. One look in the wheel is enough: an early one arms the next.
     fn rearm(&mut self, now: Now, key: SessionKey) {
         let limits = self.limits;
         let Some(session) = self.session_mut(key) else { return };
         let at = session.next_look_ms(now, &limits).max(now.mono_ms.saturating_add(1));
-        session.armed_ms = at;
-        self.wheel.arm(at, key);
+        if at < session.armed_ms {
+            session.armed_ms = at;
+            self.wheel.arm(at, key);
+        }
     }
 
     /// The session's token is good: it is put into its own rooms, and is ready once they are live.

@@ -151,6 +151,34 @@ fn a_session_whose_rooms_never_become_live_is_closed() {
     );
 }
 
+/// Refreshes ten times a second for a minute, then is heard for a while; answers with the most places taken in the
+/// wheel, and with those taken at the end.
+fn places_taken(expiries: [u64; 2]) -> (usize, usize) {
+    let mut world = super::World::new("limits controls=100000");
+    world.step("1 opens as ann<900");
+    let mut most = 0;
+    for round in 0..600 {
+        world.step(&format!("1 token ann<{}", expiries[round % 2]));
+        world.step("1 heard");
+        world.step("wait 100");
+        most = most.max(world.lane.wheel.len());
+    }
+    world.step("1 token ann<900");
+    for _ in 0..20 {
+        world.step("1 heard");
+        world.step("wait 20000");
+    }
+    (most, world.lane.wheel.len())
+}
+
+#[test]
+fn deadlines_that_change_often_take_few_places_and_leave_none() {
+    assert_eq!(places_taken([900, 800]), (1, 1));
+    let (most, end) = places_taken([900, 90]);
+    assert!(most <= 250, "ten looks a second, each at most 25 s ahead: {most}");
+    assert_eq!(end, 1);
+}
+
 #[test]
 fn limits_of_any_size_do_not_overflow() {
     use roomcast_protocol::limits::SessionLimits;
