@@ -251,8 +251,8 @@ pub enum LogFormat {
     Json,
 }
 
-/// Bytes that are never written out.
-#[derive(Clone, PartialEq, Eq)]
+/// Bytes that are never written out, nor compared but by hash.
+#[derive(Clone)]
 pub struct Secret(Box<[u8]>);
 
 impl Secret {
