@@ -21,6 +21,9 @@ pub const FIRST: u8 = 0x01;
 pub const MIDDLE: u8 = 0x00;
 pub const LAST: u8 = 0x80;
 
+/// What the kernel keeps for a client that was made narrow.
+pub const NARROW_BYTES: usize = 4_096;
+
 const MASK: [u8; 4] = [0x5a, 0x1c, 0x93, 0xe7];
 
 /// A masked frame.
@@ -119,7 +122,7 @@ impl Dial {
     pub fn send(&self, address: SocketAddr) -> Answered {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
         if self.narrow {
-            socket.set_recv_buffer_size(4_096).unwrap();
+            socket.set_recv_buffer_size(NARROW_BYTES).unwrap();
         }
         socket.connect_timeout(&address.into(), WAIT).unwrap();
         let mut stream = TcpStream::from(socket);

@@ -132,7 +132,7 @@ fn forwarded(live: &Live, lines: &[&str]) -> (u16, Ws) {
 fn a_trusted_proxy_speaks_for_its_clients() {
     let live = Live::start(&[
         ("limits.connections_per_ip", "1"),
-        ("listen.trusted_proxies", "[\"127.0.0.0/8\", \"10.0.0.0/8\"]"),
+        ("listen.trusted_proxies", "127.0.0.0/8,10.0.0.0/8"),
     ]);
     let mut kept = Vec::new();
     let mut check = |status: u16, lines: &[&str]| {
@@ -172,7 +172,7 @@ fn nobody_else_speaks_for_an_address() {
 
 #[test]
 fn pages_of_other_origins_may_not_connect() {
-    let live = Live::start(&[("origins.allow", "[\"https://good.example\"]")]);
+    let live = Live::start(&[("origins.allow", "https://good.example")]);
     let from = |origin: &str| Dial::with_token(&live.token("ann", "user")).header("Origin", origin);
     for origin in [
         "https://evil.example",

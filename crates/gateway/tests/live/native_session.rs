@@ -240,11 +240,11 @@ fn a_close_is_answered_with_its_own_code() {
     let live = Live::start(&[]);
     live.user("ann").close();
     for (payload, code) in
-        [(&b""[..], 1000), (&4321_u16.to_be_bytes(), 4321), (b"\x03\xe9bye", 1001)]
+        [(&b""[..], None), (&4321_u16.to_be_bytes(), Some(4321)), (b"\x03\xe9bye", Some(1001))]
     {
         let mut ws = live.user("ann");
         ws.send(CLOSE, payload);
-        assert_eq!(ws.next(), Heard::Close(Some(code), String::new()));
+        assert_eq!(ws.next(), Heard::Close(code, String::new()));
         assert_eq!(ws.next(), Heard::End);
     }
     live.assert_empty();

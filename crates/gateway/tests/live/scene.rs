@@ -9,11 +9,12 @@ use serde_json::{Value, json};
 use crate::common::ws::Ws;
 use crate::common::{Bystander, Live};
 
+/// Clients end before the node does.
 pub(crate) struct Scene {
-    pub(crate) live: Live,
     /// The user `eve`, in no room but her own.
     pub(crate) eve: Ws,
     pub(crate) bystander: Bystander,
+    pub(crate) live: Live,
 }
 
 impl Scene {
@@ -27,7 +28,7 @@ impl Scene {
         let live = Live::start(&all);
         let bystander = Bystander::join(&live);
         let eve = live.user("eve");
-        Self { live, eve, bystander }
+        Self { eve, bystander, live }
     }
 
     /// The connection that got an error lives, and so does the one beside it.
