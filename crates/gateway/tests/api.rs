@@ -1,4 +1,12 @@
 //! The internal port of a whole node: what back-ends, probes and scrapers see, with keys and in development.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    unreachable_pub,
+    reason = "a helper that fails shall fail its test; the helpers are shared by several test programs"
+)]
 
 mod common;
 

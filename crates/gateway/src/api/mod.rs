@@ -45,6 +45,12 @@ pub(crate) use server::serve;
 /// How long a publication's outcome is awaited. Less than the core remembers who asked.
 const OUTCOME_WAIT: Duration = Duration::from_millis(1_500);
 
+const PUBLISHED_PERHAPS: &str =
+    "It is not known whether this was published: send it again with the same id within 120 s";
+
+const DISCONNECTED_PERHAPS: &str =
+    "It is not known whether all of the user's sessions were ended: send it again";
+
 /// What the configuration says about the internal port.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ApiConfig {
@@ -222,10 +228,10 @@ impl Api {
             }
             // A core that ends leaves questions unanswered.
             Ok(Err(refused)) if refused.refusal == Refusal::Unavailable && !self.is_ready() => {
-                Err(Problem::unknown_outcome())
+                Err(Problem::unknown_outcome(PUBLISHED_PERHAPS))
             }
             Ok(Err(refused)) => Err(refused.into()),
-            Err(_) => Err(Problem::unknown_outcome()),
+            Err(_) => Err(Problem::unknown_outcome(PUBLISHED_PERHAPS)),
         }
     }
 
@@ -268,7 +274,8 @@ impl Api {
         B: Body<Data = Bytes>,
     {
         body::none(request, self.parts.config.message_bytes_max).await?;
-        let count = self.parts.core.disconnect(user.into()).await.ok_or(Refusal::Unavailable)?;
+        let count = self.parts.core.disconnect(user.into()).await;
+        let count = count.ok_or_else(|| Problem::unknown_outcome(DISCONNECTED_PERHAPS))?;
         tracing::info!(key = name, sessions = count, "a back-end disconnected a user");
         Ok(answer::json(StatusCode::OK, &Disconnected { disconnected: count }))
     }

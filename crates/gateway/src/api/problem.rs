@@ -89,12 +89,9 @@ impl Problem {
         problem
     }
 
-    /// The core did not say in time what became of it.
-    pub(crate) const fn unknown_outcome() -> Self {
-        let detail = Cow::Borrowed(
-            "It is not known whether this was published: send it again with the same id within 120 s",
-        );
-        let mut problem = Self::new(StatusCode::GATEWAY_TIMEOUT, detail);
+    /// The core did not say in time what became of it; `detail` says what to do.
+    pub(crate) const fn unknown_outcome(detail: &'static str) -> Self {
+        let mut problem = Self::new(StatusCode::GATEWAY_TIMEOUT, Cow::Borrowed(detail));
         problem.unknown = true;
         problem
     }
@@ -253,7 +250,7 @@ mod tests {
 
     #[test]
     fn an_unknown_outcome_is_504_and_no_refusal() {
-        let problem = Problem::unknown_outcome();
+        let problem = Problem::unknown_outcome("who knows");
         assert_eq!((problem.status().as_u16(), problem.cause()), (504, None));
         let body = body_of(problem.response());
         assert_eq!((&body["outcome"], &body["code"]), (&json!("unknown"), &Value::Null));
