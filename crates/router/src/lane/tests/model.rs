@@ -90,12 +90,28 @@ struct LaneModel {
     /// Rooms the lane has asked for and not yet given up; whether they are live.
     asked: BTreeMap<&'static str, bool>,
     published: u64,
+    /// All that was seen.
+    trace: Vec<String>,
 }
 
 impl LaneModel {
+    fn new() -> Self {
+        let limits = "limits messages=1000000 controls=1000000 connections=1000000";
+        let mut world = World::new(limits);
+        world.manual = true;
+        Self {
+            world,
+            ears: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            published: 0,
+            trace: Vec::new(),
+        }
+    }
+
     fn step(&mut self, line: &str) {
         self.world.step(line);
         self.world.walk();
+        self.trace.extend_from_slice(&self.world.seen);
         for seen in std::mem::take(&mut self.world.seen) {
             let Some((number, texts)) = seen.split_once(": ") else { continue };
             let texts = texts.trim_end_matches(" !high").trim_end_matches(" !low");
@@ -183,14 +199,10 @@ impl LaneModel {
 
 #[test]
 fn everyone_hears_exactly_what_was_accepted_while_a_member() {
-    let limits = "limits messages=1000000 controls=1000000 connections=1000000";
     let mut published = 0;
     for seed in 0..400 {
         let mut random = Random(seed);
-        let mut world = World::new(limits);
-        world.manual = true;
-        let mut model =
-            LaneModel { world, ears: BTreeMap::new(), asked: BTreeMap::new(), published: 0 };
+        let mut model = LaneModel::new();
         for _ in 0..250 {
             model.random_step(&mut random);
         }
@@ -209,6 +221,20 @@ fn everyone_hears_exactly_what_was_accepted_while_a_member() {
         published += model.published;
     }
     assert!(published > 10_000, "{published}");
+}
+
+#[test]
+fn the_same_steps_in_the_same_order_have_the_same_effects() {
+    for seed in 0..40 {
+        let run = || {
+            let (mut random, mut model) = (Random(seed), LaneModel::new());
+            (0..250).for_each(|_| model.random_step(&mut random));
+            model.trace
+        };
+        let first = run();
+        assert!(first.len() > 50, "seed {seed}");
+        assert_eq!(first, run(), "seed {seed}");
+    }
 }
 
 /// One stay of a session in a room: what it was told and what it heard, as places in the room's log.
