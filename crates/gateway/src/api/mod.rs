@@ -37,6 +37,7 @@ use crate::guard::{self, RuleGuard};
 use crate::lane::LaneReport;
 use crate::metrics::{Class, Endpoint, Metrics, Seen};
 use crate::places::Places;
+use crate::system::{raise_open_files, sockets_max};
 use members::Page;
 use problem::Problem;
 use route::Route;
@@ -65,7 +66,7 @@ pub(crate) struct ApiConfig {
 
 impl ApiConfig {
     /// The part of the configuration that the internal port needs.
-    pub(crate) const fn new(config: &Config) -> Self {
+    pub(crate) fn new(config: &Config) -> Self {
         let limits = &config.limits;
         Self {
             dev: config.dev,

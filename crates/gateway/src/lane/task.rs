@@ -56,6 +56,8 @@ enum End {
     Answer(Option<u16>),
     /// The node ends it.
     Close(Close),
+    /// The client broke a rule of the wire.
+    Violation(Violation),
 }
 
 /// What becomes of the bytes at hand.
@@ -202,6 +204,7 @@ impl Reading {
                         shell.hit(limit);
                     }
                     shell.close(key, close_of(violation));
+                    return Flow::End(End::Violation(violation));
                 }
             }
             match connection.ending() {
@@ -255,29 +258,64 @@ fn limit_of(violation: Violation) -> Option<LimitName> {
         Violation::MessageTooLarge => Some(LimitName::MessageBytes),
         Violation::TooManyFragments => Some(LimitName::Fragments),
         Violation::ControlFlood => Some(LimitName::ControlFrames),
-        _ => None,
+        Violation::Unmasked
+        | Violation::ReservedBits
+        | Violation::UnknownOpcode
+        | Violation::FragmentedControl
+        | Violation::LongControl
+        | Violation::LengthNotShortest
+        | Violation::LengthOverflow
+        | Violation::StrayContinuation
+        | Violation::InterruptedMessage
+        | Violation::CloseTruncated
+        | Violation::CloseCode
+        | Violation::BadUtf8 => None,
     }
+}
+
+/// What the Close frame says; a limit is named with its value.
+fn reason_of(close: Close, shell: &Shell) -> String {
+    let settings = &shell.settings;
+    let (limit, value) = match close {
+        Close::TooLarge => (LimitName::InflatedBytes, settings.decode.inflated_bytes_max),
+        Close::Limit => (LimitName::ConnectionsPerUser, settings.connections_per_user as usize),
+        Close::Normal
+        | Close::Stopping
+        | Close::Protocol
+        | Close::BadText
+        | Close::Flood
+        | Close::Internal
+        | Close::Overloaded
+        | Close::AuthenticationFailed
+        | Close::Unauthorized
+        | Close::Disconnected
+        | Close::Slow => return close.row().reason.to_owned(),
+    };
+    format!("{}: {} is {value}", close.row().reason, limit.name())
 }
 
 /// Ends the socket: what waits is sent, then a Close frame, then the client's answer is awaited, all in bounded time.
 async fn finish(shell: Rc<Shell>, connection: Rc<Connection>, end: End) {
     let key = connection.key();
-    let code = match end {
-        End::Gone => None,
-        End::Answer(code) => Some((code, "")),
+    let (code, reason) = match end {
+        End::Gone => (None, None),
+        End::Answer(code) => (code, Some(String::new())),
         End::Close(close) => {
             if close == Close::Slow {
                 connection.drop_waiting(&shell);
             }
-            Some((Some(close.row().code), close.row().reason))
+            (Some(close.row().code), Some(reason_of(close, &shell)))
+        }
+        End::Violation(violation) => {
+            (Some(violation.code()), Some(violation.detail(&shell.settings.frames)))
         }
     };
     shell.detach(key);
     shell.flush();
-    if let Some((code, reason)) = code {
+    if let Some(reason) = reason {
         let mut frame = Vec::new();
         match code {
-            Some(code) => writer::write_close(code, reason, &mut frame),
+            Some(code) => writer::write_close(code, &reason, &mut frame),
             None => writer::write_bare_close(&mut frame),
         }
         let stream = connection.stream();
