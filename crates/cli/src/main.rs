@@ -31,7 +31,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[derive(Debug, Parser)]
 #[command(
     version,
-    about,
     after_help = "\
 Try it:
   roomcast serve --dev &                 an open node on 127.0.0.1:8080

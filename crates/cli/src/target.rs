@@ -48,9 +48,9 @@ pub(crate) struct TargetArgs {
     #[arg(long, env = "ROOMCAST_URL", default_value = "ws://127.0.0.1:8080/ws")]
     url: String,
     /// The token to connect with
-    #[arg(long, env = "ROOMCAST_TOKEN", hide_env_values = true, conflicts_with = "dev")]
+    #[arg(long, env = "ROOMCAST_TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// Mint a token that a node started with `serve --dev` accepts
+    /// Mint a token that a node started with `serve --dev` accepts, instead of --token
     #[arg(long)]
     dev: bool,
     /// Whom a token minted by `--dev` is for
@@ -73,8 +73,8 @@ impl TargetArgs {
     /// The client's options; `identity` is for a token minted by `--dev`.
     pub(crate) fn options(&self, identity: impl FnOnce() -> Identity) -> Result<Options, Failure> {
         let token = match &self.token {
+            _ if self.dev => identity().token(DEV_SECRET, DEV_TOKEN_TTL)?,
             Some(token) => token.clone(),
-            None if self.dev => identity().token(DEV_SECRET, DEV_TOKEN_TTL)?,
             None => {
                 return Err(Failure::Usage(
                     "no token: give --token or ROOMCAST_TOKEN, or --dev for a node started \

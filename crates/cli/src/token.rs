@@ -1,6 +1,6 @@
 //! `roomcast token`: tokens for development and tests, and why a token is no good. The checks are the node's own.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use clap::{Args, Subcommand, ValueEnum};
@@ -32,15 +32,15 @@ pub(crate) enum TokenCommand {
 
 /// Where the signing secret comes from.
 #[derive(Args, Debug)]
-#[group(required = true, multiple = false)]
+#[group(required = true, multiple = true)]
 struct SecretArgs {
-    /// Use the well-known secret of `roomcast serve --dev`
+    /// Use the well-known secret of `roomcast serve --dev`, whatever else is set
     #[arg(long)]
     dev: bool,
     /// The HS256 secret, at least 32 bytes
     #[arg(long, env = SECRET_ENV, hide_env_values = true)]
     secret: Option<String>,
-    /// The node's configuration; minting takes its first issuer's first key
+    /// The node's configuration instead of a secret; minting takes its first issuer's first key
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -184,7 +184,8 @@ pub(crate) fn run(command: &TokenCommand, json: bool) -> Result<(), Failure> {
 }
 
 fn run_mint(args: &Mint, json: bool) -> Result<(), Failure> {
-    let config = args.secret.config.as_ref().map(load).transpose()?;
+    let config = args.secret.config.as_deref().filter(|_| !args.secret.dev);
+    let config = config.map(load).transpose()?;
     let issuer = match &config {
         Some(config) => Some(config.auth.issuers.first().ok_or_else(no_issuer)?),
         None => None,
@@ -220,9 +221,9 @@ fn no_issuer() -> Failure {
     Failure::Failed("the configuration has no issuer (auth.issuers), so no key to sign with".into())
 }
 
-fn load(file: &PathBuf) -> Result<Config, Failure> {
+fn load(file: &Path) -> Result<Config, Failure> {
     let env = std::env::vars().collect();
-    read(&LoadOptions { file: Some(file.clone()), env, ..LoadOptions::default() })
+    read(&LoadOptions { file: Some(file.to_owned()), env, ..LoadOptions::default() })
 }
 
 fn read(options: &LoadOptions) -> Result<Config, Failure> {
@@ -232,7 +233,7 @@ fn read(options: &LoadOptions) -> Result<Config, Failure> {
 impl Verify {
     /// What the node would check against.
     fn config(&self) -> Result<Config, Failure> {
-        if let Some(file) = &self.secret.config {
+        if let Some(file) = self.secret.config.as_ref().filter(|_| !self.secret.dev) {
             return load(file);
         }
         let dev = LoadOptions { dev: true, ..LoadOptions::default() };

@@ -53,7 +53,7 @@ impl Node {
             std::env::temp_dir().join(format!("roomcast-bench-{}.json", Uuid::new_v4().simple()));
         let mut command = Command::new(std::env::current_exe()?);
         command
-            .args(["serve", "--dev", "--log", "warn"])
+            .args(["serve", "--dev", "--log", "error"])
             .args(["--public", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--ready-file"])
             .arg(&ready_file);
         for setting in SETTINGS {

@@ -103,7 +103,7 @@ impl Node {
         let ready_file = fresh_path("ready.json");
         let mut command = roomcast();
         command
-            .args(["serve", "--dev", "--log", "warn"])
+            .args(["serve", "--dev", "--log", "error"])
             .args(["--public", public, "--internal", "127.0.0.1:0", "--ready-file"])
             .arg(&ready_file)
             .args(more);

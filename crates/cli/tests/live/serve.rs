@@ -72,6 +72,15 @@ fn a_forged_token_is_refused_with_the_check_that_failed() {
     let refused = output(roomcast().args(["token", "verify", "--dev", token.trim()]));
     assert_eq!(refused.status.code(), Some(3), "{refused:?}");
     assert!(String::from_utf8(refused.stderr).unwrap().contains("signature"));
+    let named = "ROOMCAST_TOKEN_SECRET";
+    let minted = output(roomcast().args(["token", "mint"]).env(named, secret));
+    let token = String::from_utf8(minted.stdout).unwrap();
+    let verified = output(roomcast().args(["token", "verify", token.trim()]).env(named, secret));
+    assert!(verified.status.success(), "{verified:?}");
+    let dev = output(roomcast().args(["token", "mint", "--dev"]).env(named, secret));
+    let token = String::from_utf8(dev.stdout).unwrap();
+    let verified = output(roomcast().args(["token", "verify", "--dev", "--json", token.trim()]));
+    assert!(verified.status.success(), "{verified:?}");
     let short = output(roomcast().args(["token", "mint", "--secret", "short"]));
     assert_eq!(short.status.code(), Some(2), "{short:?}");
 }
