@@ -18,11 +18,13 @@ use tokio::sync::{Notify, mpsc, watch};
 use crate::api::{self, Api, ApiParts};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::core::{self, CoreHandle, CoreParts, CoreStats};
+use crate::core::{self, CoreHandle, CoreParts, CoreStats, FromLane};
 use crate::guard::RuleGuard;
 use crate::lane::{self, LaneParts, LaneReport, LaneSettings};
+use crate::metrics::Metrics;
 use crate::places::Places;
-use crate::queue::{Sender, queue};
+use crate::public::Site;
+use crate::queue::{Receiver, Sender, queue};
 
 /// Bytes that may wait between the lanes and the core.
 const CORE_QUEUE_BYTES: usize = 16 << 20;
@@ -102,97 +104,31 @@ impl Node {
             Some(first) => local(first, config.listen.public)?,
             None => config.listen.public,
         };
-        let clock = Clock::new();
-        let seed = random()?;
-        let users = Arc::new(Users::new(random()?));
-        let places = Arc::new(Places::default());
-        let stats = Arc::new(CoreStats::default());
-        let ready = Arc::new(AtomicBool::new(false));
+        let common = Common {
+            id,
+            guard,
+            clock: Clock::new(),
+            seed: random()?,
+            users: Arc::new(Users::new(random()?)),
+            places: Arc::new(Places::default()),
+            ready: Arc::new(AtomicBool::new(false)),
+        };
         let (to_core, from_lanes) = queue(CORE_QUEUE_BYTES);
-        let (lanes, receivers): (Vec<_>, Vec<_>) =
-            listeners.iter().map(|_| queue(LANE_QUEUE_BYTES)).unzip();
-        let pressures = lanes
-            .iter()
-            .map(|lane| Arc::clone(lane.pressure()))
-            .chain([Arc::clone(to_core.pressure())])
-            .collect();
         let site = Arc::new(crate::public::site(config, public, internal_address, id));
-        let settings = LaneSettings::new(config, clock, Arc::clone(&places), site, pressures);
-        let mut threads = Vec::new();
-        let mut reports = Vec::new();
-        for (index, (listener, messages)) in listeners.into_iter().zip(receivers).enumerate() {
-            let lane = LaneId(u8::try_from(index).unwrap_or(LaneId::MAX));
-            let (report, shown) = watch::channel(LaneReport::default());
-            reports.push(shown);
-            let guard: Arc<dyn Guard> = guard.clone();
-            let limits = config.limits.session;
-            let users = Arc::clone(&users);
-            let own_queue = lanes.get(index).map(|lane: &Sender<_>| Arc::clone(lane.pressure()));
-            let Some(own_queue) = own_queue else { continue };
-            let parts = LaneParts {
-                settings: settings.clone(),
-                lane: Lane::new(LaneConfig { id: lane, guard, limits, users, seed }),
-                listener,
-                to_core: to_core.clone(),
-                messages,
-                own_queue,
-                reports: report,
-            };
-            threads.push(spawn(&format!("lane-{index}"), move || lane::run(parts))?);
-        }
+        let lanes = start_lanes(config, &common, listeners, &to_core, site)?;
         drop(to_core);
         let broker = AnyBroker::Memory(broker.clone());
-        let (requests, asked) = mpsc::channel(REQUESTS_MAX);
-        let ended = Arc::new(Notify::new());
-        let core = CoreHandle::new(requests, Arc::clone(&ended));
-        let hub = Hub::new(HubConfig {
-            linger_ms: LINGER_MS,
-            leave_grace_ms: config.agents.leave_grace_ms,
-            node: format!("node-{id}").into(),
-            seed,
-        });
-        let parts = CoreParts {
-            node: id,
-            clock,
-            hub,
-            feed: broker.attach(id),
-            broker,
-            lanes: lanes.clone(),
-            from_lanes,
-            requests: asked,
-            ended,
-            users,
-            stats: Arc::clone(&stats),
-        };
-        let metrics = crate::metrics::Metrics::new(lanes.len()).map_err(StartError::Metrics)?;
-        let api = ApiParts {
-            core: core.clone(),
-            guard,
-            clock,
-            reports,
-            stats,
-            places,
-            metrics,
-            ready: Arc::clone(&ready),
-            node: id,
-            config: api::ApiConfig::new(config),
-        };
-        let core_thread = spawn("core", move || async move {
-            let listener = tokio::net::TcpListener::from_std(internal)?;
-            let serving = tokio::task::spawn_local(api::serve(listener, Api::new(api)));
-            core::run(parts).await;
-            serving.abort();
-            Ok(())
-        })?;
-        ready.store(true, Ordering::Release);
+        let (core, core_thread) =
+            start_core(config, &common, &lanes, from_lanes, broker, internal)?;
+        common.ready.store(true, Ordering::Release);
         Ok(Self {
             id,
             public,
             internal: internal_address,
-            ready,
-            lanes,
+            ready: common.ready,
+            lanes: lanes.queues,
             core,
-            threads,
+            threads: lanes.threads,
             core_thread: Some(core_thread),
         })
     }
@@ -240,6 +176,117 @@ impl Drop for Node {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// What all threads of a node know.
+struct Common {
+    id: NodeId,
+    guard: Arc<RuleGuard>,
+    clock: Clock,
+    seed: u64,
+    users: Arc<Users>,
+    places: Arc<Places>,
+    ready: Arc<AtomicBool>,
+}
+
+/// The lanes that were started.
+struct Lanes {
+    queues: Vec<Sender<LaneMessage>>,
+    reports: Vec<watch::Receiver<LaneReport>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+fn start_lanes(
+    config: &Config,
+    common: &Common,
+    listeners: Vec<TcpListener>,
+    to_core: &Sender<FromLane>,
+    site: Arc<Site>,
+) -> Result<Lanes, StartError> {
+    let (queues, receivers): (Vec<Sender<LaneMessage>>, Vec<_>) =
+        listeners.iter().map(|_| queue(LANE_QUEUE_BYTES)).unzip();
+    let own: Vec<_> = queues.iter().map(|lane| Arc::clone(lane.pressure())).collect();
+    let pressures = own.iter().cloned().chain([Arc::clone(to_core.pressure())]).collect();
+    let places = Arc::clone(&common.places);
+    let settings = LaneSettings::new(config, common.clock, places, site, pressures);
+    let mut lanes = Lanes { queues, reports: Vec::new(), threads: Vec::new() };
+    let parts = listeners.into_iter().zip(receivers).zip(own);
+    for (index, ((listener, messages), own_queue)) in parts.enumerate() {
+        let guard: Arc<dyn Guard> = common.guard.clone();
+        let lane = LaneConfig {
+            id: LaneId(u8::try_from(index).unwrap_or(LaneId::MAX)),
+            guard,
+            limits: config.limits.session,
+            users: Arc::clone(&common.users),
+            seed: common.seed,
+        };
+        let (report, shown) = watch::channel(LaneReport::default());
+        let parts = LaneParts {
+            settings: settings.clone(),
+            lane: Lane::new(lane),
+            listener,
+            to_core: to_core.clone(),
+            messages,
+            own_queue,
+            reports: report,
+        };
+        lanes.reports.push(shown);
+        lanes.threads.push(spawn(&format!("lane-{index}"), move || lane::run(parts))?);
+    }
+    Ok(lanes)
+}
+
+fn start_core(
+    config: &Config,
+    common: &Common,
+    lanes: &Lanes,
+    from_lanes: Receiver<FromLane>,
+    broker: AnyBroker<Ticket>,
+    internal: TcpListener,
+) -> Result<(CoreHandle, JoinHandle<()>), StartError> {
+    let (requests, asked) = mpsc::channel(REQUESTS_MAX);
+    let ended = Arc::new(Notify::new());
+    let stats = Arc::new(CoreStats::default());
+    let core = CoreHandle::new(requests, Arc::clone(&ended));
+    let hub = Hub::new(HubConfig {
+        linger_ms: LINGER_MS,
+        leave_grace_ms: config.agents.leave_grace_ms,
+        node: format!("node-{}", common.id).into(),
+        seed: common.seed,
+    });
+    let parts = CoreParts {
+        node: common.id,
+        clock: common.clock,
+        hub,
+        feed: broker.attach(common.id),
+        broker,
+        lanes: lanes.queues.clone(),
+        from_lanes,
+        requests: asked,
+        ended,
+        users: Arc::clone(&common.users),
+        stats: Arc::clone(&stats),
+    };
+    let api = ApiParts {
+        core: core.clone(),
+        guard: Arc::clone(&common.guard),
+        clock: common.clock,
+        reports: lanes.reports.clone(),
+        stats,
+        places: Arc::clone(&common.places),
+        metrics: Metrics::new(lanes.queues.len()).map_err(StartError::Metrics)?,
+        ready: Arc::clone(&common.ready),
+        node: common.id,
+        config: api::ApiConfig::new(config),
+    };
+    let thread = spawn("core", move || async move {
+        let listener = tokio::net::TcpListener::from_std(internal)?;
+        let serving = tokio::task::spawn_local(api::serve(listener, Api::new(api)));
+        core::run(parts).await;
+        serving.abort();
+        Ok(())
+    })?;
+    Ok((core, thread))
 }
 
 fn join(thread: JoinHandle<()>) {

@@ -153,10 +153,6 @@ pub enum Close {
     Flood,
     /// A frame or message over its limit.
     TooLarge,
-    /// The node failed.
-    Internal,
-    /// The node is full.
-    Overloaded,
     /// The check of the token itself failed.
     AuthenticationFailed,
     /// No token, or a bad or expired one.
@@ -184,15 +180,13 @@ pub struct CloseRow {
 
 impl Close {
     /// All of them, in the order of their codes.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 11] = [
         Self::Normal,
         Self::Stopping,
         Self::Protocol,
         Self::BadText,
         Self::Flood,
         Self::TooLarge,
-        Self::Internal,
-        Self::Overloaded,
         Self::AuthenticationFailed,
         Self::Unauthorized,
         Self::Disconnected,
@@ -210,8 +204,6 @@ impl Close {
             Self::BadText => (1007, "bad_text", "Text that is not UTF-8", "mend the client"),
             Self::Flood => (1008, "flood", "Too many frames or fragments", "mend the client"),
             Self::TooLarge => (1009, "too_large", "Message too large", "send less at once"),
-            Self::Internal => (1011, "internal", "Internal error", "reconnect"),
-            Self::Overloaded => (1013, "overloaded", "The node is full", "reconnect later"),
             Self::AuthenticationFailed => {
                 (4000, "authentication_failed", "Authentication failed", "get a new token")
             }

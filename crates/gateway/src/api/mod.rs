@@ -72,7 +72,7 @@ impl ApiConfig {
             dev: config.dev,
             message_bytes_max: limits.message_bytes,
             decode: limits.decode,
-            connections_max: limits.connections_max,
+            connections_max: sockets_max(limits.connections_max, raise_open_files()),
             unauthenticated_max: limits.unauthenticated_max,
         }
     }

@@ -148,6 +148,9 @@ fn origins(value: &Scalar, r: &mut Reader<'_>) -> OriginsConfig {
     OriginsConfig { allow }
 }
 
+/// How long clients may be waited for. Units: milliseconds.
+const WAITS: std::ops::RangeInclusive<u64> = 100..=300_000;
+
 fn is_origin(text: &str) -> bool {
     let Some((scheme, host)) = text.split_once("://") else { return false };
     let sound =
@@ -163,90 +166,78 @@ fn is_origin(text: &str) -> bool {
 
 fn limits(raw: &RawLimits, r: &mut Reader<'_>) -> Limits {
     let connections = 1..=1_000_000;
-    let messages = 1..=100_000_000;
-    let waits = 100..=300_000;
+    let mut count =
+        |name: &str, value: &Scalar, range| r.count(&format!("limits.{name}"), value, range);
+    let per_ip = count("connections_per_ip", &raw.connections_per_ip, connections.clone());
+    let all = count("connections_max", &raw.connections_max, 1..=10_000_000);
+    let silent = count("unauthenticated_max", &raw.unauthenticated_max, connections);
+    let fragments = count("fragments", &raw.fragments, 1..=1_000_000);
+    let controls =
+        count("control_frames_per_second", &raw.control_frames_per_second, 1..=1_000_000);
     let limits = Limits {
-        session: SessionLimits {
-            rooms_max: usize_of(r.count(
-                "limits.rooms_per_session",
-                &raw.rooms_per_session,
-                1..=65_535,
-            )),
-            messages_per_minute: u32_of(r.count(
-                "limits.messages_per_minute",
-                &raw.messages_per_minute,
-                messages.clone(),
-            )),
-            controls_per_minute: u32_of(r.count(
-                "limits.controls_per_minute",
-                &raw.controls_per_minute,
-                messages,
-            )),
-            connections_per_user: u32_of(r.count(
-                "limits.connections_per_user",
-                &raw.connections_per_user,
-                connections.clone(),
-            )),
-            first_message_ms: r.time("limits.first_message", &raw.first_message, waits.clone()),
-            ping_ms: r.time("limits.ping", &raw.ping, 100..=3_600_000),
-            pong_ms: r.time("limits.pong", &raw.pong, 100..=3_600_000),
-            ..SessionLimits::default()
-        },
-        decode: DecodeLimits {
-            batch_max: usize_of(r.count("limits.batch_messages", &raw.batch_messages, 1..=10_000)),
-            inflated_bytes_max: r.size(
-                "limits.inflated_bytes",
-                &raw.inflated_bytes,
-                KIB..=256 * MIB,
-            ),
-            depth_max: usize_of(r.count("limits.json_depth", &raw.json_depth, 4..=128)),
-        },
-        connections_per_ip: u32_of(r.count(
-            "limits.connections_per_ip",
-            &raw.connections_per_ip,
-            connections.clone(),
-        )),
-        connections_max: usize_of(r.count(
-            "limits.connections_max",
-            &raw.connections_max,
-            1..=10_000_000,
-        )),
-        unauthenticated_max: usize_of(r.count(
-            "limits.unauthenticated_max",
-            &raw.unauthenticated_max,
-            connections,
-        )),
+        session: session_limits(raw, r),
+        decode: decode_limits(raw, r),
+        connections_per_ip: u32_of(per_ip),
+        connections_max: usize_of(all),
+        unauthenticated_max: usize_of(silent),
         frame_bytes: r.size("limits.frame_bytes", &raw.frame_bytes, KIB..=64 * MIB),
         message_bytes: r.size("limits.message_bytes", &raw.message_bytes, KIB..=64 * MIB),
-        fragments: u32_of(r.count("limits.fragments", &raw.fragments, 1..=1_000_000)),
-        control_frames_per_second: u32_of(r.count(
-            "limits.control_frames_per_second",
-            &raw.control_frames_per_second,
-            1..=1_000_000,
-        )),
+        fragments: u32_of(fragments),
+        control_frames_per_second: u32_of(controls),
         token_bytes: r.size("limits.token_bytes", &raw.token_bytes, 256..=64 * KIB),
         outbox_bytes: r.size("limits.outbox_bytes", &raw.outbox_bytes, KIB..=1_024 * MIB),
         outboxes_bytes: r.size("limits.outboxes_bytes", &raw.outboxes_bytes, 64 * KIB..=1 << 40),
-        header_ms: r.time("limits.header_timeout", &raw.header_timeout, waits),
+        header_ms: r.time("limits.header_timeout", &raw.header_timeout, WAITS),
         header_bytes: r.size("limits.header_bytes", &raw.header_bytes, 8 * KIB..=MIB),
         write_ms: r.time("limits.write_timeout", &raw.write_timeout, 100..=600_000),
     };
-    for (key, less, of, more) in [
-        ("limits.frame_bytes", limits.frame_bytes, "limits.message_bytes", limits.message_bytes),
-        ("limits.message_bytes", limits.message_bytes, "limits.outbox_bytes", limits.outbox_bytes),
-        (
-            "limits.outbox_bytes",
-            limits.outbox_bytes,
-            "limits.outboxes_bytes",
-            limits.outboxes_bytes,
-        ),
-    ] {
+    check_sizes(&limits, r);
+    limits
+}
+
+fn session_limits(raw: &RawLimits, r: &mut Reader<'_>) -> SessionLimits {
+    let messages = 1..=100_000_000;
+    let mut count =
+        |name: &str, value: &Scalar, range| r.count(&format!("limits.{name}"), value, range);
+    let rooms = count("rooms_per_session", &raw.rooms_per_session, 1..=65_535);
+    let sent = count("messages_per_minute", &raw.messages_per_minute, messages.clone());
+    let controls = count("controls_per_minute", &raw.controls_per_minute, messages);
+    let users = count("connections_per_user", &raw.connections_per_user, 1..=1_000_000);
+    SessionLimits {
+        rooms_max: usize_of(rooms),
+        messages_per_minute: u32_of(sent),
+        controls_per_minute: u32_of(controls),
+        connections_per_user: u32_of(users),
+        first_message_ms: r.time("limits.first_message", &raw.first_message, WAITS),
+        ping_ms: r.time("limits.ping", &raw.ping, 100..=3_600_000),
+        pong_ms: r.time("limits.pong", &raw.pong, 100..=3_600_000),
+        ..SessionLimits::default()
+    }
+}
+
+fn decode_limits(raw: &RawLimits, r: &mut Reader<'_>) -> DecodeLimits {
+    let batch = r.count("limits.batch_messages", &raw.batch_messages, 1..=10_000);
+    let depth = r.count("limits.json_depth", &raw.json_depth, 4..=120);
+    let inflated = r.size("limits.inflated_bytes", &raw.inflated_bytes, KIB..=256 * MIB);
+    DecodeLimits {
+        batch_max: usize_of(batch),
+        inflated_bytes_max: inflated,
+        depth_max: usize_of(depth),
+    }
+}
+
+/// What goes into another must fit into it.
+fn check_sizes(limits: &Limits, r: &mut Reader<'_>) {
+    let frame = ("limits.frame_bytes", limits.frame_bytes);
+    let message = ("limits.message_bytes", limits.message_bytes);
+    let outbox = ("limits.outbox_bytes", limits.outbox_bytes);
+    let outboxes = ("limits.outboxes_bytes", limits.outboxes_bytes);
+    for ((key, less), (of, more)) in [(frame, message), (message, outbox), (outbox, outboxes)] {
         // A value that has a problem of its own was told already.
         if less > more && r.problems.is_empty() {
             r.problem(key, format!("is {less} bytes, more than {of} ({more} bytes)"));
         }
     }
-    limits
 }
 
 fn u32_of(number: u64) -> u32 {

@@ -151,6 +151,13 @@ impl Shell {
         }
     }
 
+    /// Counts a close that the lane does not know of.
+    pub(crate) fn count_close(&self, close: Close) {
+        if let Some(count) = self.closes.borrow_mut().get_mut(close.index()) {
+            *count += 1;
+        }
+    }
+
     /// Ends connections whose socket took nothing for too long.
     pub(crate) fn end_stalled(&self) {
         let now = self.now();

@@ -284,8 +284,6 @@ fn reason_of(close: Close, shell: &Shell) -> String {
         | Close::Protocol
         | Close::BadText
         | Close::Flood
-        | Close::Internal
-        | Close::Overloaded
         | Close::AuthenticationFailed
         | Close::Unauthorized
         | Close::Disconnected
@@ -299,7 +297,10 @@ async fn finish(shell: Rc<Shell>, connection: Rc<Connection>, end: End) {
     let key = connection.key();
     let (code, reason) = match end {
         End::Gone => (None, None),
-        End::Answer(code) => (code, Some(String::new())),
+        End::Answer(code) => {
+            shell.count_close(Close::Normal);
+            (code, Some(String::new()))
+        }
         End::Close(close) => {
             if close == Close::Slow {
                 connection.drop_waiting(&shell);
@@ -307,7 +308,10 @@ async fn finish(shell: Rc<Shell>, connection: Rc<Connection>, end: End) {
             (Some(close.row().code), Some(reason_of(close, &shell)))
         }
         End::Violation(violation) => {
-            (Some(violation.code()), Some(violation.detail(&shell.settings.frames)))
+            let settings = &shell.settings;
+            let ready = connection.is_ready();
+            let limits = if ready { &settings.frames } else { &settings.first_frames };
+            (Some(violation.code()), Some(violation.detail(limits)))
         }
     };
     shell.detach(key);
