@@ -1,5 +1,15 @@
 //! What a node logs, at its most talkative: never a token, a secret or a payload, and never a line that a peer wrote
 //! (INV-13; attacks 10 and 36).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "helpers of tests fail as tests do, and their figures are small"
+)]
 
 mod common;
 

@@ -1,18 +1,25 @@
 //! A node on free loopback ports, for tests that want the real thing.
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test program uses its part")]
 #![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::wildcard_enum_match_arm,
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "lengths and figures of tests are small"
+    reason = "helpers of tests fail as tests do, and their figures are small"
 )]
 
 pub mod ws;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use roomcast_broker::MemoryBroker;
 use roomcast_gateway::Node;
 use roomcast_gateway::config::{Config, DEV_SECRET, LoadOptions};
 use roomcast_protocol::codes::{Close, Refusal};
@@ -45,15 +52,24 @@ pub struct Live {
 impl Live {
     /// Starts a node in development mode with these keys set.
     pub fn start(overrides: &[(&str, &str)]) -> Self {
-        let ports = [("listen.public", "127.0.0.1:0"), ("listen.internal", "127.0.0.1:0")];
-        let set = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
-        let options = LoadOptions {
-            dev: true,
-            overrides: ports.iter().chain(overrides).map(set).collect(),
-            ..LoadOptions::default()
-        };
-        let config = Config::load(&options).unwrap_or_else(|errors| panic!("{errors}"));
+        Self { node: Node::start(&config(overrides, None)).unwrap() }
+    }
+
+    /// The same with a configuration file of this text.
+    pub fn with_file(text: &str) -> Self {
+        let name = format!("roomcast-{}-{:x}.toml", std::process::id(), text.len());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, text).unwrap();
+        let config = config(&[], Some(path.clone()));
+        std::fs::remove_file(path).unwrap();
         Self { node: Node::start(&config).unwrap() }
+    }
+
+    /// The same for several nodes of one process that share a broker.
+    pub fn start_several<const COUNT: usize>(overrides: &[(&str, &str)]) -> [Self; COUNT] {
+        let broker = MemoryBroker::new();
+        let config = config(overrides, None);
+        std::array::from_fn(|_| Self { node: Node::start_with(&config, &broker).unwrap() })
     }
 
     pub fn public(&self) -> SocketAddr {
@@ -217,6 +233,14 @@ impl Live {
     }
 }
 
+fn config(overrides: &[(&str, &str)], file: Option<PathBuf>) -> Config {
+    let ports = [("listen.public", "127.0.0.1:0"), ("listen.internal", "127.0.0.1:0")];
+    let set = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+    let overrides = ports.iter().chain(overrides).map(set).collect();
+    let options = LoadOptions { file, overrides, dev: true, ..LoadOptions::default() };
+    Config::load(&options).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
 /// Claims, and what every token needs; a claim that is null is left out.
 pub fn claims_of(claims: &Value) -> Value {
     let now = unix_s();
@@ -279,7 +303,6 @@ impl Bystander {
 }
 
 /// Waits for a condition, or fails the test.
-#[track_caller]
 pub async fn until(what: &str, within: Duration, mut holds: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + within;
     while !holds().await {

@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use roomcast_protocol::codes::{Close, Refusal};
+use roomcast_protocol::limits::LimitName;
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
@@ -315,12 +316,35 @@ impl Ws {
         error
     }
 
-    /// The next frame, which must be a Close with this row of the code table; answers it, and the socket must end.
+    /// The next frame, which must be a Close with this code and the table's reason, or one that says what was wrong;
+    /// answers it, and the socket must end.
     #[track_caller]
     pub fn expect_close(&mut self, close: Close) {
+        self.take_close(close);
+    }
+
+    #[track_caller]
+    fn take_close(&mut self, close: Close) -> String {
         let row = close.row();
-        assert_eq!(self.next(), Heard::Close(Some(row.code), row.reason.to_owned()));
+        let Heard::Close(code, reason) = self.next() else { panic!("no Close {}", row.code) };
+        assert_eq!(code, Some(row.code), "{reason}");
+        match close {
+            Close::Protocol | Close::BadText | Close::Flood | Close::TooLarge | Close::Limit => {
+                assert!(reason.len() > 10, "{reason}");
+            }
+            _ => assert_eq!(reason, row.reason),
+        }
         self.end_after(row.code);
+        reason
+    }
+
+    /// The same, because of this limit, which the reason names with its value.
+    #[track_caller]
+    pub fn expect_close_over(&mut self, close: Close, limit: LimitName, value: u64) {
+        let reason = self.take_close(close);
+        let words = || reason.split([' ', ':']);
+        assert!(words().any(|word| word == limit.name()), "{reason}");
+        assert!(words().any(|word| word == value.to_string()), "{reason}");
     }
 
     /// The same, whatever was sent before it.

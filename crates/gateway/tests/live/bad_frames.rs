@@ -91,7 +91,7 @@ fn a_hundred_announced_giants_take_no_memory() {
         giant.flood(&[head(TEXT, 60 << 20), vec![b'x']].concat());
     }
     for giant in &mut giants {
-        giant.expect_close(Close::TooLarge);
+        giant.expect_close_over(Close::TooLarge, LimitName::FrameBytes, 65_536);
     }
     bystander.lives();
     live.expect_hits(LimitName::FrameBytes, 100);
@@ -106,7 +106,7 @@ fn a_million_empty_fragments_end_the_connection() {
     for _ in 0..100 {
         scene.eve.flood(&some);
     }
-    scene.eve.expect_close(Close::Flood);
+    scene.eve.expect_close_over(Close::Flood, LimitName::Fragments, 64);
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     scene.bystander.lives();
     scene.live.expect_closes(Close::Flood, 1);
@@ -118,7 +118,7 @@ fn sixty_five_thousand_fragments_of_one_byte_end_the_connection() {
     let mut scene = Scene::new();
     scene.eve.send(FIRST, b"{");
     scene.eve.flood(&frame(MIDDLE, b" ").repeat(65_536));
-    scene.eve.expect_close(Close::Flood);
+    scene.eve.expect_close_over(Close::Flood, LimitName::Fragments, 64);
     scene.bystander.lives();
 }
 
@@ -130,7 +130,7 @@ fn a_message_without_an_end_ends_the_connection_at_the_limit() {
     for _ in 0..200 {
         scene.eve.flood(&part);
     }
-    scene.eve.expect_close(Close::TooLarge);
+    scene.eve.expect_close_over(Close::TooLarge, LimitName::MessageBytes, 262_144);
     scene.bystander.lives();
     scene.live.expect_hits(LimitName::MessageBytes, 1);
 }

@@ -326,7 +326,7 @@ fn what_inflates_to_too_much_ends_the_connection() {
     for deflated in [&spaces(900_000)[..], &noise[..], &spaces(64 << 20)[..40_000]] {
         let mut scene = Scene::with(&[("limits.frame_bytes", "262144")]);
         scene.eve.tell(&compressed(deflated));
-        scene.eve.expect_close(Close::TooLarge);
+        scene.eve.expect_close_over(Close::TooLarge, LimitName::InflatedBytes, 1 << 20);
         scene.bystander.lives();
         scene.live.expect_closes(Close::TooLarge, 1);
         scene.live.expect_hits(LimitName::InflatedBytes, 1);

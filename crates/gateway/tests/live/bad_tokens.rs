@@ -38,8 +38,8 @@ fn good_header() -> Value {
 }
 
 /// The development key's token with this header instead.
-fn with_header(header: Value) -> String {
-    forged(&header, &claims_of(&json!({ "sub": "eve" })), DEV_SECRET.as_bytes())
+fn with_header(header: &Value) -> String {
+    forged(header, &claims_of(&json!({ "sub": "eve" })), DEV_SECRET.as_bytes())
 }
 
 /// The development key's token with this claim instead; null: without it.
@@ -69,7 +69,7 @@ fn each_is_unauthorized(tokens: &[String]) {
 
 #[test]
 fn what_is_no_token_is_refused() {
-    let good = with_header(good_header());
+    let good = with_header(&good_header());
     let (message, _) = good.rsplit_once('.').unwrap();
     each_is_unauthorized(&[
         "x".into(),
@@ -95,10 +95,10 @@ fn a_token_without_a_signature_is_refused() {
     let unsigned =
         |alg: &str| format!("{}.{claims}.", encoded(&json!({ "alg": alg, "typ": "JWT" })));
     let mut tokens: Vec<String> = ["none", "None", "nOnE", "NONE", ""].map(unsigned).into();
-    tokens.push(with_header(json!({ "alg": "none" })));
-    tokens.push(with_header(json!({ "typ": "JWT" })));
-    tokens.push(with_header(json!({ "alg": null })));
-    tokens.push(with_header(json!({ "alg": ["HS256"] })));
+    tokens.push(with_header(&json!({ "alg": "none" })));
+    tokens.push(with_header(&json!({ "typ": "JWT" })));
+    tokens.push(with_header(&json!({ "alg": null })));
+    tokens.push(with_header(&json!({ "alg": ["HS256"] })));
     each_is_unauthorized(&tokens);
 }
 
@@ -110,10 +110,10 @@ fn a_token_of_another_algorithm_is_refused() {
     let hs512 = crypto::sign(message.as_bytes(), &key, Algorithm::HS512).unwrap();
     each_is_unauthorized(&[
         format!("{message}.{hs512}"),
-        with_header(json!({ "alg": "HS384" })),
-        with_header(json!({ "alg": "hs256" })),
-        with_header(json!({ "alg": "RS256" })),
-        with_header(json!({ "alg": "ES256" })),
+        with_header(&json!({ "alg": "HS384" })),
+        with_header(&json!({ "alg": "hs256" })),
+        with_header(&json!({ "alg": "RS256" })),
+        with_header(&json!({ "alg": "ES256" })),
         forged(&good_header(), &claims, RSA_PUBLIC.as_bytes()),
     ]);
 }
@@ -264,14 +264,14 @@ fn a_client_without_a_token_may_not_make_the_node_keep_much() {
     // One long frame, one long message, and a bomb.
     let mut ws = live.dial();
     ws.flood(&crate::common::ws::head(0x81, 11_000));
-    ws.expect_close(Close::TooLarge);
+    ws.expect_close_over(Close::TooLarge, LimitName::FrameBytes, 10_240);
     let mut ws = live.dial();
     ws.send(0x01, &[b' '; 6_000]);
     ws.flood(&crate::common::ws::frame(0x00, &[b' '; 6_000]));
-    ws.expect_close(Close::TooLarge);
+    ws.expect_close_over(Close::TooLarge, LimitName::MessageBytes, 10_240);
     let mut ws = live.dial();
-    ws.tell(&compressed(&deflate(&vec![b' '; 4 << 20])[..2_000]));
-    ws.expect_close(Close::TooLarge);
+    ws.tell(&compressed(&deflate(&vec![b' '; 4 << 20])[..1_000]));
+    ws.expect_close_over(Close::TooLarge, LimitName::InflatedBytes, 1 << 20);
     bystander.lives();
 }
 

@@ -68,7 +68,7 @@ fn a_user_has_its_number_of_connections_and_one_more_is_refused() {
     // With the token in the first frame it shows after the upgrade only.
     let mut late = live.dial();
     late.tell(&json!({ "type": "auth", "token": token }));
-    late.expect_close(Close::Limit);
+    late.expect_close_over(Close::Limit, LimitName::ConnectionsPerUser, 2);
     live.expect_hits(LimitName::ConnectionsPerUser, 3);
     live.expect_closes(Close::Limit, 1);
     // Others are not concerned; a place that is free again is given.

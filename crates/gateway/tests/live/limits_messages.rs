@@ -179,7 +179,7 @@ fn a_frame_of_the_limit_passes_and_one_byte_more_ends_the_connection() {
     scene.eve.text(&ping_of(65_536));
     pong(&mut scene.eve);
     scene.eve.flood(&frame(TEXT, ping_of(65_537).as_bytes()));
-    scene.eve.expect_close(Close::TooLarge);
+    scene.eve.expect_close_over(Close::TooLarge, LimitName::FrameBytes, 65_536);
     scene.bystander.lives();
     scene.live.expect_hits(LimitName::FrameBytes, 1);
 }
@@ -194,7 +194,7 @@ fn a_message_of_the_limit_passes_and_one_byte_more_ends_the_connection() {
         scene.eve.send(if part.0 == 0 { FIRST } else { MIDDLE }, part.1);
     }
     scene.eve.flood(&frame(LAST, &long.as_bytes()[262_144..]));
-    scene.eve.expect_close(Close::TooLarge);
+    scene.eve.expect_close_over(Close::TooLarge, LimitName::MessageBytes, 262_144);
     scene.bystander.lives();
     scene.live.expect_hits(LimitName::MessageBytes, 1);
 }
@@ -205,7 +205,7 @@ fn what_inflates_to_the_limit_passes_and_one_byte_more_ends_the_connection() {
     scene.eve.tell(&compressed(&deflate(ping_of(2_048).as_bytes())));
     pong(&mut scene.eve);
     scene.eve.tell(&compressed(&deflate(ping_of(2_049).as_bytes())));
-    scene.eve.expect_close(Close::TooLarge);
+    scene.eve.expect_close_over(Close::TooLarge, LimitName::InflatedBytes, 2_048);
     scene.bystander.lives();
     scene.live.expect_hits(LimitName::InflatedBytes, 1);
 }
@@ -220,7 +220,7 @@ fn a_message_of_64_fragments_passes_and_of_65_ends_the_connection() {
         let opcode = if index == 0 { FIRST } else { MIDDLE };
         scene.eve.flood(&frame(if index == 64 { LAST } else { opcode }, part));
     }
-    scene.eve.expect_close(Close::Flood);
+    scene.eve.expect_close_over(Close::Flood, LimitName::Fragments, 64);
     scene.bystander.lives();
     scene.live.expect_hits(LimitName::Fragments, 1);
 }
