@@ -228,14 +228,12 @@ fn a_message_of_64_fragments_passes_and_of_65_ends_the_connection() {
 #[test]
 fn so_many_pings_a_second_pass_and_one_more_ends_the_connection() {
     let mut scene = Scene::with(&[("limits.control_frames_per_second", "10")]);
-    for _ in 0..2 {
-        scene.eve.raw(&frame(PING, b"p").repeat(10));
-        for _ in 0..10 {
-            assert_eq!(scene.eve.next(), Heard::Pong(b"p".to_vec()));
-        }
-        // The next ones are in another second, wherever seconds begin.
-        std::thread::sleep(Duration::from_millis(1_050));
+    scene.eve.raw(&frame(PING, b"p").repeat(10));
+    for _ in 0..10 {
+        assert_eq!(scene.eve.next(), Heard::Pong(b"p".to_vec()));
     }
+    // The next ones are in another second, wherever seconds begin.
+    std::thread::sleep(Duration::from_millis(1_050));
     scene.eve.raw(&frame(PING, b"p").repeat(11));
     scene.eve.expect_close_at_last(Close::Flood);
     scene.bystander.lives();

@@ -156,6 +156,38 @@ fn large_publications_reach_those_who_can_inflate_as_compressed_ones() {
 }
 
 #[test]
+fn a_client_may_say_at_any_time_that_it_can_inflate_in_either_format() {
+    let live = Live::start(&[]);
+    // As the seed's client does: the token in the query, and `auth` behind it.
+    let mut ann = live.user("ann");
+    ann.join("demo");
+    let mut bob = packer(&live, "bob");
+    let mut eve = live.user("eve");
+    let large =
+        |id: &str| json!({ "type": "note", "room": "demo", "id": id, "data": "x".repeat(5_000) });
+    eve.tell(&large("before"));
+    assert_eq!((&ann.json()["id"], &unpack(&mut bob)["id"]), (&json!("before"), &json!("before")));
+    let able =
+        |sub: &str| json!({ "type": "auth", "token": live.token(sub, "user"), "compressed": true });
+    ann.tell(&able("ann"));
+    assert_eq!(ann.json()["type"], "refresh");
+    pack(&mut bob, &able("bob"));
+    assert_eq!(unpack(&mut bob)["type"], "refresh");
+    eve.tell(&large("behind"));
+    assert_eq!(inflate(&ann.json())["id"], "behind");
+    let Heard::Binary(frame) = bob.next() else { panic!("no MessagePack") };
+    let deflated = frame.strip_prefix(b"\x82\xa4type\xaacompressed\xa4data\xc4").unwrap();
+    let plain: Value =
+        serde_json::from_reader(flate2::read::ZlibDecoder::new(&deflated[1..])).unwrap();
+    assert_eq!(plain["id"], "behind");
+    // A later refresh that does not say it again changes nothing.
+    ann.tell(&json!({ "type": "refresh", "data": { "token": live.token("ann", "user") } }));
+    assert_eq!(ann.json()["type"], "refresh");
+    eve.tell(&large("again"));
+    assert_eq!(inflate(&ann.json())["id"], "again");
+}
+
+#[test]
 fn compressed_messages_are_read_in_both_forms_of_pako() {
     let live = Live::start(&[]);
     let mut ann = live.user("ann");

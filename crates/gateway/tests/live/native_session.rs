@@ -270,6 +270,7 @@ fn a_node_that_stops_tells_its_clients_once_all_was_delivered() {
     for client in &mut clients {
         client.expect_close(Close::Stopping);
     }
+    drop(clients);
     stopping.join().unwrap();
     assert!(std::net::TcpStream::connect(address).is_err(), "the node still listens");
 }

@@ -66,6 +66,7 @@ fn a_node_that_stops_leaves_the_others_at_work() {
     let (mut ann, mut bob) = (member(&first, "ann"), member(&second, "bob"));
     let stopping = std::thread::spawn(move || first.stop());
     ann.expect_close(Close::Stopping);
+    drop(ann);
     stopping.join().unwrap();
     bob.tell(&json!({ "type": "note", "room": "demo", "id": "n", "requiresAck": true }));
     let (one, other) = (bob.json(), bob.json());
