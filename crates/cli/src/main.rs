@@ -23,10 +23,6 @@ use clap::{Parser, Subcommand};
 use crate::failure::Failure;
 use crate::logs::Form;
 
-/// Fan-out makes many small buffers on several threads, which the system's allocator keeps apart badly.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// A real-time message gateway: rooms, publications, members.
 #[derive(Debug, Parser)]
 #[command(

@@ -41,7 +41,7 @@ impl Window {
         for bucket in &**buckets {
             let value = bucket.load(Ordering::Relaxed);
             let number = value >> 32;
-            if is_live(number, current) {
+            if value & u64::from(u32::MAX) > 0 && is_live(number, current) {
                 sum += value & u64::from(u32::MAX);
                 oldest = oldest.min(number);
             }

@@ -42,7 +42,7 @@ const HOUSEKEEPING_MS: u64 = 250;
 /// After a turn this long the lane rests, so that what its publishers send next is merged into one write per member
 /// rather than begun one by one: under saturation that halves the writes.
 const LONG_TURN: Duration = Duration::from_millis(2);
-const REST: Duration = Duration::from_micros(500);
+const REST: Duration = Duration::from_millis(2);
 
 /// How long clients get to answer Close frames when the node stops.
 const STOP_GRACE: Duration = Duration::from_millis(2_500);
