@@ -143,20 +143,17 @@ impl Door {
             return Err(bad_origin());
         }
         let key = limit_key(client.ip);
-        let address = settings
-            .places
-            .take_address(key, settings.connections_per_ip)
-            .ok_or_else(|| self.over(LimitName::ConnectionsPerIp, settings.connections_per_ip))?;
+        let address =
+            settings.places.take_address(key, settings.connections_per_ip).ok_or_else(|| {
+                self.over(LimitName::ConnectionsPerIp, settings.connections_per_ip as usize)
+            })?;
         let negotiated = dialect.accepts(&asked).ok_or_else(bad_subprotocol)?;
         let opening = match &negotiated.token {
             None => {
                 let waiting = self.shell.lane.borrow().sizes().unauthenticated;
                 if waiting >= settings.unauthenticated_max {
-                    self.shell.hit(LimitName::Unauthenticated);
-                    return Err(over_limit(
-                        LimitName::Unauthenticated,
-                        settings.unauthenticated_max,
-                    ));
+                    let max = settings.unauthenticated_max;
+                    return Err(self.over(LimitName::Unauthenticated, max));
                 }
                 Ok(Opening::Silent)
             }
@@ -179,9 +176,10 @@ impl Door {
         Ok((accepted, Entrance { dialect, negotiated, opening, address }))
     }
 
-    fn over(&self, limit: LimitName, max: u32) -> Refusal {
+    /// Counts a limit that bit, and refuses.
+    fn over(&self, limit: LimitName, max: usize) -> Refusal {
         self.shell.hit(limit);
-        over_limit(limit, max as usize)
+        over_limit(limit, max)
     }
 }
 
