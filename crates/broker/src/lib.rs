@@ -3,6 +3,7 @@
 
 pub mod feed;
 pub mod memory;
+pub mod redis;
 
 use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent};
 use roomcast_protocol::ids::NodeId;

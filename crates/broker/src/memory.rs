@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::content::Content;
-use roomcast_protocol::envelope::{Accepted, BrokerCommand, BrokerEvent, Envelope, Level};
+use roomcast_protocol::envelope::{Accepted, BrokerCommand, BrokerEvent, Envelope};
 use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::publication::Publication;
 
@@ -109,7 +109,9 @@ impl<T> MemoryBroker<T> {
                 state.tell(node, BrokerEvent::Published { ticket, outcome });
             }
             BrokerCommand::Subscribe(room) => state.tell(node, BrokerEvent::Subscribed(room)),
-            BrokerCommand::Unsubscribe(_) => {}
+            BrokerCommand::Unsubscribe(_)
+            | BrokerCommand::Beat { .. }
+            | BrokerCommand::Reconnect(_) => {}
         });
     }
 
@@ -139,12 +141,13 @@ impl<T> State<T> {
             refused.retry_after_ms = Some(100);
             return Err(refused);
         }
-        let accepted = Accepted { level: Level::Accepted, dedup_short: false };
+        let accepted = Accepted::WHOLE;
         if dedup && let Some(first) = self.memory.remember(mono_ms, publication) {
             return first.then_some(accepted).ok_or(Refused::new(Refusal::Duplicate));
         }
         for (_, feed) in &self.nodes {
-            let envelope = Envelope::Publication(Arc::clone(publication));
+            let envelope =
+                Envelope::Publication { publication: Arc::clone(publication), published_us: 0 };
             feed.send(weight, BrokerEvent::Envelope(envelope));
         }
         Ok(Accepted { dedup_short: dedup && self.memory.short, ..accepted })

@@ -10,6 +10,7 @@ use roomcast_broker::{AnyBroker, Feed};
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::envelope::{Accepted, BrokerEvent};
 use roomcast_protocol::ids::{LaneId, NodeId};
+use roomcast_protocol::outbound::Loss;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use roomcast_router::hub::{Hub, HubCounters};
@@ -214,7 +215,7 @@ impl Core {
         let index = usize::from(lane.0);
         let Some(queue) = self.parts.lanes.get(index) else { return };
         let weight = match &message {
-            LaneMessage::Publication(publication) => {
+            LaneMessage::Publication { publication, .. } => {
                 if queue.pressure().is_full() {
                     self.parts.stats.lane_drops.fetch_add(1, Ordering::Relaxed);
                     if let Some(lagging) = self.lagging.get_mut(index) {
@@ -226,7 +227,8 @@ impl Core {
             }
             LaneMessage::Joined(_)
             | LaneMessage::Published { .. }
-            | LaneMessage::Lagged
+            | LaneMessage::Lost(_)
+            | LaneMessage::Degraded { .. }
             | LaneMessage::Members { .. }
             | LaneMessage::Disconnect { .. }
             | LaneMessage::Stop => 64,
@@ -299,7 +301,7 @@ impl Core {
         for (lagging, queue) in self.lagging.iter_mut().zip(&self.parts.lanes) {
             if *lagging && !queue.pressure().is_high() {
                 *lagging = false;
-                queue.send(64, LaneMessage::Lagged);
+                queue.send(64, LaneMessage::Lost(Loss::Overload));
             }
         }
         if now.mono_ms >= self.swept_ms + 1_000 {

@@ -96,6 +96,8 @@ pub struct Refused {
     pub limit: Option<(LimitName, u64)>,
     /// When to try again. Units: milliseconds from now.
     pub retry_after_ms: Option<u64>,
+    /// Whether it was carried out all the same is unknown: the same id may be sent again (G5).
+    pub unknown: bool,
 }
 
 impl Refused {
@@ -108,7 +110,7 @@ impl Refused {
     /// A refusal with a text of its own.
     #[must_use]
     pub const fn because(refusal: Refusal, message: Cow<'static, str>) -> Self {
-        Self { refusal, message, limit: None, retry_after_ms: None }
+        Self { refusal, message, limit: None, retry_after_ms: None, unknown: false }
     }
 
     /// A limit's refusal, naming it and its value.
@@ -120,7 +122,8 @@ impl Refused {
         retry_after_ms: Option<u64>,
     ) -> Self {
         let message = format!("The limit {} is {value}", limit.name());
-        Self { refusal, message: message.into(), limit: Some((limit, value)), retry_after_ms }
+        let message = message.into();
+        Self { refusal, message, limit: Some((limit, value)), retry_after_ms, unknown: false }
     }
 }
 

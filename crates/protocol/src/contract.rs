@@ -419,6 +419,7 @@ impl<B: BrokerUnderTest> Stage<B> {
                 expires_unix_ms: None,
                 correlation_id: None,
                 requires: Vec::new(),
+                isolated: false,
             };
             let command = BrokerCommand::Publish {
                 ticket: self.ticket,
@@ -451,13 +452,18 @@ impl<B: BrokerUnderTest> Stage<B> {
 
 fn shown(event: &BrokerEvent<u64>) -> String {
     match event {
-        BrokerEvent::Envelope(Envelope::Publication(publication)) => {
+        BrokerEvent::Envelope(Envelope::Publication { publication, .. }) => {
             let text = match &publication.content {
                 Content::Json(bytes) | Content::Text(bytes) | Content::Binary(bytes) => bytes,
             };
             format!("{} {}", publication.room, String::from_utf8_lossy(text))
         }
         BrokerEvent::Subscribed(room) => format!("subscribed {room}"),
+        BrokerEvent::FeedUp { .. } => "feed up".into(),
+        BrokerEvent::FeedDown => "feed down".into(),
+        BrokerEvent::Alive(_) => "alive".into(),
+        BrokerEvent::Beat { seq, .. } => format!("beat {seq}"),
+        BrokerEvent::BeatAnswered { seq, .. } => format!("beat answered {seq}"),
         BrokerEvent::Published { ticket, outcome: Ok(accepted) } => {
             format!("published {ticket}{}", if accepted.dedup_short { " short" } else { "" })
         }

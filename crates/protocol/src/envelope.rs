@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::codes::Refused;
+use crate::ids::NodeId;
 use crate::publication::Publication;
 use crate::room::RoomName;
 
@@ -11,8 +12,21 @@ use crate::room::RoomName;
 #[derive(Clone, Debug)]
 pub enum Envelope {
     /// A publication. Shared, because every node of the process and every lane reads the same one.
-    Publication(Arc<Publication>),
+    Publication {
+        /// What was published.
+        publication: Arc<Publication>,
+        /// When its node gave it to the broker, in the cluster's time; 0: unknown. Units: microseconds.
+        published_us: u64,
+    },
 }
+
+/// One connection of a node's feed. A broker whose feed cannot fail has none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkId(pub u16);
+
+/// Which master answered, as a hash of its replication id: another one has another history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MasterId(pub u64);
 
 /// What the hub wants done by the broker; `T` travels with a publication and comes back in its completion.
 #[derive(Debug)]
@@ -30,6 +44,16 @@ pub enum BrokerCommand<T> {
     Subscribe(RoomName),
     /// This node no longer wants to hear the room.
     Unsubscribe(RoomName),
+    /// Renew this node's lease, register whether its feed hears, and send a beat over each link of the feed.
+    /// Answered by [`BrokerEvent::BeatAnswered`]; the beats come as [`BrokerEvent::Beat`].
+    Beat {
+        /// Comes back in both; rises.
+        seq: u64,
+        /// This node's feed hears.
+        hears: bool,
+    },
+    /// This link of the feed is silent or hears another master: connect it anew.
+    Reconnect(LinkId),
 }
 
 /// What the broker tells a node, in one order.
@@ -46,6 +70,53 @@ pub enum BrokerEvent<T> {
         /// Accepted, or the refusal.
         outcome: Result<Accepted, Refused>,
     },
+    /// All that the node wants to hear is heard from here on, over these links.
+    FeedUp {
+        /// All links of the feed; none of the older ones counts any more.
+        links: Vec<LinkId>,
+    },
+    /// A link was lost: until the next [`BrokerEvent::FeedUp`] things are missing.
+    FeedDown,
+    /// Bytes came over a link; told at most a few times a second.
+    Alive(LinkId),
+    /// A beat of this node came over a link, behind all that went over it before.
+    Beat {
+        /// Which link.
+        link: LinkId,
+        /// As given.
+        seq: u64,
+        /// Who sent it.
+        master: MasterId,
+    },
+    /// The answer to [`BrokerCommand::Beat`].
+    BeatAnswered {
+        /// As given.
+        seq: u64,
+        /// What the broker knows; `None`: it did not answer in time, or the connection broke.
+        report: Option<BeatReport>,
+    },
+}
+
+/// What the answer to a beat tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BeatReport {
+    /// Who answered.
+    pub master: MasterId,
+    /// Links over which a beat was sent.
+    pub links: Vec<LinkId>,
+    /// The other nodes that hold a lease.
+    pub peers: Vec<Peer>,
+}
+
+/// Another node of the cluster, as its lease shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its name.
+    pub node: NodeId,
+    /// Its feed hears.
+    pub hears: bool,
+    /// It relays rooms in the same modes as this node.
+    pub agrees: bool,
 }
 
 /// How far a publication got (G4).
@@ -53,6 +124,8 @@ pub enum BrokerEvent<T> {
 pub enum Level {
     /// The broker took it and the node's own feed is subscribed.
     Accepted,
+    /// The broker is away: this node's own members alone got it (G10).
+    Isolated,
 }
 
 impl Level {
@@ -61,6 +134,7 @@ impl Level {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
+            Self::Isolated => "isolated",
         }
     }
 }
@@ -72,4 +146,11 @@ pub struct Accepted {
     pub level: Level,
     /// The memory for ids was full, so a repeat might be delivered again.
     pub dedup_short: bool,
+    /// A node that was there before the broker's outage has not come back yet: its members may miss it.
+    pub partial: bool,
+}
+
+impl Accepted {
+    /// A yes without reservations.
+    pub const WHOLE: Self = Self { level: Level::Accepted, dedup_short: false, partial: false };
 }

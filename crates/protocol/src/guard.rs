@@ -2,6 +2,7 @@
 
 use crate::codes::Close;
 use crate::publication::Priority;
+use crate::relay::RelayMode;
 use crate::room::RoomName;
 
 /// What kind of party acts.
@@ -98,6 +99,8 @@ pub struct Policy {
     pub priority: Priority,
     /// Types that may be published; empty: any.
     pub types: Vec<Box<str>>,
+    /// How it is relayed; `None`: as the node's default says.
+    pub relay: Option<RelayMode>,
 }
 
 /// May a principal publish in a room?

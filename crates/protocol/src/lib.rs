@@ -15,5 +15,6 @@ pub mod ids;
 pub mod limits;
 pub mod outbound;
 pub mod publication;
+pub mod relay;
 pub mod room;
 pub mod time;

@@ -7,6 +7,26 @@ use crate::guard::Principal;
 use crate::ids::SessionId;
 use crate::publication::Publication;
 
+/// Why publications to rooms without history were lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// The lane's queue was full.
+    Overload,
+    /// The broker's feed was cut.
+    Feed,
+}
+
+impl Loss {
+    /// Its name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Overload => "overload",
+            Self::Feed => "feed",
+        }
+    }
+}
+
 /// All that can leave towards a client but the end of the connection.
 #[derive(Clone, Copy, Debug)]
 pub enum Outbound<'a> {
@@ -70,7 +90,12 @@ pub enum Outbound<'a> {
     Publication(&'a Publication),
     /// Publications to this session's rooms without history were lost: load anew what must not be missed.
     Gap {
-        /// Why, for machines: `overload`.
-        reason: &'a str,
+        /// Why.
+        loss: Loss,
+    },
+    /// The broker went away, or is back: until then publications reach this node's members alone.
+    Degraded {
+        /// It is away.
+        isolated: bool,
     },
 }

@@ -63,6 +63,8 @@ pub struct Publication {
     pub correlation_id: Option<Box<str>>,
     /// Only members that hold all of these permissions get it.
     pub requires: Vec<Box<str>>,
+    /// Only this node's own members get it, because the broker is away.
+    pub isolated: bool,
 }
 
 /// Longest id, type name and correlation id. Units: bytes.

@@ -137,7 +137,7 @@ impl Hub {
     /// Takes what the broker says.
     pub fn broker_event(&mut self, event: BrokerEvent<Ticket>, out: &mut Vec<HubEffect>) {
         match event {
-            BrokerEvent::Envelope(Envelope::Publication(publication)) => {
+            BrokerEvent::Envelope(Envelope::Publication { publication, published_us }) => {
                 self.counters.received += 1;
                 let room = self.rooms.get(&publication.room).filter(|room| room.subscribed);
                 let lanes = room.map_or(0, |room| room.lanes);
@@ -145,11 +145,19 @@ impl Hub {
                     self.counters.unwanted += 1;
                 }
                 for lane in each_lane(lanes) {
-                    let message = LaneMessage::Publication(Arc::clone(&publication));
+                    let message = LaneMessage::Publication {
+                        publication: Arc::clone(&publication),
+                        published_us,
+                    };
                     out.push(HubEffect::Lane(lane, message));
                 }
             }
             BrokerEvent::Subscribed(name) => self.subscribed(&name, out),
+            BrokerEvent::FeedUp { .. }
+            | BrokerEvent::FeedDown
+            | BrokerEvent::Alive(_)
+            | BrokerEvent::Beat { .. }
+            | BrokerEvent::BeatAnswered { .. } => {}
             BrokerEvent::Published { ticket, outcome } => match ticket {
                 Ticket::Session { lane, session, reply, ack } => {
                     if ack.is_some() || outcome.is_err() {
@@ -289,6 +297,7 @@ impl Hub {
                 expires_unix_ms: None,
                 correlation_id: None,
                 requires: Vec::new(),
+                isolated: false,
             };
             let publication = Arc::new(publication);
             let message = HubMessage::Publish { ticket: Ticket::Node, publication, dedup: false };

@@ -7,6 +7,7 @@ use roomcast_protocol::codes::{Close, Refused};
 use roomcast_protocol::command::ReplyTo;
 use roomcast_protocol::envelope::{Accepted, BrokerCommand};
 use roomcast_protocol::ids::{LaneId, SessionId, SessionKey};
+use roomcast_protocol::outbound::Loss;
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
 
@@ -38,7 +39,12 @@ pub enum Ticket {
 #[derive(Debug)]
 pub enum LaneMessage {
     /// A publication in a room the lane hears.
-    Publication(Arc<Publication>),
+    Publication {
+        /// What.
+        publication: Arc<Publication>,
+        /// When its node gave it to the broker, in the cluster's time; 0: unknown. Units: microseconds.
+        published_us: u64,
+    },
     /// The lane hears the room: its members hear what comes behind this.
     Joined(RoomName),
     /// How a publication of a session of this lane ended.
@@ -52,8 +58,13 @@ pub enum LaneMessage {
         /// How it ended.
         outcome: Result<Accepted, Refused>,
     },
-    /// Publications for this lane were dropped because its queue was full: tell the members.
-    Lagged,
+    /// Publications for this lane's rooms were lost: tell the members.
+    Lost(Loss),
+    /// The broker went away, or is back: tell all sessions.
+    Degraded {
+        /// It is away.
+        isolated: bool,
+    },
     /// Who is in the room, on this lane?
     Members {
         /// Comes back in the answer.

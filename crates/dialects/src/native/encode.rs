@@ -31,7 +31,8 @@ pub(super) fn outbound(outbound: &Outbound<'_>, encoding: Encoding, sink: &mut F
         | Outbound::Refused { .. }
         | Outbound::Refreshed { .. }
         | Outbound::TokenExpiring { .. }
-        | Outbound::Gap { .. } => None,
+        | Outbound::Gap { .. }
+        | Outbound::Degraded { .. } => None,
     };
     match (encoding, large) {
         (Encoding::Json | Encoding::JsonDeflated, None) => {
@@ -126,7 +127,11 @@ fn message(outbound: &Outbound<'_>, out: &mut impl Writer) {
             out.text_at("expires_at", &iso8601(*expires_unix_ms));
         }),
         Outbound::Publication(publication) => envelope(publication, out),
-        Outbound::Gap { reason } => notice(out, "gap", |out| out.text_at("reason", reason)),
+        Outbound::Gap { loss } => notice(out, "gap", |out| out.text_at("reason", loss.name())),
+        Outbound::Degraded { isolated } => notice(out, "degraded", |out| {
+            out.key("isolated");
+            out.boolean(*isolated);
+        }),
     }
 }
 

@@ -9,12 +9,12 @@ use roomcast_protocol::codes::{Close, Refusal, Refused};
 use roomcast_protocol::command::{Command, ReplyTo};
 use roomcast_protocol::content::Content;
 use roomcast_protocol::dialect::{Dialect, Encoding};
-use roomcast_protocol::envelope::{Accepted, Level};
+use roomcast_protocol::envelope::Accepted;
 use roomcast_protocol::frame::{Frame, FrameSink};
 use roomcast_protocol::guard::{Kind, Principal};
 use roomcast_protocol::ids::SessionId;
 use roomcast_protocol::limits::{DecodeLimits, LimitName};
-use roomcast_protocol::outbound::Outbound;
+use roomcast_protocol::outbound::{Loss, Outbound};
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
 use serde::Deserialize;
@@ -286,6 +286,7 @@ fn publication(content: Content) -> Publication {
         expires_unix_ms: None,
         correlation_id: None,
         requires: vec!["audit".into()],
+        isolated: false,
     }
 }
 
@@ -327,7 +328,7 @@ fn joins_and_leaves_are_answered_with_room_and_question() {
 
 #[test]
 fn an_ack_has_its_id_at_top_level() {
-    let mut accepted = Accepted { level: Level::Accepted, dedup_short: false };
+    let mut accepted = Accepted::WHOLE;
     check_answer("ack", &Outbound::Accepted { id: "m-1", accepted });
     accepted.dedup_short = true;
     check_answer("ack, ids not remembered", &Outbound::Accepted { id: "m-1", accepted });
@@ -365,7 +366,7 @@ fn tokens_and_gaps_are_told() {
     let expires_unix_ms = 1_705_314_600_000;
     check_answer("refresh", &Outbound::Refreshed { reply: &to, expires_unix_ms });
     check_answer("token_expiring", &Outbound::TokenExpiring { expires_unix_ms });
-    check_answer("gap", &Outbound::Gap { reason: "overload" });
+    check_answer("gap", &Outbound::Gap { loss: Loss::Overload });
 }
 
 #[test]

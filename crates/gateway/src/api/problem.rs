@@ -151,7 +151,7 @@ impl Problem {
 
 impl From<Refused> for Problem {
     fn from(refused: Refused) -> Self {
-        let Refused { refusal, message, limit, retry_after_ms } = refused;
+        let Refused { refusal, message, limit, retry_after_ms, unknown: _ } = refused;
         let status = match refusal {
             Refusal::BadJson | Refusal::UnknownType | Refusal::Schema | Refusal::BadName => {
                 StatusCode::BAD_REQUEST

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use http_body_util::BodyExt;
 use hyper::Method;
 use hyper::header::{self, HeaderName};
-use roomcast_protocol::envelope::{Accepted, Level};
+use roomcast_protocol::envelope::Accepted;
 use roomcast_protocol::ids::SessionId;
 use roomcast_router::messages::MemberInfo;
 use serde_json::{Value, json};
@@ -38,7 +38,7 @@ publish = "false"
 
 const KEY: &str = "Bearer the key of the tests' back-end, long enough";
 
-const ACCEPTED: Accepted = Accepted { level: Level::Accepted, dedup_short: false };
+const ACCEPTED: Accepted = Accepted::WHOLE;
 
 /// What the core answers to publications.
 #[derive(Clone, Copy)]

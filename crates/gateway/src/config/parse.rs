@@ -391,8 +391,11 @@ fn rule(key: &str, raw: &RawRule, r: &mut Reader<'_>) -> Option<RoomRule> {
     let captures: Vec<&str> = captures.iter().map(String::as_str).collect();
     let join = r.required(&of("join"), raw.join.as_ref());
     let publish = raw.publish.as_ref().map(|value| r.text(&of("publish"), value));
-    let policy =
-        Policy { priority: priority(&of("priority"), raw, r), types: types(&of("types"), raw, r) };
+    let policy = Policy {
+        priority: priority(&of("priority"), raw, r),
+        types: types(&of("types"), raw, r),
+        relay: None,
+    };
     let pattern = pattern?;
     let mut compile = |name: &str, source: &str| {
         let compiled = Condition::compile(source, &captures);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::command::ReplyTo;
 use roomcast_protocol::content::Content;
-use roomcast_protocol::envelope::{Accepted, BrokerCommand, BrokerEvent, Envelope, Level};
+use roomcast_protocol::envelope::{Accepted, BrokerCommand, BrokerEvent, Envelope};
 use roomcast_protocol::ids::{LaneId, SessionKey};
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
@@ -62,12 +62,13 @@ impl World {
                 self.hub.broker_event(BrokerEvent::Subscribed(room(words[1])), &mut out);
             }
             "feed" => {
-                let envelope = Envelope::Publication(publication(words[1]));
+                let envelope =
+                    Envelope::Publication { publication: publication(words[1]), published_us: 0 };
                 self.hub.broker_event(BrokerEvent::Envelope(envelope), &mut out);
             }
             "accepted" | "refused" => {
                 let outcome = if words[0] == "accepted" {
-                    Ok(Accepted { level: Level::Accepted, dedup_short: false })
+                    Ok(Accepted::WHOLE)
                 } else {
                     Err(Refused::new(Refusal::Unavailable))
                 };
@@ -128,6 +129,10 @@ impl World {
                 self.tickets.push_back(ticket);
                 format!("publish {shown}{}", if dedup { " dedup" } else { "" })
             }
+            HubEffect::Broker(BrokerCommand::Beat { seq, hears }) => {
+                format!("beat {seq}{}", if hears { " hears" } else { "" })
+            }
+            HubEffect::Broker(BrokerCommand::Reconnect(link)) => format!("reconnect {}", link.0),
             HubEffect::Answer(query, outcome) => {
                 let outcome = outcome.map_or_else(|it| it.message, |_| "accepted".into());
                 format!("answer {} {outcome}", query.0)
@@ -161,13 +166,14 @@ fn lane_says(lane: &str, words: &[&str]) -> HubMessage {
 
 fn told(message: &LaneMessage) -> String {
     match message {
-        LaneMessage::Publication(publication) => publication.room.to_string(),
+        LaneMessage::Publication { publication, .. } => publication.room.to_string(),
         LaneMessage::Joined(room) => format!("joined {room}"),
         LaneMessage::Published { session, ack, outcome, .. } => {
             let outcome = outcome.as_ref().map_or("refused", |_| "accepted");
             format!("{outcome} for {} {}", session.index, ack.as_deref().unwrap_or("-"))
         }
-        LaneMessage::Lagged
+        LaneMessage::Lost(_)
+        | LaneMessage::Degraded { .. }
         | LaneMessage::Members { .. }
         | LaneMessage::Disconnect { .. }
         | LaneMessage::Stop => panic!("the hub does not say {message:?}"),
@@ -199,6 +205,7 @@ fn publication(name: &str) -> Arc<Publication> {
         expires_unix_ms: None,
         correlation_id: None,
         requires: Vec::new(),
+        isolated: false,
     })
 }
 

@@ -364,6 +364,7 @@ pub fn publication_of(
             .map(|ttl| now.unix_ms.saturating_add(u64::from(ttl) * 1_000)),
         correlation_id: publish.correlation_id,
         requires,
+        isolated: false,
     };
     (publish.reply, publish.wants_ack, publication)
 }

@@ -287,7 +287,7 @@ impl Lane {
     /// Takes what the hub says.
     pub fn message(&mut self, now: Now, message: LaneMessage, out: &mut Vec<Effect>) {
         match message {
-            LaneMessage::Publication(publication) => {
+            LaneMessage::Publication { publication, .. } => {
                 self.publication(now, &publication);
                 while self.backlog_bytes > BACKLOG_BYTES_MAX && self.serve(SLICE_MEMBERS, out) {}
             }
@@ -299,7 +299,8 @@ impl Lane {
                 (Ok(_), None) => {}
                 (Err(refused), _) => self.refuse(session, &reply, &refused, out),
             },
-            LaneMessage::Lagged => self.tell_of_gap(out),
+            LaneMessage::Lost(loss) => self.tell_of_gap(loss, out),
+            LaneMessage::Degraded { isolated } => self.tell_of_isolation(isolated, out),
             LaneMessage::Members { query, room } => self.answer_members(query, &room, out),
             LaneMessage::Disconnect { query, user } => self.disconnect(query, &user, out),
             LaneMessage::Stop => self.stop(out),

@@ -3,7 +3,7 @@
 use roomcast_protocol::codes::Close;
 use roomcast_protocol::guard::Principal;
 use roomcast_protocol::ids::SessionKey;
-use roomcast_protocol::outbound::Outbound;
+use roomcast_protocol::outbound::{Loss, Outbound};
 use roomcast_protocol::room::RoomName;
 
 use super::Lane;
@@ -12,12 +12,19 @@ use crate::messages::{Answer, Effect, MemberInfo, QueryId};
 use crate::session::{Phase, Session};
 
 impl Lane {
-    /// Publications were dropped because the lane's queue was full: each session that may have missed one is told.
-    pub(super) fn tell_of_gap(&mut self, out: &mut Vec<Effect>) {
+    /// Publications were lost: each session that may have missed one is told.
+    pub(super) fn tell_of_gap(&mut self, loss: Loss, out: &mut Vec<Effect>) {
         let concerned =
             |session: &Session| session.phase == Phase::Ready && !session.rooms.is_empty();
         for key in self.keys_of(concerned) {
-            self.send(key, &Outbound::Gap { reason: "overload" }, out);
+            self.send(key, &Outbound::Gap { loss }, out);
+        }
+    }
+
+    /// The broker went away, or is back: each session is told.
+    pub(super) fn tell_of_isolation(&mut self, isolated: bool, out: &mut Vec<Effect>) {
+        for key in self.keys_of(|session: &Session| session.phase == Phase::Ready) {
+            self.send(key, &Outbound::Degraded { isolated }, out);
         }
     }
 

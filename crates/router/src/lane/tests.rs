@@ -20,9 +20,10 @@ use roomcast_protocol::command::{
 };
 use roomcast_protocol::content::Content;
 use roomcast_protocol::dialect::{Encoding, Format};
-use roomcast_protocol::envelope::{Accepted, Level};
+use roomcast_protocol::envelope::Accepted;
 use roomcast_protocol::ids::{LaneId, SessionId, SessionKey};
 use roomcast_protocol::limits::SessionLimits;
+use roomcast_protocol::outbound::Loss;
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
@@ -148,7 +149,7 @@ impl World {
         let (verb, rest) = what.split_once(' ').unwrap_or((what, ""));
         let message = match verb {
             "joined" => LaneMessage::Joined(room(rest)),
-            "lagged" => LaneMessage::Lagged,
+            "lagged" => LaneMessage::Lost(Loss::Overload),
             "stop" => LaneMessage::Stop,
             "members" => LaneMessage::Members { query: QueryId(1), room: room(rest) },
             "disconnect" => LaneMessage::Disconnect { query: QueryId(1), user: rest.into() },
@@ -157,7 +158,7 @@ impl World {
                 else {
                     panic!("nothing was published");
                 };
-                let accepted = Accepted { level: Level::Accepted, dedup_short: rest == "short" };
+                let accepted = Accepted { dedup_short: rest == "short", ..Accepted::WHOLE };
                 let outcome = if verb == "accepts" {
                     Ok(accepted)
                 } else {
@@ -165,7 +166,10 @@ impl World {
                 };
                 LaneMessage::Published { session, reply, ack, outcome }
             }
-            name => LaneMessage::Publication(Arc::new(publication(name, rest, self.now))),
+            name => LaneMessage::Publication {
+                publication: Arc::new(publication(name, rest, self.now)),
+                published_us: 0,
+            },
         };
         self.lane.message(self.now, message, out);
     }
@@ -410,6 +414,7 @@ fn publication(name: &str, rest: &str, now: Now) -> Publication {
         expires_unix_ms: ttl,
         correlation_id: None,
         requires: all.requires,
+        isolated: false,
     }
 }
 

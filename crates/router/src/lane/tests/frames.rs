@@ -84,7 +84,8 @@ fn text_of(outbound: &Outbound<'_>) -> String {
         Outbound::Publication(publication) => {
             format!("{} {}", publication.room, content_text(&publication.content))
         }
-        Outbound::Gap { reason } => format!("gap {reason}"),
+        Outbound::Gap { loss } => format!("gap {}", loss.name()),
+        Outbound::Degraded { isolated } => format!("degraded {isolated}"),
     }
 }
 

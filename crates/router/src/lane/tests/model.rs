@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use roomcast_protocol::command::Command;
 use roomcast_protocol::dialect::{Encoding, Format};
-use roomcast_protocol::envelope::{Accepted, BrokerCommand, BrokerEvent, Envelope, Level};
+use roomcast_protocol::envelope::{Accepted, BrokerCommand, BrokerEvent, Envelope};
 use roomcast_protocol::ids::{LaneId, SessionId, SessionKey};
 use roomcast_protocol::limits::SessionLimits;
 use roomcast_protocol::room::RoomName;
@@ -357,10 +357,10 @@ impl Node {
                 let log = self.log.entry(room.to_string()).or_default();
                 log.push(super::content_text(&publication.content));
                 if self.interest.contains_key(&room) {
-                    let envelope = Envelope::Publication(publication);
+                    let envelope = Envelope::Publication { publication, published_us: 0 };
                     self.from_broker.push_back(BrokerEvent::Envelope(envelope));
                 }
-                let outcome = Ok(Accepted { level: Level::Accepted, dedup_short: false });
+                let outcome = Ok(Accepted::WHOLE);
                 self.from_broker.push_back(BrokerEvent::Published { ticket, outcome });
             }
             BrokerCommand::Subscribe(room) => {
@@ -371,6 +371,9 @@ impl Node {
             }
             BrokerCommand::Unsubscribe(room) => {
                 assert!(self.interest.remove(&room).is_some(), "gave up {room} twice");
+            }
+            BrokerCommand::Beat { .. } | BrokerCommand::Reconnect(_) => {
+                panic!("a broker in the process has no beat")
             }
         }
     }
