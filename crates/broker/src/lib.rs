@@ -4,12 +4,16 @@
 pub mod feed;
 pub mod memory;
 pub mod redis;
+pub mod stats;
+
+use std::sync::Arc;
 
 use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent};
 use roomcast_protocol::ids::NodeId;
 
 pub use feed::Feed;
 pub use memory::MemoryBroker;
+pub use stats::RelayStats;
 
 /// The brokers there are: a closed list, so that adding one makes the compiler name the places.
 #[derive(Clone, Debug)]
@@ -19,11 +23,12 @@ pub enum AnyBroker<T> {
 }
 
 impl<T> AnyBroker<T> {
-    /// Attaches a node, and answers with its feed.
+    /// Attaches a node, and answers with its feed. Call it in the runtime of the node's core thread: whatever the
+    /// broker has to do for the node goes on there.
     #[must_use]
-    pub fn attach(&self, node: NodeId) -> Feed<BrokerEvent<T>> {
+    pub fn attach(&self, node: NodeId, stats: &Arc<RelayStats>) -> Feed<BrokerEvent<T>> {
         match self {
-            Self::Memory(broker) => broker.attach(node),
+            Self::Memory(broker) => broker.attach(node, stats),
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use roomcast_protocol::codes::{Refusal, Refused};
@@ -14,6 +15,7 @@ use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::publication::Publication;
 
 use crate::feed::{Feed, FeedSender, feed};
+use crate::stats::RelayStats;
 
 /// How long an id is remembered at least; at most twice as long. Units: milliseconds.
 pub const DEDUP_TTL_MS: u64 = 120_000;
@@ -45,8 +47,15 @@ impl<T> Default for MemoryBroker<T> {
 
 #[derive(Debug)]
 struct State<T> {
-    nodes: Vec<(NodeId, FeedSender<BrokerEvent<T>>)>,
+    nodes: Vec<Attached<T>>,
     memory: Memory,
+}
+
+#[derive(Debug)]
+struct Attached<T> {
+    id: NodeId,
+    feed: FeedSender<BrokerEvent<T>>,
+    stats: Arc<RelayStats>,
 }
 
 /// Who published what under which id, in two generations that take turns. Keys and contents are kept as keyed hashes
@@ -84,18 +93,18 @@ impl<T> MemoryBroker<T> {
 
     /// Attaches a node, and answers with its feed. A feed it had before ends.
     #[must_use]
-    pub fn attach(&self, node: NodeId) -> Feed<BrokerEvent<T>> {
+    pub fn attach(&self, node: NodeId, stats: &Arc<RelayStats>) -> Feed<BrokerEvent<T>> {
         let (sender, receiver) = feed();
         self.locked(|state| {
-            state.nodes.retain(|(id, _)| *id != node);
-            state.nodes.push((node, sender));
+            state.nodes.retain(|attached| attached.id != node);
+            state.nodes.push(Attached { id: node, feed: sender, stats: Arc::clone(stats) });
         });
         receiver
     }
 
     /// Detaches a node: its feed ends.
     pub fn detach(&self, node: NodeId) {
-        self.locked(|state| state.nodes.retain(|(id, _)| *id != node));
+        self.locked(|state| state.nodes.retain(|attached| attached.id != node));
     }
 
     /// Executes a node's command; what comes of it arrives on the node's feed. A node that is not attached could not
@@ -103,15 +112,18 @@ impl<T> MemoryBroker<T> {
     /// in pattern mode, and its hub drops what nobody wants.
     pub fn execute(&self, node: NodeId, mono_ms: u64, command: BrokerCommand<T>) {
         self.locked(|state| match command {
-            _ if !state.nodes.iter().any(|(id, _)| *id == node) => {}
+            _ if !state.nodes.iter().any(|attached| attached.id == node) => {}
             BrokerCommand::Publish { ticket, publication, dedup } => {
                 let outcome = state.publish(mono_ms, &publication, dedup);
                 state.tell(node, BrokerEvent::Published { ticket, outcome });
             }
-            BrokerCommand::Subscribe(room) => state.tell(node, BrokerEvent::Subscribed(room)),
+            BrokerCommand::Subscribe { room, request } => {
+                state.tell(node, BrokerEvent::Subscribed { room, request });
+            }
+            // Nothing can be cut off inside a process: its hub asks for no beats.
             BrokerCommand::Unsubscribe(_)
             | BrokerCommand::Beat { .. }
-            | BrokerCommand::Reconnect(_) => {}
+            | BrokerCommand::Reconnect { .. } => {}
         });
     }
 
@@ -122,8 +134,8 @@ impl<T> MemoryBroker<T> {
 
 impl<T> State<T> {
     fn tell(&self, node: NodeId, event: BrokerEvent<T>) {
-        if let Some((_, feed)) = self.nodes.iter().find(|(id, _)| *id == node) {
-            feed.send(EVENT_BYTES, event);
+        if let Some(attached) = self.nodes.iter().find(|attached| attached.id == node) {
+            attached.feed.send(EVENT_BYTES, event);
         }
     }
 
@@ -135,7 +147,7 @@ impl<T> State<T> {
         dedup: bool,
     ) -> Result<Accepted, Refused> {
         let weight = EVENT_BYTES + publication.weight();
-        if !self.nodes.iter().all(|(_, feed)| feed.fits(weight)) {
+        if !self.nodes.iter().all(|attached| attached.feed.fits(weight)) {
             let text = "The broker is busy: send it again";
             let mut refused = Refused::because(Refusal::Unavailable, text.into());
             refused.retry_after_ms = Some(100);
@@ -145,9 +157,11 @@ impl<T> State<T> {
         if dedup && let Some(first) = self.memory.remember(mono_ms, publication) {
             return first.then_some(accepted).ok_or(Refused::new(Refusal::Duplicate));
         }
-        for (_, feed) in &self.nodes {
-            let envelope =
-                Envelope::Publication { publication: Arc::clone(publication), published_us: 0 };
+        let published_us = self.nodes.first().map_or(0, |attached| attached.stats.time().now_us);
+        for Attached { feed, stats, .. } in &self.nodes {
+            stats.received.fetch_add(1, Ordering::Relaxed);
+            let publication = Arc::clone(publication);
+            let envelope = Envelope::Publication { publication, published_us };
             feed.send(weight, BrokerEvent::Envelope(envelope));
         }
         Ok(Accepted { dedup_short: dedup && self.memory.short, ..accepted })

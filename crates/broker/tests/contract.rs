@@ -1,6 +1,7 @@
 //! The broker contract, run for every broker there is.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use roomcast_broker::feed::FEED_BYTES_MAX;
 use roomcast_broker::memory::DEDUP_TTL_MS;
@@ -25,7 +26,7 @@ impl Memory {
 
 impl BrokerUnderTest for Memory {
     fn attach(&mut self, node: NodeId) {
-        self.feeds.insert(node, self.broker.attach(node));
+        self.feeds.insert(node, self.broker.attach(node, &Arc::default()));
     }
 
     fn detach(&mut self, node: NodeId) {

@@ -258,7 +258,7 @@ fn start_core(
         node: common.id,
         clock: common.clock,
         hub,
-        feed: broker.attach(common.id),
+        feed: broker.attach(common.id, &Arc::default()),
         broker,
         lanes: lanes.queues.clone(),
         from_lanes,

@@ -325,7 +325,8 @@ pub fn run<B: BrokerUnderTest>(script: &Script, traits: &Traits, broker: B) -> R
         };
         names.iter().fold(text.to_owned(), fill)
     };
-    let mut stage = Stage { broker, mono_ms: 0, ticket: 0, named: 0, heard: Vec::new() };
+    let mut stage =
+        Stage { broker, mono_ms: 0, ticket: 0, request: 0, named: 0, heard: Vec::new() };
     for line in filled(script.steps).lines().map(str::trim) {
         stage.step(line).ok_or_else(|| format!("{}: cannot read `{line}`", script.claim))?;
     }
@@ -363,6 +364,7 @@ struct Stage<B> {
     broker: B,
     mono_ms: u64,
     ticket: u64,
+    request: u64,
     /// Publications that got no id from the script.
     named: u64,
     heard: Vec<String>,
@@ -383,8 +385,9 @@ impl<B: BrokerUnderTest> Stage<B> {
             "detaches" => self.broker.detach(node),
             "subscribes" | "unsubscribes" => {
                 let room = RoomName::parse(rest.first()?).ok()?;
+                self.request += 1;
                 let command = if *verb == "subscribes" {
-                    BrokerCommand::Subscribe(room)
+                    BrokerCommand::Subscribe { room, request: self.request }
                 } else {
                     BrokerCommand::Unsubscribe(room)
                 };
@@ -458,7 +461,7 @@ fn shown(event: &BrokerEvent<u64>) -> String {
             };
             format!("{} {}", publication.room, String::from_utf8_lossy(text))
         }
-        BrokerEvent::Subscribed(room) => format!("subscribed {room}"),
+        BrokerEvent::Subscribed { room, .. } => format!("subscribed {room}"),
         BrokerEvent::FeedUp { .. } => "feed up".into(),
         BrokerEvent::FeedDown => "feed down".into(),
         BrokerEvent::Alive(_) => "alive".into(),

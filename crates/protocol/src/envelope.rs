@@ -41,7 +41,13 @@ pub enum BrokerCommand<T> {
         dedup: bool,
     },
     /// This node wants to hear the room from now on.
-    Subscribe(RoomName),
+    Subscribe {
+        /// Which room.
+        room: RoomName,
+        /// Comes back in [`BrokerEvent::Subscribed`]; rises, so that a late confirmation is never taken for that of
+        /// a room given up and wanted again.
+        request: u64,
+    },
     /// This node no longer wants to hear the room.
     Unsubscribe(RoomName),
     /// Renew this node's lease, register whether its feed hears, and send a beat over each link of the feed.
@@ -52,8 +58,13 @@ pub enum BrokerCommand<T> {
         /// This node's feed hears.
         hears: bool,
     },
-    /// This link of the feed is silent or hears another master: connect it anew.
-    Reconnect(LinkId),
+    /// This link of the feed is silent, late, or hears another master: connect it anew.
+    Reconnect {
+        /// Which.
+        link: LinkId,
+        /// The connection for commands as well: the two are on different masters.
+        commands: bool,
+    },
 }
 
 /// What the broker tells a node, in one order.
@@ -61,8 +72,13 @@ pub enum BrokerCommand<T> {
 pub enum BrokerEvent<T> {
     /// The feed brought something.
     Envelope(Envelope),
-    /// The oldest unanswered [`BrokerCommand::Subscribe`] is in force: what comes behind this is heard.
-    Subscribed(RoomName),
+    /// A [`BrokerCommand::Subscribe`] is in force: what comes behind this is heard.
+    Subscribed {
+        /// As given.
+        room: RoomName,
+        /// As given.
+        request: u64,
+    },
     /// The answer to a publication: how far it got, or why it did not.
     Published {
         /// As given.
@@ -74,6 +90,8 @@ pub enum BrokerEvent<T> {
     FeedUp {
         /// All links of the feed; none of the older ones counts any more.
         links: Vec<LinkId>,
+        /// Subscriptions up to this request are in force with it, and are not confirmed one by one.
+        request: u64,
     },
     /// A link was lost: until the next [`BrokerEvent::FeedUp`] things are missing.
     FeedDown,

@@ -7,7 +7,6 @@ use sha1::{Digest, Sha1};
 
 use crate::publication::Publication;
 use crate::room::RoomName;
-use crate::time::Now;
 
 /// The first byte of every binary envelope and beat: neither UTF-8 nor MessagePack uses it.
 pub const BINARY_MARK: u8 = 0xC1;
@@ -124,10 +123,19 @@ pub fn keyed_hash(key: &[u8], room: &str, parts: &[&[u8]]) -> [u8; 8] {
     [a, b, c, d, e, f, g, h]
 }
 
+/// The cluster's time, as a node knows it: envelopes carry it, so that clocks of nodes are never compared (G6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ClusterTime {
+    /// The broker's time now. Units: microseconds since the Unix epoch.
+    pub now_us: u64,
+    /// How far it is ahead of this node's wall clock; expiry is moved by it on its way out and in. Units: milliseconds.
+    pub ahead_ms: i64,
+}
+
 /// What relayed bytes turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relayed {
-    /// The publication.
+    /// The publication; its expiry is by this node's wall clock.
     pub publication: Publication,
     /// When its node gave it to the broker, in the cluster's time; `None`: an outsider's. Units: microseconds.
     pub published_us: Option<u64>,
@@ -160,22 +168,28 @@ impl Unreadable {
             Self::TooLarge => "too_large",
         }
     }
+
+    /// Its place in [`Unreadable::ALL`], for tables of counters.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self as usize
+    }
 }
 
 /// Writes and reads the bytes that nodes relay. Pure, and shared by all threads that relay.
 pub trait RelayCodec: Send + Sync {
-    /// Appends a publication's envelope. `published_us` is now, in the cluster's time.
+    /// Appends a publication's envelope.
     fn encode(
         &self,
         keys: &RelayKeys,
         publication: &Publication,
-        published_us: u64,
+        time: ClusterTime,
         out: &mut Vec<u8>,
     );
 
     /// Reads what came for a room: a node's envelope in either format, or an outsider's text.
     ///
-    /// `now` and `serial` make up for what an outsider leaves out: its timestamp and its id.
+    /// `serial` is another for each payload; with `time` it makes up for what an outsider leaves out: timestamp and id.
     ///
     /// # Errors
     /// [`Unreadable`] says why it is to be dropped.
@@ -184,7 +198,7 @@ pub trait RelayCodec: Send + Sync {
         keys: &RelayKeys,
         room: &RoomName,
         payload: &Bytes,
-        now: Now,
+        time: ClusterTime,
         serial: u64,
     ) -> Result<Relayed, Unreadable>;
 }

@@ -1,7 +1,7 @@
 //! The node-wide part of the router: which lanes hear which room, what the broker is asked for, and which agents are
 //! there. Pure; keeps INV-4 (interest is on exactly while a lane has members, or lingers).
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -46,7 +46,7 @@ struct HubRoom {
     /// When interest ends, if no lane hears it; else [`NEVER`]. Units: monotonic milliseconds.
     until_ms: u64,
     /// Which request for it counts.
-    request: u32,
+    request: u64,
     /// The broker has confirmed that request.
     subscribed: bool,
 }
@@ -77,10 +77,8 @@ pub struct Hub {
     rooms: HashMap<RoomName, HubRoom, FixedState>,
     agents: HashMap<Box<str>, Agent, FixedState>,
     deadlines: BTreeSet<(u64, Deadline)>,
-    /// Subscriptions that the broker has not confirmed yet, oldest first: it confirms in order, and a room may have
-    /// been given up and wanted again meanwhile.
-    unconfirmed: VecDeque<(RoomName, u32)>,
-    requests: u32,
+    /// Subscriptions asked for so far.
+    requests: u64,
     counters: HubCounters,
     ids_made: u64,
 }
@@ -95,7 +93,6 @@ impl Hub {
             rooms: HashMap::with_hasher(state.clone()),
             agents: HashMap::with_hasher(state),
             deadlines: BTreeSet::new(),
-            unconfirmed: VecDeque::new(),
             requests: 0,
             counters: HubCounters::default(),
             ids_made: 0,
@@ -152,7 +149,7 @@ impl Hub {
                     out.push(HubEffect::Lane(lane, message));
                 }
             }
-            BrokerEvent::Subscribed(name) => self.subscribed(&name, out),
+            BrokerEvent::Subscribed { room, request } => self.subscribed(&room, request, out),
             BrokerEvent::FeedUp { .. }
             | BrokerEvent::FeedDown
             | BrokerEvent::Alive(_)
@@ -204,9 +201,7 @@ impl Hub {
         }
     }
 
-    fn subscribed(&mut self, name: &RoomName, out: &mut Vec<HubEffect>) {
-        let Some(at) = self.unconfirmed.iter().position(|(asked, _)| asked == name) else { return };
-        let Some((_, request)) = self.unconfirmed.remove(at) else { return };
+    fn subscribed(&mut self, name: &RoomName, request: u64, out: &mut Vec<HubEffect>) {
         let room = self.rooms.get_mut(name);
         let Some(room) = room.filter(|room| room.request == request) else { return };
         room.subscribed = true;
@@ -220,10 +215,10 @@ impl Hub {
         let room = match self.rooms.get_mut(&name) {
             Some(room) => room,
             None => {
-                self.requests = self.requests.wrapping_add(1);
-                self.unconfirmed.push_back((name.clone(), self.requests));
-                out.push(HubEffect::Broker(BrokerCommand::Subscribe(name.clone())));
+                self.requests += 1;
                 let request = self.requests;
+                let command = BrokerCommand::Subscribe { room: name.clone(), request };
+                out.push(HubEffect::Broker(command));
                 let room = HubRoom { lanes: 0, until_ms: NEVER, request, subscribed: false };
                 self.rooms.entry(name.clone()).or_insert(room)
             }

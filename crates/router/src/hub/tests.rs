@@ -1,5 +1,6 @@
 //! Scripts for the hub: text in, effects out.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use roomcast_protocol::codes::{Refusal, Refused};
@@ -34,7 +35,9 @@ fn check(script: &str, expected: &str) {
 struct World {
     hub: Hub,
     now: Now,
-    tickets: std::collections::VecDeque<Ticket>,
+    tickets: VecDeque<Ticket>,
+    /// Subscriptions that the broker has not confirmed, oldest first.
+    asked: VecDeque<(RoomName, u64)>,
     seen: Vec<String>,
 }
 
@@ -46,7 +49,13 @@ impl World {
             node: "node-1".into(),
             seed,
         });
-        Self { hub, now: Now::default(), tickets: Default::default(), seen: Vec::new() }
+        Self {
+            hub,
+            now: Now::default(),
+            tickets: VecDeque::new(),
+            asked: VecDeque::new(),
+            seen: Vec::new(),
+        }
     }
 
     fn step(&mut self, line: &str) {
@@ -59,7 +68,9 @@ impl World {
                 self.hub.message(self.now, message, &mut out);
             }
             "subscribed" => {
-                self.hub.broker_event(BrokerEvent::Subscribed(room(words[1])), &mut out);
+                let at = self.asked.iter().position(|(asked, _)| asked.as_str() == words[1]);
+                let (room, request) = self.asked.remove(at.unwrap()).unwrap();
+                self.hub.broker_event(BrokerEvent::Subscribed { room, request }, &mut out);
             }
             "feed" => {
                 let envelope =
@@ -106,7 +117,6 @@ impl World {
             };
             assert!(wanted, "{deadline:?}");
         }
-        assert!(self.hub.unconfirmed.len() <= self.seen.len());
     }
 
     fn turn_clock(&mut self, at_ms: u64, out: &mut Vec<HubEffect>) {
@@ -122,7 +132,10 @@ impl World {
     fn show(&mut self, effect: HubEffect) {
         let text = match effect {
             HubEffect::Lane(lane, message) => format!("{}: {}", lane.0, told(&message)),
-            HubEffect::Broker(BrokerCommand::Subscribe(room)) => format!("subscribe {room}"),
+            HubEffect::Broker(BrokerCommand::Subscribe { room, request }) => {
+                self.asked.push_back((room.clone(), request));
+                format!("subscribe {room}")
+            }
             HubEffect::Broker(BrokerCommand::Unsubscribe(room)) => format!("unsubscribe {room}"),
             HubEffect::Broker(BrokerCommand::Publish { ticket, publication, dedup }) => {
                 let shown = shown(&publication);
@@ -132,7 +145,9 @@ impl World {
             HubEffect::Broker(BrokerCommand::Beat { seq, hears }) => {
                 format!("beat {seq}{}", if hears { " hears" } else { "" })
             }
-            HubEffect::Broker(BrokerCommand::Reconnect(link)) => format!("reconnect {}", link.0),
+            HubEffect::Broker(BrokerCommand::Reconnect { link, commands }) => {
+                format!("reconnect {}{}", link.0, if commands { " and commands" } else { "" })
+            }
             HubEffect::Answer(query, outcome) => {
                 let outcome = outcome.map_or_else(|it| it.message, |_| "accepted".into());
                 format!("answer {} {outcome}", query.0)

@@ -363,16 +363,16 @@ impl Node {
                 let outcome = Ok(Accepted::WHOLE);
                 self.from_broker.push_back(BrokerEvent::Published { ticket, outcome });
             }
-            BrokerCommand::Subscribe(room) => {
+            BrokerCommand::Subscribe { room, request } => {
                 let count = self.interest.entry(room.clone()).or_default();
                 *count += 1;
                 assert_eq!(*count, 1, "asked twice for {room}");
-                self.from_broker.push_back(BrokerEvent::Subscribed(room));
+                self.from_broker.push_back(BrokerEvent::Subscribed { room, request });
             }
             BrokerCommand::Unsubscribe(room) => {
                 assert!(self.interest.remove(&room).is_some(), "gave up {room} twice");
             }
-            BrokerCommand::Beat { .. } | BrokerCommand::Reconnect(_) => {
+            BrokerCommand::Beat { .. } | BrokerCommand::Reconnect { .. } => {
                 panic!("a broker in the process has no beat")
             }
         }
