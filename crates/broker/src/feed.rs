@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 /// Bytes that may wait in one node's feed, each event counted with its payload.
 pub const FEED_BYTES_MAX: usize = 8 << 20;
@@ -12,38 +12,68 @@ pub const FEED_BYTES_MAX: usize = 8 << 20;
 #[derive(Debug)]
 pub struct Feed<E> {
     events: mpsc::UnboundedReceiver<(usize, E)>,
-    bytes: Arc<AtomicUsize>,
+    level: Arc<Level>,
     taken: Vec<(usize, E)>,
 }
 
-/// The broker's end.
+/// The broker's end. Clones feed the same node.
 #[derive(Debug)]
 pub(crate) struct FeedSender<E> {
     events: mpsc::UnboundedSender<(usize, E)>,
-    bytes: Arc<AtomicUsize>,
+    level: Arc<Level>,
+}
+
+impl<E> Clone for FeedSender<E> {
+    fn clone(&self) -> Self {
+        Self { events: self.events.clone(), level: Arc::clone(&self.level) }
+    }
+}
+
+/// How full a feed is.
+#[derive(Debug, Default)]
+struct Level {
+    bytes: AtomicUsize,
+    /// Told when it falls to half.
+    drained: Notify,
 }
 
 /// A feed's two ends.
 pub(crate) fn feed<E>() -> (FeedSender<E>, Feed<E>) {
     let (sender, events) = mpsc::unbounded_channel();
-    let bytes = Arc::new(AtomicUsize::new(0));
+    let level = Arc::new(Level::default());
     (
-        FeedSender { events: sender, bytes: Arc::clone(&bytes) },
-        Feed { events, bytes, taken: Vec::new() },
+        FeedSender { events: sender, level: Arc::clone(&level) },
+        Feed { events, level, taken: Vec::new() },
     )
 }
 
 impl<E> FeedSender<E> {
     /// Whether `weight` bytes more fit.
     pub(crate) fn fits(&self, weight: usize) -> bool {
-        self.bytes.load(Ordering::Relaxed) + weight <= FEED_BYTES_MAX
+        self.level.bytes.load(Ordering::Relaxed) + weight <= FEED_BYTES_MAX
+    }
+
+    /// Waits until the feed is no more than half full, if it is over its bound: whoever reads from a socket stops, and
+    /// TCP pushes back.
+    pub(crate) async fn room(&self) {
+        if self.fits(0) {
+            return;
+        }
+        loop {
+            let mut drained = std::pin::pin!(self.level.drained.notified());
+            drained.as_mut().enable();
+            if self.level.bytes.load(Ordering::Relaxed) <= FEED_BYTES_MAX / 2 {
+                return;
+            }
+            drained.await;
+        }
     }
 
     /// Adds an event. A node that has gone hears nothing.
     pub(crate) fn send(&self, weight: usize, event: E) {
-        self.bytes.fetch_add(weight, Ordering::Relaxed);
+        self.level.bytes.fetch_add(weight, Ordering::Relaxed);
         if self.events.send((weight, event)).is_err() {
-            self.bytes.fetch_sub(weight, Ordering::Relaxed);
+            self.level.bytes.fetch_sub(weight, Ordering::Relaxed);
         }
     }
 }
@@ -72,7 +102,7 @@ impl<E> Feed<E> {
     /// Bytes waiting.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.bytes.load(Ordering::Relaxed)
+        self.level.bytes.load(Ordering::Relaxed)
     }
 
     /// Whether nothing waits and nothing will come: the node was detached.
@@ -82,8 +112,11 @@ impl<E> Feed<E> {
     }
 
     fn hand_over(&mut self, into: &mut Vec<E>) {
-        let weight = self.taken.iter().map(|(weight, _)| weight).sum();
-        self.bytes.fetch_sub(weight, Ordering::Relaxed);
+        let weight: usize = self.taken.iter().map(|(weight, _)| weight).sum();
+        let before = self.level.bytes.fetch_sub(weight, Ordering::Relaxed);
+        if before > FEED_BYTES_MAX / 2 && before - weight <= FEED_BYTES_MAX / 2 {
+            self.level.drained.notify_waiters();
+        }
         into.extend(self.taken.drain(..).map(|(_, event)| event));
     }
 }

@@ -1,5 +1,190 @@
 //! The broker that several nodes share: Redis, alone, watched by Sentinels, or a Cluster.
+//!
+//! Commands go by fred's client; the feed has connections of its own, so that a slow node makes TCP push back instead
+//! of losing publications. Everything runs in the runtime of the node's core thread. Decides nothing: when to beat,
+//! when a link counts as dead and what a cut means is the hub's business.
 
+mod channels;
+mod connect;
+mod feeder;
+mod functions;
+mod link;
 pub mod options;
+mod publish;
+mod resp;
+mod shared;
 
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use fred::clients::Client;
+use fred::interfaces::{ClientLike, EventInterface};
+use roomcast_protocol::codes::{Refusal, Refused};
+use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent};
+use roomcast_protocol::ids::NodeId;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use crate::feed::{Feed, feed};
+use crate::stats::RelayStats;
+use feeder::{FeedOrder, Feeder};
 pub use options::{Address, Credentials, ModeOf, RedisOptions, Servers, Tls};
+use publish::Order;
+use shared::Shared;
+
+/// How long to rest before a client that has given up is made anew.
+const REST: Duration = Duration::from_secs(1);
+
+/// A Redis broker. Clones share it.
+pub struct RedisBroker<T> {
+    options: Arc<RedisOptions>,
+    nodes: Arc<Mutex<HashMap<NodeId, Attached<T>>>>,
+}
+
+impl<T> Clone for RedisBroker<T> {
+    fn clone(&self) -> Self {
+        Self { options: Arc::clone(&self.options), nodes: Arc::clone(&self.nodes) }
+    }
+}
+
+impl<T> fmt::Debug for RedisBroker<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisBroker").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+/// A node's tasks. They end with it.
+struct Attached<T> {
+    shared: Arc<Shared<T>>,
+    commands: mpsc::UnboundedSender<Order<T>>,
+    feed: mpsc::UnboundedSender<FeedOrder>,
+    _tasks: JoinSet<()>,
+}
+
+impl<T: Send + 'static> RedisBroker<T> {
+    /// A broker by way of these servers. Connects when a node is attached.
+    #[must_use]
+    pub fn new(options: RedisOptions) -> Self {
+        Self { options: Arc::new(options), nodes: Arc::default() }
+    }
+
+    /// Attaches a node, and answers with its feed. A feed it had before ends. Call it in the runtime that the node's
+    /// connections shall live in.
+    #[must_use]
+    pub fn attach(&self, node: NodeId, stats: &Arc<RelayStats>) -> Feed<BrokerEvent<T>> {
+        let (sender, receiver) = feed();
+        let (client, connected) = watch::channel(None);
+        let options = RedisOptions::clone(&self.options);
+        let shared = Shared::new(options, node, Arc::clone(stats), sender, connected);
+        let shared = Arc::new(shared);
+        let (commands, orders) = mpsc::unbounded_channel();
+        let (feed, feed_orders) = mpsc::unbounded_channel();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(publish::run(Arc::clone(&shared), orders));
+        match connect::connector(shared.options.tls.as_ref()) {
+            Ok(connector) => {
+                let feeder = Feeder::new(Arc::clone(&shared), feed_orders, connector.clone());
+                tasks.spawn(feeder.run());
+                tasks.spawn(keep_connected(Arc::clone(&shared), connector, client));
+            }
+            Err(error) => tracing::error!(%error, "Redis cannot be connected to"),
+        }
+        let attached = Attached { shared, commands, feed, _tasks: tasks };
+        self.nodes().insert(node, attached);
+        receiver
+    }
+
+    /// Detaches a node: its feed ends.
+    pub fn detach(&self, node: NodeId) {
+        let Some(attached) = self.nodes().remove(&node) else { return };
+        let client = attached.shared.client.borrow().clone();
+        if let (Some(client), Ok(runtime)) = (client, tokio::runtime::Handle::try_current()) {
+            runtime.spawn(async move {
+                if let Err(error) = client.quit().await {
+                    tracing::debug!(%error, "the connection for commands did not end cleanly");
+                }
+            });
+        }
+    }
+
+    /// Executes a node's command; what comes of it arrives on the node's feed. A node that is not attached could not
+    /// hear what became of it, so its commands are void.
+    pub fn execute(&self, node: NodeId, command: BrokerCommand<T>) {
+        let nodes = self.nodes();
+        let Some(attached) = nodes.get(&node) else { return };
+        // The tasks live as long as the entry.
+        let _gone = match command {
+            BrokerCommand::Publish { ticket, publication, dedup } => {
+                let (weight, pending) = (publication.weight(), &attached.shared.pending_bytes);
+                let waiting = pending.fetch_add(weight, Ordering::Relaxed);
+                if waiting + weight > attached.shared.options.pending_bytes_max {
+                    pending.fetch_sub(weight, Ordering::Relaxed);
+                    let outcome = Err(busy());
+                    attached.shared.tell(BrokerEvent::Published { ticket, outcome });
+                    return;
+                }
+                attached.commands.send(Order::Publish { ticket, publication, dedup }).is_err()
+            }
+            BrokerCommand::Beat { seq, hears } => {
+                attached.commands.send(Order::Beat { seq, hears }).is_err()
+            }
+            BrokerCommand::Subscribe { room, request } => {
+                attached.feed.send(FeedOrder::Subscribe { room, request }).is_err()
+            }
+            BrokerCommand::Unsubscribe(room) => {
+                attached.feed.send(FeedOrder::Unsubscribe(room)).is_err()
+            }
+            BrokerCommand::Reconnect { link, commands } => {
+                attached.feed.send(FeedOrder::Reconnect { link, commands }).is_err()
+            }
+        };
+    }
+
+    fn nodes(&self) -> std::sync::MutexGuard<'_, HashMap<NodeId, Attached<T>>> {
+        self.nodes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Too much waits for Redis.
+fn busy() -> Refused {
+    let text = "Too many publications wait for the broker: send it again";
+    let mut refused = Refused::because(Refusal::Unavailable, text.into());
+    refused.retry_after_ms = Some(100);
+    refused
+}
+
+/// Keeps a client for commands: fred connects it again and again; one that gives up all the same is replaced.
+async fn keep_connected<T>(
+    shared: Arc<Shared<T>>,
+    connector: Option<tokio_rustls::TlsConnector>,
+    current: watch::Sender<Option<Client>>,
+) {
+    loop {
+        match connect::client(&shared.options, connector.as_ref()) {
+            Ok(client) => {
+                let mut connected = client.reconnect_rx();
+                let mut driver = client.connect();
+                current.send_replace(Some(client));
+                let ended = loop {
+                    tokio::select! {
+                        ended = &mut driver => break ended,
+                        again = connected.recv() => match again {
+                            Ok(_) | Err(RecvError::Lagged(_)) => {
+                                shared.stats.commands_connected.fetch_add(1, Ordering::Relaxed);
+                            }
+                            Err(RecvError::Closed) => break (&mut driver).await,
+                        },
+                    }
+                };
+                tracing::warn!(?ended, "the client for commands has given up; making another");
+            }
+            Err(error) => tracing::error!(%error, "Redis cannot be connected to"),
+        }
+        sleep(REST).await;
+    }
+}

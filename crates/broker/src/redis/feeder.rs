@@ -1,0 +1,402 @@
+//! Keeps one node's feed connected: which links there are, what each of them hears, and when all of it is heard.
+//!
+//! Links live and die together: when one is lost, or the masters change, all are replaced, and the node is told that
+//! the feed was down. That is simpler than mending, and what was missed meanwhile is told either way.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fred::clients::Client;
+use fred::error::Error;
+use fred::interfaces::{ClientLike, ClusterInterface, EventInterface, KeysInterface};
+use fred::types::SetOptions;
+use fred::types::config::Server;
+use roomcast_protocol::envelope::{BrokerEvent, LinkId};
+use roomcast_protocol::relay::{RelayKeys, RelayMode};
+use roomcast_protocol::room::RoomName;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::channels::{self, Kind, PATTERN, PLAIN, beat_name, key};
+use super::link::{Link, LinkError, LinkOrder, LinkPlan};
+use super::options::Servers;
+use super::publish;
+use super::shared::{LinkBeat, Shared, Want};
+
+/// How long to rest before connecting again.
+const REST: Duration = Duration::from_millis(100);
+
+/// How often the same trouble is told.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// Bytes of a key for the relay that is made by a node.
+const KEY_BYTES: usize = 32;
+
+/// What one node asks of its feed.
+pub(crate) enum FeedOrder {
+    Subscribe { room: RoomName, request: u64 },
+    Unsubscribe(RoomName),
+    Reconnect { link: LinkId, commands: bool },
+}
+
+/// Why the feed is not up.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error("Redis cannot be reached")]
+    Away,
+    #[error("Redis does not take what it is asked: {0}")]
+    Commands(#[from] Error),
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    #[error("no random bytes: {0}")]
+    Random(getrandom::Error),
+    #[error("the system refused a task")]
+    Task,
+}
+
+/// One set of links.
+struct Links {
+    ids: Vec<LinkId>,
+    orders: Vec<mpsc::UnboundedSender<LinkOrder>>,
+    /// Index of the link for what is not sharded.
+    plain: Option<usize>,
+    /// In a Cluster: which master each link for sharded channels is connected to.
+    masters: Vec<(Server, usize)>,
+    running: JoinSet<Result<(), LinkError>>,
+}
+
+/// What the links of a set shall be.
+struct Design {
+    pattern: bool,
+    plans: Vec<LinkPlan>,
+    beats: Vec<LinkBeat>,
+    plain: Option<usize>,
+    masters: Vec<(Server, usize)>,
+}
+
+/// Keeps the feed of one node.
+pub(crate) struct Feeder<T> {
+    shared: Arc<Shared<T>>,
+    orders: mpsc::UnboundedReceiver<FeedOrder>,
+    connector: Option<tokio_rustls::TlsConnector>,
+    next_link: u16,
+    /// The highest request that was put into what is wanted.
+    request: u64,
+    told: Option<Instant>,
+}
+
+impl<T: Send + 'static> Feeder<T> {
+    pub(crate) fn new(
+        shared: Arc<Shared<T>>,
+        orders: mpsc::UnboundedReceiver<FeedOrder>,
+        connector: Option<tokio_rustls::TlsConnector>,
+    ) -> Self {
+        Self { shared, orders, connector, next_link: 0, request: 0, told: None }
+    }
+
+    /// Connects, again and again, until the node is detached.
+    pub(crate) async fn run(mut self) {
+        loop {
+            match self.connect().await {
+                Ok((design, mut links)) => {
+                    self.told = None;
+                    self.up(&design, &links);
+                    let goes_on = self.serve(&design, &mut links).await;
+                    self.shared.beats().clear();
+                    self.shared.stats.links_lost.fetch_add(links.ids.len() as u64, Ordering::Relaxed);
+                    self.shared.tell(BrokerEvent::FeedDown);
+                    if !goes_on {
+                        return;
+                    }
+                }
+                Err(trouble) => {
+                    self.complain(&trouble);
+                    sleep(REST).await;
+                }
+            }
+        }
+    }
+
+    fn complain(&mut self, trouble: &Trouble) {
+        if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
+            self.told = Some(Instant::now());
+            tracing::warn!(cause = %trouble, "the feed cannot be connected; trying on");
+        }
+    }
+
+    fn up(&self, design: &Design, links: &Links) {
+        self.shared.beats().clone_from(&design.beats);
+        let (ids, request) = (links.ids.clone(), self.request);
+        self.shared.tell(BrokerEvent::FeedUp { links: ids, request });
+    }
+
+    async fn connect(&mut self) -> Result<(Design, Links), Trouble> {
+        let client = self.shared.connected().ok_or(Trouble::Away)?;
+        publish::load(&self.shared, &client).await?;
+        agree_on_key(&self.shared, &client).await?;
+        while let Ok(order) = self.orders.try_recv() {
+            self.note(order);
+        }
+        let mut design = self.design(&client)?;
+        let mut connecting = JoinSet::new();
+        let mut ids = Vec::new();
+        for (at, plan) in design.plans.drain(..).enumerate() {
+            ids.push(plan.id);
+            let (shared, connector) = (Arc::clone(&self.shared), self.connector.clone());
+            connecting.spawn(async move { (at, Link::connect(shared, connector, plan).await) });
+        }
+        let mut connected = Vec::new();
+        while let Some(joined) = connecting.join_next().await {
+            let (at, link) = joined.map_err(|_| Trouble::Task)?;
+            if matches!(link, Err(LinkError::Moved)) {
+                client.sync_cluster().await?;
+            }
+            connected.push((at, link?));
+        }
+        connected.sort_by_key(|(at, _)| *at);
+        let mut running = JoinSet::new();
+        let mut orders = Vec::new();
+        for (_, link) in connected {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            orders.push(sender);
+            running.spawn(link.run(receiver));
+        }
+        let (plain, masters) = (design.plain, design.masters.clone());
+        Ok((design, Links { ids, orders, plain, masters, running }))
+    }
+
+    /// What is asked while the feed is down only changes what will be heard.
+    fn note(&mut self, order: FeedOrder) {
+        match order {
+            FeedOrder::Subscribe { room, request } => {
+                self.request = request;
+                self.shared.hearing().rooms.insert(room, Want { request, unconfirmed: 0 });
+            }
+            FeedOrder::Unsubscribe(room) => {
+                self.shared.hearing().rooms.remove(&room);
+            }
+            FeedOrder::Reconnect { .. } => {}
+        }
+    }
+
+    /// Obeys until a link is lost or has to be replaced; says whether the node is still attached.
+    async fn serve(&mut self, design: &Design, links: &mut Links) -> bool {
+        let mut masters = self.shared.connected().map(|client| client.cluster_change_rx());
+        loop {
+            let moved = async {
+                match &mut masters {
+                    Some(changes) => drop(changes.recv().await),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                order = self.orders.recv() => match order {
+                    None => return false,
+                    Some(FeedOrder::Reconnect { link, commands }) if links.ids.contains(&link) => {
+                        tracing::warn!(link = link.0, commands, "the feed is connected anew");
+                        if commands && let Some(client) = self.shared.connected() {
+                            let forced = timeout(REST, client.force_reconnection()).await;
+                            tracing::debug!(?forced, "commands are connected anew");
+                        }
+                        return true;
+                    }
+                    Some(FeedOrder::Reconnect { .. }) => {}
+                    Some(order) => self.obey(order, design, links),
+                },
+                ended = links.running.join_next() => {
+                    if let Some(Ok(Err(cause))) = ended {
+                        tracing::warn!(%cause, "a link of the feed was lost");
+                        if let (LinkError::Moved, Some(client)) = (cause, self.shared.connected()) {
+                            let synced = client.sync_cluster().await;
+                            tracing::debug!(?synced, "slots were asked for");
+                        }
+                    }
+                    return true;
+                }
+                () = self.shared.replan.notified() => return true,
+                () = moved, if !links.masters.is_empty() => {
+                    if self.masters_changed(links) {
+                        return true;
+                    }
+                }
+            }
+        }
+    }
+
+    fn masters_changed(&self, links: &Links) -> bool {
+        let state = self.shared.connected().and_then(|client| client.cached_cluster_state());
+        let Some(state) = state else { return false };
+        let now = state.unique_primary_nodes();
+        now.len() != links.masters.len()
+            || links.masters.iter().any(|(server, _)| !now.contains(server))
+    }
+
+    fn obey(&mut self, order: FeedOrder, design: &Design, links: &Links) {
+        match order {
+            FeedOrder::Subscribe { room, request } => {
+                self.request = request;
+                let channels = self.channels(design, &room);
+                let unconfirmed = u8::try_from(channels.len()).unwrap_or(u8::MAX);
+                self.shared.hearing().rooms.insert(room.clone(), Want { request, unconfirmed });
+                if channels.is_empty() {
+                    self.shared.tell(BrokerEvent::Subscribed { room, request });
+                    return;
+                }
+                for (kind, channel) in channels {
+                    let link = self.link_of(links, kind, &channel);
+                    let room = room.clone();
+                    send(links, link, LinkOrder::Subscribe { kind, channel, room, request });
+                }
+            }
+            FeedOrder::Unsubscribe(room) => {
+                self.shared.hearing().rooms.remove(&room);
+                for (kind, channel) in self.channels(design, &room) {
+                    let link = self.link_of(links, kind, &channel);
+                    send(links, link, LinkOrder::Unsubscribe { kind, channel });
+                }
+            }
+            FeedOrder::Reconnect { .. } => {}
+        }
+    }
+
+    /// Where a room is heard beside the pattern.
+    fn channels(&self, design: &Design, room: &RoomName) -> Vec<(Kind, String)> {
+        let options = &self.shared.options;
+        let in_mode = |mode| {
+            let outsiders = options.outsiders;
+            channels::subscriptions(&self.shared.tags, mode, design.pattern, outsiders, room)
+        };
+        if self.shared.hearing().every_mode {
+            return [RelayMode::Exact, RelayMode::Sharded].into_iter().flat_map(in_mode).collect();
+        }
+        in_mode((options.mode_of)(room))
+    }
+
+    /// Which link hears a channel.
+    fn link_of(&self, links: &Links, kind: Kind, channel: &str) -> Option<usize> {
+        if kind != Kind::Sharded || links.masters.is_empty() {
+            return links.plain;
+        }
+        let state = self.shared.connected().and_then(|client| client.cached_cluster_state())?;
+        let master = state.get_server(channels::slot(channel))?;
+        links.masters.iter().find(|(server, _)| server == master).map(|(_, at)| *at)
+    }
+
+    /// What links are needed, and what each of them hears.
+    fn design(&mut self, client: &Client) -> Result<Design, Trouble> {
+        let shared = Arc::clone(&self.shared);
+        let options = &shared.options;
+        let every_mode = shared.hearing().every_mode;
+        let has = |mode| every_mode || options.modes.contains(&mode);
+        let pattern = has(RelayMode::Pattern);
+        let state = match options.servers {
+            Servers::Cluster(_) => Some(client.cached_cluster_state().ok_or(Trouble::Away)?),
+            Servers::Standalone(_) | Servers::Sentinel { .. } => None,
+        };
+        let mut masters = match &state {
+            Some(state) => state.unique_primary_nodes(),
+            None => client.active_connections(),
+        };
+        masters.sort_by(|a, b| (&a.host, a.port).cmp(&(&b.host, b.port)));
+        let mut design = Design {
+            pattern,
+            plans: Vec::new(),
+            beats: Vec::new(),
+            plain: None,
+            masters: Vec::new(),
+        };
+        let plain = pattern || has(RelayMode::Exact) || options.outsiders || state.is_none();
+        if plain {
+            // Nodes spread over the masters of a Cluster: each of them has all that is not sharded.
+            let count = u64::try_from(masters.len()).unwrap_or(1).max(1);
+            let at = usize::try_from(shared.node.0 % count).unwrap_or(0);
+            let server = masters.get(at).ok_or(Trouble::Away)?.clone();
+            design.plain = Some(0);
+            let tag = shared.tags.common();
+            let kind = match (pattern, state.is_some() || has(RelayMode::Exact)) {
+                (true, _) => Kind::Pattern,
+                (false, true) => Kind::Plain,
+                (false, false) => Kind::Sharded,
+            };
+            self.add(&mut design, server, kind, tag);
+        }
+        if let Some(state) = state.as_ref().filter(|_| has(RelayMode::Sharded)) {
+            for server in masters {
+                let owned = |slot| state.get_server(slot) == Some(&server);
+                let Some(tag) = shared.tags.with_slot(owned) else { continue };
+                design.masters.push((server.clone(), design.plans.len()));
+                self.add(&mut design, server.clone(), Kind::Sharded, tag);
+            }
+        }
+        let rooms: Vec<_> = shared.hearing().rooms.keys().cloned().collect();
+        for room in rooms {
+            for (kind, channel) in self.channels(&design, &room) {
+                let at = match (&state, kind) {
+                    (Some(state), Kind::Sharded) => {
+                        let master = state.get_server(channels::slot(&channel));
+                        let master = master.ok_or(Trouble::Away)?;
+                        design.masters.iter().find(|(it, _)| it == master).map(|(_, at)| *at)
+                    }
+                    _ => design.plain,
+                };
+                let plan = at.and_then(|at| design.plans.get_mut(at)).ok_or(Trouble::Away)?;
+                plan.channels.push((kind, channel));
+            }
+        }
+        Ok(design)
+    }
+
+    /// Adds a link that hears its own beats by this kind of subscription.
+    fn add(&mut self, design: &mut Design, server: Server, kind: Kind, tag: &str) {
+        let id = LinkId(self.next_link);
+        self.next_link = self.next_link.wrapping_add(1);
+        let name = beat_name(self.shared.node);
+        let (heard, channel) = match kind {
+            Kind::Pattern => (PATTERN.to_owned(), format!("{PLAIN}{name}")),
+            Kind::Plain | Kind::Sharded => {
+                let channel = format!("rc:{{{tag}}}:{name}");
+                (channel.clone(), channel)
+            }
+        };
+        design.beats.push(LinkBeat { link: id, kind, channel, key: key(tag, "beat", "") });
+        design.plans.push(LinkPlan { id, server, channels: vec![(kind, heard)] });
+    }
+}
+
+fn send(links: &Links, link: Option<usize>, order: LinkOrder) {
+    // A link that is gone ends the whole set a moment later.
+    if let Some(orders) = link.and_then(|at| links.orders.get(at)) {
+        let _gone = orders.send(order).is_err();
+    }
+}
+
+/// Without a key in the configuration, one is made once and kept in Redis; after Redis lost it, the nodes put back the
+/// one they know.
+async fn agree_on_key<T>(shared: &Shared<T>, client: &Client) -> Result<(), Trouble> {
+    if shared.options.keys.is_some() {
+        return Ok(());
+    }
+    let known = shared.hearing().keys.clone();
+    let offered = match &known {
+        Some(keys) => keys.current.to_vec(),
+        None => {
+            let mut bytes = vec![0; KEY_BYTES];
+            getrandom::fill(&mut bytes).map_err(Trouble::Random)?;
+            bytes
+        }
+    };
+    let name = key(shared.tags.common(), "relay-key", "");
+    let offered = Bytes::from(offered);
+    let _: Option<String> =
+        client.set(name.clone(), offered, None, Some(SetOptions::NX), false).await?;
+    let kept: Bytes = client.get(name).await?;
+    if known.as_ref().is_none_or(|keys| *keys.current != *kept) {
+        let previous = known.map(|keys| keys.current.clone());
+        let keys = RelayKeys { current: (&*kept).into(), previous };
+        shared.hearing().keys = Some(Arc::new(keys));
+    }
+    Ok(())
+}

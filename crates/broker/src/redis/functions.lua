@@ -1,0 +1,103 @@
+#!lua name=roomcast_1
+-- What Roomcast decides inside Redis, in one atomic step each. The library's name carries its version: nodes of two
+-- versions keep both loaded (INV-12). Everything that can fail is checked before the first write, and publishing is last.
+
+local function now()
+  local time = redis.call('TIME')
+  return tonumber(time[1]), tonumber(time[2])
+end
+
+-- Another master has another one: it is how nodes tell masters apart.
+local function master()
+  return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') or ''
+end
+
+local function publish(kind, channel, payload)
+  if kind == 's' then
+    redis.call('SPUBLISH', channel, payload)
+  else
+    redis.call('PUBLISH', channel, payload)
+  end
+end
+
+-- A publication whose id is remembered (G5). Ids live in two hashes that take turns and expire whole.
+-- Keys: the young hash, the old one. Arguments: kind, channel, payload, id, content (both hashed), how long to remember
+-- (ms), how many ids a hash.
+-- Answers with what became of it ('new', 'same', 'other') and whether the memory was too short for all ids.
+local function remember(keys, args)
+  local young, old = keys[1], keys[2]
+  local kind, channel, payload, id, content = args[1], args[2], args[3], args[4], args[5]
+  local ttl, max = tonumber(args[6]), tonumber(args[7])
+  local seconds, micros = now()
+  local at = seconds * 1000 + math.floor(micros / 1000)
+  local about = redis.call('HMGET', young, 'turned', 'short')
+  local turned, short = tonumber(about[1] or nil), about[2] == '1'
+  local due = turned and at - turned >= ttl
+  local known = redis.call('HGET', young, id) or redis.call('HGET', old, id)
+  if known and not (due and at - turned >= 2 * ttl) then
+    return { known == content and 'same' or 'other', 0 }
+  end
+  if due then
+    redis.call('RENAME', young, old)
+    turned, short = nil, false
+  elseif turned and redis.call('HLEN', young) - 2 >= max then
+    redis.call('RENAME', young, old)
+    turned, short = nil, true
+  end
+  if not turned then
+    redis.call('HSET', young, 'turned', at, 'short', short and '1' or '0')
+    redis.call('PEXPIREAT', young, at + 2 * ttl)
+  end
+  redis.call('HSET', young, id, content)
+  publish(kind, channel, payload)
+  return { 'new', short and 1 or 0 }
+end
+
+-- A beat: it comes behind all that was published on this master before. Its hash is made like an envelope's.
+local function pulse(kind, channel, name, key, seq, replid)
+  local body = '\1' .. seq .. string.sub(replid, 1, 16)
+  local hex = string.sub(redis.sha1hex(key .. name .. body .. key), 1, 16)
+  local hash = string.gsub(hex, '..', function(byte) return string.char(tonumber(byte, 16)) end)
+  publish(kind, channel, '\193' .. hash .. body)
+end
+
+-- A node's heartbeat: renews its lease, tells the others whether its feed hears, and comes back over its own feed.
+-- Keys: the table of leases. Arguments: node, whether it hears, digest of its relay modes, lease (ms), kind, channel
+-- ('' for none), name, relay key, number.
+-- Answers with the time (s, us), the master, and node, hears, digest of each other node that holds a lease.
+local function beat(keys, args)
+  local nodes, node = keys[1], args[1]
+  local lease = tonumber(args[4])
+  local seconds, micros = now()
+  local at = seconds * 1000 + math.floor(micros / 1000)
+  local replid = master()
+  local answer = { seconds, micros, replid }
+  local held = redis.call('HGETALL', nodes)
+  for i = 1, #held, 2 do
+    local ends, hears, digest = string.match(held[i + 1], '^(%d+) (%d) (%x+)$')
+    if not ends or tonumber(ends) <= at then
+      redis.call('HDEL', nodes, held[i])
+    elseif held[i] ~= node then
+      table.insert(answer, held[i])
+      table.insert(answer, hears)
+      table.insert(answer, digest)
+    end
+  end
+  redis.call('HSET', nodes, node, string.format('%.0f %s %s', at + lease, args[2], args[3]))
+  redis.call('PEXPIREAT', nodes, at + 10 * lease)
+  if args[6] ~= '' then
+    pulse(args[5], args[6], args[7], args[8], args[9], replid)
+  end
+  return answer
+end
+
+-- A beat over one more link, without a lease. Keys: any of the link's slots. Arguments: kind, channel, name, relay key,
+-- number.
+local function link(_, args)
+  pulse(args[1], args[2], args[3], args[4], args[5], master())
+  return 'OK'
+end
+
+redis.register_function('rc1_publish', remember)
+redis.register_function('rc1_beat', beat)
+redis.register_function('rc1_link', link)

@@ -1,0 +1,160 @@
+//! The function library in Redis, and what its functions answer. Pure.
+
+use fred::types::Value;
+use roomcast_protocol::envelope::{MasterId, Peer};
+use roomcast_protocol::ids::NodeId;
+use roomcast_protocol::relay::{BINARY_MARK, RelayKeys};
+
+/// The library's source.
+pub(crate) const LIBRARY: &str = include_str!("functions.lua");
+
+/// Publishes and remembers the id.
+pub(crate) const PUBLISH: &str = "rc1_publish";
+
+/// Renews the lease and beats.
+pub(crate) const BEAT: &str = "rc1_beat";
+
+/// Beats over one more link.
+pub(crate) const LINK: &str = "rc1_link";
+
+/// How long a node's lease lasts without a beat. Units: milliseconds.
+pub(crate) const LEASE_MS: u64 = 8_000;
+
+/// Version of beats.
+const BEAT_VERSION: u8 = 1;
+
+/// What became of a publication whose id is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Remembered {
+    /// Published; the memory may have been too short for all ids.
+    New {
+        /// It was.
+        short: bool,
+    },
+    /// The same content had been published under this id.
+    Same,
+    /// Other content had been.
+    Other,
+}
+
+/// Reads the answer of [`PUBLISH`].
+pub(crate) fn remembered(answer: Value) -> Option<Remembered> {
+    let mut parts = answer.into_array().into_iter();
+    match (parts.next()?.as_str()?.as_ref(), parts.next()?.as_u64()?) {
+        ("new", short) => Some(Remembered::New { short: short == 1 }),
+        ("same", _) => Some(Remembered::Same),
+        ("other", _) => Some(Remembered::Other),
+        _ => None,
+    }
+}
+
+/// The answer of [`BEAT`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Beaten {
+    /// The server's time. Units: microseconds since the Unix epoch.
+    pub(crate) time_us: u64,
+    pub(crate) master: MasterId,
+    pub(crate) peers: Vec<Peer>,
+}
+
+/// Reads the answer of [`BEAT`]; nodes whose digest is not `digest` relay in other modes.
+pub(crate) fn beaten(answer: Value, digest: &str) -> Option<Beaten> {
+    let parts = answer.into_array();
+    let (head, peers) = parts.split_at_checked(3)?;
+    let [seconds, micros, master] = head else { return None };
+    let time_us = seconds.as_u64()?.checked_mul(1_000_000)?.checked_add(micros.as_u64()?)?;
+    let master = master_of(master.as_str()?.as_bytes());
+    let peer = |parts: &[Value]| {
+        let [node, hears, theirs] = parts else { return None };
+        Some(Peer {
+            node: NodeId(u64::from_str_radix(node.as_str()?.as_ref(), 16).ok()?),
+            hears: hears.as_str()?.as_ref() == "1",
+            agrees: theirs.as_str()?.as_ref() == digest,
+        })
+    };
+    let peers = peers.chunks_exact(3).filter_map(peer).collect();
+    Some(Beaten { time_us, master, peers })
+}
+
+/// The id of a master by (the beginning of) its replication id.
+fn master_of(replid: &[u8]) -> MasterId {
+    let digits = replid.get(..16).unwrap_or(replid);
+    let text = std::str::from_utf8(digits).unwrap_or_default();
+    MasterId(u64::from_str_radix(text, 16).unwrap_or_default())
+}
+
+/// How a beat's number is given to [`BEAT`] and [`LINK`].
+pub(crate) fn number(seq: u64) -> String {
+    format!("{seq:016x}")
+}
+
+/// Reads a beat that came over the feed under `name`: its number and the master that sent it. `None`: no beat of this
+/// cluster.
+pub(crate) fn heard(keys: &RelayKeys, name: &str, payload: &[u8]) -> Option<(u64, MasterId)> {
+    let (&mark, rest) = payload.split_first()?;
+    let (hash, body) = rest.split_first_chunk::<8>()?;
+    let (&version, digits) = body.split_first()?;
+    if mark != BINARY_MARK || version != BEAT_VERSION || !keys.verify(name, &[body], *hash) {
+        return None;
+    }
+    let (seq, master) = digits.split_at_checked(16)?;
+    let seq = u64::from_str_radix(std::str::from_utf8(seq).ok()?, 16).ok()?;
+    Some((seq, master_of(master)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys() -> RelayKeys {
+        RelayKeys { current: (*b"a key of sixteen").into(), previous: None }
+    }
+
+    fn beat(keys: &RelayKeys, name: &str, seq: u64) -> Vec<u8> {
+        let body = [&[1][..], number(seq).as_bytes(), b"0123456789abcdef"].concat();
+        [&[BINARY_MARK][..], &keys.sign(name, &[&body]), &body].concat()
+    }
+
+    #[test]
+    fn a_beat_is_known_by_its_hash() {
+        let bytes = beat(&keys(), "$beat:1", 7);
+        let expected = Some((7, MasterId(0x0123_4567_89ab_cdef)));
+        assert_eq!(heard(&keys(), "$beat:1", &bytes), expected);
+        assert_eq!(heard(&keys(), "$beat:2", &bytes), None, "another node's");
+        for at in 0..bytes.len() {
+            let mut forged = bytes.clone();
+            forged[at] ^= 1;
+            assert_eq!(heard(&keys(), "$beat:1", &forged), None, "byte {at}");
+            assert_eq!(heard(&keys(), "$beat:1", &bytes[..at]), None, "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn answers_that_are_none_are_not_believed() {
+        assert_eq!(remembered(Value::Null), None);
+        assert_eq!(beaten(Value::Array(vec![]), "00"), None);
+    }
+
+    #[test]
+    fn peers_of_other_modes_disagree() {
+        let text = |it: &str| Value::String(it.into());
+        let answer = [
+            Value::Integer(2),
+            Value::Integer(5),
+            text("0123456789abcdef01"),
+            text("000000000000000a"),
+            text("1"),
+            text("aa"),
+            text("000000000000000b"),
+            text("0"),
+            text("bb"),
+        ];
+        let beaten = beaten(Value::Array(answer.to_vec()), "aa").unwrap();
+        assert_eq!(beaten.time_us, 2_000_005);
+        let peers = [
+            Peer { node: NodeId(10), hears: true, agrees: true },
+            Peer { node: NodeId(11), hears: false, agrees: false },
+        ];
+        assert_eq!(beaten.peers, peers);
+    }
+}

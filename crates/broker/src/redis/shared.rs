@@ -1,0 +1,130 @@
+//! What the tasks of one node's Redis broker share.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use foldhash::quality::RandomState;
+use fred::clients::Client;
+use roomcast_protocol::envelope::{BrokerEvent, LinkId};
+use roomcast_protocol::ids::NodeId;
+use roomcast_protocol::relay::RelayKeys;
+use roomcast_protocol::room::RoomName;
+use tokio::sync::{Notify, watch};
+
+use super::channels::{Kind, Tags};
+use super::options::RedisOptions;
+use crate::feed::FeedSender;
+use crate::stats::RelayStats;
+
+/// What an event weighs in a feed beside its publication. Units: bytes.
+pub(crate) const EVENT_BYTES: usize = 128;
+
+/// What the tasks of one node share.
+pub(crate) struct Shared<T> {
+    pub(crate) options: RedisOptions,
+    pub(crate) node: NodeId,
+    pub(crate) tags: Tags,
+    /// The digest of the relay's modes as beats carry it.
+    pub(crate) digest: String,
+    pub(crate) stats: Arc<RelayStats>,
+    pub(crate) feed: FeedSender<BrokerEvent<T>>,
+    /// Bytes of publications that wait for Redis.
+    pub(crate) pending_bytes: AtomicUsize,
+    /// The client for commands, from the first try to connect on.
+    pub(crate) client: watch::Receiver<Option<Client>>,
+    /// Told when the feed's links are not those that are wanted any more.
+    pub(crate) replan: Notify,
+    hearing: Mutex<Hearing>,
+    beats: Mutex<Vec<LinkBeat>>,
+    serial: AtomicU64,
+}
+
+/// What the node wants to hear, and how it knows its peers.
+#[derive(Default)]
+pub(crate) struct Hearing {
+    pub(crate) rooms: HashMap<RoomName, Want, RandomState>,
+    /// `None` until Redis has told the key that was made for the cluster.
+    pub(crate) keys: Option<Arc<RelayKeys>>,
+    /// Some node relays in other modes, so this one hears in all of them.
+    pub(crate) every_mode: bool,
+}
+
+/// A room that the node wants to hear.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Want {
+    /// The hub's number for it.
+    pub(crate) request: u64,
+    /// Subscriptions that Redis has not confirmed.
+    pub(crate) unconfirmed: u8,
+}
+
+/// How a link is beaten.
+#[derive(Clone, Debug)]
+pub(crate) struct LinkBeat {
+    pub(crate) link: LinkId,
+    pub(crate) kind: Kind,
+    pub(crate) channel: String,
+    /// A key in one of the link's slots.
+    pub(crate) key: String,
+}
+
+impl<T> Shared<T> {
+    pub(crate) fn new(
+        options: RedisOptions,
+        node: NodeId,
+        stats: Arc<RelayStats>,
+        feed: FeedSender<BrokerEvent<T>>,
+        client: watch::Receiver<Option<Client>>,
+    ) -> Self {
+        let keys = options.keys.clone().map(Arc::new);
+        let digest = format!("{:016x}", options.modes_digest);
+        Self {
+            options,
+            node,
+            tags: Tags::new(),
+            digest,
+            stats,
+            feed,
+            pending_bytes: AtomicUsize::new(0),
+            client,
+            replan: Notify::new(),
+            hearing: Mutex::new(Hearing { keys, ..Hearing::default() }),
+            beats: Mutex::new(Vec::new()),
+            serial: AtomicU64::new(0),
+        }
+    }
+
+    /// What the node wants to hear. Held for a moment only.
+    pub(crate) fn hearing(&self) -> MutexGuard<'_, Hearing> {
+        self.hearing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the links that are up are beaten; none: the feed is down.
+    pub(crate) fn beats(&self) -> MutexGuard<'_, Vec<LinkBeat>> {
+        self.beats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The client for commands, if it is connected.
+    pub(crate) fn connected(&self) -> Option<Client> {
+        use fred::interfaces::ClientLike;
+        self.client.borrow().clone().filter(ClientLike::is_connected)
+    }
+
+    /// Some node relays in other modes than this one, or none does any more.
+    pub(crate) fn hear_in_every_mode(&self, every_mode: bool) {
+        if std::mem::replace(&mut self.hearing().every_mode, every_mode) != every_mode {
+            self.replan.notify_one();
+        }
+    }
+
+    /// Another number for each payload of an outsider.
+    pub(crate) fn serial(&self) -> u64 {
+        self.serial.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Tells the node.
+    pub(crate) fn tell(&self, event: BrokerEvent<T>) {
+        self.feed.send(EVENT_BYTES, event);
+    }
+}
