@@ -1,0 +1,134 @@
+//! What stands behind the `Makefile`: set-up, starting nodes and tests, summing "N passed, N failed". It knows the
+//! product only by its command line. Tests of other crates take [`servers`] from here and nothing else.
+
+mod conformance;
+mod demo;
+mod e2e;
+mod paths;
+mod process;
+pub mod servers;
+mod setup;
+mod tally;
+mod test;
+
+use std::process::ExitCode;
+
+use process::say;
+use tally::Tally;
+
+/// What a task ends with: a sum where it tested, nothing where it did something else.
+type Outcome = Result<Option<Tally>, String>;
+
+struct Task {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&[String]) -> Outcome,
+}
+
+/// Every target of the `Makefile`.
+const TASKS: [Task; 9] = [
+    Task { name: "help", about: "this list", run: |_| help() },
+    Task {
+        name: "demo",
+        about: "run a node and an agent, with a page that shows this machine live; Ctrl-C stops both",
+        run: |args| demo::run(args).map(|()| None),
+    },
+    Task {
+        name: "test",
+        about: "install what the tests need and run all of them",
+        run: |_| Ok(Some(test::all())),
+    },
+    Task {
+        name: "check",
+        about: "formatting, lints, unit tests: before each commit",
+        run: |_| Ok(Some(test::check())),
+    },
+    Task {
+        name: "e2e",
+        about: "the end-to-end scripts; ARGS=name runs those named so",
+        run: |args| e2e::run(args).map(Some),
+    },
+    Task {
+        name: "conformance",
+        about: "Autobahn's cases against this WebSocket transport",
+        run: |_| conformance::run().map(Some),
+    },
+    Task {
+        name: "bench",
+        about: "the performance bars, each with the floor of the same run (release build)",
+        run: |args| bench(args).map(|()| None),
+    },
+    Task {
+        name: "docs",
+        about: "write the generated tables in docs/ anew",
+        run: |_| docs().map(|()| None),
+    },
+    Task {
+        name: "setup",
+        about: "only install what the tests need",
+        run: |_| setup::all().map(|_| None),
+    },
+];
+
+/// Runs the task that `args` name; its exit code is 0 only if all went well.
+#[must_use]
+pub fn run(args: &[String]) -> ExitCode {
+    let (name, rest) = args.split_first().map_or(("help", &[][..]), |(name, rest)| (name, rest));
+    let outcome = match TASKS.iter().find(|task| task.name == name) {
+        Some(task) => (task.run)(rest),
+        None => Err(format!("there is no task {name:?}; `make help` lists them")),
+    };
+    match outcome {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(tally)) => {
+            say(&tally.line());
+            if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(cause) => {
+            say(&format!("{name}: {cause}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn help() -> Outcome {
+    for task in &TASKS {
+        say(&format!("make {:<12} {}", task.name, task.about));
+    }
+    Ok(None)
+}
+
+fn bench(args: &[String]) -> Result<(), String> {
+    let binary = paths::roomcast_release()?;
+    let mut all = vec!["bench", "bars"];
+    all.extend(args.iter().map(String::as_str));
+    let mut command = process::tied_command(&binary, &all, &paths::root());
+    process::run(&mut command, test::BUILD_LIMIT)
+}
+
+/// Each test that compares a document with what it is made from, which writes it when it is told to.
+fn docs() -> Result<(), String> {
+    let tidy = ["test", "--quiet", "--package", "tidy", "--test", "generated", "documents"];
+    let metrics = ["test", "--quiet", "--package", "roomcast-gateway", "--lib", "metrics"];
+    for args in [&tidy[..], &metrics] {
+        let mut command = process::command("cargo", args, &paths::root());
+        process::run(command.env("ROOMCAST_WRITE_DOCS", "1"), test::BUILD_LIMIT)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_makefile_has_one_line_for_each_task() {
+        let makefile = std::fs::read_to_string(paths::root().join("Makefile")).unwrap();
+        for task in &TASKS {
+            let line = format!("{}: ; @$(XTASK) {}", task.name, task.name);
+            assert!(makefile.lines().any(|it| it.starts_with(&line)), "no line {line:?}");
+        }
+        let targets = makefile.lines().filter(|line| line.contains(": ; "));
+        assert_eq!(targets.count(), TASKS.len(), "a target without a task");
+    }
+}

@@ -1,0 +1,314 @@
+//! A TCP proxy that forwards bytes, and fails on demand: cut, refused, or half-open. It knows no protocol.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Connections at once; more are closed.
+const CONNECTIONS_MAX: usize = 1_024;
+const BUFFER_BYTES: usize = 64 << 10;
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the client to the server.
+    ToServer,
+    /// From the server to the client.
+    ToClient,
+    /// Both ways.
+    Both,
+}
+
+/// A proxy on 127.0.0.1 before a server there.
+#[derive(Debug)]
+pub struct Proxy {
+    shared: Arc<Shared>,
+    port: u16,
+    accepting: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    stopped: AtomicBool,
+    refuses: AtomicBool,
+    swallows_to_server: AtomicBool,
+    swallows_to_client: AtomicBool,
+    accepted: AtomicU64,
+    connections: Mutex<Vec<Arc<Connection>>>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    client: TcpStream,
+    server: TcpStream,
+    /// Bytes of it were dropped, by direction: that way nothing will ever pass again, as after a lost NAT entry.
+    lost_to_server: AtomicBool,
+    lost_to_client: AtomicBool,
+}
+
+impl Proxy {
+    /// Starts one before a port of 127.0.0.1.
+    ///
+    /// # Errors
+    /// It cannot listen.
+    pub fn start(target_port: u16) -> Result<Self, String> {
+        let port = super::free_port()?;
+        let told = |cause: std::io::Error| format!("a proxy: {cause}");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(told)?;
+        let shared = Arc::new(Shared::default());
+        let target = SocketAddr::from((Ipv4Addr::LOCALHOST, target_port));
+        let accepting = std::thread::spawn({
+            let shared = Arc::clone(&shared);
+            move || accept(&listener, target, &shared)
+        });
+        Ok(Self { shared, port, accepting: Some(accepting) })
+    }
+
+    /// Where it listens on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Connections accepted since its start.
+    #[must_use]
+    pub fn accepted(&self) -> u64 {
+        self.shared.accepted.load(Ordering::SeqCst)
+    }
+
+    /// Connections that are open now.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.shared.connections().len()
+    }
+
+    /// Closes every connection there is; new ones pass.
+    pub fn cut(&self) {
+        self.shared.cut();
+    }
+
+    /// Closes every connection, and new ones at once, until [`Proxy::heal`].
+    pub fn refuse(&self) {
+        self.shared.refuses.store(true, Ordering::SeqCst);
+        self.shared.cut();
+    }
+
+    /// Reads and drops what comes that way, on all connections and new ones, until [`Proxy::heal`]; nobody is told of
+    /// an end.
+    pub fn swallow(&self, direction: Direction) {
+        if direction != Direction::ToClient {
+            self.shared.swallows_to_server.store(true, Ordering::SeqCst);
+        }
+        if direction != Direction::ToServer {
+            self.shared.swallows_to_client.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Lets new connections pass again. Those that lost bytes stay half-open until they are cut.
+    pub fn heal(&self) {
+        let Shared { refuses, swallows_to_server, swallows_to_client, .. } = &*self.shared;
+        for fault in [refuses, swallows_to_server, swallows_to_client] {
+            fault.store(false, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.shared.stopped.store(true, Ordering::SeqCst);
+        self.shared.cut();
+        // Wakes the thread that waits in `accept`; if nobody listens it has ended.
+        let woken = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok();
+        if let Some(accepting) = self.accepting.take().filter(|_| woken)
+            && accepting.join().is_err()
+        {
+            crate::process::say("a proxy's thread panicked");
+        }
+    }
+}
+
+impl Shared {
+    fn connections(&self) -> MutexGuard<'_, Vec<Arc<Connection>>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cut(&self) {
+        for connection in self.connections().drain(..) {
+            connection.close();
+        }
+    }
+
+    fn swallows(&self, connection: &Connection, to_server: bool) -> bool {
+        let (swallows, lost) = if to_server {
+            (&self.swallows_to_server, &connection.lost_to_server)
+        } else {
+            (&self.swallows_to_client, &connection.lost_to_client)
+        };
+        if swallows.load(Ordering::SeqCst) {
+            lost.store(true, Ordering::SeqCst);
+        }
+        lost.load(Ordering::SeqCst)
+    }
+}
+
+impl Connection {
+    fn close(&self) {
+        for stream in [&self.client, &self.server] {
+            // An error says that it is closed already.
+            drop(stream.shutdown(Shutdown::Both));
+        }
+    }
+}
+
+fn accept(listener: &TcpListener, target: SocketAddr, shared: &Arc<Shared>) {
+    for client in listener.incoming() {
+        if shared.stopped.load(Ordering::SeqCst) {
+            return;
+        }
+        let Ok(client) = client else { continue };
+        shared.accepted.fetch_add(1, Ordering::SeqCst);
+        let refused = shared.refuses.load(Ordering::SeqCst);
+        if refused || shared.connections().len() >= CONNECTIONS_MAX {
+            continue;
+        }
+        let Ok(server) = TcpStream::connect_timeout(&target, CONNECT_LIMIT) else { continue };
+        for stream in [&client, &server] {
+            // Only quicker; without it bytes pass as well.
+            drop(stream.set_nodelay(true));
+        }
+        let connection = Arc::new(Connection {
+            client,
+            server,
+            lost_to_server: AtomicBool::new(false),
+            lost_to_client: AtomicBool::new(false),
+        });
+        shared.connections().push(Arc::clone(&connection));
+        // Somebody may have cut or refused between the look above and the entry.
+        if shared.refuses.load(Ordering::SeqCst) || shared.stopped.load(Ordering::SeqCst) {
+            shared.cut();
+        }
+        for to_server in [true, false] {
+            let (shared, connection) = (Arc::clone(shared), Arc::clone(&connection));
+            std::thread::spawn(move || forward(&shared, &connection, to_server));
+        }
+    }
+}
+
+/// Copies one way until an end, and passes the end on unless it swallows.
+fn forward(shared: &Shared, connection: &Arc<Connection>, to_server: bool) {
+    let (mut from, mut to) = if to_server {
+        (&connection.client, &connection.server)
+    } else {
+        (&connection.server, &connection.client)
+    };
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let taken = match from.read(&mut buffer) {
+            Ok(0) | Err(_) => break,
+            Ok(taken) => taken,
+        };
+        let bytes = buffer.get(..taken).unwrap_or_default();
+        if !shared.swallows(connection, to_server) && to.write_all(bytes).is_err() {
+            break;
+        }
+    }
+    if !shared.swallows(connection, to_server) {
+        connection.close();
+        shared.connections().retain(|it| !Arc::ptr_eq(it, connection));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::servers::{Client, Redis, until};
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    fn pings(client: &mut Client) -> bool {
+        client.command(&["PING"]).is_ok()
+    }
+
+    /// A client that gives up early.
+    fn impatient(port: u16) -> TcpStream {
+        let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        stream
+    }
+
+    fn answer(mut stream: &TcpStream) -> std::io::Result<String> {
+        stream.write_all(b"PING\r\n")?;
+        let mut bytes = [0; 64];
+        let taken = stream.read(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes[..taken]).into_owned())
+    }
+
+    fn gave_up(result: std::io::Result<String>) -> bool {
+        use std::io::ErrorKind::{TimedOut, WouldBlock};
+        result.is_err_and(|cause| matches!(cause.kind(), TimedOut | WouldBlock))
+    }
+
+    #[test]
+    fn a_cut_ends_connections_and_a_refusal_new_ones_too() {
+        let redis = Redis::start(&[]).unwrap();
+        let proxy = Proxy::start(redis.port()).unwrap();
+        let mut client = Client::connect(proxy.port()).unwrap();
+        assert!(pings(&mut client));
+        assert_eq!((proxy.open(), proxy.accepted()), (1, 1));
+        proxy.cut();
+        assert!(!pings(&mut client));
+        assert!(pings(&mut Client::connect(proxy.port()).unwrap()));
+        proxy.refuse();
+        assert!(!Client::connect(proxy.port()).is_ok_and(|mut client| pings(&mut client)));
+        proxy.heal();
+        assert!(pings(&mut Client::connect(proxy.port()).unwrap()));
+    }
+
+    #[test]
+    fn a_half_open_connection_hears_nothing_and_no_end_even_after_healing() {
+        let redis = Redis::start(&[]).unwrap();
+        let proxy = Proxy::start(redis.port()).unwrap();
+        let stream = impatient(proxy.port());
+        assert_eq!(answer(&stream).unwrap(), "+PONG\r\n");
+        proxy.swallow(Direction::ToClient);
+        assert!(gave_up(answer(&stream)));
+        let heard = || redis.command(&["INFO", "commandstats"]).unwrap().text();
+        assert!(heard().contains("cmdstat_ping:calls=2,"), "the server must have heard");
+        assert!(gave_up(answer(&impatient(proxy.port()))), "a new connection as well");
+        proxy.heal();
+        assert!(gave_up(answer(&stream)));
+        assert_eq!(answer(&impatient(proxy.port())).unwrap(), "+PONG\r\n");
+        proxy.cut();
+        assert_eq!(answer(&stream).unwrap_or_default(), "");
+    }
+
+    #[test]
+    fn what_is_swallowed_to_the_server_is_not_heard_there() {
+        let redis = Redis::start(&[]).unwrap();
+        let proxy = Proxy::start(redis.port()).unwrap();
+        proxy.swallow(Direction::ToServer);
+        assert!(gave_up(answer(&impatient(proxy.port()))));
+        let heard = redis.command(&["INFO", "commandstats"]).unwrap().text();
+        assert!(!heard.contains("cmdstat_ping"), "{heard}");
+    }
+
+    #[test]
+    fn an_end_on_either_side_reaches_the_other() {
+        let mut redis = Redis::start(&[]).unwrap();
+        let proxy = Proxy::start(redis.port()).unwrap();
+        let stream = impatient(proxy.port());
+        answer(&stream).unwrap();
+        drop(stream);
+        let empty = || if proxy.open() == 0 { Ok(()) } else { Err("open".to_owned()) };
+        until("the connection is gone", LIMIT, empty).unwrap();
+        let stream = impatient(proxy.port());
+        answer(&stream).unwrap();
+        redis.kill().unwrap();
+        assert_eq!(answer(&stream).unwrap_or_default(), "");
+        until("the connection is gone", LIMIT, empty).unwrap();
+    }
+}
