@@ -1,7 +1,8 @@
-//! The client protocols: how frames become commands, and how outbounds become frames. Pure: never does IO, never reads
-//! a clock, never draws a random number (INV-1). A dialect's wire quirks stay in its module.
+//! The client protocols: how frames become commands, and how outbounds become frames; and the bytes that nodes relay.
+//! Pure: never does IO, never reads a clock, never draws a random number (INV-1). A dialect's wire quirks stay in its module.
 
 pub mod native;
+pub mod relay;
 
 use roomcast_protocol::dialect::Dialect;
 

@@ -7,7 +7,7 @@ use roomcast_protocol::limits::LimitName;
 use super::fields::bad_json;
 
 /// Checks a text that is about to be parsed.
-pub(super) fn check(text: &str, depth_max: usize) -> Result<(), Refused> {
+pub(crate) fn check(text: &str, depth_max: usize) -> Result<(), Refused> {
     let bytes = text.as_bytes();
     // Nearly every message has fewer brackets than it may have levels, and counting them is far cheaper.
     if brackets(bytes) > depth_max && depth(bytes) > depth_max {

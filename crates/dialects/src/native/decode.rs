@@ -249,6 +249,11 @@ enum System {
     NotServed,
 }
 
+/// Whether only the protocol itself uses this type, so that no publication can have it.
+pub(crate) fn is_system_type(kind: &str) -> bool {
+    System::named(kind).is_some()
+}
+
 impl System {
     fn named(kind: &str) -> Option<Self> {
         Some(match kind {
@@ -359,7 +364,8 @@ fn publish(
     })
 }
 
-fn ttl_s(metadata: &Fields<'_>) -> Result<Option<u32>, Refused> {
+/// The time to live.
+pub(crate) fn ttl_s(metadata: &Fields<'_>) -> Result<Option<u32>, Refused> {
     let Some(raw) = metadata.value(Key::Ttl) else { return Ok(None) };
     match raw.parse() {
         Ok(seconds) if seconds > 0 => Ok(Some(seconds)),
@@ -369,7 +375,8 @@ fn ttl_s(metadata: &Fields<'_>) -> Result<Option<u32>, Refused> {
     }
 }
 
-fn requires(metadata: &Fields<'_>) -> Result<Vec<Box<str>>, Refused> {
+/// The permissions that a member must hold.
+pub(crate) fn requires(metadata: &Fields<'_>) -> Result<Vec<Box<str>>, Refused> {
     let Some(raw) = metadata.value(Key::Requires) else { return Ok(Vec::new()) };
     let mut permissions: Vec<Box<str>> = Vec::new();
     let mut sound = true;

@@ -234,7 +234,8 @@ fn envelope(publication: &Publication, out: &mut impl Writer) {
     });
 }
 
-fn content(content: &Content, out: &mut impl Writer) {
+/// Writes a payload as members read it.
+pub(crate) fn content(content: &Content, out: &mut impl Writer) {
     match content {
         Content::Json(json) => out.json(json),
         Content::Text(text) => out.text(&String::from_utf8_lossy(text)),

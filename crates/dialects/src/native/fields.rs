@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 /// Names that mean something at the top of a message, in `data` of a system message, or in `metadata`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(field_identifier, rename_all = "snake_case")]
-pub(super) enum Key {
+pub(crate) enum Key {
     Type,
     Id,
     Room,
@@ -42,13 +42,13 @@ pub(super) enum Key {
 
 /// The known members of one object. A name that stands twice has its last value, as for `JSON.parse`.
 #[derive(Default)]
-pub(super) struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     values: [Option<&'a RawValue>; Key::Other as usize],
 }
 
 impl<'a> Fields<'a> {
     /// Reads a whole message.
-    pub(super) fn read(&mut self, text: &'a str) -> Result<(), Refused> {
+    pub(crate) fn read(&mut self, text: &'a str) -> Result<(), Refused> {
         self.fill(text).map_err(|_| match serde_json::from_str::<IgnoredAny>(text) {
             Ok(IgnoredAny) => schema("A message must be an object with a type"),
             // Tells place and expectation, never what was found.
@@ -57,7 +57,7 @@ impl<'a> Fields<'a> {
     }
 
     /// The members of an object, or none at all if the value is none.
-    pub(super) fn of(value: Option<&'a str>) -> Self {
+    pub(crate) fn of(value: Option<&'a str>) -> Self {
         let mut fields = Self::default();
         if let Some(text) = value
             && fields.fill(text).is_err()
@@ -74,23 +74,23 @@ impl<'a> Fields<'a> {
     }
 
     /// The value as it came, `null` included.
-    pub(super) fn raw(&self, key: Key) -> Option<&'a str> {
+    pub(crate) fn raw(&self, key: Key) -> Option<&'a str> {
         self.values.get(key as usize).copied().flatten().map(RawValue::get)
     }
 
     /// The value as it came; `null` is as good as absent.
-    pub(super) fn value(&self, key: Key) -> Option<&'a str> {
+    pub(crate) fn value(&self, key: Key) -> Option<&'a str> {
         self.raw(key).filter(|&text| text != "null")
     }
 
     /// A string.
-    pub(super) fn text(&self, key: Key, name: &str) -> Result<Option<Cow<'a, str>>, Refused> {
+    pub(crate) fn text(&self, key: Key, name: &str) -> Result<Option<Cow<'a, str>>, Refused> {
         let Some(raw) = self.value(key) else { return Ok(None) };
         text(raw).map(Some).ok_or_else(|| wrong(name, "a string"))
     }
 
     /// An id: a string, or a number, which is kept as its text. Empty means none.
-    pub(super) fn id(&self, key: Key, name: &str) -> Result<Option<Cow<'a, str>>, Refused> {
+    pub(crate) fn id(&self, key: Key, name: &str) -> Result<Option<Cow<'a, str>>, Refused> {
         let Some(raw) = self.value(key) else { return Ok(None) };
         let id = text(raw)
             .or_else(|| is_number(raw).then_some(Cow::Borrowed(raw)))
@@ -181,7 +181,7 @@ pub(super) fn each_element<'a>(text: &'a str, see: impl FnMut(&'a str)) -> bool 
 }
 
 /// The characters of a JSON string, borrowed where it has no escapes; `None` if the value is no string.
-pub(super) fn text(raw: &str) -> Option<Cow<'_, str>> {
+pub(crate) fn text(raw: &str) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
     if inner.as_bytes().contains(&b'\\') {
         return serde_json::from_str(raw).ok().map(Cow::Owned);

@@ -4,15 +4,15 @@
 //! the seed prints is accepted (flat and full envelope) and answered as the seed shows. Where a key stands twice in
 //! one object the last one counts, as for `JSON.parse`. Source: `docs/dialects/native.md`.
 
-mod bounds;
-mod decode;
-mod encode;
-mod fields;
+pub(crate) mod bounds;
+pub(crate) mod decode;
+pub(crate) mod encode;
+pub(crate) mod fields;
 mod handshake;
 mod inflate;
 mod msgpack;
 mod schema;
-mod writer;
+pub(crate) mod writer;
 
 use roomcast_protocol::codes::Refused;
 use roomcast_protocol::command::Publish;

@@ -8,7 +8,7 @@ use rmp::encode;
 use super::msgpack;
 
 /// An encoding that writes one map.
-pub(super) trait Writer {
+pub(crate) trait Writer {
     /// Makes room for what follows. Units: bytes.
     fn reserve(&mut self, bytes: usize);
 
@@ -47,14 +47,14 @@ pub(super) trait Writer {
 }
 
 /// Compact JSON text.
-pub(super) struct Json<'a> {
+pub(crate) struct Json<'a> {
     out: &'a mut Vec<u8>,
     first: bool,
 }
 
 impl<'a> Json<'a> {
     /// Appends to `out`.
-    pub(super) const fn new(out: &'a mut Vec<u8>) -> Self {
+    pub(crate) const fn new(out: &'a mut Vec<u8>) -> Self {
         Self { out, first: true }
     }
 }
@@ -183,7 +183,7 @@ pub(super) fn json_string(out: &mut Vec<u8>, text: &str) {
 }
 
 /// Takes the result of a write into memory, which always succeeds.
-pub(super) fn written<T, E: std::fmt::Debug>(result: Result<T, E>) {
+pub(crate) fn written<T, E: std::fmt::Debug>(result: Result<T, E>) {
     debug_assert!(result.is_ok(), "a vector takes every byte: {:?}", result.err());
 }
 
