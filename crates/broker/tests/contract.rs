@@ -49,7 +49,8 @@ impl BrokerUnderTest for Memory {
 fn traits() -> Traits {
     // What an event weighs beside its payload: itself, the publication's fixed parts, id, type and sender.
     let beside = 128 + 256 + "n0001".len() + "message".len() + "ann".len();
-    Traits { dedup_ttl_ms: DEDUP_TTL_MS, fill_bytes: Some(FEED_BYTES_MAX / FILL_COUNT - beside) }
+    let fill_bytes = Some(FEED_BYTES_MAX / FILL_COUNT - beside);
+    Traits { dedup_ttl_ms: DEDUP_TTL_MS, fill_bytes, answers_apart: false }
 }
 
 #[test]

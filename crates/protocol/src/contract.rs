@@ -46,6 +46,9 @@ pub struct Traits {
     /// [`FILL_COUNT`] publications of this many payload bytes, with `id`s of five bytes and all else as in
     /// `1 publishes news text`, fill a feed exactly; `None`: the broker holds publishers back in another way.
     pub fill_bytes: Option<usize>,
+    /// Answers and publications come by different connections, so their order among each other says nothing: answers
+    /// are compared behind all else that was heard with them.
+    pub answers_apart: bool,
 }
 
 /// How many publications fill a feed.
@@ -325,13 +328,15 @@ pub fn run<B: BrokerUnderTest>(script: &Script, traits: &Traits, broker: B) -> R
         };
         names.iter().fold(text.to_owned(), fill)
     };
+    let apart = traits.answers_apart;
     let mut stage =
-        Stage { broker, mono_ms: 0, ticket: 0, request: 0, named: 0, heard: Vec::new() };
+        Stage { broker, apart, mono_ms: 0, ticket: 0, request: 0, named: 0, heard: Vec::new() };
     for line in filled(script.steps).lines().map(str::trim) {
         stage.step(line).ok_or_else(|| format!("{}: cannot read `{line}`", script.claim))?;
     }
     let expected = filled(script.expected);
-    let expected: Vec<_> = expected.lines().map(str::trim).collect();
+    let shape = |line: &str| if apart { answers_last(line) } else { line.trim().to_owned() };
+    let expected: Vec<String> = expected.lines().map(shape).collect();
     if stage.heard == expected {
         return Ok(());
     }
@@ -362,6 +367,7 @@ fn names_of(traits: &Traits) -> Option<Vec<(&'static str, u64)>> {
 
 struct Stage<B> {
     broker: B,
+    apart: bool,
     mono_ms: u64,
     ticket: u64,
     request: u64,
@@ -449,7 +455,8 @@ impl<B: BrokerUnderTest> Stage<B> {
         if heard.is_empty() {
             heard.push("nothing".into());
         }
-        self.heard.push(format!("{}: {}", node.0, heard.join(", ")));
+        let line = format!("{}: {}", node.0, heard.join(", "));
+        self.heard.push(if self.apart { answers_last(&line) } else { line });
     }
 }
 
@@ -475,6 +482,18 @@ fn shown(event: &BrokerEvent<u64>) -> String {
             format!("{} {ticket}{retry}", refused.refusal.row().name)
         }
     }
+}
+
+/// The line with its answers behind all else, each in their order.
+fn answers_last(line: &str) -> String {
+    let line = line.trim();
+    let (node, heard) = line.split_once(": ").unwrap_or(("", line));
+    let is_answer = |part: &&str| {
+        let mut words = part.split(' ').filter(|word| word.parse::<u64>().is_err());
+        matches!(words.next(), Some("published" | "duplicate" | "unavailable"))
+    };
+    let (answers, others): (Vec<_>, Vec<_>) = heard.split(", ").partition(is_answer);
+    format!("{node}: {}", [others, answers].concat().join(", "))
 }
 
 fn completion(event: &BrokerEvent<u64>) -> Option<String> {

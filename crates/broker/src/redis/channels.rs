@@ -174,7 +174,10 @@ mod tests {
         for name in ["news", "a{b}c", "{news}", "部屋"] {
             let own = channel(&tags, RelayMode::Sharded, name);
             assert_eq!(slot(&own), slot(&key(tags.of(name), "ids", name)));
-            assert_eq!(usize::from(slot(&own)), usize::from(redis_keyslot(tags.of(name).as_bytes())));
+            assert_eq!(
+                usize::from(slot(&own)),
+                usize::from(redis_keyslot(tags.of(name).as_bytes()))
+            );
             assert_eq!(name_of(own.as_bytes()), Some(name));
             let plain = channel(&tags, RelayMode::Pattern, name);
             assert_eq!(name_of(plain.as_bytes()), Some(name));

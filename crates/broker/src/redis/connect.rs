@@ -39,7 +39,9 @@ pub(crate) enum ConnectError {
 }
 
 /// What encrypts connections; `None`: nothing does.
-pub(crate) fn connector(tls: Option<&Tls>) -> Result<Option<tokio_rustls::TlsConnector>, ConnectError> {
+pub(crate) fn connector(
+    tls: Option<&Tls>,
+) -> Result<Option<tokio_rustls::TlsConnector>, ConnectError> {
     let Some(tls) = tls else { return Ok(None) };
     let unusable = |cause: &dyn std::fmt::Display| ConnectError::Certificates(cause.to_string());
     let Some(pem) = &tls.ca_pem else {

@@ -106,7 +106,10 @@ impl<T: Send + 'static> Feeder<T> {
                     self.up(&design, &links);
                     let goes_on = self.serve(&design, &mut links).await;
                     self.shared.beats().clear();
-                    self.shared.stats.links_lost.fetch_add(links.ids.len() as u64, Ordering::Relaxed);
+                    self.shared
+                        .stats
+                        .links_lost
+                        .fetch_add(links.ids.len() as u64, Ordering::Relaxed);
                     self.shared.tell(BrokerEvent::FeedDown);
                     if !goes_on {
                         return;

@@ -239,7 +239,9 @@ impl<T: Send + 'static> Link<T> {
                     length
                 }
                 Next::Oversized { channel, length } => {
-                    if channels::name_of(channel).is_some_and(|name| hearing.rooms.contains_key(name)) {
+                    if channels::name_of(channel)
+                        .is_some_and(|name| hearing.rooms.contains_key(name))
+                    {
                         brought.too_large += 1;
                     }
                     self.skip = length;

@@ -193,7 +193,11 @@ mod tests {
             b"hi\r\n",
         );
         check_message(&pushed(&[b"message", b"rc:{1}:news", b""]), b"rc:{1}:news", b"");
-        check_message(&pushed(&[b"smessage", b"rc:{1}:news", &[0xC1, 0]]), b"rc:{1}:news", &[0xC1, 0]);
+        check_message(
+            &pushed(&[b"smessage", b"rc:{1}:news", &[0xC1, 0]]),
+            b"rc:{1}:news",
+            &[0xC1, 0],
+        );
     }
 
     #[test]

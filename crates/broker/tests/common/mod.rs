@@ -1,0 +1,426 @@
+//! Real servers, and nodes' feeds on them, for tests of the Redis broker.
+#![allow(dead_code, unreachable_pub, reason = "each test program uses its part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::wildcard_enum_match_arm,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use roomcast_broker::redis::{Credentials, RedisOptions, Servers};
+use roomcast_broker::{AnyBroker, Feed, RedisBroker};
+use roomcast_dialects::relay::Envelopes;
+use roomcast_protocol::codes::Refused;
+use roomcast_protocol::content::Content;
+use roomcast_protocol::contract::{BrokerUnderTest, Brought, DEDUP_MAX, Traits};
+use roomcast_protocol::envelope::{Accepted, BrokerCommand, BrokerEvent, Envelope, LinkId};
+use roomcast_protocol::ids::NodeId;
+use roomcast_protocol::publication::Publication;
+use roomcast_protocol::relay::{RelayFormat, RelayMode};
+use roomcast_protocol::room::RoomName;
+use tokio::runtime::Runtime;
+use xtask::servers::{Cluster, Proxy, Redis, Sentinels};
+
+/// How long anything may take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long ids are remembered. Longer than the scripts' half seconds. Units: milliseconds.
+const DEDUP_TTL_MS: u64 = 1_500;
+
+/// How much more each of a script's times is late than the one before, so that a server's clock has certainly passed
+/// what lies between them. Units: milliseconds.
+const LATE_MS: u64 = 50;
+
+/// Servers.
+#[derive(Debug)]
+pub enum Topology {
+    Standalone(RefCell<Redis>),
+    Proxied(RefCell<Redis>, Proxy),
+    Sentinel(Sentinels),
+    Cluster(Cluster),
+}
+
+impl Topology {
+    pub fn standalone() -> Self {
+        Self::Standalone(RefCell::new(Redis::start(&[]).unwrap()))
+    }
+
+    pub fn with_password(password: &str) -> Self {
+        Self::Standalone(RefCell::new(Redis::start(&["--requirepass", password]).unwrap()))
+    }
+
+    /// One server behind a proxy that can cut connections.
+    pub fn proxied() -> Self {
+        let redis = Redis::start(&[]).unwrap();
+        let proxy = Proxy::start(redis.port()).unwrap();
+        Self::Proxied(RefCell::new(redis), proxy)
+    }
+
+    pub fn sentinel() -> Self {
+        Self::Sentinel(Sentinels::start(1, &[]).unwrap())
+    }
+
+    pub fn cluster() -> Self {
+        Self::Cluster(Cluster::start(3).unwrap())
+    }
+
+    pub fn proxy(&self) -> &Proxy {
+        let Self::Proxied(_, proxy) = self else { panic!("no proxy") };
+        proxy
+    }
+
+    fn servers(&self) -> Servers {
+        let here = |port: u16| ("127.0.0.1".to_owned(), port);
+        match self {
+            Self::Standalone(redis) => Servers::Standalone(here(redis.borrow().port())),
+            Self::Proxied(_, proxy) => Servers::Standalone(here(proxy.port())),
+            Self::Sentinel(sentinels) => Servers::Sentinel {
+                sentinels: sentinels.sentinel_ports().into_iter().map(here).collect(),
+                service: sentinels.service().to_owned(),
+            },
+            Self::Cluster(cluster) => {
+                Servers::Cluster(cluster.ports().into_iter().map(here).collect())
+            }
+        }
+    }
+
+    fn command(&self, args: &[&str]) {
+        match self {
+            Self::Standalone(redis) | Self::Proxied(redis, _) => {
+                redis.borrow().command(args).unwrap();
+            }
+            Self::Sentinel(sentinels) => {
+                let port = sentinels.master_port().unwrap();
+                xtask::servers::Client::connect(port).unwrap().command(args).unwrap();
+            }
+            Self::Cluster(cluster) => {
+                for node in cluster.nodes() {
+                    node.command(args).unwrap();
+                }
+            }
+        }
+    }
+
+    /// Forgets all data, but not the functions.
+    pub fn flush(&self) {
+        self.command(&["FLUSHALL"]);
+    }
+
+    /// Publishes as an outsider.
+    pub fn publish(&self, channel: &str, text: &str) {
+        let args = ["PUBLISH", channel, text];
+        match self {
+            Self::Cluster(cluster) => drop(cluster.nodes()[0].command(&args).unwrap()),
+            _ => self.command(&args),
+        }
+    }
+
+    fn redis(&self) -> &RefCell<Redis> {
+        let Self::Standalone(redis) = self else { panic!("several servers") };
+        redis
+    }
+
+    /// Freezes the server while something is done, and for this long at least.
+    pub fn freeze(&self, least: Duration, act: impl FnOnce()) {
+        let began = Instant::now();
+        self.redis().borrow_mut().freeze().unwrap();
+        act();
+        std::thread::sleep(least.saturating_sub(began.elapsed()));
+        self.redis().borrow_mut().thaw().unwrap();
+    }
+
+    pub fn kill(&self) {
+        self.redis().borrow_mut().kill().unwrap();
+    }
+
+    pub fn restart(&self) {
+        self.redis().borrow_mut().restart().unwrap();
+    }
+}
+
+/// Options for servers without encryption.
+pub fn options(topology: &Topology, mode: RelayMode) -> RedisOptions {
+    let password = match topology {
+        Topology::Standalone(redis) => {
+            let url = redis.borrow().url();
+            url.split_once("://:")
+                .and_then(|(_, rest)| rest.split_once('@'))
+                .map(|it| it.0.to_owned())
+        }
+        _ => None,
+    };
+    RedisOptions {
+        servers: topology.servers(),
+        credentials: Credentials { username: None, password },
+        sentinel_credentials: Credentials::default(),
+        tls: None,
+        command_timeout_ms: 1_000,
+        connect_timeout_ms: 2_000,
+        pending_bytes_max: 16 << 20,
+        dedup_ttl_ms: DEDUP_TTL_MS,
+        dedup_max: DEDUP_MAX,
+        codec: Arc::new(Envelopes {
+            format: RelayFormat::MessagePack,
+            message_bytes_max: 1 << 20,
+            depth_max: 32,
+        }),
+        keys: None,
+        mode,
+        mode_of: Arc::new(move |_| mode),
+        modes: vec![mode],
+        modes_digest: 1,
+        outsiders: true,
+    }
+}
+
+pub fn traits() -> Traits {
+    Traits { dedup_ttl_ms: DEDUP_TTL_MS, fill_bytes: None, answers_apart: true }
+}
+
+pub fn room(name: &str) -> RoomName {
+    RoomName::parse(name).unwrap()
+}
+
+pub fn shown(envelope: &Envelope) -> String {
+    let Envelope::Publication { publication, .. } = envelope;
+    let (Content::Json(bytes) | Content::Text(bytes) | Content::Binary(bytes)) =
+        &publication.content;
+    let text = String::from_utf8_lossy(bytes);
+    format!("{} {} {} {text}", publication.room, publication.kind, publication.sender)
+}
+
+pub fn publication(name: &str, text: &str, id: u64) -> Publication {
+    Publication {
+        room: room(name),
+        id: format!("id-{id:04}").into(),
+        kind: "message".into(),
+        timestamp: "1970-01-01T00:00:00.000Z".into(),
+        sender: "ann".into(),
+        content: Content::Text(text.to_owned().into()),
+        priority: None,
+        ttl_s: None,
+        expires_unix_ms: None,
+        correlation_id: None,
+        requires: Vec::new(),
+        isolated: false,
+    }
+}
+
+/// Subscribes and waits until it is in force.
+#[track_caller]
+pub fn subscribed(broker: &mut Real, node: NodeId, name: &str, request: u64) {
+    broker.command(node, BrokerCommand::Subscribe { room: room(name), request });
+    broker.wait(node, "a subscription", |event| match event {
+        BrokerEvent::Subscribed { request: confirmed, .. } => (*confirmed == request).then_some(()),
+        _ => None,
+    });
+}
+
+struct Node {
+    feed: Feed<BrokerEvent<u64>>,
+    events: Vec<BrokerEvent<u64>>,
+}
+
+impl Node {
+    fn pump(&mut self) {
+        self.feed.try_recv_many(&mut self.events, usize::MAX);
+    }
+}
+
+/// A broker on real servers, with its nodes' feeds.
+pub struct Real {
+    broker: AnyBroker<u64>,
+    nodes: HashMap<NodeId, Node>,
+    beats: u64,
+    began: Instant,
+    mono_ms: u64,
+    late_ms: u64,
+    // Last: what the others hold lives in it.
+    runtime: Runtime,
+}
+
+impl Real {
+    pub fn new(options: RedisOptions) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        Self {
+            broker: AnyBroker::Redis(RedisBroker::new(options)),
+            nodes: HashMap::new(),
+            beats: 1_000,
+            began: Instant::now(),
+            mono_ms: 0,
+            late_ms: 0,
+            runtime,
+        }
+    }
+
+    /// Attaches without waiting for anything.
+    pub fn attach_without_feed(&mut self, node: NodeId) {
+        let inside = self.runtime.enter();
+        let feed = self.broker.attach(node, &Arc::default());
+        drop(inside);
+        self.nodes.insert(node, Node { feed, events: Vec::new() });
+    }
+
+    /// Attaches and waits until the feed is up.
+    #[track_caller]
+    pub fn attach_node(&mut self, node: NodeId) -> Vec<LinkId> {
+        self.attach_without_feed(node);
+        self.wait(node, "the feed", |event| match event {
+            BrokerEvent::FeedUp { links, .. } => Some(links.clone()),
+            _ => None,
+        })
+    }
+
+    pub fn command(&mut self, node: NodeId, command: BrokerCommand<u64>) {
+        self.broker.execute(node, 0, command);
+    }
+
+    pub fn publish(&mut self, node: NodeId, ticket: u64, name: &str, text: &str, dedup: bool) {
+        let publication = Arc::new(publication(name, text, ticket));
+        self.command(node, BrokerCommand::Publish { ticket, publication, dedup });
+    }
+
+    /// How a publication ended.
+    #[track_caller]
+    pub fn outcome(&mut self, node: NodeId, ticket: u64) -> Result<Accepted, Refused> {
+        self.wait(node, "an outcome", |event| match event {
+            BrokerEvent::Published { ticket: it, outcome } if *it == ticket => {
+                Some(outcome.clone())
+            }
+            _ => None,
+        })
+    }
+
+    /// Waits for an event that `find` knows, and takes it.
+    #[track_caller]
+    pub fn wait<R>(
+        &mut self,
+        node: NodeId,
+        what: &str,
+        find: impl Fn(&BrokerEvent<u64>) -> Option<R>,
+    ) -> R {
+        let node = self.nodes.get_mut(&node).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            node.pump();
+            if let Some(at) = node.events.iter().position(|event| find(event).is_some()) {
+                let event = node.events.remove(at);
+                return find(&event).unwrap();
+            }
+            assert!(Instant::now() < deadline, "no {what}; there are {:?}", node.events);
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Waits until an event is there, and leaves it.
+    #[track_caller]
+    fn until(&mut self, node: NodeId, what: &str, found: impl Fn(&BrokerEvent<u64>) -> bool) {
+        let node = self.nodes.get_mut(&node).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            node.pump();
+            if node.events.iter().any(&found) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "no {what}; there are {:?}", node.events);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Waits until all that was published before has come: a beat comes behind it.
+    #[track_caller]
+    fn settle(&mut self, node: NodeId) {
+        self.beats += 1;
+        let beat = self.beats;
+        self.command(node, BrokerCommand::Beat { seq: beat, hears: true });
+        self.wait(node, "a beat", |event| match event {
+            BrokerEvent::Beat { seq, .. } => (*seq == beat).then_some(()),
+            _ => None,
+        });
+        self.wait(node, "its answer", |event| match event {
+            BrokerEvent::BeatAnswered { seq, .. } => (*seq == beat).then_some(()),
+            _ => None,
+        });
+        // In a Cluster other rooms come by other ways.
+        std::thread::sleep(Duration::from_millis(25));
+        self.nodes.get_mut(&node).unwrap().pump();
+    }
+}
+
+impl BrokerUnderTest for Real {
+    fn attach(&mut self, node: NodeId) {
+        self.attach_node(node);
+    }
+
+    fn detach(&mut self, node: NodeId) {
+        self.settle(node);
+        let inside = self.runtime.enter();
+        self.broker.detach(node);
+        drop(inside);
+        let left = self.nodes.get_mut(&node).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while !left.feed.has_ended() {
+            left.pump();
+            assert!(Instant::now() < deadline, "the feed goes on");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    fn execute(&mut self, node: NodeId, mono_ms: u64, command: BrokerCommand<u64>) {
+        if mono_ms == 0 {
+            self.began = Instant::now();
+        } else if mono_ms != self.mono_ms {
+            self.mono_ms = mono_ms;
+            self.late_ms += LATE_MS;
+            let at = self.began + Duration::from_millis(mono_ms + self.late_ms);
+            std::thread::sleep(at.saturating_duration_since(Instant::now()));
+        }
+        let attached = self.nodes.get(&node).is_some_and(|node| !node.feed.has_ended());
+        match command {
+            BrokerCommand::Publish { ticket, publication, dedup } => {
+                self.command(node, BrokerCommand::Publish { ticket, publication, dedup });
+                if attached {
+                    self.until(node, "an outcome", |event| {
+                        matches!(event, BrokerEvent::Published { ticket: it, .. } if *it == ticket)
+                    });
+                }
+            }
+            BrokerCommand::Subscribe { room, request } => {
+                self.command(node, BrokerCommand::Subscribe { room, request });
+                self.until(node, "a subscription", |event| {
+                    matches!(event, BrokerEvent::Subscribed { request: it, .. } if *it == request)
+                });
+            }
+            other => self.command(node, other),
+        }
+    }
+
+    fn drain(&mut self, node: NodeId) -> Brought {
+        if !self.nodes[&node].feed.has_ended() {
+            self.settle(node);
+        }
+        let node = self.nodes.get_mut(&node).unwrap();
+        let wanted = |event: &BrokerEvent<u64>| {
+            !matches!(
+                event,
+                BrokerEvent::Alive(_)
+                    | BrokerEvent::FeedUp { .. }
+                    | BrokerEvent::Beat { .. }
+                    | BrokerEvent::BeatAnswered { .. }
+            )
+        };
+        let events = std::mem::take(&mut node.events).into_iter().filter(wanted).collect();
+        Brought { events, ended: node.feed.has_ended() }
+    }
+}
