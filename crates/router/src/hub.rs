@@ -1,19 +1,19 @@
 //! The node-wide part of the router: which lanes hear which room, what the broker is asked for, and which agents are
 //! there. Pure; keeps INV-4 (interest is on exactly while a lane has members, or lingers).
 
+mod agents;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use foldhash::quality::FixedState;
-use roomcast_protocol::content::Content;
 use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent, Envelope};
 use roomcast_protocol::ids::LaneId;
-use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
-use roomcast_protocol::time::{Now, iso8601};
+use roomcast_protocol::time::Now;
 
 use crate::messages::{HubEffect, HubMessage, LaneMessage, Ticket};
+use agents::Agent;
 
 /// What a hub is made with.
 #[derive(Clone, Debug)]
@@ -56,13 +56,6 @@ const NEVER: u64 = u64::MAX;
 /// What a room costs beside its name.
 #[cfg(test)]
 pub(crate) const ROOM_BYTES: usize = size_of::<HubRoom>();
-
-#[derive(Debug, Default)]
-struct Agent {
-    connections: u32,
-    /// When it counts as disconnected, if it has no connection.
-    gone_at_ms: Option<u64>,
-}
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Deadline {
@@ -243,85 +236,6 @@ impl Hub {
             self.deadlines.insert((at, Deadline::Room(name.clone())));
         }
     }
-
-    fn agent_up(&mut self, now: Now, id: &str, out: &mut Vec<HubEffect>) {
-        let known = self.agents.contains_key(id);
-        let agent = self.agents.entry(id.into()).or_default();
-        agent.connections += 1;
-        if let Some(at) = agent.gone_at_ms.take() {
-            self.deadlines.remove(&(at, Deadline::Agent(id.into())));
-        }
-        if !known {
-            self.tell_of_agent(now, "agent_connected", "online", id, out);
-        }
-    }
-
-    fn agent_down(&mut self, now: Now, id: &str) {
-        let Some(agent) = self.agents.get_mut(id) else { return };
-        agent.connections = agent.connections.saturating_sub(1);
-        if agent.connections == 0 {
-            let at = now.mono_ms.saturating_add(self.config.leave_grace_ms);
-            agent.gone_at_ms = Some(at);
-            self.deadlines.insert((at, Deadline::Agent(id.into())));
-        }
-    }
-
-    /// Publishes into `agents` and the agent's own room, as the native seed's agent messages do.
-    fn tell_of_agent(
-        &mut self,
-        now: Now,
-        kind: &str,
-        status: &str,
-        id: &str,
-        out: &mut Vec<HubEffect>,
-    ) {
-        let timestamp = iso8601(now.unix_ms);
-        let content = agent_content(id, status, &timestamp);
-        for name in ["agents".to_owned(), format!("agent-{id}")] {
-            let Ok(room) = RoomName::parse(&name) else { continue };
-            self.ids_made += 1;
-            let publication = Publication {
-                room,
-                id: format!("{}-{}", self.config.node, self.ids_made).into(),
-                kind: kind.into(),
-                timestamp: timestamp.as_str().into(),
-                sender: self.config.node.clone(),
-                content: Content::Json(content.clone()),
-                priority: None,
-                ttl_s: None,
-                expires_unix_ms: None,
-                correlation_id: None,
-                requires: Vec::new(),
-                isolated: false,
-            };
-            let publication = Arc::new(publication);
-            let message = HubMessage::Publish { ticket: Ticket::Node, publication, dedup: false };
-            self.message(now, message, out);
-        }
-    }
-}
-
-/// The id is written as a number where it is one, as the seed's examples do.
-fn agent_content(id: &str, status: &str, timestamp: &str) -> Bytes {
-    let canonical = id.parse::<i64>().is_ok_and(|number| number.to_string() == id);
-    let mut text = String::from("{\"agent_id\":");
-    if canonical {
-        text.push_str(id);
-    } else {
-        text.push('"');
-        for character in id.chars() {
-            match character {
-                '"' | '\\' => text.extend(['\\', character]),
-                control if control.is_control() => {
-                    text.push_str(&format!("\\u{:04x}", u32::from(control)));
-                }
-                plain => text.push(plain),
-            }
-        }
-        text.push('"');
-    }
-    text.push_str(&format!(",\"status\":\"{status}\",\"last_seen\":\"{timestamp}\"}}"));
-    text.into()
 }
 
 /// The lane's bit in a room's set of lanes; none beyond [`LaneId::MAX`].

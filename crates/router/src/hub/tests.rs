@@ -491,7 +491,7 @@ fn an_agents_id_is_written_as_a_number_only_where_it_is_one() {
         ("9223372036854775808", "\"9223372036854775808\""),
         ("a\"b\\c\nd", "\"a\\\"b\\\\c\\u000ad\""),
     ] {
-        let content = super::agent_content(id, "online", "t");
+        let content = super::agents::agent_content(id, "online", "t");
         let expected = format!("{{\"agent_id\":{json},\"status\":\"online\",\"last_seen\":\"t\"}}");
         assert_eq!(content, expected);
     }
