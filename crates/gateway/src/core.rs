@@ -172,7 +172,7 @@ impl Core {
         let now = self.parts.clock.now();
         for _ in 0..4 {
             for event in events.drain(..) {
-                self.parts.hub.broker_event(event, &mut self.effects);
+                self.parts.hub.broker_event(now, event, &mut self.effects);
             }
             for message in messages.drain(..) {
                 match message {
@@ -309,7 +309,7 @@ impl Core {
             self.parts.users.sweep(now.mono_ms);
         }
         let stats = &self.parts.stats;
-        let HubCounters { published, received, unwanted } = self.parts.hub.counters();
+        let HubCounters { published, received, unwanted, .. } = self.parts.hub.counters();
         stats.published.store(published, Ordering::Relaxed);
         stats.received.store(received, Ordering::Relaxed);
         stats.unwanted.store(unwanted, Ordering::Relaxed);

@@ -253,6 +253,8 @@ fn start_core(
         leave_grace_ms: config.agents.leave_grace_ms,
         node: format!("node-{}", common.id).into(),
         seed: common.seed,
+        lanes: u8::try_from(lanes.queues.len()).unwrap_or(u8::MAX),
+        watched: false,
     });
     let parts = CoreParts {
         node: common.id,

@@ -1,19 +1,37 @@
-//! The node-wide part of the router: which lanes hear which room, what the broker is asked for, and which agents are
-//! there. Pure; keeps INV-4 (interest is on exactly while a lane has members, or lingers).
+//! The node-wide part of the router: which lanes hear which room, what the broker is asked for, how the relay is, and
+//! which agents are there. Pure; keeps INV-4 (interest is on exactly while a lane has members, or lingers).
 
 mod agents;
+mod health;
+mod ids;
+mod links;
+mod peers;
+mod relay;
+mod watch;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use foldhash::quality::FixedState;
 use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent, Envelope};
 use roomcast_protocol::ids::LaneId;
+use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
 use crate::messages::{HubEffect, HubMessage, LaneMessage, Ticket};
 use agents::Agent;
+pub use health::{HubCounters, HubHealth};
+use ids::Ids;
+pub use ids::{IDS_MAX, IDS_MS};
+pub use links::{AGAIN_MS, LAGGING_MS, SILENT_MS};
+pub use peers::PARTIAL_MS;
+use relay::Waiting;
+pub use relay::{RETRY_MS, WAITING_BYTES_MAX};
+use watch::Watch;
+pub use watch::{
+    BEAT_AWAY_MS, BEAT_MS, BEAT_RETURNING_MS, ISOLATED_MS, RETURN_MS, RelayState, UNANSWERED_MS,
+};
 
 /// What a hub is made with.
 #[derive(Clone, Debug)]
@@ -26,17 +44,10 @@ pub struct HubConfig {
     pub node: Box<str>,
     /// Seeds the tables whose keys peers choose.
     pub seed: u64,
-}
-
-/// What happened since the hub began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HubCounters {
-    /// Publications handed to the broker.
-    pub published: u64,
-    /// Envelopes the feed brought.
-    pub received: u64,
-    /// Envelopes that no lane hears.
-    pub unwanted: u64,
+    /// Lanes the node has: all are told when the node is on its own. Bounds: at most [`LaneId::MAX`].
+    pub lanes: u8,
+    /// The broker can fail, and its feed is watched by beats; else the relay is always whole.
+    pub watched: bool,
 }
 
 #[derive(Debug)]
@@ -45,10 +56,16 @@ struct HubRoom {
     lanes: u64,
     /// When interest ends, if no lane hears it; else [`NEVER`]. Units: monotonic milliseconds.
     until_ms: u64,
-    /// Which request for it counts.
+    /// Which request for it counts; the broker has confirmed it, unless it is among the unconfirmed ones.
     request: u64,
-    /// The broker has confirmed that request.
-    subscribed: bool,
+}
+
+/// A request that the broker has not confirmed.
+#[derive(Debug)]
+struct Unconfirmed {
+    room: RoomName,
+    /// Lanes that have no answer yet; one bit each.
+    waiting: u64,
 }
 
 const NEVER: u64 = u64::MAX;
@@ -72,6 +89,14 @@ pub struct Hub {
     deadlines: BTreeSet<(u64, Deadline)>,
     /// Subscriptions asked for so far.
     requests: u64,
+    /// Those that the broker has not confirmed.
+    unconfirmed: BTreeMap<u64, Unconfirmed>,
+    /// Over the feed, if it can fail.
+    watch: Option<Box<Watch>>,
+    waiting: Waiting,
+    ids: Ids,
+    /// Lanes were told that the node is on its own.
+    isolated: bool,
     counters: HubCounters,
     ids_made: u64,
 }
@@ -80,22 +105,27 @@ impl Hub {
     /// An empty hub.
     #[must_use]
     pub fn new(config: HubConfig) -> Self {
+        Self::with_ids_max(config, IDS_MAX)
+    }
+
+    /// The same, remembering `ids_max` ids a generation.
+    #[must_use]
+    pub fn with_ids_max(config: HubConfig, ids_max: usize) -> Self {
         let state = FixedState::with_seed(config.seed);
         Self {
+            ids: Ids::new(config.seed, ids_max),
+            watch: config.watched.then(|| Box::new(Watch::new())),
             config,
             rooms: HashMap::with_hasher(state.clone()),
             agents: HashMap::with_hasher(state),
             deadlines: BTreeSet::new(),
             requests: 0,
+            unconfirmed: BTreeMap::new(),
+            waiting: Waiting::default(),
+            isolated: false,
             counters: HubCounters::default(),
             ids_made: 0,
         }
-    }
-
-    /// What happened so far.
-    #[must_use]
-    pub const fn counters(&self) -> HubCounters {
-        self.counters
     }
 
     /// Rooms the node hears, those that linger included.
@@ -116,8 +146,7 @@ impl Hub {
             HubMessage::Join { lane, room } => self.join(lane, room, out),
             HubMessage::Leave { lane, room } => self.leave(now, lane, &room),
             HubMessage::Publish { ticket, publication, dedup } => {
-                self.counters.published += 1;
-                out.push(HubEffect::Broker(BrokerCommand::Publish { ticket, publication, dedup }));
+                self.publish(now, ticket, publication, dedup, out);
             }
             HubMessage::Agent { agent_id, up: true } => self.agent_up(now, &agent_id, out),
             HubMessage::Agent { agent_id, up: false } => self.agent_down(now, &agent_id),
@@ -125,56 +154,56 @@ impl Hub {
     }
 
     /// Takes what the broker says.
-    pub fn broker_event(&mut self, event: BrokerEvent<Ticket>, out: &mut Vec<HubEffect>) {
+    pub fn broker_event(&mut self, now: Now, event: BrokerEvent<Ticket>, out: &mut Vec<HubEffect>) {
         match event {
             BrokerEvent::Envelope(Envelope::Publication { publication, published_us }) => {
-                self.counters.received += 1;
-                let room = self.rooms.get(&publication.room).filter(|room| room.subscribed);
-                let lanes = room.map_or(0, |room| room.lanes);
-                if lanes == 0 {
-                    self.counters.unwanted += 1;
-                }
-                for lane in each_lane(lanes) {
-                    let message = LaneMessage::Publication {
-                        publication: Arc::clone(&publication),
-                        published_us,
-                    };
-                    out.push(HubEffect::Lane(lane, message));
-                }
+                self.envelope(&publication, published_us, out);
             }
             BrokerEvent::Subscribed { room, request } => self.subscribed(&room, request, out),
-            BrokerEvent::FeedUp { .. }
-            | BrokerEvent::FeedDown
-            | BrokerEvent::Alive(_)
-            | BrokerEvent::Beat { .. }
-            | BrokerEvent::BeatAnswered { .. } => {}
-            BrokerEvent::Published { ticket, outcome } => match ticket {
-                Ticket::Session { lane, session, reply, ack } => {
-                    if ack.is_some() || outcome.is_err() {
-                        let message = LaneMessage::Published { session, reply, ack, outcome };
-                        out.push(HubEffect::Lane(lane, message));
-                    }
+            BrokerEvent::Published { ticket, outcome } => self.published(now, ticket, outcome, out),
+            BrokerEvent::FeedUp { links, request } => {
+                let Some(watch) = &mut self.watch else { return };
+                let mut wishes = Vec::new();
+                if watch.feed_up(now.mono_ms, &links, &mut wishes) {
+                    self.tell_of_loss(out);
                 }
-                Ticket::Query(query) => out.push(HubEffect::Answer(query, outcome)),
-                Ticket::Node => {}
-            },
+                self.confirm_up_to(request, out);
+                out.append(&mut wishes);
+                self.follow(now, out);
+            }
+            BrokerEvent::FeedDown => self.watched(now, out, Watch::feed_down),
+            BrokerEvent::Alive(link) => {
+                self.watched(now, out, |watch, mono_ms, _| watch.alive(mono_ms, link));
+            }
+            BrokerEvent::Beat { link, seq, master } => self.watched(now, out, |watch, ms, out| {
+                watch.beat(ms, (link, seq, master), out);
+            }),
+            BrokerEvent::BeatAnswered { seq, report } => {
+                self.watched(now, out, |watch, ms, out| {
+                    watch.beat_answered(ms, seq, report, out);
+                })
+            }
         }
     }
 
     /// When [`Hub::tick`] wants to be called next. Units: monotonic milliseconds.
     #[must_use]
     pub fn next_wake(&self) -> Option<u64> {
-        self.deadlines.first().map(|(at, _)| *at)
+        let deadline = self.deadlines.first().map(|(at, _)| *at);
+        let watch = self.watch.as_ref().map(|watch| watch.next_wake());
+        [deadline, watch, self.ids.next_wake()].into_iter().flatten().min()
     }
 
     /// Acts on deadlines that have come.
     pub fn tick(&mut self, now: Now, out: &mut Vec<HubEffect>) {
+        self.watched(now, out, Watch::tick);
+        self.ids.tick(now.mono_ms);
         while self.deadlines.first().is_some_and(|(at, _)| *at <= now.mono_ms) {
             match self.deadlines.pop_first() {
                 Some((at, Deadline::Room(name))) => {
                     let due = self.rooms.get(&name).is_some_and(|room| room.until_ms == at);
-                    if due {
-                        self.rooms.remove(&name);
+                    if due && let Some(room) = self.rooms.remove(&name) {
+                        self.unconfirmed.remove(&room.request);
                         if self.rooms.capacity() > 4 * self.rooms.len() + 1_024 {
                             self.rooms.shrink_to(2 * self.rooms.len());
                         }
@@ -194,17 +223,72 @@ impl Hub {
         }
     }
 
+    /// Has the watch act, then does what follows.
+    fn watched(
+        &mut self,
+        now: Now,
+        out: &mut Vec<HubEffect>,
+        act: impl FnOnce(&mut Watch, u64, &mut Vec<HubEffect>),
+    ) {
+        if let Some(watch) = &mut self.watch {
+            act(watch, now.mono_ms, out);
+            self.follow(now, out);
+        }
+    }
+
+    /// The feed brought a publication: it goes to the lanes that hear its room.
+    fn envelope(
+        &mut self,
+        publication: &Arc<Publication>,
+        published_us: u64,
+        out: &mut Vec<HubEffect>,
+    ) {
+        self.counters.received += 1;
+        if self.ids.hold(publication) {
+            return; // delivered already, while this node was on its own
+        }
+        let lanes = self.rooms.get(&publication.room).map_or(0, |room| {
+            let unconfirmed = self.unconfirmed.get(&room.request);
+            room.lanes & !unconfirmed.map_or(0, |it| it.waiting)
+        });
+        if lanes == 0 {
+            self.counters.unwanted += 1;
+        }
+        for lane in each_lane(lanes) {
+            let publication = Arc::clone(publication);
+            out.push(HubEffect::Lane(lane, LaneMessage::Publication { publication, published_us }));
+        }
+    }
+
     fn subscribed(&mut self, name: &RoomName, request: u64, out: &mut Vec<HubEffect>) {
-        let room = self.rooms.get_mut(name);
-        let Some(room) = room.filter(|room| room.request == request) else { return };
-        room.subscribed = true;
-        for lane in each_lane(room.lanes) {
-            out.push(HubEffect::Lane(lane, LaneMessage::Joined(name.clone())));
+        if self.rooms.get(name).is_some_and(|room| room.request == request) {
+            self.confirm(request, out);
+        }
+    }
+
+    /// All requests up to this one are in force.
+    fn confirm_up_to(&mut self, request: u64, out: &mut Vec<HubEffect>) {
+        while let Some((&first, _)) = self.unconfirmed.range(..=request).next() {
+            self.confirm(first, out);
+        }
+    }
+
+    fn confirm(&mut self, request: u64, out: &mut Vec<HubEffect>) {
+        if let Some(Unconfirmed { room, waiting }) = self.unconfirmed.remove(&request) {
+            answer_joins(&room, waiting, out);
+        }
+    }
+
+    /// Nothing can be confirmed for now: all rooms count as live.
+    fn answer_unconfirmed(&mut self, out: &mut Vec<HubEffect>) {
+        for Unconfirmed { room, waiting } in self.unconfirmed.values_mut() {
+            answer_joins(room, std::mem::take(waiting), out);
         }
     }
 
     fn join(&mut self, lane: LaneId, name: RoomName, out: &mut Vec<HubEffect>) {
         let Some(bit) = bit_of(lane) else { return };
+        let live = self.state() == RelayState::Isolated;
         let room = match self.rooms.get_mut(&name) {
             Some(room) => room,
             None => {
@@ -212,7 +296,9 @@ impl Hub {
                 let request = self.requests;
                 let command = BrokerCommand::Subscribe { room: name.clone(), request };
                 out.push(HubEffect::Broker(command));
-                let room = HubRoom { lanes: 0, until_ms: NEVER, request, subscribed: false };
+                let unconfirmed = Unconfirmed { room: name.clone(), waiting: 0 };
+                self.unconfirmed.insert(request, unconfirmed);
+                let room = HubRoom { lanes: 0, until_ms: NEVER, request };
                 self.rooms.entry(name.clone()).or_insert(room)
             }
         };
@@ -221,7 +307,9 @@ impl Hub {
             self.deadlines.remove(&(until_ms, Deadline::Room(name.clone())));
         }
         room.lanes |= bit;
-        if room.subscribed {
+        if !live && let Some(unconfirmed) = self.unconfirmed.get_mut(&room.request) {
+            unconfirmed.waiting |= bit;
+        } else {
             out.push(HubEffect::Lane(lane, LaneMessage::Joined(name)));
         }
     }
@@ -230,11 +318,20 @@ impl Hub {
         let Some(bit) = bit_of(lane) else { return };
         let Some(room) = self.rooms.get_mut(name) else { return };
         room.lanes &= !bit;
+        if let Some(unconfirmed) = self.unconfirmed.get_mut(&room.request) {
+            unconfirmed.waiting &= !bit;
+        }
         if room.lanes == 0 && room.until_ms == NEVER {
             let at = now.mono_ms.saturating_add(self.config.linger_ms).min(NEVER - 1);
             room.until_ms = at;
             self.deadlines.insert((at, Deadline::Room(name.clone())));
         }
+    }
+}
+
+fn answer_joins(room: &RoomName, lanes: u64, out: &mut Vec<HubEffect>) {
+    for lane in each_lane(lanes) {
+        out.push(HubEffect::Lane(lane, LaneMessage::Joined(room.clone())));
     }
 }
 

@@ -48,6 +48,8 @@ impl World {
             leave_grace_ms: GRACE_MS,
             node: "node-1".into(),
             seed,
+            lanes: 3,
+            watched: false,
         });
         Self {
             hub,
@@ -69,13 +71,18 @@ impl World {
             }
             "subscribed" => {
                 let at = self.asked.iter().position(|(asked, _)| asked.as_str() == words[1]);
-                let (room, request) = self.asked.remove(at.unwrap()).unwrap();
-                self.hub.broker_event(BrokerEvent::Subscribed { room, request }, &mut out);
+                let unasked = (room(words[1]), 99);
+                let (room, request) = at.and_then(|at| self.asked.remove(at)).unwrap_or(unasked);
+                self.hub.broker_event(
+                    self.now,
+                    BrokerEvent::Subscribed { room, request },
+                    &mut out,
+                );
             }
             "feed" => {
                 let envelope =
                     Envelope::Publication { publication: publication(words[1]), published_us: 0 };
-                self.hub.broker_event(BrokerEvent::Envelope(envelope), &mut out);
+                self.hub.broker_event(self.now, BrokerEvent::Envelope(envelope), &mut out);
             }
             "accepted" | "refused" => {
                 let outcome = if words[0] == "accepted" {
@@ -84,7 +91,11 @@ impl World {
                     Err(Refused::new(Refusal::Unavailable))
                 };
                 let ticket = self.tickets.pop_front().expect("something was published");
-                self.hub.broker_event(BrokerEvent::Published { ticket, outcome }, &mut out);
+                self.hub.broker_event(
+                    self.now,
+                    BrokerEvent::Published { ticket, outcome },
+                    &mut out,
+                );
             }
             "counted" => {
                 let (hub, counters) = (&self.hub, self.hub.counters());
@@ -110,6 +121,12 @@ impl World {
 
     /// Every deadline is wanted still.
     fn walk(&self) {
+        self.hub.waiting.walk();
+        for (request, unconfirmed) in &self.hub.unconfirmed {
+            let room = &self.hub.rooms[&unconfirmed.room];
+            assert_eq!(room.request, *request);
+            assert_eq!(unconfirmed.waiting & !room.lanes, 0, "a lane waits that has left");
+        }
         for (at, deadline) in &self.hub.deadlines {
             let wanted = match deadline {
                 super::Deadline::Room(name) => self.hub.rooms[name].until_ms == *at,

@@ -280,7 +280,14 @@ impl Node {
                 seed: 1,
             })
         };
-        let config = HubConfig { linger_ms: 50, leave_grace_ms: 50, node: "node".into(), seed: 1 };
+        let config = HubConfig {
+            linger_ms: 50,
+            leave_grace_ms: 50,
+            node: "node".into(),
+            seed: 1,
+            lanes: u8::try_from(lanes).unwrap(),
+            watched: false,
+        };
         Self {
             now: Now::default(),
             lanes: (0..lanes).map(lane).collect(),
@@ -398,7 +405,7 @@ impl Node {
         match queue {
             0 => self.to_broker.pop_front().map(|command| self.broker(command)),
             1 => self.from_broker.pop_front().map(|event| {
-                self.hub(|hub, _, out| hub.broker_event(event, out));
+                self.hub(|hub, now, out| hub.broker_event(now, event, out));
             }),
             queue if queue < 2 + lanes => self.to_hub[queue - 2].pop_front().map(|message| {
                 self.hub(|hub, now, out| hub.message(now, message, out));

@@ -1,0 +1,99 @@
+//! What the hub shows of itself.
+
+use roomcast_protocol::time::Now;
+
+use super::Hub;
+use super::watch::{RelayState, WatchCounters};
+
+/// What happened since the hub began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HubCounters {
+    /// Publications handed to the broker.
+    pub published: u64,
+    /// Envelopes the feed brought.
+    pub received: u64,
+    /// Envelopes that no lane hears.
+    pub unwanted: u64,
+    /// Publications that only this node's own members got.
+    pub isolated: u64,
+    /// Time spent isolated. Units: milliseconds.
+    pub isolated_ms: u64,
+    /// Publications refused because enough waited for the broker.
+    pub refused_waiting: u64,
+    /// Links connected anew because they brought nothing.
+    pub reconnects_silent: u64,
+    /// Links connected anew because beats came too late.
+    pub reconnects_lagging: u64,
+    /// Links connected anew because another master sent than answered.
+    pub reconnects_master: u64,
+    /// Times that the feed went down.
+    pub losses: u64,
+    /// Publications accepted while a node of the cluster was missing.
+    pub partial: u64,
+}
+
+/// How the relay is now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HubHealth {
+    /// Its state.
+    pub relay: RelayState,
+    /// Since when. Units: monotonic milliseconds.
+    pub since_ms: u64,
+    /// It was whole once.
+    pub reached: bool,
+    /// The feed brings things, but its beats come too late.
+    pub lagging: bool,
+    /// How long ago the quietest link of the feed brought something. Units: milliseconds.
+    pub feed_age_ms: u64,
+    /// How long ago the most tardy link of the feed brought a beat. Units: milliseconds.
+    pub beat_age_ms: u64,
+    /// Publications that wait for the broker or for other nodes.
+    pub waiting: usize,
+    /// What they weigh. Units: bytes.
+    pub waiting_bytes: usize,
+    /// Other nodes that hold a lease.
+    pub peers: usize,
+    /// Of these, those whose feed does not hear.
+    pub peers_deaf: usize,
+    /// Of these, those that relay rooms in other modes.
+    pub peers_disagreeing: usize,
+}
+
+impl Hub {
+    /// What happened so far.
+    #[must_use]
+    pub fn counters(&self) -> HubCounters {
+        let Some(watch) = &self.watch else { return self.counters };
+        let WatchCounters { losses, silent, lagging, master, isolated_ms } = watch.counters;
+        HubCounters {
+            isolated_ms,
+            reconnects_silent: silent,
+            reconnects_lagging: lagging,
+            reconnects_master: master,
+            losses,
+            ..self.counters
+        }
+    }
+
+    /// How the relay is now.
+    #[must_use]
+    pub fn health(&self, now: Now) -> HubHealth {
+        let watch = self.watch.as_ref();
+        let (feed_age_ms, beat_age_ms) = watch.map_or((0, 0), |it| it.ages_ms(now.mono_ms));
+        let [peers, peers_deaf, peers_disagreeing] =
+            watch.map_or([0; 3], |watch| watch.peers.count());
+        HubHealth {
+            relay: self.state(),
+            since_ms: watch.map_or(0, |watch| watch.since_ms()),
+            reached: watch.is_none_or(|watch| watch.was_whole()),
+            lagging: watch.is_some_and(|watch| watch.is_lagging(now.mono_ms)),
+            feed_age_ms,
+            beat_age_ms,
+            waiting: self.waiting.len(),
+            waiting_bytes: self.waiting.bytes(),
+            peers,
+            peers_deaf,
+            peers_disagreeing,
+        }
+    }
+}
