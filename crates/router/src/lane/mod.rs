@@ -7,6 +7,7 @@ mod commands;
 mod membership;
 mod orders;
 mod rooms;
+mod served;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +36,8 @@ use crate::wheel::Wheel;
 pub use commands::publication_of;
 use membership::own_rooms;
 use rooms::Room;
+pub use served::SERVED_MAX;
+use served::Served;
 
 /// Members of one room that are served before another room's turn.
 pub const SLICE_MEMBERS: usize = 256;
@@ -149,6 +152,9 @@ pub struct Lane {
     counters: Counters,
     unauthenticated: usize,
     memberships: usize,
+    served: Served,
+    /// The node is on its own: whoever becomes ready is told.
+    isolated: bool,
 }
 
 impl Lane {
@@ -174,6 +180,8 @@ impl Lane {
             counters: Counters::default(),
             unauthenticated: 0,
             memberships: 0,
+            served: Served::default(),
+            isolated: false,
         }
     }
 
@@ -287,8 +295,8 @@ impl Lane {
     /// Takes what the hub says.
     pub fn message(&mut self, now: Now, message: LaneMessage, out: &mut Vec<Effect>) {
         match message {
-            LaneMessage::Publication { publication, .. } => {
-                self.publication(now, &publication);
+            LaneMessage::Publication { publication, published_us } => {
+                self.publication(now, &publication, published_us);
                 while self.backlog_bytes > BACKLOG_BYTES_MAX && self.serve(SLICE_MEMBERS, out) {}
             }
             LaneMessage::Joined(room) => self.room_is_live(&room, out),
@@ -317,7 +325,8 @@ impl Lane {
             let room = self.rooms.get_mut(index as usize);
             let Some(room) = room.filter(|room| room.serial == serial) else { continue };
             let (before, bytes) = (out.len(), room.bytes());
-            let served = room.serve(left.min(SLICE_MEMBERS), out, holds_in(sessions));
+            let finished = |stamps| self.served.finish(stamps);
+            let served = room.serve(left.min(SLICE_MEMBERS), out, holds_in(sessions), finished);
             self.counters.deliveries += (out.len() - before) as u64;
             self.backlog_bytes -= bytes - room.bytes();
             left = left.saturating_sub(served.max(1));
@@ -328,6 +337,12 @@ impl Lane {
             }
         }
         !self.busy.is_empty()
+    }
+
+    /// When publications were published whose last member on this lane was given its frames since the list was emptied,
+    /// which is up to the caller. Bounds: [`SERVED_MAX`]. Units: as [`LaneMessage::Publication`] has it.
+    pub const fn take_served(&mut self) -> &mut Vec<u64> {
+        &mut self.served.done
     }
 
     /// When [`Lane::tick`] wants to be called next. Units: monotonic milliseconds.
@@ -452,6 +467,9 @@ impl Lane {
         self.encode_for(key, out, |session| {
             session.who.as_deref().map(|who| Outbound::Welcome { who, session: session.id })
         });
+        if self.isolated {
+            self.send(key, &Outbound::Degraded { isolated: true }, out);
+        }
         out.push(Effect::Ready { to: key.index });
     }
 
@@ -485,7 +503,7 @@ impl Lane {
     }
 
     /// A publication of a room that this lane hears: encoded once for each format, then on its way.
-    fn publication(&mut self, now: Now, publication: &Publication) {
+    fn publication(&mut self, now: Now, publication: &Publication, published_us: u64) {
         self.counters.publications += 1;
         let Some(index) = self.names.get(&publication.room).copied() else {
             self.counters.unwanted += 1;
@@ -504,7 +522,8 @@ impl Lane {
         let (formats, sink, encodings) =
             (&self.formats, &mut self.sink, &mut self.counters.encodings);
         let bytes = room.bytes();
-        room.publish(class, &publication.requires, |format, bytes| {
+        let stamp = |stamps: &mut Vec<u64>| self.served.stamp(stamps, published_us);
+        room.publish(class, &publication.requires, stamp, |format, bytes| {
             if let Some(format) = formats.get(usize::from(format)) {
                 sink.clear();
                 format.dialect.encode(&Outbound::Publication(publication), format.encoding, sink);

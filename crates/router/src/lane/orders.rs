@@ -23,6 +23,7 @@ impl Lane {
 
     /// The broker went away, or is back: each session is told.
     pub(super) fn tell_of_isolation(&mut self, isolated: bool, out: &mut Vec<Effect>) {
+        self.isolated = isolated;
         for key in self.keys_of(|session: &Session| session.phase == Phase::Ready) {
             self.send(key, &Outbound::Degraded { isolated }, out);
         }

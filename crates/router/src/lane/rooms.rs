@@ -49,6 +49,8 @@ struct Batch {
     end: Option<usize>,
     /// Only members that hold all of these get it.
     requires: Option<Arc<[Box<str>]>>,
+    /// When its publications were published, where that is known.
+    stamps: Vec<u64>,
 }
 
 #[derive(Debug)]
@@ -224,11 +226,13 @@ impl Room {
         }
     }
 
-    /// Puts one publication's frames, `encode`d once for each format in use, behind what waits already.
+    /// Puts one publication's frames, `encode`d once for each format in use, behind what waits already; `stamp` notes
+    /// when it was published.
     pub(crate) fn publish(
         &mut self,
         class: Priority,
         requires: &[Box<str>],
+        stamp: impl FnOnce(&mut Vec<u64>),
         mut encode: impl FnMut(u8, &mut Vec<u8>),
     ) {
         let work = self.work.get_or_insert_default();
@@ -250,9 +254,11 @@ impl Room {
                 start: 0,
                 end: None,
                 requires: (!requires.is_empty()).then(|| requires.into()),
+                stamps: Vec::new(),
             });
         }
         let Some(batch) = work.queue.back_mut() else { return };
+        stamp(&mut batch.stamps);
         for (format, _) in &self.formats {
             let frames = batch.growing(*format);
             let before = frames.len();
@@ -261,12 +267,14 @@ impl Room {
         }
     }
 
-    /// Gives the oldest frames to at most `budget` members, and says how many that were.
+    /// Gives the oldest frames to at most `budget` members, and says how many that were; `finished` gets the stamps of
+    /// publications that all members have now.
     pub(crate) fn serve(
         &mut self,
         budget: usize,
         out: &mut Vec<Effect>,
         holds: impl Fn(u32, &[Box<str>]) -> bool,
+        finished: impl FnOnce(Vec<u64>),
     ) -> usize {
         let Some(work) = &mut self.work else { return 0 };
         let Some(batch) = work.queue.front_mut() else { return 0 };
@@ -280,6 +288,7 @@ impl Room {
         batch.start = slice_end;
         if slice_end >= end {
             work.bytes -= batch.bytes();
+            finished(std::mem::take(&mut batch.stamps));
             work.queue.pop_front();
             if work.queue.is_empty() {
                 self.work = None;

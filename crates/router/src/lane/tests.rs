@@ -114,6 +114,10 @@ impl World {
                 self.seen.push(format!("{sessions} sessions, {rooms} rooms, {places} places"));
             }
             "counted" => self.seen.push(self.counted(rest)),
+            "served" => {
+                let stamps = std::mem::take(self.lane.take_served());
+                self.seen.push(format!("served {stamps:?}"));
+            }
             "hub" => self.hub_says(rest, &mut out),
             number => self.session_does(number.parse().unwrap(), rest, &mut out),
         }
@@ -150,6 +154,8 @@ impl World {
         let message = match verb {
             "joined" => LaneMessage::Joined(room(rest)),
             "lagged" => LaneMessage::Lost(Loss::Overload),
+            "isolated" => LaneMessage::Degraded { isolated: true },
+            "whole" => LaneMessage::Degraded { isolated: false },
             "stop" => LaneMessage::Stop,
             "members" => LaneMessage::Members { query: QueryId(1), room: room(rest) },
             "disconnect" => LaneMessage::Disconnect { query: QueryId(1), user: rest.into() },
@@ -168,7 +174,9 @@ impl World {
             }
             name => LaneMessage::Publication {
                 publication: Arc::new(publication(name, rest, self.now)),
-                published_us: 0,
+                published_us: options(rest)
+                    .find(|(held, _)| *held == "us")
+                    .map_or(0, |(_, us)| us.parse().unwrap()),
             },
         };
         self.lane.message(self.now, message, out);
@@ -358,7 +366,7 @@ fn walk(lane: &Lane) {
 }
 
 fn is_reply(text: &str) -> bool {
-    const WORDS: [&str; 9] = [
+    const WORDS: [&str; 10] = [
         "welcome",
         "pong",
         "joined",
@@ -368,6 +376,7 @@ fn is_reply(text: &str) -> bool {
         "refreshed",
         "expiring",
         "gap",
+        "degraded",
     ];
     let text = ["z ", "m ", "mz "].iter().find_map(|it| text.strip_prefix(it)).unwrap_or(text);
     WORDS.iter().any(|word| text.starts_with(word))

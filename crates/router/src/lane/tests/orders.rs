@@ -34,6 +34,50 @@ fn a_session_that_was_not_welcomed_yet_is_told_of_no_gap() {
 }
 
 #[test]
+fn sessions_are_told_when_the_node_is_on_its_own_and_when_it_is_not() {
+    check(
+        "1 opens as a
+         2 opens
+         hub isolated
+         3 opens as c
+         hub whole
+         4 opens as d",
+        "1: welcome a 1
+         1: degraded true
+         3: welcome c 3
+         3: degraded true
+         1: degraded false
+         3: degraded false
+         4: welcome d 4",
+    );
+}
+
+#[test]
+fn a_session_that_becomes_ready_on_a_node_on_its_own_is_told_behind_its_welcome() {
+    check(
+        "manual
+         1 opens own as ann
+         2 opens own as bob
+         hub isolated
+         hub joined user-ann
+         hub joined session-1
+         hub whole
+         hub joined user-bob
+         hub joined session-2",
+        "hub join user-ann
+         hub join session-1
+         hub join user-bob
+         hub join session-2
+         1: welcome ann 1
+         1: degraded true
+         1 ready
+         1: degraded false
+         2: welcome bob 2
+         2 ready",
+    );
+}
+
+#[test]
 fn members_are_listed_with_user_and_session() {
     check(
         "1 opens as ann

@@ -372,3 +372,83 @@ fn a_room_that_ends_while_it_waits_its_turn_is_forgotten() {
     assert_eq!(world.seen.last().unwrap(), "2: news-2 hi");
     assert!(world.lane.busy.is_empty());
 }
+
+#[test]
+fn a_publication_is_served_when_its_last_member_was_given_it() {
+    with_members(
+        3,
+        "hub news one us=11
+         hub news two us=12
+         hub news three
+         served
+         serve 2
+         hub news four us=14
+         served
+         serve 1
+         served
+         serve
+         served
+         served",
+        "served []
+         1: news one + news two + news three
+         2: news one + news two + news three
+         more
+         served []
+         3: news one + news two + news three
+         more
+         served [11, 12]
+         1: news four
+         2: news four
+         3: news four
+         served [14]
+         served []",
+    );
+}
+
+#[test]
+fn a_publication_is_served_when_the_last_member_without_it_leaves() {
+    with_members(
+        2,
+        "hub news one us=11
+         serve 1
+         served
+         2 leaves news
+         serve
+         served",
+        "1: news one
+         more
+         served []
+         2: news one
+         2: left news
+         served [11]",
+    );
+}
+
+#[test]
+fn a_publication_that_nobody_is_left_to_get_is_never_served() {
+    with_members(
+        1,
+        "hub news one us=11
+         1 gone
+         serve
+         hub news two us=12
+         serve
+         served",
+        "served []",
+    );
+}
+
+#[test]
+fn stamps_wait_for_the_shell_up_to_their_bound_and_their_lists_are_used_again() {
+    let mut world = World::new("");
+    world.step("1 opens as a");
+    world.step("1 joins news");
+    for us in 1..=super::super::SERVED_MAX + 1 {
+        world.step(&format!("hub news hi us={us}"));
+        world.step("serve");
+        assert_eq!(world.lane.served.spare_lists(), 1);
+    }
+    let served = world.lane.take_served();
+    assert_eq!(served.len(), super::super::SERVED_MAX);
+    assert_eq!(served.last().copied(), Some(super::super::SERVED_MAX as u64));
+}
