@@ -1,29 +1,50 @@
 //! Scripts for the hub: text in, effects out.
 
+mod isolation;
+mod random;
+mod watching;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::command::ReplyTo;
 use roomcast_protocol::content::Content;
-use roomcast_protocol::envelope::{Accepted, BrokerCommand, BrokerEvent, Envelope};
-use roomcast_protocol::ids::{LaneId, SessionKey};
+use roomcast_protocol::envelope::{
+    Accepted, BeatReport, BrokerCommand, BrokerEvent, Envelope, Level, LinkId, MasterId, Peer,
+};
+use roomcast_protocol::ids::{LaneId, NodeId, SessionKey};
+use roomcast_protocol::outbound::Loss;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
-use super::{Hub, HubConfig};
+use super::{Hub, HubConfig, RelayState};
 use crate::messages::{HubEffect, HubMessage, LaneMessage, QueryId, Ticket};
 
 const LINGER_MS: u64 = 1_000;
 const GRACE_MS: u64 = 5_000;
 
 /// Runs a script and compares what the hub wanted done. One step a line: `1 joins news` (lane 1), `1 leaves news`,
-/// `1 publishes news [ack]`, `agent 7 up`, `subscribed news` (the broker confirms), `feed news` (an envelope),
-/// `accepted` and `refused` (the oldest publication), `at 500`.
+/// `1 publishes news [ack] [id=a] [text=hi] [bytes=9]`, `agent 7 up`, `subscribed news` (the broker confirms),
+/// `feed news` (an envelope), `accepted`, `refused` and `unknown` (the oldest publication), `at 500`.
 #[track_caller]
 fn check(script: &str, expected: &str) {
-    let mut world = World::new(0);
+    run(World::new(0), script, expected);
+}
+
+/// The same for a hub whose broker can fail. `up 1 2 [to=5]` (over links 1 and 2, with all requests up to the fifth),
+/// `down`, `alive 1`, `beat 1 7 [from=8]` (link 1 brings beat 7, from another master), `answer 7 [by=8] [over=1,2]
+/// [peers=2,3!,4?]` (3 is deaf, 4 disagrees), `unanswered 7`. After `auto over=1` the broker answers beats by itself,
+/// and brings them back: beats are not shown any more; `auto` with other options changes that, `auto silent` brings
+/// none back, `auto away` answers none. `health` and `relay` show figures.
+#[track_caller]
+fn watch(script: &str, expected: &str) {
+    run(World::watched(), script, expected);
+}
+
+#[track_caller]
+fn run(mut world: World, script: &str, expected: &str) {
     for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
         world.step(line);
     }
@@ -32,94 +53,229 @@ fn check(script: &str, expected: &str) {
     assert_eq!(world.seen, expected, "\nseen:\n{}\n", world.seen.join("\n"));
 }
 
+/// A broker that answers beats by itself.
+#[derive(Clone, Default)]
+struct Auto {
+    answers: bool,
+    /// Over which links beats come back.
+    links: Vec<LinkId>,
+    brings: bool,
+    peers: Vec<Peer>,
+}
+
 struct World {
     hub: Hub,
     now: Now,
     tickets: VecDeque<Ticket>,
     /// Subscriptions that the broker has not confirmed, oldest first.
     asked: VecDeque<(RoomName, u64)>,
+    requests: u64,
+    auto: Option<Auto>,
+    state: RelayState,
     seen: Vec<String>,
+}
+
+fn config(seed: u64, watched: bool) -> HubConfig {
+    HubConfig {
+        linger_ms: LINGER_MS,
+        leave_grace_ms: GRACE_MS,
+        node: "node-1".into(),
+        seed,
+        lanes: 3,
+        watched,
+    }
 }
 
 impl World {
     fn new(seed: u64) -> Self {
-        let hub = Hub::new(HubConfig {
-            linger_ms: LINGER_MS,
-            leave_grace_ms: GRACE_MS,
-            node: "node-1".into(),
-            seed,
-            lanes: 3,
-            watched: false,
-        });
+        Self::with(Hub::new(config(seed, false)))
+    }
+
+    fn watched() -> Self {
+        Self::with(Hub::new(config(0, true)))
+    }
+
+    fn with(hub: Hub) -> Self {
         Self {
+            state: hub.state(),
             hub,
             now: Now::default(),
             tickets: VecDeque::new(),
             asked: VecDeque::new(),
+            requests: 0,
+            auto: None,
             seen: Vec::new(),
         }
     }
 
     fn step(&mut self, line: &str) {
         let words: Vec<_> = line.split(' ').collect();
-        let mut out = Vec::new();
         match words[0] {
-            "at" => self.turn_clock(words[1].parse().unwrap(), &mut out),
-            "agent" => {
-                let message = HubMessage::Agent { agent_id: words[1].into(), up: words[2] == "up" };
-                self.hub.message(self.now, message, &mut out);
+            "at" => self.turn_clock(words[1].parse().unwrap()),
+            "asleep" => {
+                // The node is stopped until then, and only then notices.
+                self.set_clock(words[2].parse().unwrap());
+                self.act(|hub, now, out| hub.tick(now, out));
             }
+            "agent" => {
+                self.says(HubMessage::Agent { agent_id: words[1].into(), up: words[2] == "up" })
+            }
+            "health" | "relay" | "counted" => self.show_figures(words[0]),
+            "auto" => self.set_auto(line),
+            "subscribed" | "feed" | "accepted" | "refused" | "unknown" | "up" | "down"
+            | "alive" | "beat" | "answer" | "unanswered" => {
+                let event = self.event(line);
+                self.act(|hub, now, out| hub.broker_event(now, event, out));
+            }
+            lane => self.says(lane_says(lane, line)),
+        }
+    }
+
+    fn says(&mut self, message: HubMessage) {
+        self.act(|hub, now, out| hub.message(now, message, out));
+    }
+
+    fn event(&mut self, line: &str) -> BrokerEvent<Ticket> {
+        let words: Vec<_> = line.split(' ').collect();
+        let link = |at: usize| LinkId(words[at].parse().unwrap());
+        let option = |name| option(line, name);
+        match words[0] {
             "subscribed" => {
                 let at = self.asked.iter().position(|(asked, _)| asked.as_str() == words[1]);
                 let unasked = (room(words[1]), 99);
                 let (room, request) = at.and_then(|at| self.asked.remove(at)).unwrap_or(unasked);
-                self.hub.broker_event(
-                    self.now,
-                    BrokerEvent::Subscribed { room, request },
-                    &mut out,
-                );
+                BrokerEvent::Subscribed { room, request }
             }
-            "feed" => {
-                let envelope =
-                    Envelope::Publication { publication: publication(words[1]), published_us: 0 };
-                self.hub.broker_event(self.now, BrokerEvent::Envelope(envelope), &mut out);
+            "feed" => BrokerEvent::Envelope(Envelope::Publication {
+                publication: publication(line),
+                published_us: 0,
+            }),
+            "up" => {
+                let links = words[1..].iter().filter_map(|word| word.parse().ok().map(LinkId));
+                let request = option("to").map_or(self.requests, |to| to.parse().unwrap());
+                BrokerEvent::FeedUp { links: links.collect(), request }
             }
-            "accepted" | "refused" => {
-                let outcome = if words[0] == "accepted" {
-                    Ok(Accepted::WHOLE)
-                } else {
-                    Err(Refused::new(Refusal::Unavailable))
+            "down" => BrokerEvent::FeedDown,
+            "alive" => BrokerEvent::Alive(link(1)),
+            "beat" => BrokerEvent::Beat {
+                link: link(1),
+                seq: words[2].parse().unwrap(),
+                master: MasterId(option("from").map_or(1, |from| from.parse().unwrap())),
+            },
+            "answer" => {
+                let report = BeatReport {
+                    master: MasterId(option("by").map_or(1, |by| by.parse().unwrap())),
+                    links: links(option("over").unwrap_or("1")),
+                    peers: peers(option("peers").unwrap_or("")),
                 };
+                let seq = words[1].parse().unwrap();
+                BrokerEvent::BeatAnswered { seq, report: Some(report) }
+            }
+            "unanswered" => {
+                BrokerEvent::BeatAnswered { seq: words[1].parse().unwrap(), report: None }
+            }
+            word => {
                 let ticket = self.tickets.pop_front().expect("something was published");
-                self.hub.broker_event(
-                    self.now,
-                    BrokerEvent::Published { ticket, outcome },
-                    &mut out,
-                );
-            }
-            "counted" => {
-                let (hub, counters) = (&self.hub, self.hub.counters());
-                self.seen.push(format!(
-                    "{} rooms, {} agents, {} published, {} received, {} unwanted",
-                    hub.rooms(),
-                    hub.agents(),
-                    counters.published,
-                    counters.received,
-                    counters.unwanted
-                ));
-            }
-            lane => {
-                let message = lane_says(lane, &words[1..]);
-                self.hub.message(self.now, message, &mut out);
+                let mut refused = Refused::new(Refusal::Unavailable);
+                refused.unknown = word == "unknown";
+                let outcome = if word == "accepted" { Ok(Accepted::WHOLE) } else { Err(refused) };
+                BrokerEvent::Published { ticket, outcome }
             }
         }
-        for effect in out {
-            self.show(effect);
-        }
-        self.walk();
     }
 
-    /// Every deadline is wanted still.
+    fn set_auto(&mut self, line: &str) {
+        let auto = self.auto.get_or_insert_default();
+        auto.answers = !line.contains("away");
+        auto.brings = auto.answers && !line.contains("silent");
+        if let Some(over) = option(line, "over") {
+            auto.links = links(over);
+        }
+        if let Some(listed) = option(line, "peers") {
+            auto.peers = peers(listed);
+        }
+    }
+
+    fn show_figures(&mut self, which: &str) {
+        let (counters, health) = (self.hub.counters(), self.hub.health(self.now));
+        self.seen.push(match which {
+            "counted" => format!(
+                "{} rooms, {} agents, {} published, {} received, {} unwanted",
+                self.hub.rooms(),
+                self.hub.agents(),
+                counters.published,
+                counters.received,
+                counters.unwanted
+            ),
+            "relay" => format!(
+                "{} isolated in {} ms, {} refused, {} partial, {} losses, {}/{}/{} reconnects",
+                counters.isolated,
+                counters.isolated_ms,
+                counters.refused_waiting,
+                counters.partial,
+                counters.losses,
+                counters.reconnects_silent,
+                counters.reconnects_lagging,
+                counters.reconnects_master
+            ),
+            _ => format!(
+                "{} since {}{}{}, feed {} ms, beat {} ms, {} wait, {} bytes, {}/{}/{} peers",
+                health.relay.name(),
+                health.since_ms,
+                if health.reached { "" } else { ", never whole" },
+                if health.lagging { ", lagging" } else { "" },
+                health.feed_age_ms,
+                health.beat_age_ms,
+                health.waiting,
+                health.waiting_bytes,
+                health.peers,
+                health.peers_deaf,
+                health.peers_disagreeing
+            ),
+        });
+    }
+
+    /// Has the hub act, shows what it wants done, and does what an own broker does.
+    fn act(&mut self, act: impl FnOnce(&mut Hub, Now, &mut Vec<HubEffect>)) {
+        let mut out = Vec::new();
+        act(&mut self.hub, self.now, &mut out);
+        self.execute(out);
+    }
+
+    fn execute(&mut self, out: Vec<HubEffect>) {
+        let mut beats = Vec::new();
+        for effect in out {
+            match (&effect, &self.auto) {
+                (HubEffect::Broker(BrokerCommand::Beat { seq, .. }), Some(_)) => beats.push(*seq),
+                (_, _) => self.show(effect),
+            }
+        }
+        let state = self.hub.health(self.now).relay;
+        if state != self.state {
+            self.state = state;
+            self.seen.push(format!("{} at {}", state.name(), self.now.mono_ms));
+        }
+        self.walk();
+        for seq in beats {
+            let auto = self.auto.clone().unwrap_or_default();
+            let mut events = Vec::new();
+            for link in auto.links.iter().filter(|_| auto.brings) {
+                events.push(BrokerEvent::Beat { link: *link, seq, master: MasterId(1) });
+            }
+            if auto.answers {
+                let Auto { links, peers, .. } = auto;
+                let report = Some(BeatReport { master: MasterId(1), links, peers });
+                events.push(BrokerEvent::BeatAnswered { seq, report });
+            }
+            for event in events {
+                let mut out = Vec::new();
+                self.hub.broker_event(self.now, event, &mut out);
+                self.execute(out);
+            }
+        }
+    }
+
+    /// Every deadline is wanted still, and the hub's own counts are right.
     fn walk(&self) {
         self.hub.waiting.walk();
         for (request, unconfirmed) in &self.hub.unconfirmed {
@@ -134,22 +290,30 @@ impl World {
             };
             assert!(wanted, "{deadline:?}");
         }
+        let waits = self.hub.waiting.len() > 0;
+        assert!(!waits || !matches!(self.hub.state(), RelayState::Whole | RelayState::Isolated));
     }
 
-    fn turn_clock(&mut self, at_ms: u64, out: &mut Vec<HubEffect>) {
+    fn set_clock(&mut self, at_ms: u64) {
+        self.now = Now { mono_ms: at_ms, unix_ms: at_ms };
+    }
+
+    fn turn_clock(&mut self, at_ms: u64) {
         while let Some(wake) = self.hub.next_wake().filter(|wake| *wake <= at_ms) {
-            self.now = Now { mono_ms: wake, unix_ms: wake };
-            self.hub.tick(self.now, out);
+            assert!(wake >= self.now.mono_ms, "the hub wants to wake in the past");
+            self.set_clock(wake);
+            self.act(|hub, now, out| hub.tick(now, out));
             assert!(self.hub.next_wake().is_none_or(|next| next > wake), "woken for ever");
         }
-        self.now = Now { mono_ms: at_ms, unix_ms: at_ms };
-        self.hub.tick(self.now, out);
+        self.set_clock(at_ms);
+        self.act(|hub, now, out| hub.tick(now, out));
     }
 
     fn show(&mut self, effect: HubEffect) {
         let text = match effect {
             HubEffect::Lane(lane, message) => format!("{}: {}", lane.0, told(&message)),
             HubEffect::Broker(BrokerCommand::Subscribe { room, request }) => {
+                self.requests = request;
                 self.asked.push_back((room.clone(), request));
                 format!("subscribe {room}")
             }
@@ -165,32 +329,49 @@ impl World {
             HubEffect::Broker(BrokerCommand::Reconnect { link, commands }) => {
                 format!("reconnect {}{}", link.0, if commands { " and commands" } else { "" })
             }
-            HubEffect::Answer(query, outcome) => {
-                let outcome = outcome.map_or_else(|it| it.message, |_| "accepted".into());
-                format!("answer {} {outcome}", query.0)
-            }
+            HubEffect::Answer(query, outcome) => format!("answer {} {}", query.0, ended(&outcome)),
         };
         self.seen.push(text);
     }
 }
 
-fn lane_says(lane: &str, words: &[&str]) -> HubMessage {
-    let has = |word| words.contains(&word);
-    let (lane, room) = (lane.parse().ok().map(LaneId), room(words[1]));
-    match words[0] {
+fn option<'a>(line: &'a str, name: &str) -> Option<&'a str> {
+    let mut options = line.split(' ').filter_map(|word| word.split_once('='));
+    options.find(|(held, _)| *held == name).map(|(_, value)| value)
+}
+
+fn links(list: &str) -> Vec<LinkId> {
+    list.split(',').map(|link| LinkId(link.parse().unwrap())).collect()
+}
+
+fn peers(list: &str) -> Vec<Peer> {
+    let peer = |text: &str| Peer {
+        node: NodeId(text.trim_end_matches(['!', '?']).parse().unwrap()),
+        hears: !text.ends_with('!'),
+        agrees: !text.ends_with('?'),
+    };
+    list.split(',').filter(|text| !text.is_empty()).map(peer).collect()
+}
+
+fn lane_says(lane: &str, line: &str) -> HubMessage {
+    let words: Vec<_> = line.split(' ').collect();
+    let ack = words.contains(&"ack");
+    let (lane, room) = (lane.parse().ok().map(LaneId), room(words[2]));
+    match words[1] {
         "joins" => HubMessage::Join { lane: lane.unwrap(), room },
         "leaves" => HubMessage::Leave { lane: lane.unwrap(), room },
         "publishes" => {
+            let publication = publication(&line[line.find(' ').unwrap() + 1..]);
             let ticket = match lane {
                 Some(lane) => Ticket::Session {
                     lane,
                     session: SessionKey { index: 3, generation: 1 },
                     reply: ReplyTo::default(),
-                    ack: has("ack").then(|| "x".into()),
+                    ack: ack.then(|| publication.id.clone()),
                 },
                 None => Ticket::Query(QueryId(9)),
             };
-            HubMessage::Publish { ticket, publication: publication(words[1]), dedup: has("ack") }
+            HubMessage::Publish { ticket, publication, dedup: ack }
         }
         verb => panic!("no lane says {verb}"),
     }
@@ -198,23 +379,50 @@ fn lane_says(lane: &str, words: &[&str]) -> HubMessage {
 
 fn told(message: &LaneMessage) -> String {
     match message {
-        LaneMessage::Publication { publication, .. } => publication.room.to_string(),
+        LaneMessage::Publication { publication, .. } => {
+            let isolated = if publication.isolated { " isolated" } else { "" };
+            format!("{}{}{isolated}", publication.room, named(publication))
+        }
         LaneMessage::Joined(room) => format!("joined {room}"),
         LaneMessage::Published { session, ack, outcome, .. } => {
-            let outcome = outcome.as_ref().map_or("refused", |_| "accepted");
+            let outcome = ended(outcome);
             format!("{outcome} for {} {}", session.index, ack.as_deref().unwrap_or("-"))
         }
-        LaneMessage::Lost(_)
-        | LaneMessage::Degraded { .. }
+        LaneMessage::Lost(Loss::Feed) => "lost".into(),
+        LaneMessage::Degraded { isolated } => format!("degraded {isolated}"),
+        LaneMessage::Lost(Loss::Overload)
         | LaneMessage::Members { .. }
         | LaneMessage::Disconnect { .. }
         | LaneMessage::Stop => panic!("the hub does not say {message:?}"),
     }
 }
 
+fn ended(outcome: &Result<Accepted, Refused>) -> String {
+    match outcome {
+        Ok(Accepted { level, dedup_short, partial }) => {
+            let level = match level {
+                Level::Accepted => "accepted",
+                Level::Isolated => "isolated",
+            };
+            let short = if *dedup_short { " short" } else { "" };
+            format!("{level}{short}{}", if *partial { " partial" } else { "" })
+        }
+        Err(refused) => {
+            let known = if refused.unknown { "unknown" } else { refused.refusal.row().name };
+            let retry = refused.retry_after_ms.map_or(String::new(), |ms| format!(" {ms} ms"));
+            format!("{known}{retry}")
+        }
+    }
+}
+
+/// Ids other than the usual one.
+fn named(publication: &Publication) -> String {
+    Some(&publication.id).filter(|id| &***id != "x").map_or(String::new(), |id| format!(" {id}"))
+}
+
 fn shown(publication: &Publication) -> String {
     let Content::Json(content) = &publication.content else {
-        return publication.room.to_string();
+        return format!("{}{}", publication.room, named(publication));
     };
     let content = std::str::from_utf8(content).unwrap();
     format!("{} {} {content} by {}", publication.room, publication.kind, publication.sender)
@@ -224,21 +432,27 @@ fn room(name: &str) -> RoomName {
     RoomName::parse(name).unwrap()
 }
 
-fn publication(name: &str) -> Arc<Publication> {
-    Arc::new(Publication {
-        room: room(name),
-        id: "x".into(),
+/// What `feed news id=a text=hi` or `publishes news bytes=9` describes; with `bytes` its weight is that.
+fn publication(line: &str) -> Arc<Publication> {
+    let mut publication = Publication {
+        room: room(line.split(' ').nth(1).unwrap()),
+        id: option(line, "id").unwrap_or("x").into(),
         kind: "message".into(),
         timestamp: "1970-01-01T00:00:00.000Z".into(),
         sender: "ann".into(),
-        content: Content::Text("hi".into()),
+        content: Content::Text(option(line, "text").unwrap_or("hi").to_owned().into()),
         priority: None,
         ttl_s: None,
         expires_unix_ms: None,
         correlation_id: None,
         requires: Vec::new(),
         isolated: false,
-    })
+    };
+    if let Some(bytes) = option(line, "bytes") {
+        let rest = bytes.parse::<usize>().unwrap() - publication.weight() + 2;
+        publication.content = Content::Text("x".repeat(rest).into());
+    }
+    Arc::new(publication)
 }
 
 #[test]
@@ -436,11 +650,11 @@ fn the_outcome_of_a_publication_reaches_whom_it_concerns() {
          2: accepted for 3 x
          publish news
          publish news
-         2: refused for 3 -
+         2: unavailable for 3 -
          publish news
          answer 9 accepted
          publish news
-         answer 9 Not possible at the moment",
+         answer 9 unavailable",
     );
 }
 

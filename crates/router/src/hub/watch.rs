@@ -129,7 +129,7 @@ impl Watch {
             seen_ms: 0,
             up_ms: None,
             was_up: false,
-            lost_ms: None,
+            lost_ms: Some(0),
             answered_ms: 0,
             unanswered: false,
             sent: VecDeque::new(),
