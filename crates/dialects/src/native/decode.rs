@@ -336,6 +336,9 @@ fn publish(
         .into();
     reply.room = named(&room);
     let Envelope { kind, id, correlation_id, metadata } = envelope;
+    if fields.flag(Key::Isolated, "isolated")? {
+        return Err(schema("isolated is said by the node alone: leave it out"));
+    }
     let timestamp = fields.value(Key::Timestamp).and_then(text).filter(|text| is_iso8601(text));
     let priority = metadata
         .text(Key::Priority, "metadata.priority")?

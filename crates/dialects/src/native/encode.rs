@@ -160,6 +160,9 @@ fn ack(out: &mut impl Writer, id: &str, accepted: Accepted) {
         out.text_at("ackId", id);
         out.map_at("data", |out| {
             out.text_at("level", accepted.level.name());
+            if accepted.partial {
+                out.text_at("reach", "partial");
+            }
             if accepted.dedup_short {
                 out.text_at("dedup", "short");
             }
@@ -194,6 +197,9 @@ fn refusal(out: &mut impl Writer, reply: &ReplyTo, refused: &Refused) {
             out.key("retry_after_ms");
             out.number(retry_after_ms);
         }
+        if refused.unknown {
+            out.text_at("outcome", "unknown");
+        }
         if let Some((limit, value)) = refused.limit {
             out.text_at("limit", limit.name());
             out.key("value");
@@ -213,6 +219,10 @@ fn envelope(publication: &Publication, out: &mut impl Writer) {
         out.text_at("timestamp", &publication.timestamp);
         out.text_at("sender", &publication.sender);
         out.text_at("room", publication.room.as_str());
+        if publication.isolated {
+            out.key("isolated");
+            out.boolean(true);
+        }
         out.key("data");
         content(&publication.content, out);
         let Publication { correlation_id, priority, ttl_s, .. } = publication;

@@ -35,6 +35,7 @@ pub(crate) enum Key {
     Priority,
     Ttl,
     Requires,
+    Isolated,
     /// Last, because the table of values has no place for it.
     #[serde(other)]
     Other,

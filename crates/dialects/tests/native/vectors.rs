@@ -9,7 +9,7 @@ use roomcast_protocol::codes::{Close, Refusal, Refused};
 use roomcast_protocol::command::{Command, ReplyTo};
 use roomcast_protocol::content::Content;
 use roomcast_protocol::dialect::{Dialect, Encoding};
-use roomcast_protocol::envelope::Accepted;
+use roomcast_protocol::envelope::{Accepted, Level};
 use roomcast_protocol::frame::{Frame, FrameSink};
 use roomcast_protocol::guard::{Kind, Principal};
 use roomcast_protocol::ids::SessionId;
@@ -332,6 +332,12 @@ fn an_ack_has_its_id_at_top_level() {
     check_answer("ack", &Outbound::Accepted { id: "m-1", accepted });
     accepted.dedup_short = true;
     check_answer("ack, ids not remembered", &Outbound::Accepted { id: "m-1", accepted });
+    accepted.partial = true;
+    check_answer("ack, all reservations", &Outbound::Accepted { id: "m-1", accepted });
+    accepted = Accepted { level: Level::Isolated, ..Accepted::WHOLE };
+    check_answer("ack of an isolated node", &Outbound::Accepted { id: "m-1", accepted });
+    accepted = Accepted { partial: true, ..Accepted::WHOLE };
+    check_answer("ack, a node is missing", &Outbound::Accepted { id: "m-1", accepted });
 }
 
 #[test]
@@ -344,6 +350,11 @@ fn a_refusal_names_code_question_and_limit() {
     check_answer("error", &Outbound::Refused { reply: &none, refused: &refused });
     let refused = Refused::because(Refusal::PermissionDenied, "there is such a room".into());
     check_answer("error of a right", &Outbound::Refused { reply: &to, refused: &refused });
+    let mut refused = Refused::new(Refusal::Unavailable);
+    refused.retry_after_ms = Some(1_000);
+    check_answer("error, not now", &Outbound::Refused { reply: &to, refused: &refused });
+    refused.unknown = true;
+    check_answer("error, outcome unknown", &Outbound::Refused { reply: &to, refused: &refused });
 }
 
 #[test]
@@ -361,12 +372,15 @@ fn every_refusal_has_its_words() {
 }
 
 #[test]
-fn tokens_and_gaps_are_told() {
+fn tokens_gaps_and_isolation_are_told() {
     let to = reply(Some("r"), None);
     let expires_unix_ms = 1_705_314_600_000;
     check_answer("refresh", &Outbound::Refreshed { reply: &to, expires_unix_ms });
     check_answer("token_expiring", &Outbound::TokenExpiring { expires_unix_ms });
     check_answer("gap", &Outbound::Gap { loss: Loss::Overload });
+    check_answer("gap of the feed", &Outbound::Gap { loss: Loss::Feed });
+    check_answer("degraded", &Outbound::Degraded { isolated: true });
+    check_answer("degraded no more", &Outbound::Degraded { isolated: false });
 }
 
 #[test]
@@ -380,6 +394,8 @@ fn a_publication_is_the_full_envelope() {
     check_answer("publication of a text", &Outbound::Publication(&text));
     let binary = publication(Content::Binary(Bytes::from_static(&[120, 156, 0])));
     check_answer("publication of bytes", &Outbound::Publication(&binary));
+    text.isolated = true;
+    check_answer("publication of an isolated node", &Outbound::Publication(&text));
 }
 
 #[test]
