@@ -147,6 +147,7 @@ async fn watch(client: &Client) -> Failure {
                 | Event::Pong
                 | Event::TokenExpiring { .. }
                 | Event::Gap { .. }
+                | Event::Degraded { .. }
                 | Event::Other(_),
             ) => {}
         }

@@ -82,6 +82,12 @@ async fn hear(args: &Sub, client: &Client) -> Result<(), Failure> {
             Some(Event::Gap { room, reason }) => {
                 tracing::warn!(room, reason, "publications were lost");
             }
+            Some(Event::Degraded { isolated: true }) => {
+                tracing::warn!("the node is cut off: only what its own clients publish is heard");
+            }
+            Some(Event::Degraded { isolated: false }) => {
+                tracing::info!("the node hears the others again");
+            }
             Some(Event::TokenExpiring { expires_at }) => {
                 tracing::warn!(expires_at, "the token runs out");
             }

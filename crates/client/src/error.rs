@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+/// What a person is told where nobody knows what became of a request.
+const UNKNOWN: &str = ": it may have been published; send it again with the same id";
+
 /// A request that the node declined; the connection lives.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message} ({name}, code {code})")]
+#[error("{message} ({name}, code {code}){}", if *outcome_unknown { UNKNOWN } else { "" })]
 pub struct Refused {
     /// Stable number.
     pub code: u16,
@@ -16,6 +19,8 @@ pub struct Refused {
     pub message: String,
     /// Whether the same request may succeed later.
     pub retry: bool,
+    /// Whether it was published all the same is unknown: sending it again with the same id is safe.
+    pub outcome_unknown: bool,
     /// When to try again.
     pub retry_after: Option<Duration>,
     /// The room it is about.
@@ -166,6 +171,7 @@ impl Refused {
             name: text("name").unwrap_or_else(|| "unknown".into()),
             message: text("message").unwrap_or_else(|| "The node refused without a reason".into()),
             retry: data.get("retry").and_then(Value::as_bool).unwrap_or(false),
+            outcome_unknown: text("outcome").is_some_and(|outcome| outcome == "unknown"),
             retry_after: number("retry_after_ms").map(Duration::from_millis),
             room: text("room"),
             limit: text("limit"),
@@ -191,6 +197,19 @@ mod tests {
         assert_eq!(refused.retry_after, Some(Duration::from_millis(1500)));
         assert_eq!(refused.value, Some(100));
         assert_eq!(refused.correlation_id.as_deref(), Some("7"));
+    }
+
+    #[test]
+    fn a_refusal_says_whether_its_outcome_is_known() {
+        let mut data =
+            serde_json::json!({"code": 130, "name": "unavailable", "message": "Not now"});
+        let refused = Refused::read(&data, None);
+        assert!(!refused.outcome_unknown);
+        assert_eq!(refused.to_string(), "Not now (unavailable, code 130)");
+        data["outcome"] = "unknown".into();
+        let refused = Refused::read(&data, None);
+        assert!(refused.outcome_unknown);
+        assert!(refused.to_string().ends_with("send it again with the same id"));
     }
 
     #[test]

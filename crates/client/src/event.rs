@@ -61,6 +61,9 @@ pub struct Publication {
     pub sender: String,
     /// Where.
     pub room: String,
+    /// The broker is away: this node's members alone heard it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub isolated: bool,
     /// The payload.
     pub data: Value,
     /// Priority, time to live, correlation, position.
@@ -104,6 +107,20 @@ pub struct Ack {
     pub position: Option<Position>,
 }
 
+impl Ack {
+    /// The broker is away: the members of the client's own node alone heard it.
+    #[must_use]
+    pub fn is_isolated(&self) -> bool {
+        self.level == "isolated"
+    }
+
+    /// A node has not come back since the broker's outage: its members may miss it.
+    #[must_use]
+    pub fn is_partial(&self) -> bool {
+        self.reach.as_deref() == Some("partial")
+    }
+}
+
 /// A payload has left.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Published {
@@ -134,6 +151,11 @@ pub enum Event {
         room: Option<String>,
         /// Why, for machines.
         reason: String,
+    },
+    /// The node's broker went away, or is back.
+    Degraded {
+        /// It is away: until told otherwise only this node's members hear what is published.
+        isolated: bool,
     },
     /// Another message of the node, as it came.
     Other(Value),

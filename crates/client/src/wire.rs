@@ -172,6 +172,9 @@ pub fn decode(format: Format, bytes: &[u8]) -> Result<Incoming, Closed> {
             room: text(data(&message), "room"),
             reason: text(data(&message), "reason").unwrap_or_default(),
         }),
+        "degraded" => {
+            Incoming::Event(Event::Degraded { isolated: flag(data(&message), "isolated") })
+        }
         _ => Incoming::Event(publication(kind, &message).map_or_else(
             || Event::Other(message.clone()),
             |publication| Event::Publication(Box::new(publication)),
@@ -194,6 +197,10 @@ fn text(object: &Value, key: &str) -> Option<String> {
         Value::Number(number) => Some(number.to_string()),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     }
+}
+
+fn flag(object: &Value, key: &str) -> bool {
+    object.get(key).and_then(Value::as_bool).unwrap_or(false)
 }
 
 fn correlation(message: &Value) -> Option<String> {
@@ -256,6 +263,7 @@ fn publication(kind: &str, message: &Value) -> Option<Publication> {
         id: text(message, "id").unwrap_or_default(),
         timestamp: text(message, "timestamp").unwrap_or_default(),
         sender: text(message, "sender").unwrap_or_default(),
+        isolated: flag(message, "isolated"),
         data: data(message).clone(),
         metadata: metadata(message),
     })
@@ -364,6 +372,29 @@ mod tests {
             &json!({"type": "gap", "data": {"reason": "overload"}}),
             &Incoming::Event(Event::Gap { room: None, reason: "overload".into() }),
         );
+        for isolated in [true, false] {
+            check(
+                &json!({"type": "degraded", "data": {"isolated": isolated}}),
+                &Incoming::Event(Event::Degraded { isolated }),
+            );
+        }
+    }
+
+    #[test]
+    fn an_ack_says_how_far_a_publication_got() {
+        for (data, isolated, partial) in [
+            (json!({"level": "accepted"}), false, false),
+            (json!({"level": "isolated"}), true, false),
+            (json!({"level": "accepted", "reach": "partial"}), false, true),
+        ] {
+            let message = json!({"type": "ack", "ackId": "p1", "data": data});
+            let Ok(Incoming::Answer { answer: Answer::Ack(ack), .. }) =
+                decode(Format::Json, message.to_string().as_bytes())
+            else {
+                panic!("no ack")
+            };
+            assert_eq!((ack.is_isolated(), ack.is_partial()), (isolated, partial), "{message}");
+        }
     }
 
     #[test]
@@ -380,15 +411,20 @@ mod tests {
 
     #[test]
     fn a_publication_serialises_back_to_what_came() {
-        let message = json!({"id": "a1b2", "type": "agent_status",
+        let whole = json!({"id": "a1b2", "type": "agent_status",
             "timestamp": "2024-01-15T10:30:00Z", "sender": "agent-001", "room": "agents",
             "data": {"agent_id": 123, "cpu_usage": 15.2}, "metadata": {"priority": "normal"}});
-        let Ok(Incoming::Event(Event::Publication(publication))) =
-            decode(Format::Json, message.to_string().as_bytes())
-        else {
-            panic!("no publication")
-        };
-        assert_eq!(serde_json::to_value(&publication).unwrap(), message);
+        let mut isolated = whole.clone();
+        isolated["isolated"] = true.into();
+        for message in [whole, isolated] {
+            let Ok(Incoming::Event(Event::Publication(publication))) =
+                decode(Format::Json, message.to_string().as_bytes())
+            else {
+                panic!("no publication")
+            };
+            assert_eq!(publication.isolated, message.get("isolated").is_some());
+            assert_eq!(serde_json::to_value(&publication).unwrap(), message);
+        }
     }
 
     #[test]

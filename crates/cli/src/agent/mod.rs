@@ -198,6 +198,7 @@ async fn lost(client: &Client) -> Error {
                 | Event::Pong
                 | Event::TokenExpiring { .. }
                 | Event::Gap { .. }
+                | Event::Degraded { .. }
                 | Event::Other(_),
             ) => {}
         }

@@ -322,6 +322,7 @@ impl Connection {
                 | Event::Pong
                 | Event::TokenExpiring { .. }
                 | Event::Gap { .. }
+                | Event::Degraded { .. }
                 | Event::Other(_)
                 | Event::Closed(_),
             ) => shared.tally.others += 1,
