@@ -6,6 +6,7 @@ mod parse;
 mod print;
 mod raw;
 mod read;
+mod relay;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use crate::guard::RoomRule;
 use layer::{Layer, Places};
 use raw::RawConfig;
 use read::Reader;
+pub use relay::{BrokerConfig, BrokerKind, RedisConfig, RelayConfig};
 use schema::EXAMPLE;
 
 /// The secret that `--dev` accepts; known to everybody, so it protects nothing.
@@ -34,6 +36,9 @@ pub const DEV_ISSUER: &str = "roomcast";
 
 /// The API key of `--dev`, and its name.
 pub const DEV_API_KEY: &str = "dev";
+
+/// Where values come from that nobody gave.
+const DEFAULT_PLACE: &str = "default";
 
 const DEV: &str = include_str!("../../assets/dev.toml");
 
@@ -79,10 +84,18 @@ pub struct Config {
     pub api: ApiConfig,
     /// `[agents]`.
     pub agents: AgentsConfig,
+    /// `[broker]`.
+    pub broker: BrokerConfig,
+    /// `[redis]`.
+    pub redis: RedisConfig,
+    /// `[relay]`.
+    pub relay: RelayConfig,
     /// `[log]`.
     pub log: LogConfig,
     /// `[[rooms]]`, in order, compiled.
     pub rooms: Arc<[RoomRule]>,
+    /// `[redis]` says something, but `[broker]` does not use it.
+    redis_is_idle: bool,
     effective: Arc<str>,
 }
 
@@ -329,7 +342,8 @@ impl Config {
     pub fn load(options: &LoadOptions) -> Result<Self, ConfigErrors> {
         let mut problems = Vec::new();
         let mut builder = config::Config::builder();
-        builder = builder.add_source(Layer::toml(EXAMPLE, Places::Whole("default"), &mut problems));
+        builder =
+            builder.add_source(Layer::toml(EXAMPLE, Places::Whole(DEFAULT_PLACE), &mut problems));
         if options.dev {
             builder = builder.add_source(Layer::toml(DEV, Places::Whole("--dev"), &mut problems));
         }
@@ -369,6 +383,10 @@ impl Config {
             auth: parsed.auth,
             api: parsed.api,
             agents: parsed.agents,
+            broker: parsed.relayed.broker,
+            redis: parsed.relayed.redis,
+            relay: parsed.relayed.relay,
+            redis_is_idle: parsed.relayed.redis_is_idle,
             log: parsed.log,
             rooms: parsed.rooms,
             effective: print::effective(&values).into(),
@@ -395,6 +413,10 @@ impl Config {
             (
                 self.origins.allow.iter().any(|origin| &**origin == "*"),
                 "origins.allow has \"*\": pages of every site may connect",
+            ),
+            (
+                self.redis_is_idle,
+                "[redis] is configured, but broker.kind is \"memory\": this node is alone",
             ),
         ];
         cases.into_iter().filter(|(applies, _)| *applies).map(|(_, text)| text).collect()

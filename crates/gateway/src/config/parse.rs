@@ -11,6 +11,7 @@ use roomcast_protocol::publication::Priority;
 
 use super::raw::{RawApiKey, RawConfig, RawIssuer, RawKey, RawLimits, RawRule, Scalar};
 use super::read::{Reader, SecretKeys};
+use super::relay::{self, Relayed};
 use super::{
     AgentsConfig, ApiConfig, ApiKey, AuthConfig, DEV_API_KEY, DEV_ISSUER, DEV_SECRET, Issuer,
     IssuerKey, Limits, ListenConfig, LogConfig, LogFormat, NodeConfig, OriginsConfig, Secret,
@@ -37,6 +38,7 @@ pub(super) struct Parsed {
     pub(super) api: ApiConfig,
     pub(super) agents: AgentsConfig,
     pub(super) log: LogConfig,
+    pub(super) relayed: Relayed,
     pub(super) rooms: Arc<[RoomRule]>,
 }
 
@@ -66,6 +68,7 @@ pub(super) fn parse(raw: &RawConfig, dev: bool, r: &mut Reader<'_>) -> Parsed {
         r.problem("rooms", format!("has {} rules, allowed are {RULES_MAX}", raw.rooms.len()));
     }
     let rooms = raw.rooms.iter().enumerate();
+    let message_bytes = limits.message_bytes;
     Parsed {
         node: NodeConfig { lanes: lanes(&raw.node.lanes, r) },
         listen: listen(raw, dev, r),
@@ -80,6 +83,7 @@ pub(super) fn parse(raw: &RawConfig, dev: bool, r: &mut Reader<'_>) -> Parsed {
             level: log_level(&raw.log.level, r),
             format: log_format(&raw.log.format, r),
         },
+        relayed: relay::parse(raw, message_bytes, r),
         rooms: rooms.filter_map(|(at, it)| rule(&format!("rooms[{at}]"), it, r)).collect(),
     }
 }
@@ -303,7 +307,8 @@ fn issuer_key(key: &str, raw: &RawKey, r: &mut Reader<'_>) -> Option<IssuerKey> 
         Some(value) => Some(r.text(&format!("{key}.kid"), value)?.into()),
     };
     let keys = SecretKeys {
-        secret: raw.secret.as_ref(),
+        name: "secret",
+        value: raw.secret.as_ref(),
         env: raw.secret_env.as_ref(),
         file: raw.secret_file.as_ref(),
         bytes_min: TOKEN_SECRET_BYTES_MIN,
@@ -347,7 +352,8 @@ fn api_key(key: &str, raw: &RawApiKey, r: &mut Reader<'_>) -> Option<ApiKey> {
         r.problem(&format!("{key}.name"), "has spaces, or more than 64 bytes");
     }
     let keys = SecretKeys {
-        secret: raw.secret.as_ref(),
+        name: "secret",
+        value: raw.secret.as_ref(),
         env: raw.secret_env.as_ref(),
         file: raw.secret_file.as_ref(),
         bytes_min: API_KEY_BYTES_MIN,
@@ -369,16 +375,8 @@ fn log_level(value: &Scalar, r: &mut Reader<'_>) -> Box<str> {
 }
 
 fn log_format(value: &Scalar, r: &mut Reader<'_>) -> LogFormat {
-    let text = r.text("log.format", value).unwrap_or_default();
-    match text.as_str() {
-        "auto" | "" => LogFormat::Auto,
-        "text" => LogFormat::Text,
-        "json" => LogFormat::Json,
-        _ => {
-            r.problem("log.format", format!("is {text:?}; write \"auto\", \"text\" or \"json\""));
-            LogFormat::Auto
-        }
-    }
+    let formats = [("auto", LogFormat::Auto), ("text", LogFormat::Text), ("json", LogFormat::Json)];
+    r.choice("log.format", value, &formats).unwrap_or(LogFormat::Auto)
 }
 
 fn rule(key: &str, raw: &RawRule, r: &mut Reader<'_>) -> Option<RoomRule> {
@@ -394,7 +392,7 @@ fn rule(key: &str, raw: &RawRule, r: &mut Reader<'_>) -> Option<RoomRule> {
     let policy = Policy {
         priority: priority(&of("priority"), raw, r),
         types: types(&of("types"), raw, r),
-        relay: None,
+        relay: raw.relay.as_ref().and_then(|value| relay::mode(&of("relay"), value, r)),
     };
     let pattern = pattern?;
     let mut compile = |name: &str, source: &str| {

@@ -18,7 +18,7 @@ fn section(out: &mut String, values: &Map<String, Value>, schema: &Section, path
     for (name, node) in &schema.entries {
         let Some(value) = values.get(name) else { continue };
         if matches!(node, Node::Key(_)) {
-            let text = if name == "secret" { MASK.to_owned() } else { toml(value) };
+            let text = if schema.is_secret(name) { MASK.to_owned() } else { toml(value) };
             let line = format!("{name} = {text}");
             line_with_origin(out, &line, value);
         }

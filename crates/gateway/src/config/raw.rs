@@ -25,6 +25,9 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub(super) api: RawApi,
     pub(super) agents: RawAgents,
+    pub(super) broker: RawBroker,
+    pub(super) redis: RawRedis,
+    pub(super) relay: RawRelay,
     pub(super) log: RawLog,
     #[serde(default)]
     pub(super) rooms: Vec<RawRule>,
@@ -133,6 +136,49 @@ pub(super) struct RawAgents {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct RawBroker {
+    pub(super) kind: Scalar,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRedis {
+    pub(super) topology: Scalar,
+    pub(super) servers: Scalar,
+    pub(super) sentinel_service: Scalar,
+    pub(super) username: Option<Scalar>,
+    pub(super) password: Option<Scalar>,
+    pub(super) password_env: Option<Scalar>,
+    pub(super) password_file: Option<Scalar>,
+    pub(super) sentinel_username: Option<Scalar>,
+    pub(super) sentinel_password: Option<Scalar>,
+    pub(super) sentinel_password_env: Option<Scalar>,
+    pub(super) sentinel_password_file: Option<Scalar>,
+    pub(super) tls: Scalar,
+    pub(super) tls_ca_file: Option<Scalar>,
+    pub(super) command_timeout: Scalar,
+    pub(super) connect_timeout: Scalar,
+    pub(super) pending_bytes: Scalar,
+    pub(super) dedup_ttl: Scalar,
+    pub(super) dedup_max: Scalar,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRelay {
+    pub(super) mode: Scalar,
+    pub(super) format: Scalar,
+    pub(super) outsiders: Scalar,
+    pub(super) key: Option<Scalar>,
+    pub(super) key_env: Option<Scalar>,
+    pub(super) key_file: Option<Scalar>,
+    pub(super) previous_key: Option<Scalar>,
+    pub(super) previous_key_env: Option<Scalar>,
+    pub(super) previous_key_file: Option<Scalar>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct RawLog {
     pub(super) level: Scalar,
     pub(super) format: Scalar,
@@ -147,4 +193,5 @@ pub(super) struct RawRule {
     pub(super) publish: Option<Scalar>,
     pub(super) priority: Option<Scalar>,
     pub(super) types: Option<Scalar>,
+    pub(super) relay: Option<Scalar>,
 }

@@ -10,7 +10,7 @@ use config::{Map, Value, ValueKind};
 
 use super::raw::Scalar;
 use super::units::{bytes, millis, show_bytes, show_millis};
-use super::{Problem, Secret};
+use super::{DEFAULT_PLACE, Problem, Secret};
 
 /// Reads values, keeps problems.
 pub(super) struct Reader<'a> {
@@ -21,12 +21,26 @@ pub(super) struct Reader<'a> {
     folder: PathBuf,
 }
 
-/// The three ways to give a secret.
+/// The three ways to give a secret: `name`, `name_env` and `name_file`.
 pub(super) struct SecretKeys<'a> {
-    pub(super) secret: Option<&'a Scalar>,
+    pub(super) name: &'a str,
+    pub(super) value: Option<&'a Scalar>,
     pub(super) env: Option<&'a Scalar>,
     pub(super) file: Option<&'a Scalar>,
     pub(super) bytes_min: usize,
+}
+
+impl SecretKeys<'_> {
+    /// The ends of the names of those that are given.
+    fn given(&self) -> Vec<&'static str> {
+        let keys = [(self.value, ""), (self.env, "_env"), (self.file, "_file")];
+        keys.iter().filter_map(|(value, end)| value.map(|_| *end)).collect()
+    }
+
+    fn names(&self) -> String {
+        let name = self.name;
+        format!("{name}, {name}_env and {name}_file")
+    }
 }
 
 impl<'a> Reader<'a> {
@@ -171,58 +185,106 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// One of several words.
+    pub(super) fn choice<T: Copy>(
+        &mut self,
+        key: &str,
+        value: &Scalar,
+        words: &[(&str, T)],
+    ) -> Option<T> {
+        let text = self.text(key, value)?;
+        let found = words.iter().find(|(word, _)| *word == text);
+        if found.is_none() {
+            let (last, before) = words.split_last()?;
+            let before: Vec<_> = before.iter().map(|(word, _)| format!("{word:?}")).collect();
+            let mend = format!("write {} or {:?}", before.join(", "), last.0);
+            self.problem(key, format!("is {text:?}; {mend}"));
+        }
+        found.map(|(_, value)| *value)
+    }
+
+    /// A file's name and what is in it.
+    pub(super) fn file(&mut self, key: &str, value: &Scalar) -> Option<(String, Vec<u8>)> {
+        let name = self.text(key, value)?;
+        match std::fs::read(self.folder.join(&name)) {
+            Ok(bytes) => Some((name, bytes)),
+            Err(error) => {
+                let text = format!("names the file {name}, which cannot be read: {error}");
+                self.problem(key, text);
+                None
+            }
+        }
+    }
+
     /// A secret, given as itself, by an environment variable or by a file. It is in no problem's text.
     pub(super) fn secret(&mut self, section: &str, keys: &SecretKeys<'_>) -> Option<Secret> {
-        let given = [keys.secret, keys.env, keys.file].into_iter().flatten().count();
-        if given != 1 {
-            let text = "needs exactly one of secret, secret_env and secret_file";
-            self.problem(section, text);
+        if keys.given().len() != 1 {
+            self.problem(section, format!("needs exactly one of {}", keys.names()));
             return None;
         }
-        let of = |name: &str| format!("{section}.{name}");
-        let (key, secret) = if let Some(value) = keys.secret {
-            let key = of("secret");
+        self.given_secret(section, keys)
+    }
+
+    /// The same where there may be none.
+    pub(super) fn optional_secret(
+        &mut self,
+        section: &str,
+        keys: &SecretKeys<'_>,
+    ) -> Option<Secret> {
+        if let [_, end, ..] = keys.given()[..] {
+            let text = format!("is one too many: give one of {}", keys.names());
+            self.problem(&format!("{section}.{}{end}", keys.name), text);
+            return None;
+        }
+        self.given_secret(section, keys)
+    }
+
+    fn given_secret(&mut self, section: &str, keys: &SecretKeys<'_>) -> Option<Secret> {
+        let of = |end: &str| format!("{section}.{}{end}", keys.name);
+        let (key, secret) = if let Some(value) = keys.value {
+            let key = of("");
             let Scalar::Text(secret) = value else {
                 self.problem(&key, "is no text; put it in quotes");
                 return None;
             };
             (key, secret.clone().into_bytes())
         } else if let Some(value) = keys.env {
-            let key = of("secret_env");
+            let key = of("_env");
             let name = self.text(&key, value)?;
             let Some((_, secret)) = self.env.iter().find(|(other, _)| *other == name) else {
-                self.problem(
-                    &key,
-                    format!("names the environment variable {name}, which is not set"),
-                );
+                let text = format!("names the environment variable {name}, which is not set");
+                self.problem(&key, text);
                 return None;
             };
             (key, secret.clone().into_bytes())
         } else {
-            let key = of("secret_file");
-            let name = self.text(&key, keys.file?)?;
-            match std::fs::read(self.folder.join(&name)) {
-                Ok(mut secret) => {
-                    while secret.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
-                        secret.pop();
-                    }
-                    (key, secret)
-                }
-                Err(error) => {
-                    self.problem(
-                        &key,
-                        format!("names the file {name}, which cannot be read: {error}"),
-                    );
-                    return None;
-                }
+            let key = of("_file");
+            let (_, mut secret) = self.file(&key, keys.file?)?;
+            while secret.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
+                secret.pop();
             }
+            (key, secret)
         };
         if secret.len() < keys.bytes_min {
             let (has, min) = (secret.len(), keys.bytes_min);
-            self.problem(&key, format!("has {has} bytes, at least {min} are needed; `openssl rand -base64 48` makes some"));
+            let text = match min {
+                1 => "is empty; leave it out where there is none".to_owned(),
+                _ => format!(
+                    "has {has} bytes, at least {min} are needed; `openssl rand -base64 48` makes some"
+                ),
+            };
+            self.problem(&key, text);
             return None;
         }
         Some(Secret::new(secret))
+    }
+
+    /// Whether any key of a section was given, rather than left at its default.
+    pub(super) fn is_given(&self, section: &str) -> bool {
+        let Some(ValueKind::Table(values)) = self.values.get(section).map(|it| &it.kind) else {
+            return false;
+        };
+        values.values().any(|value| value.origin() != Some(DEFAULT_PLACE))
     }
 }
 

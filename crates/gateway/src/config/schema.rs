@@ -11,9 +11,8 @@ pub(super) static SCHEMA: LazyLock<Section> = LazyLock::new(|| Section::read(EXA
 
 /// Keys that the design knows and this version does not serve: a key that is accepted and does nothing would be a
 /// promise (decision 6).
-const LATER: [&str; 28] = [
+const LATER: [&str; 25] = [
     "audit",
-    "broker",
     "collapse",
     "conflate",
     "console",
@@ -29,8 +28,6 @@ const LATER: [&str; 28] = [
     "members_max",
     "memory_max",
     "presence",
-    "redis",
-    "relay",
     "replay",
     "requires_ack",
     "rpc",
@@ -134,6 +131,11 @@ impl Section {
 
     pub(super) fn get(&self, name: &str) -> Option<&Node> {
         self.entries.iter().find(|(other, _)| other == name).map(|(_, node)| node)
+    }
+
+    /// Whether a key's value is never written out: it is one that can be kept elsewhere.
+    pub(super) fn is_secret(&self, name: &str) -> bool {
+        ["env", "file"].iter().all(|kept| self.get(&format!("{name}_{kept}")).is_some())
     }
 
     /// What a dotted path leads to.
@@ -303,7 +305,7 @@ mod tests {
             ("auth.issuers.keys.kdi", "unknown key auth.issuers.keys.kdi, did you mean kid?"),
             ("agents.zzz", "unknown key agents.zzz; known here: leave_grace"),
             ("rooms.history", "unknown key rooms.history: this version does not serve it"),
-            ("redis.url", "unknown key redis.url: this version does not serve it"),
+            ("webhooks.url", "unknown key webhooks.url: this version does not serve it"),
         ] {
             assert_eq!(unknown(path), told);
         }

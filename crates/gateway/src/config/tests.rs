@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use roomcast_broker::redis::{Credentials, Servers};
+use roomcast_protocol::relay::{RelayFormat, RelayMode};
+
 use super::schema::{Node, SCHEMA};
 use super::*;
 use crate::guard::RuleGuard;
@@ -97,6 +100,26 @@ fn the_defaults_are_those_of_the_design() {
     assert_eq!((header_ms, header_bytes, write_ms), (5_000, 16_384, 10_000));
     assert_eq!(config.agents.leave_grace_ms, 5_000);
     assert_eq!((&*config.log.level, config.log.format), ("info", LogFormat::Auto));
+    assert_eq!(config.broker.kind, BrokerKind::Memory);
+    let redis = RedisConfig {
+        servers: Servers::Standalone(("127.0.0.1".into(), 6_379)),
+        credentials: Credentials::default(),
+        sentinel_credentials: Credentials::default(),
+        tls: None,
+        command_timeout_ms: 1_000,
+        connect_timeout_ms: 2_000,
+        pending_bytes: 16 << 20,
+        dedup_ttl_ms: 120_000,
+        dedup_max: 100_000,
+    };
+    assert_eq!(config.redis, redis);
+    let relay = RelayConfig {
+        mode: RelayMode::Pattern,
+        format: RelayFormat::MessagePack,
+        outsiders: true,
+        keys: None,
+    };
+    assert_eq!(config.relay, relay);
     assert!(config.warnings()[0].contains("nobody can authenticate"));
 }
 
@@ -185,7 +208,7 @@ fn every_key_with_bounds_passes_at_them_and_is_refused_beyond() {
             assert!(told.contains(&path) && told.contains("allowed are"), "{path} {value}: {told}");
         }
     }
-    assert!(tried >= 24, "only {tried} keys have bounds");
+    assert!(tried >= 29, "only {tried} keys have bounds");
 }
 
 #[test]
@@ -235,8 +258,8 @@ fn an_unknown_key_is_refused_with_its_place_and_what_was_probably_meant() {
         "roomcast.toml:4:3: unknown key rooms.history: this version does not serve it",
     );
     refused(
-        "[redis]\nurl = \"redis://\"\n",
-        "roomcast.toml:1:2: unknown key redis: this version does not serve it",
+        "[webhooks]\nurl = \"https://\"\n",
+        "roomcast.toml:1:2: unknown key webhooks: this version does not serve it",
     );
     refused(
         "limits = { pnig = \"1s\" }\n",
@@ -615,4 +638,167 @@ fn the_reference_names_every_key() {
     let tables = SCHEMA.entries.iter().filter(|(_, node)| matches!(node, Node::Tables(_))).count();
     assert_eq!(tables, 1);
     assert!(table.contains("### `[[auth.issuers.keys]]`"));
+}
+
+#[test]
+fn servers_are_hosts_with_ports_as_many_as_their_topology_has() {
+    let servers = |topology: &str, servers: &str| {
+        let sets = [("redis.topology", topology), ("redis.servers", servers)];
+        load("", &[], &sets).map(|config| config.redis.servers).map_err(|it| it.to_string())
+    };
+    let one = ("redis-0.cache_1.local".to_owned(), 65_535);
+    assert_eq!(servers("standalone", "redis-0.cache_1.local:65535"), Ok(Servers::Standalone(one)));
+    let two = vec![("::1".to_owned(), 1), ("10.0.0.1".to_owned(), 6_379)];
+    assert_eq!(servers("cluster", "[::1]:1, 10.0.0.1:6379"), Ok(Servers::Cluster(two.clone())));
+    let service = "mymaster".to_owned();
+    let sentinel = Servers::Sentinel { sentinels: two, service };
+    assert_eq!(servers("sentinel", "[::1]:1,10.0.0.1:6379"), Ok(sentinel));
+
+    let mend = "write host:port, for example \"127.0.0.1:6379\" or \"[::1]:6379\"";
+    for bad in
+        ["redis", "redis:", ":6379", "a:0", "a:65536", "a:b", "::1", "[::1]", "[a]:1", "a b:1"]
+    {
+        let told = format!("--set redis.servers: redis.servers has {bad:?}; {mend}");
+        assert_eq!(servers("cluster", bad), Err(told));
+    }
+    let told = format!("--set redis.servers: redis.servers names no server; {mend}");
+    assert_eq!(servers("cluster", ""), Err(told));
+    let told = "--set redis.servers: redis.servers names a server twice".to_owned();
+    assert_eq!(servers("cluster", "a:1,b:1,a:1"), Err(told));
+    let told = "--set redis.servers: redis.servers has 2 servers, but \"standalone\" means one; name the one server, \
+                or set redis.topology to \"sentinel\" or \"cluster\"";
+    assert_eq!(servers("standalone", "a:1,b:1"), Err(told.to_owned()));
+    // Who takes it for an address as libraries write them is not answered with the password in it.
+    let told = servers("cluster", "redis://:hunter2@a:1").unwrap_err();
+    assert!(
+        told.contains("has more than a host and a port") && !told.contains("hunter2"),
+        "{told}"
+    );
+    let text = "[redis]\ntopology = \"sentinel\"\nsentinel_service = \"\"\n";
+    refused(text, "roomcast.toml:3:1: redis.sentinel_service is empty");
+}
+
+#[test]
+fn words_of_the_relay_are_a_closed_list_each() {
+    for (key, told) in [
+        ("broker.kind", "is \"x\"; write \"memory\" or \"redis\""),
+        ("redis.topology", "is \"x\"; write \"standalone\", \"sentinel\" or \"cluster\""),
+        ("relay.mode", "is \"x\"; write \"pattern\", \"exact\" or \"sharded\""),
+        ("relay.format", "is \"x\"; write \"msgpack\" or \"json\""),
+        ("relay.outsiders", "is \"x\", write true or false"),
+    ] {
+        let found = set(key, "x").unwrap_err().to_string();
+        assert_eq!(found, format!("--set {key}: {key} {told}"));
+    }
+    refused(
+        "[[rooms]]\nmatch = \"a\"\njoin = \"true\"\nrelay = \"x\"\n",
+        "roomcast.toml:4:1: rooms.relay is \"x\"; write \"pattern\", \"exact\" or \"sharded\"",
+    );
+    for mode in RelayMode::ALL {
+        assert_eq!(set("relay.mode", mode.name()).unwrap().relay.mode, mode);
+        let text =
+            format!("[[rooms]]\nmatch = \"a\"\njoin = \"true\"\nrelay = {:?}\n", mode.name());
+        assert_eq!(load(&text, &[], &[]).unwrap().rooms[0].policy.relay, Some(mode));
+    }
+    // Redis 7 has sharded channels without a cluster as well.
+    assert!(load("", &[], &[("relay.mode", "sharded"), ("redis.topology", "standalone")]).is_ok());
+}
+
+#[test]
+fn passwords_and_keys_may_be_left_out_but_not_be_given_twice() {
+    let env = [("R", "from-the-environment"), ("EMPTY", "")];
+    let config = load("[redis]\npassword_env = \"R\"\n", &env, &[]).unwrap();
+    assert_eq!(config.redis.credentials.password.as_deref(), Some("from-the-environment"));
+    let kept = Written::new("007\n");
+    let text = format!("[redis]\nusername = \"u\"\npassword_file = {:?}\n", kept.0);
+    let config = load(&text, &[], &[]).unwrap();
+    assert_eq!(config.redis.credentials.username.as_deref(), Some("u"));
+    assert_eq!(config.redis.credentials.password.as_deref(), Some("007"));
+    let key = load("", &[("ROOMCAST__RELAY__KEY", "0123456789abcdef")], &[]).unwrap().relay.keys;
+    assert_eq!(
+        (&*key.as_ref().unwrap().current, &key.as_ref().unwrap().previous),
+        (&b"0123456789abcdef"[..], &None)
+    );
+    for (text, told) in [
+        (
+            "[redis]\npassword = \"a\"\npassword_env = \"R\"\n",
+            "3:1: redis.password_env is one too many: give one of password, password_env and password_file",
+        ),
+        (
+            "[redis]\npassword_env = \"EMPTY\"\n",
+            "2:1: redis.password_env is empty; leave it out where there is none",
+        ),
+        (
+            "[redis]\npassword_env = \"NONE\"\n",
+            "2:1: redis.password_env names the environment variable NONE, which is not set",
+        ),
+        ("[redis]\npassword = 7\n", "2:1: redis.password is no text; put it in quotes"),
+        (
+            "[redis]\nusername = \"u\"\n",
+            "2:1: redis.username needs redis.password; where the user has none, any text will do",
+        ),
+        (
+            "[redis]\nsentinel_password = \"a\"\n",
+            "2:1: redis.sentinel_password is for Sentinels; set redis.topology to \"sentinel\", or leave it out",
+        ),
+        (
+            "[relay]\nkey = \"0123456789abcde\"\n",
+            "2:1: relay.key has 15 bytes, at least 16 are needed; `openssl rand -base64 48` makes some",
+        ),
+        (
+            "[relay]\nprevious_key = \"0123456789abcdef\"\n",
+            "2:1: relay.previous_key is given without relay.key, which signs; give that one as well",
+        ),
+    ] {
+        let found = load(text, &env, &[]).unwrap_err().to_string();
+        assert_eq!(found, format!("roomcast.toml:{told}"));
+    }
+}
+
+#[test]
+fn certificates_are_read_and_looked_at() {
+    let pem = Written::new("-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n");
+    let text =
+        |tls: bool, file: &PathBuf| format!("[redis]\ntls = {tls}\ntls_ca_file = {file:?}\n");
+    let tls = load(&text(true, &pem.0), &[], &[]).unwrap().redis.tls.unwrap();
+    assert!(tls.ca_pem.unwrap().starts_with(b"-----BEGIN"));
+    refused(
+        &text(false, &pem.0),
+        "roomcast.toml:3:1: redis.tls_ca_file is given, but redis.tls is false; set it to true, or leave this out",
+    );
+    let other = Written::new("nothing");
+    let told = load(&text(true, &other.0), &[], &[]).unwrap_err().to_string();
+    assert!(told.ends_with("which holds no certificate in PEM"), "{told}");
+    let told = load(&text(true, &"no/such".into()), &[], &[]).unwrap_err().to_string();
+    assert!(told.contains("tls_ca_file names the file no/such, which cannot be read"), "{told}");
+}
+
+#[test]
+fn what_waits_for_redis_must_hold_a_message() {
+    let sets = [("redis.pending_bytes", "128 KiB"), ("broker.kind", "redis")];
+    let told = load("", &[], &sets).unwrap_err().to_string();
+    let expected = "--set redis.pending_bytes: redis.pending_bytes is 131072 bytes, less than limits.message_bytes \
+                    (262144 bytes)";
+    assert_eq!(told, expected);
+    assert!(load("", &[], &[("redis.pending_bytes", "256 KiB"), sets[1]]).is_ok());
+    // Without Redis nothing waits for it.
+    let idle = load("", &[], &sets[..1]).unwrap();
+    assert!(idle.warnings().iter().any(|it| it.contains("this node is alone")));
+    assert!(set("broker.kind", "redis").unwrap().warnings().iter().all(|it| !it.contains("alone")));
+}
+
+#[test]
+fn no_text_of_ours_holds_a_secret_of_the_relay() {
+    let text = "[redis]\ntopology = \"sentinel\"\nusername = \"roomcast\"\npassword = \"hunter2-a\"\n\
+                sentinel_password = \"hunter2-b\"\n\
+                [relay]\nkey = \"hunter2-c-0123456\"\nprevious_key = \"hunter2-d-0123456\"\n";
+    let config = load(text, &[], &[]).unwrap();
+    let printed = config.print();
+    for name in ["password", "sentinel_password", "key", "previous_key"] {
+        assert!(printed.contains(&format!("\n{name} = \"********\"")), "{name}: {printed}");
+    }
+    assert!(printed.contains("username = \"roomcast\""));
+    for text in [printed, format!("{config:?}")] {
+        assert!(!text.contains("hunter2"), "{text}");
+    }
 }
