@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use roomcast_broker::{AnyBroker, Feed};
+use roomcast_broker::{AnyBroker, Feed, RelayStats};
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::envelope::{Accepted, BrokerEvent};
 use roomcast_protocol::ids::{LaneId, NodeId};
@@ -104,7 +104,7 @@ pub(crate) struct CoreParts {
     pub(crate) clock: Clock,
     pub(crate) hub: Hub,
     pub(crate) broker: AnyBroker<Ticket>,
-    pub(crate) feed: Feed<BrokerEvent<Ticket>>,
+    pub(crate) relay: Arc<RelayStats>,
     pub(crate) lanes: Vec<Sender<LaneMessage>>,
     pub(crate) from_lanes: Receiver<FromLane>,
     pub(crate) requests: mpsc::Receiver<CoreRequest>,
@@ -115,6 +115,9 @@ pub(crate) struct CoreParts {
 
 struct Core {
     parts: CoreParts,
+    feed: Feed<BrokerEvent<Ticket>>,
+    /// The feed has ended, which is the broker's fault: the node goes on with its own members.
+    deaf: bool,
     effects: Vec<HubEffect>,
     queries: HashMap<QueryId, (u64, Query)>,
     next_query: u64,
@@ -127,8 +130,12 @@ struct Core {
 /// Runs the core until it is told to stop, or all lanes are gone.
 pub(crate) async fn run(parts: CoreParts) {
     let lagging = vec![false; parts.lanes.len()];
+    // Here, in the core's own runtime: the broker does its work for the node there.
+    let feed = parts.broker.attach(parts.node, &parts.relay);
     let mut core = Core {
         parts,
+        feed,
+        deaf: false,
         effects: Vec::new(),
         queries: HashMap::new(),
         next_query: 0,
@@ -143,9 +150,9 @@ pub(crate) async fn run(parts: CoreParts) {
             core.parts.hub.next_wake().unwrap_or(u64::MAX).min(now.mono_ms + HOUSEKEEPING_MS);
         let sleep = tokio::time::sleep(core.parts.clock.until(wake));
         tokio::select! {
-            count = core.parts.feed.recv_many(&mut events, TURN_MAX) => {
+            count = core.feed.recv_many(&mut events, TURN_MAX), if !core.deaf => {
                 if count == 0 {
-                    break;
+                    core.has_gone_deaf(&mut events);
                 }
             }
             count = core.parts.from_lanes.recv_many(&mut messages, TURN_MAX) => {
@@ -167,6 +174,13 @@ pub(crate) async fn run(parts: CoreParts) {
 }
 
 impl Core {
+    /// A broker that ended the feed ends neither the node nor a connection.
+    fn has_gone_deaf(&mut self, events: &mut Vec<BrokerEvent<Ticket>>) {
+        tracing::error!("the broker's feed has ended; only a restart of this node brings it back");
+        self.deaf = true;
+        events.push(BrokerEvent::FeedDown);
+    }
+
     /// Handles all that is there, then what came of it, until only waiting is left.
     fn turn(&mut self, events: &mut Vec<BrokerEvent<Ticket>>, messages: &mut Vec<FromLane>) {
         let now = self.parts.clock.now();
@@ -184,7 +198,7 @@ impl Core {
             }
             self.parts.hub.tick(now, &mut self.effects);
             self.execute(now.mono_ms);
-            let more = self.parts.feed.try_recv_many(events, TURN_MAX)
+            let more = self.feed.try_recv_many(events, TURN_MAX)
                 + self.parts.from_lanes.try_recv_many(messages, TURN_MAX);
             if more == 0 {
                 return;
@@ -316,7 +330,7 @@ impl Core {
         stats.rooms.store(self.parts.hub.rooms() as u64, Ordering::Relaxed);
         stats.agents.store(self.parts.hub.agents() as u64, Ordering::Relaxed);
         stats.users.store(self.parts.users.len() as u64, Ordering::Relaxed);
-        stats.feed_bytes.store(self.parts.feed.bytes() as u64, Ordering::Relaxed);
+        stats.feed_bytes.store(self.feed.bytes() as u64, Ordering::Relaxed);
         stats.turned_ms.store(now.mono_ms, Ordering::Relaxed);
     }
 }

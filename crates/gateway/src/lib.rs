@@ -12,6 +12,7 @@ pub mod node;
 mod places;
 mod public;
 mod queue;
+mod relay;
 pub mod system;
 pub mod tokens;
 pub mod transport;

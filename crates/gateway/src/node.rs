@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use roomcast_broker::{AnyBroker, MemoryBroker};
+use roomcast_broker::{AnyBroker, MemoryBroker, RelayStats};
 use roomcast_protocol::guard::Guard;
 use roomcast_protocol::ids::{LaneId, NodeId};
 use roomcast_router::hub::{Hub, HubConfig};
@@ -25,6 +25,7 @@ use crate::metrics::Metrics;
 use crate::places::Places;
 use crate::public::Site;
 use crate::queue::{Receiver, Sender, queue};
+use crate::relay;
 
 /// Bytes that may wait between the lanes and the core.
 const CORE_QUEUE_BYTES: usize = 16 << 20;
@@ -82,12 +83,13 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node with a memory broker of its own.
+    /// Starts a node with the broker that the configuration names. Redis may be away: the node starts, and is ready
+    /// once it has reached it.
     ///
     /// # Errors
     /// [`StartError`] names what stood in the way and how to mend it.
     pub fn start(config: &Config) -> Result<Self, StartError> {
-        Self::start_with(config, &MemoryBroker::new())
+        Self::start_on(config, |guard| relay::broker(config, guard))
     }
 
     /// Starts a node that shares a memory broker with other nodes of this process.
@@ -95,6 +97,13 @@ impl Node {
     /// # Errors
     /// [`StartError`] names what stood in the way and how to mend it.
     pub fn start_with(config: &Config, broker: &MemoryBroker<Ticket>) -> Result<Self, StartError> {
+        Self::start_on(config, |_| AnyBroker::Memory(broker.clone()))
+    }
+
+    fn start_on(
+        config: &Config,
+        broker: impl FnOnce(&Arc<RuleGuard>) -> AnyBroker<Ticket>,
+    ) -> Result<Self, StartError> {
         let id = NodeId(random()?);
         let guard = Arc::new(RuleGuard::new(config, &id.to_string()).map_err(StartError::Rules)?);
         let internal = listen(config.listen.internal, false)?;
@@ -104,6 +113,7 @@ impl Node {
             Some(first) => local(first, config.listen.public)?,
             None => config.listen.public,
         };
+        let broker = broker(&guard);
         let common = Common {
             id,
             guard,
@@ -112,12 +122,12 @@ impl Node {
             users: Arc::new(Users::new(random()?)),
             places: Arc::new(Places::default()),
             ready: Arc::new(AtomicBool::new(false)),
+            relay: Arc::default(),
         };
         let (to_core, from_lanes) = queue(CORE_QUEUE_BYTES);
         let site = Arc::new(crate::public::site(config, public, internal_address, id));
         let lanes = start_lanes(config, &common, listeners, &to_core, site)?;
         drop(to_core);
-        let broker = AnyBroker::Memory(broker.clone());
         let (core, core_thread) =
             start_core(config, &common, &lanes, from_lanes, broker, internal)?;
         common.ready.store(true, Ordering::Release);
@@ -187,6 +197,7 @@ struct Common {
     users: Arc<Users>,
     places: Arc<Places>,
     ready: Arc<AtomicBool>,
+    relay: Arc<RelayStats>,
 }
 
 /// The lanes that were started.
@@ -254,14 +265,14 @@ fn start_core(
         node: format!("node-{}", common.id).into(),
         seed: common.seed,
         lanes: u8::try_from(lanes.queues.len()).unwrap_or(u8::MAX),
-        watched: false,
+        watched: matches!(broker, AnyBroker::Redis(_)),
     });
     let parts = CoreParts {
         node: common.id,
         clock: common.clock,
         hub,
-        feed: broker.attach(common.id, &Arc::default()),
         broker,
+        relay: Arc::clone(&common.relay),
         lanes: lanes.queues.clone(),
         from_lanes,
         requests: asked,
