@@ -8,6 +8,7 @@ mod limits;
 mod logs;
 mod output;
 mod publish;
+mod redis_url;
 mod serve;
 mod settings;
 mod subscribe;
@@ -54,6 +55,7 @@ enum Command {
     #[command(after_help = "Examples:
   roomcast serve --dev                                     open, on 127.0.0.1:8080, with a demo page
   roomcast serve --config roomcast.toml
+  roomcast serve --dev --redis redis://127.0.0.1:6379      one of several nodes
   roomcast serve --dev --public 127.0.0.1:0 --set limits.connections_per_ip=5000 --ready-file node.json
 
 SIGTERM or SIGINT stops it cleanly, a second one quits at once.")]

@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::failure::Failure;
 use crate::logs::{self, Form};
 use crate::output;
+use crate::redis_url::RedisUrl;
 use crate::settings::ConfigArgs;
 use crate::target::{self, DEV_TOKEN_TTL};
 use crate::token::Identity;
@@ -33,6 +34,11 @@ pub(crate) struct Serve {
     /// Where metrics, health and the server API are, such as 127.0.0.1:9090
     #[arg(long, value_name = "ADDR")]
     internal: Option<SocketAddr>,
+    /// The Redis that the nodes of a cluster share: redis://[user:password@]host:port, rediss:// for TLS,
+    /// redis-sentinel://host:port,host:port/service or redis-cluster://host:port,host:port. Others on this machine see
+    /// a password given here; better is the variable, or the key redis.password_file
+    #[arg(long, env = "ROOMCAST_REDIS_URL", hide_env_values = true, value_name = "URL")]
+    redis: Option<RedisUrl>,
     /// Write addresses, process id and development token as JSON here once the node is ready
     #[arg(long, value_name = "PATH")]
     ready_file: Option<PathBuf>,
@@ -45,6 +51,7 @@ struct Ready {
     internal: SocketAddr,
     pid: u32,
     open_files: u64,
+    broker: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<String>,
 }
@@ -54,6 +61,9 @@ pub(crate) fn run(args: &Serve, log: Option<&str>, json: bool) -> Result<(), Fai
     let mut overrides = Vec::new();
     for (key, address) in [("listen.public", args.public), ("listen.internal", args.internal)] {
         overrides.extend(address.map(|address| (key.to_owned(), address.to_string())));
+    }
+    if let Some(url) = &args.redis {
+        overrides.extend(url.overrides()?);
     }
     let config = args.config.load(overrides)?;
     let form = match config.log.format {
@@ -86,6 +96,7 @@ async fn serve(args: &Serve, config: &Config, open_files: u64, json: bool) -> Re
         internal: node.internal_addr(),
         pid: process::id(),
         open_files,
+        broker: config.broker_line(),
         token: if args.config.dev {
             Some(Identity::backend("dev").token(DEV_SECRET, DEV_TOKEN_TTL)?)
         } else {
@@ -124,11 +135,12 @@ fn announce(ready: &Ready, json: bool) -> Result<(), Failure> {
         output::json_line(ready)?;
         return Ok(());
     }
-    let Ready { public, internal, open_files, token, .. } = ready;
+    let Ready { public, internal, open_files, broker, token, .. } = ready;
     let mut lines = vec![
         format!("clients      ws://{public}/ws"),
         format!("metrics      http://{internal}/metrics"),
         format!("server API   http://{internal}/api/v1/"),
+        format!("broker       {broker}"),
         format!("open files   {open_files}"),
     ];
     if let Some(token) = token {
@@ -169,6 +181,7 @@ mod tests {
             internal: ([127, 0, 0, 1], 2).into(),
             pid: 3,
             open_files: 4,
+            broker: "memory".into(),
             token: None,
         };
         write_ready(&path, &ready).unwrap();
@@ -176,7 +189,7 @@ mod tests {
         fs::remove_file(&path).unwrap();
         assert_eq!(
             text,
-            r#"{"public":"127.0.0.1:1","internal":"127.0.0.1:2","pid":3,"open_files":4}"#
+            r#"{"public":"127.0.0.1:1","internal":"127.0.0.1:2","pid":3,"open_files":4,"broker":"memory"}"#
         );
         let nowhere = path.join("below");
         assert!(write_ready(&nowhere, &ready).unwrap_err().to_string().contains("below"));

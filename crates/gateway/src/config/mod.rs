@@ -401,6 +401,15 @@ impl Config {
         format!("{}{}", self.effective, if self.dev { dev } else { "" })
     }
 
+    /// The broker in a few words, without secrets.
+    #[must_use]
+    pub fn broker_line(&self) -> String {
+        match self.broker.kind {
+            BrokerKind::Memory => "memory: this node is alone".to_owned(),
+            BrokerKind::Redis => print::redis(&self.redis, &self.relay),
+        }
+    }
+
     /// What works but is worth a human's look, for the log at start.
     #[must_use]
     pub fn warnings(&self) -> Vec<&'static str> {

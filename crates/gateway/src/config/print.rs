@@ -2,7 +2,10 @@
 
 use config::{Map, Value, ValueKind};
 
+use roomcast_broker::redis::{Address, Servers};
+
 use super::schema::{KeyDoc, Node, SCHEMA, Section, join};
+use super::{RedisConfig, RelayConfig};
 
 /// What stands for a secret.
 const MASK: &str = "\"********\"";
@@ -84,6 +87,23 @@ fn toml(value: &Value) -> String {
         | ValueKind::U128(_)
         | ValueKind::Table(_) => String::new(),
     }
+}
+
+/// Where Redis is and how rooms travel through it, without secrets.
+pub(super) fn redis(redis: &RedisConfig, relay: &RelayConfig) -> String {
+    let shown = |(host, port): &Address| {
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    };
+    let all = |servers: &[Address]| servers.iter().map(shown).collect::<Vec<_>>().join(", ");
+    let place = match &redis.servers {
+        Servers::Standalone(server) => format!("standalone {}", shown(server)),
+        Servers::Sentinel { sentinels, service } => {
+            format!("sentinel {} ({service})", all(sentinels))
+        }
+        Servers::Cluster(servers) => format!("cluster {}", all(servers)),
+    };
+    let tls = if redis.tls.is_some() { ", tls" } else { "" };
+    format!("redis: {place}{tls}, relay {} {}", relay.mode.name(), relay.format.name())
 }
 
 /// What the page says before its tables.

@@ -679,6 +679,20 @@ fn servers_are_hosts_with_ports_as_many_as_their_topology_has() {
 }
 
 #[test]
+fn the_broker_is_told_in_a_line_without_secrets() {
+    let line = |sets: &[(&str, &str)]| load("", &[], sets).unwrap().broker_line();
+    assert_eq!(line(&[]), "memory: this node is alone");
+    let redis = ("broker.kind", "redis");
+    assert_eq!(line(&[redis]), "redis: standalone 127.0.0.1:6379, relay pattern msgpack");
+    let several = [redis, ("redis.servers", "a:1,[::1]:2"), ("redis.password", "hunter2")];
+    let with = |more: &[(&'static str, &'static str)]| line(&[&several[..], more].concat());
+    let cluster = [("redis.topology", "cluster"), ("redis.tls", "true"), ("relay.mode", "sharded")];
+    assert_eq!(with(&cluster), "redis: cluster a:1, [::1]:2, tls, relay sharded msgpack");
+    let sentinel = [("redis.topology", "sentinel"), ("relay.format", "json")];
+    assert_eq!(with(&sentinel), "redis: sentinel a:1, [::1]:2 (mymaster), relay pattern json");
+}
+
+#[test]
 fn words_of_the_relay_are_a_closed_list_each() {
     for (key, told) in [
         ("broker.kind", "is \"x\"; write \"memory\" or \"redis\""),
