@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use roomcast_broker::redis::{ModeOf, RedisBroker, RedisOptions};
 use roomcast_broker::{AnyBroker, MemoryBroker};
-use roomcast_dialects::relay::Codec;
+use roomcast_dialects::relay::Envelopes;
 use roomcast_protocol::guard::Guard;
 use roomcast_protocol::relay::{RelayMode, keyed_hash};
 use roomcast_protocol::room::RoomName;
@@ -39,7 +39,7 @@ fn options(config: &Config, guard: &Arc<RuleGuard>) -> RedisOptions {
         pending_bytes_max: redis.pending_bytes,
         dedup_ttl_ms: redis.dedup_ttl_ms,
         dedup_max: redis.dedup_max,
-        codec: Arc::new(Codec {
+        codec: Arc::new(Envelopes {
             format: relay.format,
             message_bytes_max: config.limits.message_bytes,
             depth_max: config.limits.decode.depth_max,

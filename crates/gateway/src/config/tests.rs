@@ -406,7 +406,10 @@ fn values_from_the_environment_are_read_as_their_keys_type() {
     assert!(config.listen.proxy_protocol);
     let proxies = ["10.0.0.0/8", "::1/128"].map(|it| it.parse::<IpNet>().unwrap());
     assert_eq!(config.listen.trusted_proxies, proxies);
-    assert_eq!(config.origins.allow, ["https://a.example".into(), "http://b.example:8000".into()]);
+    assert_eq!(
+        config.origins.allow,
+        ["https://a.example", "http://b.example:8000"].map(Box::<str>::from)
+    );
 }
 
 const ISSUER: &str = "[[auth.issuers]]\nissuer = \"shop\"\naudience = \"roomcast\"\n";

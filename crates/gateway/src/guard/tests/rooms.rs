@@ -197,7 +197,7 @@ fn a_users_rule_comes_before_the_built_in_one() {
     let guard = ruled();
     let policy = |name: &str| guard.policy(guard.rule(&room(name)).unwrap()).clone();
     assert_eq!(policy("agents").priority, Priority::High);
-    assert_eq!(policy("agents").types, ["agent_status".into(), "agent_alert".into()]);
+    assert_eq!(policy("agents").types, ["agent_status", "agent_alert"].map(Box::<str>::from));
     assert_eq!(policy("anything").priority, Priority::Low);
     assert_eq!(policy("session-1").priority, Priority::Normal);
 }

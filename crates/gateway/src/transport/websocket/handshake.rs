@@ -327,7 +327,7 @@ mod tests {
         let mut lines = with("Sec-WebSocket-Protocol: a.v1 , b.v1,");
         lines.push("Sec-WebSocket-Protocol: constructor");
         let accepted = check(&request(&lines)).unwrap();
-        assert_eq!(accepted.subprotocols, ["a.v1".into(), "b.v1".into(), "constructor".into()]);
+        assert_eq!(accepted.subprotocols, ["a.v1", "b.v1", "constructor"].map(Box::<str>::from));
         let chosen = accepted.clone().with_subprotocol(Some("b.v1")).response();
         assert_eq!(chosen.headers()[SEC_WEBSOCKET_PROTOCOL], "b.v1");
         for other in [None, Some("c.v1")] {
