@@ -148,7 +148,7 @@ pub enum Unreadable {
     Forged,
     /// A binary envelope of a version that this node does not know.
     Version,
-    /// Neither UTF-8 nor an envelope, or an envelope that does not decode.
+    /// Neither UTF-8 nor an envelope; an envelope that does not decode; an outsider's `requires` that does not.
     Malformed,
     /// An outsider's text over the limits of size or depth.
     TooLarge,

@@ -31,8 +31,8 @@ pub(crate) struct Case {
     keys: Vec<String>,
     #[serde(default = "ahead_ms")]
     ahead_ms: i64,
-    hex: Option<String>,
-    text: Option<String>,
+    pub(crate) hex: Option<String>,
+    pub(crate) text: Option<String>,
     pub(crate) expect: Expect,
 }
 

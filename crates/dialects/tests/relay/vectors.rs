@@ -34,7 +34,22 @@ fn every_envelope_of_the_vectors_is_written_so() {
         assert_eq!(out.strip_prefix(b"before").unwrap(), case.payload(), "{}", case.name);
         written[format as usize] += 1;
     }
-    assert_eq!(written, [10, 10]);
+    assert_eq!(written, [11, 11]);
+}
+
+#[test]
+fn the_page_about_the_relay_shows_these_very_bytes() {
+    let page = include_str!("../../../../docs/RELAY.md");
+    let joined: String = page.split_whitespace().collect();
+    let mut count = 0;
+    for case in cases(ENVELOPES).into_iter().filter(|it| it.name.contains("docs/RELAY.md")) {
+        match (case.hex, case.text) {
+            (Some(hex), _) => assert!(joined.contains(&hex), "{hex}"),
+            (None, text) => assert!(page.contains(&text.unwrap())),
+        }
+        count += 1;
+    }
+    assert_eq!(count, 2);
 }
 
 #[test]
