@@ -137,12 +137,12 @@ impl<T: Send + 'static> Feeder<T> {
     }
 
     async fn connect(&mut self) -> Result<(Design, Links), Trouble> {
+        // Also without a server, or what clients do meanwhile would pile up.
+        self.note_all();
         let client = self.shared.connected().ok_or(Trouble::Away)?;
         publish::load(&self.shared, &client).await?;
         agree_on_key(&self.shared, &client).await?;
-        while let Ok(order) = self.orders.try_recv() {
-            self.note(order);
-        }
+        self.note_all();
         let mut design = self.design(&client)?;
         let mut connecting = JoinSet::new();
         let mut ids = Vec::new();
@@ -172,16 +172,18 @@ impl<T: Send + 'static> Feeder<T> {
     }
 
     /// What is asked while the feed is down only changes what will be heard.
-    fn note(&mut self, order: FeedOrder) {
-        match order {
-            FeedOrder::Subscribe { room, request } => {
-                self.request = request;
-                self.shared.hearing().rooms.insert(room, Want { request, unconfirmed: 0 });
+    fn note_all(&mut self) {
+        while let Ok(order) = self.orders.try_recv() {
+            match order {
+                FeedOrder::Subscribe { room, request } => {
+                    self.request = request;
+                    self.shared.hearing().rooms.insert(room, Want { request, unconfirmed: 0 });
+                }
+                FeedOrder::Unsubscribe(room) => {
+                    self.shared.hearing().rooms.remove(&room);
+                }
+                FeedOrder::Reconnect { .. } => {}
             }
-            FeedOrder::Unsubscribe(room) => {
-                self.shared.hearing().rooms.remove(&room);
-            }
-            FeedOrder::Reconnect { .. } => {}
         }
     }
 

@@ -10,6 +10,8 @@ use std::time::Duration;
 /// Connections at once; more are closed.
 const CONNECTIONS_MAX: usize = 1_024;
 const BUFFER_BYTES: usize = 64 << 10;
+/// Bytes remembered of what a client sent first.
+const SENT_BYTES: usize = 4 << 10;
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// Which way bytes go.
@@ -48,6 +50,8 @@ struct Connection {
     /// Bytes of it were dropped, by direction: that way nothing will ever pass again, as after a lost NAT entry.
     lost_to_server: AtomicBool,
     lost_to_client: AtomicBool,
+    /// What the client sent first.
+    sent: Mutex<Vec<u8>>,
 }
 
 impl Proxy {
@@ -106,6 +110,22 @@ impl Proxy {
         if direction != Direction::ToServer {
             self.shared.swallows_to_client.store(true, Ordering::SeqCst);
         }
+    }
+
+    /// Makes those connections half-open on which the client has sent this text, such as a command: both ways bytes are
+    /// read and dropped, and nobody is told. Others, and new ones, pass. Answers with how many there were.
+    pub fn half_open(&self, sent: &str) -> usize {
+        let has_sent = |connection: &&Arc<Connection>| {
+            let bytes = connection.sent.lock().unwrap_or_else(PoisonError::into_inner);
+            bytes.windows(sent.len()).any(|some| some == sent.as_bytes())
+        };
+        let found: Vec<_> =
+            self.shared.connections().iter().filter(has_sent).map(Arc::clone).collect();
+        for connection in &found {
+            connection.lost_to_server.store(true, Ordering::SeqCst);
+            connection.lost_to_client.store(true, Ordering::SeqCst);
+        }
+        found.len()
     }
 
     /// Lets new connections pass again. Those that lost bytes stay half-open until they are cut.
@@ -185,6 +205,7 @@ fn accept(listener: &TcpListener, target: SocketAddr, shared: &Arc<Shared>) {
             server,
             lost_to_server: AtomicBool::new(false),
             lost_to_client: AtomicBool::new(false),
+            sent: Mutex::default(),
         });
         shared.connections().push(Arc::clone(&connection));
         // Somebody may have cut or refused between the look above and the entry.
@@ -212,6 +233,11 @@ fn forward(shared: &Shared, connection: &Arc<Connection>, to_server: bool) {
             Ok(taken) => taken,
         };
         let bytes = buffer.get(..taken).unwrap_or_default();
+        if to_server {
+            let mut sent = connection.sent.lock().unwrap_or_else(PoisonError::into_inner);
+            let room = SENT_BYTES.saturating_sub(sent.len());
+            sent.extend(bytes.iter().take(room));
+        }
         if !shared.swallows(connection, to_server) && to.write_all(bytes).is_err() {
             break;
         }
