@@ -7,5 +7,7 @@ pub mod lane;
 pub mod messages;
 pub mod meter;
 pub mod outbox;
+#[cfg(test)]
+mod random;
 mod session;
 mod wheel;

@@ -80,9 +80,9 @@ impl Ids {
             self.short = true;
             self.turn(now_ms);
         }
-        // The wish of the first one outlives a repeat without it.
-        let dedup = dedup || first.is_some_and(|first| first.dedup);
-        self.young.insert(key, Kept { content, dedup });
+        // What came first under an id with that wish stays what it names.
+        let first = first.filter(|first| first.dedup);
+        self.young.insert(key, first.unwrap_or(Kept { content, dedup }));
         None
     }
 

@@ -162,9 +162,6 @@ impl Links {
         links: Vec<LinkId>,
     ) {
         self.answered_seq = self.answered_seq.max(seq);
-        if seq < self.since_seq {
-            return; // it went over links that are gone
-        }
         for link in &mut self.links {
             if let Some((newest, sender)) = link.newest
                 && newest == seq

@@ -35,7 +35,7 @@ fn check(script: &str, expected: &str) {
 
 /// The same for a hub whose broker can fail. `up 1 2 [to=5]` (over links 1 and 2, with all requests up to the fifth),
 /// `down`, `alive 1`, `beat 1 7 [from=8]` (link 1 brings beat 7, from another master), `answer 7 [by=8] [over=1,2]
-/// [peers=2,3!,4?]` (3 is deaf, 4 disagrees), `unanswered 7`. After `auto over=1` the broker answers beats by itself,
+/// [peers=2,3!,4?]` (3 is deaf, 4 disagrees), `unanswered 7` (or `last`). After `auto over=1` the broker answers beats by itself,
 /// and brings them back: beats are not shown any more; `auto` with other options changes that, `auto silent` brings
 /// none back, `auto away` answers none. `health` and `relay` show figures.
 #[track_caller]
@@ -71,6 +71,8 @@ struct World {
     asked: VecDeque<(RoomName, u64)>,
     requests: u64,
     auto: Option<Auto>,
+    /// The newest beat.
+    beat: u64,
     state: RelayState,
     seen: Vec<String>,
 }
@@ -104,6 +106,7 @@ impl World {
             asked: VecDeque::new(),
             requests: 0,
             auto: None,
+            beat: 0,
             seen: Vec::new(),
         }
     }
@@ -172,7 +175,8 @@ impl World {
                 BrokerEvent::BeatAnswered { seq, report: Some(report) }
             }
             "unanswered" => {
-                BrokerEvent::BeatAnswered { seq: words[1].parse().unwrap(), report: None }
+                let seq = words[1].parse().unwrap_or(self.beat);
+                BrokerEvent::BeatAnswered { seq, report: None }
             }
             word => {
                 let ticket = self.tickets.pop_front().expect("something was published");
@@ -245,10 +249,14 @@ impl World {
     fn execute(&mut self, out: Vec<HubEffect>) {
         let mut beats = Vec::new();
         for effect in out {
-            match (&effect, &self.auto) {
-                (HubEffect::Broker(BrokerCommand::Beat { seq, .. }), Some(_)) => beats.push(*seq),
-                (_, _) => self.show(effect),
+            if let HubEffect::Broker(BrokerCommand::Beat { seq, .. }) = &effect {
+                self.beat = *seq;
+                if self.auto.is_some() {
+                    beats.push(*seq);
+                    continue;
+                }
             }
+            self.show(effect);
         }
         let state = self.hub.health(self.now).relay;
         if state != self.state {

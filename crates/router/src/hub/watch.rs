@@ -286,7 +286,8 @@ impl Watch {
         }
         let late_ms = mono_ms.saturating_sub(self.next_wake());
         if self.beat_ms.is_some() && late_ms > ASLEEP_MS {
-            self.slept_ms += late_ms;
+            // Not only the time since: what came meanwhile has yet to be taken in.
+            self.slept_ms += mono_ms.saturating_sub(self.seen_ms);
         }
         if self.state == RelayState::Isolated {
             self.counters.isolated_ms += mono_ms.saturating_sub(self.seen_ms);

@@ -119,6 +119,28 @@ fn publications_wait_behind_those_that_a_failed_return_left_waiting() {
 }
 
 #[test]
+fn a_return_that_fails_leaves_a_node_on_its_own_where_it_was() {
+    alone(
+        "auto over=1 peers=2!
+         at 3100
+         up 1
+         at 3300
+         auto away
+         1 publishes news id=a
+         at 3400
+         unanswered last
+         1 publishes news id=b",
+        &format!(
+            "{LOST}
+             returning at 3100
+             1: news a isolated
+             isolated at 3400
+             1: news b isolated"
+        ),
+    );
+}
+
+#[test]
 fn waiting_publications_have_a_bound_in_bytes() {
     let half = WAITING_BYTES_MAX / 2;
     cut(
@@ -165,6 +187,8 @@ fn a_repeat_on_a_node_on_its_own_gets_the_first_answer_and_other_content_is_refu
         "1 publishes news id=a ack
          1 publishes news id=a ack
          1 publishes news id=a text=ho ack
+         1 publishes news id=a text=ho
+         1 publishes news id=a ack
          api publishes news id=b
          api publishes news id=b
          relay",
@@ -172,11 +196,13 @@ fn a_repeat_on_a_node_on_its_own_gets_the_first_answer_and_other_content_is_refu
          1: isolated for 3 a
          1: isolated for 3 a
          1: duplicate for 3 a
+         1: news a isolated
+         1: isolated for 3 a
          1: news b isolated
          answer 9 isolated
          1: news b isolated
          answer 9 isolated
-         3 isolated in 0 ms, 0 refused, 0 partial, 1 losses, 0/0/0 reconnects",
+         4 isolated in 0 ms, 0 refused, 0 partial, 1 losses, 0/0/0 reconnects",
     );
 }
 
@@ -236,6 +262,8 @@ fn ids_over_the_bound_push_out_the_oldest_and_acks_say_so() {
         "1 publishes news id=e ack",
         "1 publishes news id=a ack",
         "1 publishes news id=c ack",
+        "at 122000",
+        "1 publishes news id=f ack",
     ] {
         world.step(line);
     }
@@ -257,6 +285,8 @@ fn ids_over_the_bound_push_out_the_oldest_and_acks_say_so() {
             "1: news a isolated",
             "1: isolated short for 3 a",
             "1: isolated short for 3 c",
+            "1: news f isolated",
+            "1: isolated for 3 f",
         ]
     );
 }

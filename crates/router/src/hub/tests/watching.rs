@@ -105,6 +105,34 @@ fn a_beat_proves_only_with_its_answer_and_over_every_link() {
 }
 
 #[test]
+fn a_beat_of_before_the_trouble_proves_nothing() {
+    watch(
+        "at 0
+         up 1
+         beat 1 2
+         answer 2
+         1 publishes news
+         at 1500
+         accepted
+         at 2500
+         answer 3
+         beat 1 3
+         answer 5
+         at 2600
+         beat 1 5",
+        "beat 1
+         beat 2 hears
+         whole at 0
+         publish news
+         beat 3 hears
+         beat 4 hears
+         beat 5 hears
+         cut at 2500
+         whole at 2600",
+    );
+}
+
+#[test]
 fn a_feed_without_links_is_proven_by_an_answer() {
     watch("at 0\nup\nanswer 2", "beat 1\nbeat 2 hears\nwhole at 0");
 }
@@ -321,6 +349,32 @@ fn while_commands_are_unanswered_no_link_is_connected_anew() {
          2: degraded true
          isolated at 3000
          0 isolated in 57000 ms, 0 refused, 0 partial, 0 losses, 0/0/0 reconnects",
+    );
+}
+
+#[test]
+fn once_commands_are_answered_again_a_link_has_its_full_time() {
+    watch(
+        "auto over=1
+         up 1
+         auto silent
+         at 1000
+         auto away
+         at 2400
+         unanswered 3
+         at 3500
+         auto silent
+         at 5149
+         relay
+         at 5150",
+        "whole at 0
+         cut at 2400
+         0: degraded true
+         1: degraded true
+         2: degraded true
+         isolated at 3000
+         0 isolated in 2149 ms, 0 refused, 0 partial, 0 losses, 0/0/0 reconnects
+         reconnect 1",
     );
 }
 
@@ -584,22 +638,52 @@ fn a_return_that_fails_goes_back_to_where_it_came_from() {
 }
 
 #[test]
+fn the_wait_for_other_nodes_does_not_begin_anew_with_each_trouble() {
+    watch(
+        "auto over=1 peers=2!
+         up 1
+         at 1450
+         auto away
+         at 1500
+         unanswered last
+         auto over=1
+         at 1999
+         at 2000",
+        "returning at 0
+         cut at 1500
+         returning at 1750
+         whole at 2000",
+    );
+}
+
+#[test]
 fn what_the_node_slept_through_is_no_fault_of_the_brokers() {
     watch(
         "auto over=1
          up 1
+         auto away
+         at 1900
          asleep until 30000
+         health
+         at 30050
+         auto over=1
+         beat 1 2
+         answer 2
          at 31000
+         asleep until 31600
          health
          auto away
-         at 32999
-         at 33000",
+         at 33599
+         health
+         at 33600",
         "whole at 0
+         whole since 0, feed 1900 ms, beat 1900 ms, 0 wait, 0 bytes, 0/0/0 peers
          whole since 0, feed 0 ms, beat 0 ms, 0 wait, 0 bytes, 0/0/0 peers
+         whole since 0, feed 1999 ms, beat 1999 ms, 0 wait, 0 bytes, 0/0/0 peers
          0: degraded true
          1: degraded true
          2: degraded true
-         isolated at 33000",
+         isolated at 33600",
     );
 }
 
