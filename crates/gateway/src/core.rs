@@ -2,9 +2,11 @@
 //!
 //! It never waits for a lane: a lane whose queue is full misses publications, counted, and its members are told.
 
+mod relay_log;
+
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use roomcast_broker::{AnyBroker, Feed, RelayStats};
 use roomcast_protocol::codes::{Refusal, Refused};
@@ -13,7 +15,7 @@ use roomcast_protocol::ids::{LaneId, NodeId};
 use roomcast_protocol::outbound::Loss;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
-use roomcast_router::hub::{Hub, HubCounters};
+use roomcast_router::hub::{Hub, HubCounters, HubHealth};
 use roomcast_router::messages::{
     Answer, HubEffect, HubMessage, LaneMessage, MemberInfo, QueryId, Ticket,
 };
@@ -22,6 +24,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::queue::{Receiver, Sender};
+use relay_log::RelayLog;
 
 /// Items taken from a queue at once.
 const TURN_MAX: usize = 1_024;
@@ -69,15 +72,26 @@ pub(crate) enum CoreRequest {
     },
 }
 
+/// What the hub last said of itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct HubView {
+    /// What happened so far.
+    pub(crate) counters: HubCounters,
+    /// How the relay is; `None`: the core has not turned yet.
+    pub(crate) health: Option<HubHealth>,
+}
+
+impl HubView {
+    /// Whether the broker has ever been reached.
+    pub(crate) fn reached(&self) -> bool {
+        self.health.is_some_and(|health| health.reached)
+    }
+}
+
 /// What the core shows of itself.
 #[derive(Debug, Default)]
 pub(crate) struct CoreStats {
-    /// Publications handed to the broker.
-    pub(crate) published: AtomicU64,
-    /// Envelopes the feed brought.
-    pub(crate) received: AtomicU64,
-    /// Envelopes that no lane hears.
-    pub(crate) unwanted: AtomicU64,
+    hub: Mutex<HubView>,
     /// Publications dropped for one lane because its queue was full.
     pub(crate) lane_drops: AtomicU64,
     /// Rooms the node hears.
@@ -90,6 +104,18 @@ pub(crate) struct CoreStats {
     pub(crate) feed_bytes: AtomicU64,
     /// When the core last turned. Units: monotonic milliseconds.
     pub(crate) turned_ms: AtomicU64,
+}
+
+impl CoreStats {
+    /// What the hub last said of itself.
+    pub(crate) fn hub(&self) -> HubView {
+        *self.hub.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows what the hub says.
+    pub(crate) fn show_hub(&self, view: HubView) {
+        *self.hub.lock().unwrap_or_else(PoisonError::into_inner) = view;
+    }
 }
 
 enum Query {
@@ -125,6 +151,7 @@ struct Core {
     lagging: Vec<bool>,
     housekept_ms: u64,
     swept_ms: u64,
+    relay_log: RelayLog,
 }
 
 /// Runs the core until it is told to stop, or all lanes are gone.
@@ -142,7 +169,10 @@ pub(crate) async fn run(parts: CoreParts) {
         lagging,
         housekept_ms: 0,
         swept_ms: 0,
+        relay_log: RelayLog::default(),
     };
+    // Before the first wait, so that whoever asks finds figures.
+    core.housekeeping();
     let (mut events, mut messages) = (Vec::new(), Vec::new());
     loop {
         let now = core.parts.clock.now();
@@ -323,10 +353,9 @@ impl Core {
             self.parts.users.sweep(now.mono_ms);
         }
         let stats = &self.parts.stats;
-        let HubCounters { published, received, unwanted, .. } = self.parts.hub.counters();
-        stats.published.store(published, Ordering::Relaxed);
-        stats.received.store(received, Ordering::Relaxed);
-        stats.unwanted.store(unwanted, Ordering::Relaxed);
+        let health = self.parts.hub.health(now);
+        self.relay_log.see(health);
+        stats.show_hub(HubView { counters: self.parts.hub.counters(), health: Some(health) });
         stats.rooms.store(self.parts.hub.rooms() as u64, Ordering::Relaxed);
         stats.agents.store(self.parts.hub.agents() as u64, Ordering::Relaxed);
         stats.users.store(self.parts.users.len() as u64, Ordering::Relaxed);

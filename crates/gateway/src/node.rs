@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
-use roomcast_broker::{AnyBroker, MemoryBroker, RelayStats};
+use roomcast_broker::{AnyBroker, MemoryBroker};
 use roomcast_protocol::guard::Guard;
 use roomcast_protocol::ids::{LaneId, NodeId};
 use roomcast_router::hub::{Hub, HubConfig};
@@ -20,8 +20,8 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::core::{self, CoreHandle, CoreParts, CoreStats, FromLane};
 use crate::guard::RuleGuard;
-use crate::lane::{self, LaneParts, LaneReport, LaneSettings};
-use crate::metrics::Metrics;
+use crate::lane::{self, LaneParts, LaneReport, LaneSettings, SettingsParts};
+use crate::metrics::{Latencies, Metrics};
 use crate::places::Places;
 use crate::public::Site;
 use crate::queue::{Receiver, Sender, queue};
@@ -122,7 +122,7 @@ impl Node {
             users: Arc::new(Users::new(random()?)),
             places: Arc::new(Places::default()),
             ready: Arc::new(AtomicBool::new(false)),
-            relay: Arc::default(),
+            latencies: Arc::default(),
         };
         let (to_core, from_lanes) = queue(CORE_QUEUE_BYTES);
         let site = Arc::new(crate::public::site(config, public, internal_address, id));
@@ -197,7 +197,7 @@ struct Common {
     users: Arc<Users>,
     places: Arc<Places>,
     ready: Arc<AtomicBool>,
-    relay: Arc<RelayStats>,
+    latencies: Arc<Latencies>,
 }
 
 /// The lanes that were started.
@@ -218,8 +218,14 @@ fn start_lanes(
         listeners.iter().map(|_| queue(LANE_QUEUE_BYTES)).unzip();
     let own: Vec<_> = queues.iter().map(|lane| Arc::clone(lane.pressure())).collect();
     let pressures = own.iter().cloned().chain([Arc::clone(to_core.pressure())]).collect();
-    let places = Arc::clone(&common.places);
-    let settings = LaneSettings::new(config, common.clock, places, site, pressures);
+    let parts = SettingsParts {
+        clock: common.clock,
+        places: Arc::clone(&common.places),
+        latencies: Arc::clone(&common.latencies),
+        site,
+        pressures,
+    };
+    let settings = LaneSettings::new(config, parts);
     let mut lanes = Lanes { queues, reports: Vec::new(), threads: Vec::new() };
     let parts = listeners.into_iter().zip(receivers).zip(own);
     for (index, ((listener, messages), own_queue)) in parts.enumerate() {
@@ -272,7 +278,7 @@ fn start_core(
         clock: common.clock,
         hub,
         broker,
-        relay: Arc::clone(&common.relay),
+        relay: Arc::clone(&common.latencies.relay),
         lanes: lanes.queues.clone(),
         from_lanes,
         requests: asked,
@@ -287,7 +293,9 @@ fn start_core(
         reports: lanes.reports.clone(),
         stats,
         places: Arc::clone(&common.places),
-        metrics: Metrics::new(lanes.queues.len()).map_err(StartError::Metrics)?,
+        relay: Arc::clone(&common.latencies.relay),
+        metrics: Metrics::new(lanes.queues.len(), &common.latencies)
+            .map_err(StartError::Metrics)?,
         ready: Arc::clone(&common.ready),
         node: common.id,
         config: api::ApiConfig::new(config),

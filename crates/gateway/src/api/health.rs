@@ -6,7 +6,8 @@ use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::limits::LimitName;
 use serde::Serialize;
 
-use crate::core::CoreStats;
+use crate::config::BrokerKind;
+use crate::core::{CoreStats, HubView};
 use crate::lane::LaneReport;
 use crate::metrics::STUCK_MS;
 use crate::places::Places;
@@ -16,8 +17,10 @@ use crate::places::Places;
 pub(super) struct Vitals<'a> {
     pub(super) node: NodeId,
     /// Started, and not stopping.
-    pub(super) ready: bool,
+    pub(super) running: bool,
+    pub(super) broker: BrokerKind,
     pub(super) core: &'a CoreStats,
+    pub(super) hub: HubView,
     pub(super) lanes: &'a [LaneReport],
     pub(super) places: &'a Places,
     pub(super) connections_max: usize,
@@ -53,8 +56,15 @@ pub(super) struct Thread {
 #[derive(Debug, Serialize)]
 pub(super) struct Readyz {
     status: &'static str,
+    /// Why it is not ready.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'static str>,
     node: String,
+    core: Thread,
     broker: Broker,
+    feed: Feed,
+    waiting: Waiting,
+    peers: Peers,
     lanes: Vec<Thread>,
     limits: Vec<Limit>,
 }
@@ -63,8 +73,37 @@ pub(super) struct Readyz {
 struct Broker {
     kind: &'static str,
     state: &'static str,
+    /// For how long it has been so.
     age_ms: u64,
-    feed_bytes: u64,
+}
+
+/// What the broker brings.
+#[derive(Debug, Serialize)]
+struct Feed {
+    state: &'static str,
+    /// How long ago it brought something.
+    age_ms: u64,
+    /// How old its last beat is.
+    beat_age_ms: u64,
+    /// What it brought and the core has not taken yet.
+    queue_bytes: u64,
+}
+
+/// Publications that wait for the broker to return.
+#[derive(Debug, Default, Serialize)]
+struct Waiting {
+    publications: usize,
+    bytes: usize,
+}
+
+/// The other nodes of the cluster.
+#[derive(Debug, Default, Serialize)]
+struct Peers {
+    known: usize,
+    /// Of these, nodes whose feed does not hear.
+    deaf: usize,
+    /// Of these, nodes that relay rooms in other modes.
+    disagreeing: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -83,17 +122,39 @@ pub(super) fn livez(vitals: Vitals<'_>) -> Livez {
     Livez { status: if stuck.is_empty() { "live" } else { "stuck" }, stuck }
 }
 
-/// May traffic come, and how is everything? The embedded broker is part of the core, so it is up while that turns.
+/// May traffic come, and how is everything? It may from when the broker was first reached until the node stops: that
+/// the broker is away in between turns nobody away, since the node serves its own members.
 pub(super) fn readyz(vitals: Vitals<'_>) -> Readyz {
-    let core = core(vitals);
-    let state = if core.state == "turning" { "up" } else { "stuck" };
-    let feed_bytes = vitals.core.feed_bytes.load(Ordering::Relaxed);
+    let cause = if !vitals.running {
+        Some("the node is starting or stopping")
+    } else if !vitals.hub.reached() {
+        Some("the broker has not been reached yet")
+    } else {
+        None
+    };
+    let health = vitals.hub.health;
     let reported = lanes(vitals).map(|lane| lane.age_ms).max().unwrap_or_default();
     let unauthenticated = vitals.lanes.iter().map(|lane| lane.sizes.unauthenticated).sum();
     Readyz {
-        status: if vitals.ready { "ready" } else { "not_ready" },
+        status: if cause.is_none() { "ready" } else { "not_ready" },
+        cause,
         node: vitals.node.to_string(),
-        broker: Broker { kind: "memory", state, age_ms: core.age_ms, feed_bytes },
+        core: core(vitals),
+        broker: Broker {
+            kind: vitals.broker.name(),
+            state: health.map_or("starting", |it| it.relay.name()),
+            age_ms: health.map_or(0, |it| vitals.mono_ms.saturating_sub(it.since_ms)),
+        },
+        feed: feed(vitals),
+        waiting: health.map_or(Waiting::default(), |it| Waiting {
+            publications: it.waiting,
+            bytes: it.waiting_bytes,
+        }),
+        peers: health.map_or(Peers::default(), |it| Peers {
+            known: it.peers,
+            deaf: it.peers_deaf,
+            disagreeing: it.peers_disagreeing,
+        }),
         lanes: lanes(vitals).collect(),
         limits: vec![
             limit(
@@ -109,6 +170,21 @@ pub(super) fn readyz(vitals: Vitals<'_>) -> Readyz {
                 vitals.unauthenticated_max,
             ),
         ],
+    }
+}
+
+fn feed(vitals: Vitals<'_>) -> Feed {
+    let health = vitals.hub.health;
+    let state = match health {
+        None => "starting",
+        Some(health) if health.lagging => "lagging",
+        Some(_) => "current",
+    };
+    Feed {
+        state,
+        age_ms: health.map_or(0, |it| it.feed_age_ms),
+        beat_age_ms: health.map_or(0, |it| it.beat_age_ms),
+        queue_bytes: vitals.core.feed_bytes.load(Ordering::Relaxed),
     }
 }
 
@@ -139,6 +215,7 @@ fn thread(name: String, turned_ms: u64, mono_ms: u64) -> Thread {
 
 #[cfg(test)]
 mod tests {
+    use roomcast_router::hub::{HubHealth, RelayState};
     use serde_json::json;
 
     use super::*;
@@ -153,14 +230,34 @@ mod tests {
         let lanes: Vec<_> = lanes_ms.iter().map(report).collect();
         judge(Vitals {
             node: NodeId(7),
-            ready: true,
+            running: true,
+            broker: BrokerKind::Redis,
             core: &core,
+            hub: view(RelayState::Whole, true),
             lanes: &lanes,
             places: &Places::default(),
             connections_max: 10,
             unauthenticated_max: 0,
             mono_ms: NOW_MS,
         });
+    }
+
+    /// What a hub says whose relay has been so for 5 s.
+    fn view(relay: RelayState, reached: bool) -> HubView {
+        let health = HubHealth {
+            relay,
+            since_ms: NOW_MS - 5_000,
+            reached,
+            lagging: false,
+            feed_age_ms: 10,
+            beat_age_ms: 20,
+            waiting: 1,
+            waiting_bytes: 300,
+            peers: 4,
+            peers_deaf: 2,
+            peers_disagreeing: 1,
+        };
+        HubView { health: Some(health), ..HubView::default() }
     }
 
     #[test]
@@ -193,24 +290,66 @@ mod tests {
     }
 
     #[test]
-    fn readiness_lists_broker_lanes_and_limits_with_state_and_age() {
+    fn readiness_lists_all_parts_with_state_and_age() {
         check(NOW_MS - 50, &[NOW_MS - 100, NOW_MS - 9_000], |vitals| {
             let body = serde_json::to_value(readyz(vitals)).unwrap();
-            assert_eq!(body["status"], "ready");
-            assert_eq!(body["node"], "0000000000000007");
-            assert_eq!(
-                (&body["broker"]["state"], &body["broker"]["age_ms"]),
-                (&json!("up"), &json!(50))
-            );
-            assert_eq!(body["lanes"][0]["state"], "turning");
-            assert_eq!(body["lanes"][1]["state"], "stuck");
             let limits = json!([
                 {"limit": "connections_max", "state": "below", "age_ms": 0, "used": 0, "value": 10},
                 {"limit": "unauthenticated_max", "state": "reached", "age_ms": 9_000, "used": 0, "value": 0}
             ]);
-            assert_eq!(body["limits"], limits);
-            let stopping = Vitals { ready: false, ..vitals };
-            assert_eq!(serde_json::to_value(readyz(stopping)).unwrap()["status"], "not_ready");
+            let expected = json!({
+                "status": "ready",
+                "node": "0000000000000007",
+                "core": {"thread": "core", "state": "turning", "age_ms": 50},
+                "broker": {"kind": "redis", "state": "whole", "age_ms": 5_000},
+                "feed": {"state": "current", "age_ms": 10, "beat_age_ms": 20, "queue_bytes": 0},
+                "waiting": {"publications": 1, "bytes": 300},
+                "peers": {"known": 4, "deaf": 2, "disagreeing": 1},
+                "lanes": [
+                    {"thread": "lane-0", "state": "turning", "age_ms": 100},
+                    {"thread": "lane-1", "state": "stuck", "age_ms": 9_000}
+                ],
+                "limits": limits,
+            });
+            assert_eq!(body, expected);
+        });
+    }
+
+    #[test]
+    fn a_node_is_ready_from_when_it_reached_its_broker_until_it_stops() {
+        let starting = HubView::default();
+        let [stops, away] =
+            ["the node is starting or stopping", "the broker has not been reached yet"].map(Some);
+        check(NOW_MS, &[NOW_MS], |vitals| {
+            for (running, hub, cause, state) in [
+                (true, starting, away, "starting"),
+                (true, view(RelayState::Cut, false), away, "cut"),
+                (true, view(RelayState::Isolated, false), away, "isolated"),
+                (true, view(RelayState::Whole, true), None, "whole"),
+                // A broker that goes away later turns nobody away.
+                (true, view(RelayState::Cut, true), None, "cut"),
+                (true, view(RelayState::Isolated, true), None, "isolated"),
+                (true, view(RelayState::Returning, true), None, "returning"),
+                (false, view(RelayState::Whole, true), stops, "whole"),
+                (false, starting, stops, "starting"),
+            ] {
+                let judged = Vitals { running, hub, ..vitals };
+                let body = serde_json::to_value(readyz(judged)).unwrap();
+                let status = if cause.is_none() { "ready" } else { "not_ready" };
+                assert_eq!(body["status"], status);
+                assert_eq!(body.get("cause").and_then(|it| it.as_str()), cause);
+                assert_eq!(body["broker"]["state"], state);
+            }
+        });
+    }
+
+    #[test]
+    fn a_feed_that_lags_says_so() {
+        check(NOW_MS, &[NOW_MS], |vitals| {
+            let mut hub = vitals.hub;
+            hub.health.as_mut().unwrap().lagging = true;
+            let body = serde_json::to_value(readyz(Vitals { hub, ..vitals })).unwrap();
+            assert_eq!(body["feed"]["state"], "lagging");
         });
     }
 }

@@ -19,6 +19,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Body;
 use hyper::{HeaderMap, Request, Response, StatusCode};
+use roomcast_broker::RelayStats;
 use roomcast_dialects::native::publish_from_json;
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::guard::{Guard, PublishRight};
@@ -31,7 +32,7 @@ use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::config::{Config, DEV_API_KEY};
+use crate::config::{BrokerKind, Config, DEV_API_KEY};
 use crate::core::{CoreHandle, CoreStats};
 use crate::guard::{self, RuleGuard};
 use crate::lane::LaneReport;
@@ -57,6 +58,7 @@ const DISCONNECTED_PERHAPS: &str =
 pub(crate) struct ApiConfig {
     /// Without keys, but only for this machine.
     pub(crate) dev: bool,
+    pub(crate) broker: BrokerKind,
     /// Bytes of a request's body.
     pub(crate) message_bytes_max: usize,
     pub(crate) decode: DecodeLimits,
@@ -70,6 +72,7 @@ impl ApiConfig {
         let limits = &config.limits;
         Self {
             dev: config.dev,
+            broker: config.broker.kind,
             message_bytes_max: limits.message_bytes,
             decode: limits.decode,
             connections_max: sockets_max(limits.connections_max, raise_open_files()),
@@ -87,6 +90,7 @@ pub(crate) struct ApiParts {
     pub(crate) reports: Vec<watch::Receiver<LaneReport>>,
     pub(crate) stats: Arc<CoreStats>,
     pub(crate) places: Arc<Places>,
+    pub(crate) relay: Arc<RelayStats>,
     pub(crate) metrics: Metrics,
     /// Started, and not stopping.
     pub(crate) ready: Arc<AtomicBool>,
@@ -106,6 +110,8 @@ struct Published<'a> {
     level: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     dedup: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reach: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -187,6 +193,8 @@ impl Api {
         parts.metrics.update(Seen {
             lanes: &lanes,
             core: &parts.stats,
+            hub: parts.stats.hub(),
+            relay: &parts.relay,
             places: &parts.places,
             api: parts.metrics.api(),
             ready: self.is_ready(),
@@ -208,7 +216,7 @@ impl Api {
     fn readyz(&self) -> Response<Full<Bytes>> {
         let lanes = self.lanes();
         let vitals = self.vitals(&lanes);
-        answer::json(status_if(vitals.ready), &health::readyz(vitals))
+        answer::json(status_if(self.is_ready()), &health::readyz(vitals))
     }
 
     /// Publishes what a back-end sends, by the same rules as a client's publication, but with a back-end's rights.
@@ -224,11 +232,12 @@ impl Api {
         match tokio::time::timeout(OUTCOME_WAIT, outcome).await {
             Ok(Ok(accepted)) => {
                 let dedup = accepted.dedup_short.then_some("short");
+                let reach = accepted.partial.then_some("partial");
                 let level = accepted.level.name();
-                Ok(answer::json(StatusCode::OK, &Published { id: &id, level, dedup }))
+                Ok(answer::json(StatusCode::OK, &Published { id: &id, level, dedup, reach }))
             }
             // A core that ends leaves questions unanswered.
-            Ok(Err(refused)) if refused.refusal == Refusal::Unavailable && !self.is_ready() => {
+            Ok(Err(refused)) if refused.refusal == Refusal::Unavailable && !self.is_running() => {
                 Err(Problem::unknown_outcome(PUBLISHED_PERHAPS))
             }
             Ok(Err(refused)) => Err(refused.into()),
@@ -285,16 +294,24 @@ impl Api {
         self.parts.reports.iter().map(|report| report.borrow().clone()).collect()
     }
 
-    fn is_ready(&self) -> bool {
+    /// Started, and not stopping.
+    fn is_running(&self) -> bool {
         self.parts.ready.load(Ordering::Acquire)
+    }
+
+    /// Running, and the broker was reached at least once: that it is away later turns no traffic away.
+    fn is_ready(&self) -> bool {
+        self.is_running() && self.parts.stats.hub().reached()
     }
 
     fn vitals<'a>(&'a self, lanes: &'a [LaneReport]) -> health::Vitals<'a> {
         let ApiParts { stats, places, config, clock, node, .. } = &self.parts;
         health::Vitals {
             node: *node,
-            ready: self.is_ready(),
+            running: self.is_running(),
+            broker: config.broker,
             core: stats,
+            hub: stats.hub(),
             lanes,
             places,
             connections_max: config.connections_max,

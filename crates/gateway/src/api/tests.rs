@@ -7,6 +7,7 @@ use hyper::Method;
 use hyper::header::{self, HeaderName};
 use roomcast_protocol::envelope::Accepted;
 use roomcast_protocol::ids::SessionId;
+use roomcast_router::hub::{HubHealth, RelayState};
 use roomcast_router::messages::MemberInfo;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -15,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::config::LoadOptions;
-use crate::core::CoreRequest;
+use crate::core::{CoreRequest, HubView};
 
 const MESSAGE_BYTES: usize = 1_000;
 
@@ -40,6 +41,21 @@ const KEY: &str = "Bearer the key of the tests' back-end, long enough";
 
 const ACCEPTED: Accepted = Accepted::WHOLE;
 
+/// How a hub in memory is.
+const REACHED: HubHealth = HubHealth {
+    relay: RelayState::Whole,
+    since_ms: 0,
+    reached: true,
+    lagging: false,
+    feed_age_ms: 0,
+    beat_age_ms: 0,
+    waiting: 0,
+    waiting_bytes: 0,
+    peers: 0,
+    peers_deaf: 0,
+    peers_disagreeing: 0,
+};
+
 /// What the core answers to publications.
 #[derive(Clone, Copy)]
 enum Core {
@@ -56,6 +72,7 @@ type Seen = Arc<Mutex<Vec<(Arc<Publication>, bool)>>>;
 struct Stage {
     api: Rc<Api>,
     ready: Arc<AtomicBool>,
+    stats: Arc<CoreStats>,
     published: Seen,
 }
 
@@ -81,6 +98,7 @@ fn stage(dev: bool, core: Core) -> Stage {
     let stats = Arc::new(CoreStats::default());
     let clock = Clock::new();
     stats.turned_ms.store(clock.now().mono_ms, Ordering::Relaxed);
+    stats.show_hub(HubView { health: Some(REACHED), ..HubView::default() });
     let report = LaneReport { turned_ms: clock.now().mono_ms, ..LaneReport::default() };
     let (reports, shown) = watch::channel(report);
     drop(reports);
@@ -89,20 +107,22 @@ fn stage(dev: bool, core: Core) -> Stage {
         guard: Arc::new(RuleGuard::new(&config, "node").unwrap()),
         clock,
         reports: vec![shown],
-        stats,
+        stats: Arc::clone(&stats),
         places: Arc::new(Places::default()),
-        metrics: Metrics::new(1).unwrap(),
+        relay: Arc::default(),
+        metrics: Metrics::new(1, &Arc::default()).unwrap(),
         ready: Arc::clone(&ready),
         node: NodeId(7),
         config: ApiConfig {
             dev,
+            broker: config.broker.kind,
             message_bytes_max: MESSAGE_BYTES,
             decode: DecodeLimits::default(),
             connections_max: 10,
             unauthenticated_max: 10,
         },
     });
-    Stage { api, ready, published }
+    Stage { api, ready, stats, published }
 }
 
 async fn play(core: Core, mut asked: mpsc::Receiver<CoreRequest>, published: Seen) {
@@ -372,6 +392,15 @@ async fn figures_and_health_need_no_key() {
     assert_eq!((status, livez), (200, json!({"status": "live"})));
     let (status, _, readyz) = stage.ask(Method::HEAD, "/readyz", &[], "").await;
     assert_eq!((status, &readyz["status"]), (200, &json!("ready")));
+    let never = HubHealth { reached: false, relay: RelayState::Isolated, ..REACHED };
+    stage.stats.show_hub(HubView { health: Some(never), ..HubView::default() });
+    let (status, _, readyz) = stage.ask(Method::GET, "/readyz", &[], "").await;
+    assert_eq!((status, &readyz["broker"]["state"]), (503, &json!("isolated")));
+    let (_, _, figures) = stage.ask(Method::GET, "/metrics", &[], "").await;
+    assert!(figures.as_str().unwrap().contains("roomcast_node_ready 0\n"));
+    let away = HubHealth { reached: true, ..never };
+    stage.stats.show_hub(HubView { health: Some(away), ..HubView::default() });
+    assert_eq!(stage.ask(Method::GET, "/readyz", &[], "").await.0, 200);
     stage.ready.store(false, Ordering::Release);
     let (status, _, readyz) = stage.ask(Method::GET, "/readyz", &[], "").await;
     assert_eq!((status, &readyz["status"]), (503, &json!("not_ready")));

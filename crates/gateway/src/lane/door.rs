@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::Request;
 use hyper::body::Incoming;
@@ -62,13 +62,18 @@ struct Door {
 }
 
 async fn serve(shell: Rc<Shell>, stream: TcpStream, peer: SocketAddr, place: SocketPlace) {
+    let began = Instant::now();
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "no TCP_NODELAY");
     }
     let door = Door { shell: Rc::clone(&shell) };
     let served = http::serve(stream, peer, &door, &shell.settings.http).await;
     match served {
-        Ok(Some(upgraded)) => enter(&shell, upgraded, place),
+        Ok(Some(upgraded)) => {
+            let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+            shell.settings.latencies.handshake.observe(took_us);
+            enter(&shell, upgraded, place);
+        }
         Ok(None) => {}
         Err(error) => tracing::debug!(%error, "a connection ended before its upgrade"),
     }

@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::core::FromLane;
+use crate::metrics::Latencies;
 use crate::places::Places;
 use crate::public::Site;
 use crate::queue::{Receiver, Sender};
@@ -71,6 +72,16 @@ pub(crate) struct LaneSettings {
     pub(crate) site: Arc<Site>,
     pub(crate) origins: Arc<Origins>,
     pub(crate) pressures: Pressures,
+    pub(crate) latencies: Arc<Latencies>,
+}
+
+/// What the lanes of a node share, beside its configuration.
+pub(crate) struct SettingsParts {
+    pub(crate) clock: Clock,
+    pub(crate) places: Arc<Places>,
+    pub(crate) latencies: Arc<Latencies>,
+    pub(crate) site: Arc<Site>,
+    pub(crate) pressures: Pressures,
 }
 
 /// Longest frame of a client that has not authenticated: a token and its envelope. Units: bytes.
@@ -78,13 +89,8 @@ const FIRST_FRAME_BYTES: usize = 10 * 1_024;
 
 impl LaneSettings {
     /// What the configuration means for each lane of a node.
-    pub(crate) fn new(
-        config: &Config,
-        clock: Clock,
-        places: Arc<Places>,
-        site: Arc<Site>,
-        pressures: Pressures,
-    ) -> Self {
+    pub(crate) fn new(config: &Config, parts: SettingsParts) -> Self {
+        let SettingsParts { clock, places, latencies, site, pressures } = parts;
         let limits = &config.limits;
         let lanes = config.node.lanes.max(1);
         let frames = FrameLimits {
@@ -125,6 +131,7 @@ impl LaneSettings {
             site,
             origins: Arc::new(origins),
             pressures,
+            latencies,
         }
     }
 }
@@ -182,6 +189,7 @@ pub(crate) async fn run(parts: LaneParts) -> std::io::Result<()> {
         loop {
             stopping |= turn(&shell, &mut taken);
             let more = shell.act(|lane, effects| lane.serve(SLICE_MEMBERS, effects));
+            shell.note_deliveries();
             shell.flush();
             if more {
                 tokio::task::yield_now().await;

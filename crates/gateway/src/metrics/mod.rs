@@ -3,18 +3,27 @@
 //! Owns names, kinds and labels; label values come from enums, never from peers (INV-13). Every gauge but those of
 //! `roomcast_node_` and `process_` is 0 once all connections are gone (INV-11).
 
+mod latency;
 mod table;
 
 use std::cell::Cell;
+use std::sync::Arc;
 
 use prometheus::process_collector::ProcessCollector;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{
+    Counter, Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+use roomcast_broker::RelayStats;
 use roomcast_protocol::codes::{Close, Refusal};
 use roomcast_protocol::limits::LimitName;
+use roomcast_protocol::relay::Unreadable;
+use roomcast_router::hub::RelayState;
 
-use crate::core::CoreStats;
+use crate::core::{CoreStats, HubView};
 use crate::lane::LaneReport;
 use crate::places::Places;
+pub(crate) use latency::Latencies;
+use latency::Shown;
 use table::{Kind, ROWS, Read, Row};
 
 /// The version this was built as.
@@ -100,6 +109,29 @@ impl Class {
     }
 }
 
+/// Why a link of the feed was connected anew, as a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reconnect {
+    /// Nothing came over it.
+    Silent,
+    /// What came was late.
+    Lagging,
+    /// It heard another master than the one that answers commands.
+    Master,
+}
+
+impl Reconnect {
+    const ALL: [Self; 3] = [Self::Silent, Self::Lagging, Self::Master];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Silent => "silent",
+            Self::Lagging => "lagging",
+            Self::Master => "master",
+        }
+    }
+}
+
 /// What the server API counts of itself.
 #[derive(Debug, Default)]
 pub(crate) struct ApiCounters {
@@ -142,6 +174,10 @@ pub(crate) struct Seen<'a> {
     pub(crate) lanes: &'a [LaneReport],
     /// The core's own figures.
     pub(crate) core: &'a CoreStats,
+    /// The hub's, as the core last saw them.
+    pub(crate) hub: HubView,
+    /// The broker's.
+    pub(crate) relay: &'a RelayStats,
     /// Who is connected.
     pub(crate) places: &'a Places,
     /// What the server API counted.
@@ -159,6 +195,10 @@ pub(crate) struct Seen<'a> {
 enum Series {
     Counter(IntCounter),
     Gauge(IntGauge),
+    /// Shows milliseconds as seconds.
+    SecondsCounter(Counter),
+    /// Shows milliseconds as seconds.
+    SecondsGauge(Gauge),
 }
 
 impl Series {
@@ -167,8 +207,16 @@ impl Series {
         match self {
             Self::Counter(counter) => counter.inc_by(value.saturating_sub(counter.get())),
             Self::Gauge(gauge) => gauge.set(i64::try_from(value).unwrap_or(i64::MAX)),
+            Self::SecondsCounter(counter) => {
+                counter.inc_by((seconds(value) - counter.get()).max(0.0));
+            }
+            Self::SecondsGauge(gauge) => gauge.set(seconds(value)),
         }
     }
+}
+
+fn seconds(ms: u64) -> f64 {
+    std::time::Duration::from_millis(ms).as_secs_f64()
 }
 
 /// The node's metrics: a registry of its own, with every series there from the start.
@@ -180,15 +228,15 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Metrics of a node with so many lanes.
+    /// Metrics of a node with so many lanes, whose latencies are counted there.
     ///
     /// # Errors
     /// The registry refused a name: a fault in the table.
-    pub(crate) fn new(lanes: usize) -> Result<Self, prometheus::Error> {
+    pub(crate) fn new(lanes: usize, latencies: &Arc<Latencies>) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let mut rows = Vec::with_capacity(ROWS.len());
         for row in ROWS {
-            rows.push((row, register(&registry, row, lanes)?));
+            rows.push((row, register(&registry, row, lanes, latencies)?));
         }
         let (name, meaning) = table::BUILD_INFO;
         let build = IntGauge::with_opts(Opts::new(name, meaning).const_label("version", VERSION))?;
@@ -213,10 +261,19 @@ impl Metrics {
                 }
             };
             match row.read {
-                Read::Node(read) => show(read(&seen)),
+                Read::Node(read) | Read::NodeMs(read) => show(read(&seen)),
                 Read::Lane(read) => seen.lanes.iter().for_each(|lane| show(read(lane))),
                 Read::Refusal(read) => Refusal::ALL.iter().for_each(|it| show(read(&seen, *it))),
                 Read::Close(read) => Close::ALL.iter().for_each(|it| show(read(&seen, *it))),
+                Read::State(read) => RelayState::ALL.iter().for_each(|it| show(read(&seen, *it))),
+                Read::Unreadable(read) => {
+                    Unreadable::ALL.iter().for_each(|it| show(read(&seen, *it)));
+                }
+                Read::Reconnect(read) => {
+                    Reconnect::ALL.iter().for_each(|it| show(read(&seen, *it)));
+                }
+                // Read by its own collector.
+                Read::Latency(_) => {}
                 Read::Limit(read) => LimitName::ALL.iter().for_each(|it| show(read(&seen, *it))),
                 Read::Answer(read) => {
                     for endpoint in Endpoint::ALL {
@@ -241,19 +298,35 @@ fn register(
     registry: &Registry,
     row: &Row,
     lanes: usize,
+    latencies: &Arc<Latencies>,
 ) -> Result<Vec<Series>, prometheus::Error> {
     let (labels, values) = label_values(row.read, lanes);
     let opts = Opts::new(row.name, row.meaning);
     let values = values.iter().map(|it| it.iter().map(String::as_str).collect::<Vec<_>>());
-    match row.kind {
-        Kind::Counter => {
+    match (row.kind, row.read) {
+        (_, Read::Latency(read)) => {
+            let shown = Shown::new((row.name, row.meaning), latencies, read)?;
+            registry.register(Box::new(shown))?;
+            Ok(Vec::new())
+        }
+        (Kind::Counter, Read::NodeMs(_)) => {
+            let counter = Counter::with_opts(opts)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(vec![Series::SecondsCounter(counter)])
+        }
+        (_, Read::NodeMs(_)) => {
+            let gauge = Gauge::with_opts(opts)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(vec![Series::SecondsGauge(gauge)])
+        }
+        (Kind::Counter, _) => {
             let family = IntCounterVec::new(opts, labels)?;
             registry.register(Box::new(family.clone()))?;
             values
                 .map(|it| Ok(Series::Counter(family.get_metric_with_label_values(&it)?)))
                 .collect()
         }
-        Kind::Gauge => {
+        (Kind::Gauge | Kind::Histogram, _) => {
             let family = IntGaugeVec::new(opts, labels)?;
             registry.register(Box::new(family.clone()))?;
             values.map(|it| Ok(Series::Gauge(family.get_metric_with_label_values(&it)?))).collect()
@@ -265,7 +338,11 @@ fn register(
 fn label_values(read: Read, lanes: usize) -> (&'static [&'static str], Vec<Vec<String>>) {
     let one = |names: Vec<&'static str>| names.into_iter().map(|it| vec![it.to_owned()]).collect();
     let values = match read {
-        Read::Node(_) => vec![Vec::new()],
+        Read::Node(_) | Read::NodeMs(_) => vec![Vec::new()],
+        Read::Latency(_) => Vec::new(),
+        Read::State(_) => one(RelayState::ALL.iter().map(|it| it.name()).collect()),
+        Read::Unreadable(_) => one(Unreadable::ALL.iter().map(|it| it.name()).collect()),
+        Read::Reconnect(_) => one(Reconnect::ALL.iter().map(|it| it.name()).collect()),
         Read::Lane(_) => (0..lanes).map(|lane| vec![lane.to_string()]).collect(),
         Read::Refusal(_) => one(Refusal::ALL.iter().map(|it| it.row().name).collect()),
         Read::Close(_) => one(Close::ALL.iter().map(|it| it.row().name).collect()),

@@ -4,7 +4,11 @@ use roomcast_protocol::codes::{Close, Refusal};
 use roomcast_protocol::limits::LimitName;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Class, Endpoint, STUCK_MS, Seen};
+use roomcast_broker::stats::Histogram;
+use roomcast_protocol::relay::Unreadable;
+use roomcast_router::hub::{HubHealth, RelayState};
+
+use super::{Class, Endpoint, Latencies, Reconnect, STUCK_MS, Seen};
 use crate::lane::LaneReport;
 
 /// How a figure moves.
@@ -14,6 +18,8 @@ pub(super) enum Kind {
     Counter,
     /// Up and down.
     Gauge,
+    /// How many by size.
+    Histogram,
 }
 
 /// Where a figure comes from, and with it its labels.
@@ -21,6 +27,16 @@ pub(super) enum Kind {
 pub(super) enum Read {
     /// One for the node.
     Node(fn(&Seen<'_>) -> u64),
+    /// One for the node, in milliseconds, shown in seconds.
+    NodeMs(fn(&Seen<'_>) -> u64),
+    /// One for the node, a histogram.
+    Latency(fn(&Latencies) -> &Histogram),
+    /// One for each state of the relay.
+    State(fn(&Seen<'_>, RelayState) -> u64),
+    /// One for each reason not to read what was relayed.
+    Unreadable(fn(&Seen<'_>, Unreadable) -> u64),
+    /// One for each reason to connect a link of the feed anew.
+    Reconnect(fn(&Seen<'_>, Reconnect) -> u64),
     /// One for each lane.
     Lane(fn(&LaneReport) -> u64),
     /// One for each refusal.
@@ -37,7 +53,9 @@ impl Read {
     /// The labels' names.
     pub(super) const fn labels(self) -> &'static [&'static str] {
         match self {
-            Self::Node(_) => &[],
+            Self::Node(_) | Self::NodeMs(_) | Self::Latency(_) => &[],
+            Self::State(_) => &["state"],
+            Self::Unreadable(_) | Self::Reconnect(_) => &["cause"],
             Self::Lane(_) => &["lane"],
             Self::Refusal(_) | Self::Close(_) => &["code"],
             Self::Limit(_) => &["limit"],
@@ -63,6 +81,14 @@ const fn counter(name: &'static str, meaning: &'static str, read: Read) -> Row {
 
 const fn gauge(name: &'static str, meaning: &'static str, read: Read) -> Row {
     Row { name, kind: Kind::Gauge, meaning, read }
+}
+
+const fn latency(
+    name: &'static str,
+    meaning: &'static str,
+    read: fn(&Latencies) -> &Histogram,
+) -> Row {
+    Row { name, kind: Kind::Histogram, meaning, read: Read::Latency(read) }
 }
 
 /// The one series with the version as its label; always 1.
@@ -127,6 +153,11 @@ pub(super) const ROWS: &[Row] = &[
             sum(seen, |lane| at_index(&lane.counters.closes, at) + at_index(&lane.closes, at))
         }),
     ),
+    latency(
+        "roomcast_connections_handshake_seconds",
+        "From accepting a socket to its upgrade, its client's own time included",
+        |latencies| &latencies.handshake,
+    ),
     gauge(
         "roomcast_outboxes_waiting_bytes",
         "Bytes waiting for clients that do not take them",
@@ -183,7 +214,7 @@ pub(super) const ROWS: &[Row] = &[
     counter(
         "roomcast_publications_published_total",
         "Publications handed to the broker, from clients, back-ends and the node itself",
-        Read::Node(|seen| load(&seen.core.published)),
+        Read::Node(|seen| seen.hub.counters.published),
     ),
     counter(
         "roomcast_publications_routed_total",
@@ -256,12 +287,162 @@ pub(super) const ROWS: &[Row] = &[
     counter(
         "roomcast_feed_received_total",
         "Envelopes the feed brought",
-        Read::Node(|seen| load(&seen.core.received)),
+        Read::Node(|seen| seen.hub.counters.received),
     ),
     counter(
         "roomcast_feed_unwanted_total",
         "Envelopes that no lane wanted",
-        Read::Node(|seen| load(&seen.core.unwanted)),
+        Read::Node(|seen| seen.hub.counters.unwanted),
+    ),
+    // The relay: between this node and the others.
+    gauge(
+        "roomcast_relay_state",
+        "1 for the state the relay is in, 0 for the others; always whole in memory",
+        Read::State(|seen, state| {
+            u64::from(seen.hub.health.is_some_and(|health| health.relay == state))
+        }),
+    ),
+    counter(
+        "roomcast_relay_isolated_seconds_total",
+        "Time without the broker, beginning 2 s after it was cut off",
+        Read::NodeMs(|seen| seen.hub.counters.isolated_ms),
+    ),
+    counter(
+        "roomcast_relay_isolated_publications_total",
+        "Publications given to this node's own members alone, because the broker was away",
+        Read::Node(|seen| seen.hub.counters.isolated),
+    ),
+    counter(
+        "roomcast_relay_received_total",
+        "Payloads that the broker brought for rooms",
+        Read::Node(|seen| load(&seen.relay.received)),
+    ),
+    counter(
+        "roomcast_relay_wanted_total",
+        "Payloads of these for rooms that the node wants to hear",
+        Read::Node(|seen| load(&seen.relay.wanted)),
+    ),
+    counter(
+        "roomcast_relay_unwanted_total",
+        "Payloads of these for rooms that nobody here hears; they are not decoded",
+        Read::Node(|seen| load(&seen.relay.unwanted)),
+    ),
+    counter(
+        "roomcast_relay_unreadable_total",
+        "Wanted payloads that were dropped because they could not be read",
+        Read::Unreadable(|seen, cause| seen.relay.unreadable.get(cause.index()).map_or(0, load)),
+    ),
+    counter(
+        "roomcast_relay_received_bytes_total",
+        "Bytes that the broker brought",
+        Read::Node(|seen| load(&seen.relay.received_bytes)),
+    ),
+    counter(
+        "roomcast_relay_links_connected_total",
+        "Times that a link of the feed was connected, the first times included",
+        Read::Node(|seen| load(&seen.relay.links_connected)),
+    ),
+    counter(
+        "roomcast_relay_links_lost_total",
+        "Times that a link of the feed was lost",
+        Read::Node(|seen| load(&seen.relay.links_lost)),
+    ),
+    counter(
+        "roomcast_relay_commands_connected_total",
+        "Times that the connection for commands was connected, the first time included",
+        Read::Node(|seen| load(&seen.relay.commands_connected)),
+    ),
+    counter(
+        "roomcast_relay_reconnects_total",
+        "Times that the node asked for a new link: the old one was silent, lagged, or heard another master",
+        Read::Reconnect(|seen, cause| {
+            let counters = &seen.hub.counters;
+            match cause {
+                Reconnect::Silent => counters.reconnects_silent,
+                Reconnect::Lagging => counters.reconnects_lagging,
+                Reconnect::Master => counters.reconnects_master,
+            }
+        }),
+    ),
+    counter(
+        "roomcast_relay_losses_total",
+        "Losses of the feed of which members were told",
+        Read::Node(|seen| seen.hub.counters.losses),
+    ),
+    counter(
+        "roomcast_relay_beats_sent_total",
+        "Beats sent",
+        Read::Node(|seen| load(&seen.relay.beats_sent)),
+    ),
+    counter(
+        "roomcast_relay_beats_answered_total",
+        "Beats that were answered in time",
+        Read::Node(|seen| load(&seen.relay.beats_answered)),
+    ),
+    counter(
+        "roomcast_relay_beats_heard_total",
+        "Beats that came back over the feed",
+        Read::Node(|seen| load(&seen.relay.beats_heard)),
+    ),
+    gauge(
+        "roomcast_relay_feed_age_seconds",
+        "How long ago the feed last brought a byte; 0 in memory",
+        Read::NodeMs(|seen| health(seen, |it| it.feed_age_ms)),
+    ),
+    gauge(
+        "roomcast_relay_beat_age_seconds",
+        "How old the last beat is that the feed brought; 0 in memory",
+        Read::NodeMs(|seen| health(seen, |it| it.beat_age_ms)),
+    ),
+    gauge(
+        "roomcast_relay_lagging",
+        "1 while the feed brings bytes too late, else 0",
+        Read::Node(|seen| health(seen, |it| u64::from(it.lagging))),
+    ),
+    gauge(
+        "roomcast_relay_waiting_publications",
+        "Publications that wait for the broker to return",
+        Read::Node(|seen| health(seen, |it| it.waiting as u64)),
+    ),
+    gauge(
+        "roomcast_relay_waiting_bytes",
+        "Bytes of publications that wait for the broker to return",
+        Read::Node(|seen| health(seen, |it| it.waiting_bytes as u64)),
+    ),
+    counter(
+        "roomcast_relay_waiting_refused_total",
+        "Publications refused because too many waited for the broker",
+        Read::Node(|seen| seen.hub.counters.refused_waiting),
+    ),
+    counter(
+        "roomcast_relay_partial_publications_total",
+        "Publications accepted while a node was missing; their acks said so",
+        Read::Node(|seen| seen.hub.counters.partial),
+    ),
+    gauge(
+        "roomcast_relay_peers",
+        "Other nodes of the cluster",
+        Read::Node(|seen| health(seen, |it| it.peers as u64)),
+    ),
+    gauge(
+        "roomcast_relay_peers_deaf",
+        "Other nodes of these whose feed does not hear",
+        Read::Node(|seen| health(seen, |it| it.peers_deaf as u64)),
+    ),
+    gauge(
+        "roomcast_relay_peers_disagreeing",
+        "Other nodes of these that relay rooms in other modes",
+        Read::Node(|seen| health(seen, |it| it.peers_disagreeing as u64)),
+    ),
+    latency(
+        "roomcast_relay_publish_seconds",
+        "From handing a publication to the broker to its answer",
+        |latencies| &latencies.relay.publish_us,
+    ),
+    latency(
+        "roomcast_relay_delivery_seconds",
+        "From the broker's node taking a publication to the last member's socket on one lane",
+        |latencies| &latencies.relay.delivery_us,
     ),
     // The internal port.
     counter(
@@ -280,7 +461,7 @@ pub(super) const ROWS: &[Row] = &[
     // The node.
     gauge(
         "roomcast_node_ready",
-        "1 once started and until stopping, else 0",
+        "1 once the broker was reached and until stopping, else 0",
         Read::Node(|seen| u64::from(seen.ready)),
     ),
     gauge(
@@ -292,6 +473,10 @@ pub(super) const ROWS: &[Row] = &[
 
 fn load(value: &AtomicU64) -> u64 {
     value.load(Ordering::Relaxed)
+}
+
+fn health(seen: &Seen<'_>, read: fn(&HubHealth) -> u64) -> u64 {
+    seen.hub.health.as_ref().map_or(0, read)
 }
 
 fn sum(seen: &Seen<'_>, read: impl Fn(&LaneReport) -> u64) -> u64 {

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use hyper::StatusCode;
+use roomcast_router::hub::{HubCounters, HubHealth};
 
 use super::*;
 
@@ -12,6 +13,8 @@ fn text_of(metrics: &Metrics, lane: &LaneReport, core: &CoreStats, places: &Plac
     metrics.update(Seen {
         lanes: &lanes,
         core,
+        hub: core.hub(),
+        relay: &RelayStats::default(),
         places,
         api: metrics.api(),
         ready: true,
@@ -63,9 +66,10 @@ fn busy_lane() -> LaneReport {
 
 #[test]
 fn what_lanes_and_core_report_is_what_is_shown() {
-    let metrics = Metrics::new(2).unwrap();
+    let metrics = Metrics::new(2, &Arc::default()).unwrap();
     let core = CoreStats::default();
-    core.published.store(41, Ordering::Relaxed);
+    let counters = HubCounters { published: 41, ..HubCounters::default() };
+    core.show_hub(HubView { counters, health: None });
     core.feed_bytes.store(42, Ordering::Relaxed);
     core.users.store(43, Ordering::Relaxed);
     let places = Arc::new(Places::default());
@@ -116,9 +120,146 @@ fn what_lanes_and_core_report_is_what_is_shown() {
     shows(&text, &format!("roomcast_node_build_info{{version=\"{VERSION}\"}} 1"));
 }
 
+/// What a node of a cluster shows whose broker is away.
+fn text_of_relay(metrics: &Metrics, relay: &RelayStats, view: HubView) -> String {
+    metrics.update(Seen {
+        lanes: &[],
+        core: &CoreStats::default(),
+        hub: view,
+        relay,
+        places: &Places::default(),
+        api: metrics.api(),
+        ready: true,
+        connections_max: 1_000,
+        mono_ms: 60_000,
+    });
+    metrics.text().unwrap()
+}
+
+fn away() -> HubView {
+    let health = HubHealth {
+        relay: RelayState::Isolated,
+        since_ms: 50_000,
+        reached: true,
+        lagging: true,
+        feed_age_ms: 12_345,
+        beat_age_ms: 12_500,
+        waiting: 1,
+        waiting_bytes: 2,
+        peers: 3,
+        peers_deaf: 4,
+        peers_disagreeing: 5,
+    };
+    let counters = HubCounters {
+        published: 6,
+        received: 7,
+        unwanted: 8,
+        isolated: 9,
+        isolated_ms: 10_250,
+        refused_waiting: 11,
+        reconnects_silent: 12,
+        reconnects_lagging: 13,
+        reconnects_master: 14,
+        losses: 15,
+        partial: 16,
+    };
+    HubView { counters, health: Some(health) }
+}
+
+#[test]
+fn what_hub_and_broker_report_of_the_relay_is_what_is_shown() {
+    let metrics = Metrics::new(0, &Arc::default()).unwrap();
+    let relay = RelayStats::default();
+    let counters = [
+        &relay.received,
+        &relay.wanted,
+        &relay.unwanted,
+        &relay.received_bytes,
+        &relay.links_connected,
+        &relay.links_lost,
+        &relay.commands_connected,
+        &relay.beats_sent,
+        &relay.beats_answered,
+        &relay.beats_heard,
+        &relay.unreadable[Unreadable::Forged.index()],
+    ];
+    for (value, counter) in (20..).zip(counters) {
+        counter.store(value, Ordering::Relaxed);
+    }
+    let text = text_of_relay(&metrics, &relay, away());
+    for line in [
+        "state{state=\"isolated\"} 1",
+        "state{state=\"whole\"} 0",
+        "isolated_seconds_total 10.25",
+        "isolated_publications_total 9",
+        "received_total 20",
+        "wanted_total 21",
+        "unwanted_total 22",
+        "received_bytes_total 23",
+        "links_connected_total 24",
+        "links_lost_total 25",
+        "commands_connected_total 26",
+        "beats_sent_total 27",
+        "beats_answered_total 28",
+        "beats_heard_total 29",
+        "unreadable_total{cause=\"forged\"} 30",
+        "unreadable_total{cause=\"version\"} 0",
+        "reconnects_total{cause=\"silent\"} 12",
+        "reconnects_total{cause=\"lagging\"} 13",
+        "reconnects_total{cause=\"master\"} 14",
+        "losses_total 15",
+        "feed_age_seconds 12.345",
+        "beat_age_seconds 12.5",
+        "lagging 1",
+        "waiting_publications 1",
+        "waiting_bytes 2",
+        "waiting_refused_total 11",
+        "partial_publications_total 16",
+        "peers 3",
+        "peers_deaf 4",
+        "peers_disagreeing 5",
+    ] {
+        shows(&text, &format!("roomcast_relay_{line}"));
+    }
+    let mut later = away();
+    later.counters.isolated_ms += 500;
+    later.health.as_mut().unwrap().feed_age_ms = 0;
+    let text = text_of_relay(&metrics, &relay, later);
+    shows(&text, "roomcast_relay_isolated_seconds_total 10.75");
+    shows(&text, "roomcast_relay_feed_age_seconds 0");
+}
+
+#[test]
+fn latencies_are_histograms_in_seconds() {
+    let latencies = Arc::new(Latencies::default());
+    let metrics = Metrics::new(0, &latencies).unwrap();
+    for us in [90, 100, 700, 3_000_000] {
+        latencies.relay.publish_us.observe(us);
+    }
+    latencies.relay.delivery_us.observe(1);
+    latencies.handshake.observe(2_000_000);
+    let text = metrics.text().unwrap();
+    for line in [
+        "# TYPE roomcast_relay_publish_seconds histogram",
+        "roomcast_relay_publish_seconds_bucket{le=\"0.0001\"} 2",
+        "roomcast_relay_publish_seconds_bucket{le=\"0.00025\"} 2",
+        "roomcast_relay_publish_seconds_bucket{le=\"0.001\"} 3",
+        "roomcast_relay_publish_seconds_bucket{le=\"2.5\"} 3",
+        "roomcast_relay_publish_seconds_bucket{le=\"+Inf\"} 4",
+        "roomcast_relay_publish_seconds_sum 3.00089",
+        "roomcast_relay_publish_seconds_count 4",
+        "roomcast_relay_delivery_seconds_count 1",
+        "roomcast_connections_handshake_seconds_bucket{le=\"0.5\"} 0",
+        "roomcast_connections_handshake_seconds_sum 2",
+    ] {
+        shows(&text, line);
+    }
+    assert_eq!(text.matches("roomcast_relay_publish_seconds_bucket").count(), 13);
+}
+
 #[test]
 fn counters_move_by_the_difference_and_gauges_fall() {
-    let metrics = Metrics::new(2).unwrap();
+    let metrics = Metrics::new(2, &Arc::default()).unwrap();
     let (core, places) = (CoreStats::default(), Places::default());
     let mut lane = busy_lane();
     text_of(&metrics, &lane, &core, &places);
@@ -131,7 +272,7 @@ fn counters_move_by_the_difference_and_gauges_fall() {
 
 #[test]
 fn every_gauge_of_an_idle_node_is_zero() {
-    let metrics = Metrics::new(2).unwrap();
+    let metrics = Metrics::new(2, &Arc::default()).unwrap();
     let (core, places) = (CoreStats::default(), Places::default());
     text_of(&metrics, &busy_lane(), &core, &places);
     let idle = LaneReport { turned_ms: 60_000, ..LaneReport::default() };
@@ -150,13 +291,15 @@ fn every_gauge_of_an_idle_node_is_zero() {
 
 #[test]
 fn a_lane_that_does_not_turn_counts_as_stuck() {
-    let metrics = Metrics::new(2).unwrap();
+    let metrics = Metrics::new(2, &Arc::default()).unwrap();
     let (core, places) = (CoreStats::default(), Places::default());
     let turning = LaneReport { turned_ms: 60_000, ..LaneReport::default() };
     let stuck = LaneReport { turned_ms: 60_000 - STUCK_MS - 1, ..LaneReport::default() };
     metrics.update(Seen {
         lanes: &[turning, stuck],
         core: &core,
+        hub: core.hub(),
+        relay: &RelayStats::default(),
         places: &places,
         api: metrics.api(),
         ready: false,
@@ -180,12 +323,15 @@ fn names_follow_the_convention_and_stand_once() {
         );
         let counts = row.name.ends_with("_total");
         assert_eq!(counts, row.kind == Kind::Counter, "{}", row.name);
+        let in_seconds = row.name.contains("_seconds");
+        let is_time = matches!(row.read, Read::NodeMs(_) | Read::Latency(_));
+        assert_eq!(in_seconds, is_time, "{}", row.name);
     }
 }
 
 #[test]
 fn every_series_is_there_before_anything_happens() {
-    let metrics = Metrics::new(3).unwrap();
+    let metrics = Metrics::new(3, &Arc::default()).unwrap();
     let text = metrics.text().unwrap();
     for row in ROWS {
         let count = series(&text)
@@ -193,7 +339,15 @@ fn every_series_is_there_before_anything_happens() {
             .filter(|(name, _)| name.split('{').next() == Some(row.name))
             .count();
         let expected = match row.read {
-            Read::Node(_) => 1,
+            Read::Node(_) | Read::NodeMs(_) => 1,
+            Read::Latency(_) => {
+                let bucket = format!("{}_bucket{{le=\"+Inf\"}} 0", row.name);
+                assert!(text.contains(&bucket), "{bucket}");
+                0
+            }
+            Read::State(_) => RelayState::ALL.len(),
+            Read::Unreadable(_) => Unreadable::ALL.len(),
+            Read::Reconnect(_) => Reconnect::ALL.len(),
             Read::Lane(_) => 3,
             Read::Refusal(_) => Refusal::ALL.len(),
             Read::Close(_) => Close::ALL.len(),
@@ -215,7 +369,7 @@ fn reference_table() -> String {
          roomcast-gateway --lib metrics` writes it anew.\n\n\
          `GET /metrics` on the internal port answers in Prometheus' text format. Labels come from closed lists (`lane` is\n\
          a number from 0), never from clients. Every series is there from the start. Figures are at most 250 ms old.\n\n\
-         Every gauge but those of `roomcast_node_` and `process_` falls to 0 when all connections are gone: at once, but\n\
+         Every gauge but those of `roomcast_node_`, `roomcast_relay_` and `process_` falls to 0 when all connections are gone: at once, but\n\
          `roomcast_rooms_heard` after 1 s, `roomcast_sessions_agents` after the leave grace and `roomcast_sessions_users`\n\
          after 66 s at most.\n\n\
          | name | type | labels | meaning |\n| --- | --- | --- | --- |\n",
@@ -227,6 +381,7 @@ fn reference_table() -> String {
         let kind = match row.kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
         };
         add(row.name, kind, &row.read.labels().join(", "), row.meaning);
     }
