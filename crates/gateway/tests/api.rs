@@ -15,6 +15,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use common::Live;
+use roomcast_broker::MemoryBroker;
 use roomcast_gateway::Node;
 use roomcast_gateway::config::{Config, LoadOptions};
 use roomcast_protocol::codes::{Close, Refusal};
@@ -62,6 +63,14 @@ fn node_with_a_key() -> Node {
     });
     std::fs::remove_file(file).unwrap();
     Node::start(&config.unwrap_or_else(|errors| panic!("{errors}"))).unwrap()
+}
+
+/// A development node with these keys.
+fn config(keys: &[(&str, &str)]) -> Config {
+    let ports = [("listen.public", "127.0.0.1:0"), ("listen.internal", "127.0.0.1:0")];
+    let keys = ports.iter().chain(keys).map(|(key, value)| ((*key).into(), (*value).into()));
+    let options = LoadOptions { overrides: keys.collect(), dev: true, ..LoadOptions::default() };
+    Config::load(&options).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
 fn soon(what: &str, mut holds: impl FnMut() -> bool) {
@@ -238,4 +247,34 @@ fn scrapers_see_what_happened_and_zeros_afterwards() {
     assert_eq!(live.metric("roomcast_node_ready"), Some(1.0));
     drop(ws);
     live.assert_empty();
+}
+
+#[test]
+fn a_node_that_never_reached_its_broker_runs_and_is_not_ready() {
+    // Nobody listens there.
+    let keys = [("broker.kind", "redis"), ("redis.servers", "127.0.0.1:1")];
+    let node = Node::start(&config(&keys)).unwrap();
+    let get = |path: &str| ask(node.internal_addr(), "GET", path, "host: localhost\r\n", "");
+    let ready = get("/readyz");
+    assert_eq!((ready.status, &ready.body["status"]), (503, &json!("not_ready")));
+    assert_eq!(ready.body["cause"], "the broker has not been reached yet");
+    assert_eq!(ready.body["broker"]["kind"], "redis");
+    soon("all threads turn", || get("/livez").status == 200);
+    let figures = get("/metrics").body;
+    assert!(figures.as_str().unwrap().contains("\nroomcast_node_ready 0\n"));
+    node.stop();
+}
+
+#[test]
+fn a_node_whose_feed_ends_lives_on() {
+    let broker = MemoryBroker::new();
+    let node = Node::start_with(&config(&[]), &broker).unwrap();
+    let get = |path: &str| ask(node.internal_addr(), "GET", path, "host: localhost\r\n", "");
+    assert_eq!(get("/readyz").status, 200);
+    broker.detach(node.id());
+    // Longer than a thread may be silent.
+    std::thread::sleep(Duration::from_millis(2_500));
+    assert_eq!(get("/livez").status, 200);
+    assert_eq!(get("/readyz").body["core"]["state"], "turning");
+    node.stop();
 }
