@@ -35,6 +35,10 @@ const HOUSEKEEPING_MS: u64 = 250;
 /// How long lanes have to answer a question. Units: milliseconds.
 const QUERY_MS: u64 = 2_000;
 
+/// How long the outcome of a publication may take: it may wait in the hub for the broker's return, and then is tried
+/// for 5 s. Units: milliseconds.
+const PUBLISH_MS: u64 = 11_000;
+
 /// What lanes tell the core.
 #[derive(Debug)]
 pub(crate) enum FromLane {
@@ -341,7 +345,13 @@ impl Core {
             return;
         }
         self.housekept_ms = now.mono_ms;
-        self.queries.retain(|_, (asked_ms, _)| now.mono_ms < *asked_ms + QUERY_MS);
+        self.queries.retain(|_, (asked_ms, query)| {
+            let limit_ms = match query {
+                Query::Publish(_) => PUBLISH_MS,
+                Query::Members { .. } | Query::Disconnect { .. } => QUERY_MS,
+            };
+            now.mono_ms < *asked_ms + limit_ms
+        });
         for (lagging, queue) in self.lagging.iter_mut().zip(&self.parts.lanes) {
             if *lagging && !queue.pressure().is_high() {
                 *lagging = false;

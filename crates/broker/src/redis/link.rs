@@ -266,6 +266,7 @@ impl<T: Send + 'static> Link<T> {
         let heard = keys.and_then(|keys| functions::heard(keys, &self.own_beats, payload));
         if let Some((seq, master)) = heard {
             self.shared.stats.beats_heard.fetch_add(1, Ordering::Relaxed);
+            let master = self.shared.master(master);
             self.shared.tell(BrokerEvent::Beat { link: self.id, seq, master });
         }
     }

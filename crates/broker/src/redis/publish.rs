@@ -303,7 +303,7 @@ async fn beat<T>(shared: &Shared<T>, seq: u64, hears: bool) -> Option<BeatReport
         sent.inspect_err(|error| tracing::debug!(%error, "a link was not beaten")).ok()?;
     }
     let links = links.into_iter().map(|link| link.link).collect();
-    Some(BeatReport { master: answer.master, links, peers: answer.peers })
+    Some(BeatReport { master: shared.master(answer.master), links, peers: answer.peers })
 }
 
 async fn beaten<T>(

@@ -6,14 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use foldhash::quality::RandomState;
 use fred::clients::Client;
-use roomcast_protocol::envelope::{BrokerEvent, LinkId};
+use roomcast_protocol::envelope::{BrokerEvent, LinkId, MasterId};
 use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::relay::RelayKeys;
 use roomcast_protocol::room::RoomName;
 use tokio::sync::{Notify, watch};
 
 use super::channels::{Kind, Tags};
-use super::options::RedisOptions;
+use super::options::{RedisOptions, Servers};
 use crate::feed::FeedSender;
 use crate::stats::RelayStats;
 
@@ -115,6 +115,14 @@ impl<T> Shared<T> {
     pub(crate) fn hear_in_every_mode(&self, every_mode: bool) {
         if std::mem::replace(&mut self.hearing().every_mode, every_mode) != every_mode {
             self.replan.notify_one();
+        }
+    }
+
+    /// The master as the hub compares it. A Cluster has several, and tells of a change by itself.
+    pub(crate) fn master(&self, master: MasterId) -> MasterId {
+        match self.options.servers {
+            Servers::Cluster(_) => MasterId(0),
+            Servers::Standalone(_) | Servers::Sentinel { .. } => master,
         }
     }
 

@@ -44,8 +44,9 @@ use problem::Problem;
 use route::Route;
 pub(crate) use server::serve;
 
-/// How long a publication's outcome is awaited. Less than the core remembers who asked.
-const OUTCOME_WAIT: Duration = Duration::from_millis(1_500);
+/// How long a publication's outcome is awaited. Less than the core remembers who asked, and longer than the hub and the
+/// broker take together when the broker comes and goes.
+const OUTCOME_WAIT: Duration = Duration::from_secs(10);
 
 const PUBLISHED_PERHAPS: &str =
     "It is not known whether this was published: send it again with the same id within 120 s";
@@ -240,6 +241,7 @@ impl Api {
             Ok(Err(refused)) if refused.refusal == Refusal::Unavailable && !self.is_running() => {
                 Err(Problem::unknown_outcome(PUBLISHED_PERHAPS))
             }
+            Ok(Err(refused)) if refused.unknown => Err(Problem::unknown_outcome(PUBLISHED_PERHAPS)),
             Ok(Err(refused)) => Err(refused.into()),
             Err(_) => Err(Problem::unknown_outcome(PUBLISHED_PERHAPS)),
         }

@@ -60,8 +60,6 @@ pub(crate) struct Shell {
     /// For the core, once the task at hand has done its turn: what came in one read leaves together, and is merged.
     outgoing: RefCell<Vec<(usize, FromLane)>>,
     effects: RefCell<Vec<Effect>>,
-    /// When the publications that were just served had been published, in the cluster's time. Units: microseconds.
-    served_us: RefCell<Vec<u64>>,
 }
 
 impl Shell {
@@ -78,7 +76,6 @@ impl Shell {
             to_core,
             outgoing: RefCell::new(Vec::new()),
             effects: RefCell::new(Vec::new()),
-            served_us: RefCell::new(Vec::new()),
         })
     }
 
@@ -102,14 +99,14 @@ impl Shell {
 
     /// Counts how long publications took whose last member on this lane was just written to.
     pub(crate) fn note_deliveries(&self) {
-        let mut served = self.served_us.borrow_mut();
-        self.lane.borrow_mut().take_served(&mut served);
+        let mut lane = self.lane.borrow_mut();
+        let served = lane.take_served();
         if served.is_empty() {
             return;
         }
         let relay = &self.settings.latencies.relay;
         let now_us = relay.time().now_us;
-        for stamp_us in served.drain(..).filter(|stamp_us| *stamp_us != 0) {
+        for stamp_us in served.drain(..) {
             relay.delivery_us.observe(now_us.saturating_sub(stamp_us));
         }
     }

@@ -5,7 +5,7 @@ use serde_json::json;
 use tokio::time::timeout;
 use xtask::servers::Redis;
 
-use super::{PATIENCE, connect, node, ready};
+use super::{PATIENCE, common, connect, node, ready};
 
 #[tokio::test]
 async fn a_node_without_redis_serves_its_own_clients_and_joins_the_cluster_later() {
@@ -13,7 +13,7 @@ async fn a_node_without_redis_serves_its_own_clients_and_joins_the_cluster_later
     redis.kill().unwrap();
     let live = node(redis.port(), &[]);
     assert_eq!(live.get("/readyz").0, 503, "it has never reached its broker");
-    assert_eq!(live.get("/livez").0, 200);
+    common::until("its threads turn", PATIENCE, async || live.get("/livez").0 == 200).await;
     let client = connect(&live, "ann", "backend", Format::Json).await;
     client.join("demo").await.unwrap();
     let publish = async |n: u64| {
