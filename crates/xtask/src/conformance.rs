@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::process::{self, say};
-use crate::{Tally, paths};
+use crate::{Tally, paths, python};
 
 const KOSOKU: &str = "0.1.0";
 const GROUPS: [&str; 9] = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*"];
@@ -17,7 +17,6 @@ const GROUPS: [&str; 9] = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*
 /// Cases in those groups: one that did not run did not pass.
 const CASES: u64 = 301;
 
-const INSTALL_LIMIT: Duration = Duration::from_secs(300);
 const RUN_LIMIT: Duration = Duration::from_secs(300);
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
@@ -45,24 +44,8 @@ pub(crate) fn run() -> Result<Tally, String> {
 
 /// The installed `kosoku`, in a Python environment of its own.
 fn kosoku() -> Result<PathBuf, String> {
-    let folder = paths::tool("kosoku", KOSOKU)?;
-    let program = folder.join("bin/kosoku");
-    if program.is_file() {
-        say(&format!("conformance: kosoku is there ({})", folder.display()));
-        return Ok(program);
-    }
-    say(&format!("conformance: installing kosoku {KOSOKU} into {}", folder.display()));
-    let root = Path::new("/");
-    let place = folder.to_string_lossy();
-    let venv = ["-m", "venv", "--clear", &place];
-    process::run(&mut process::command("python3", &venv, root), INSTALL_LIMIT).map_err(
-        |cause| format!("{cause}; install Python 3.10 or later with venv (Debian: python3-venv)"),
-    )?;
-    let pip = folder.join("bin/pip").to_string_lossy().into_owned();
     let package = format!("kosoku=={KOSOKU}");
-    let install = ["install", "--quiet", "--disable-pip-version-check", &package];
-    process::run(&mut process::command(&pip, &install, root), INSTALL_LIMIT)?;
-    Ok(program)
+    Ok(python::environment("kosoku", KOSOKU, &[&package])?.join("bin/kosoku"))
 }
 
 /// Builds the echo server and tells where it is.

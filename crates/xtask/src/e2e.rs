@@ -2,9 +2,11 @@
 //! starts what it needs and ends with `N passed, N failed`; this module builds, starts and sums.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use crate::process::{self, say};
+use crate::setup::Tools;
 use crate::{Tally, paths, setup};
 
 /// How long one script may take.
@@ -14,7 +16,7 @@ const SCRIPT_LIMIT: Duration = Duration::from_secs(300);
 ///
 /// Errors: the set-up fails, the binary does not compile, or no script has such a name.
 pub(crate) fn run(wanted: &[String]) -> Result<Tally, String> {
-    let modules = setup::all()?;
+    let tools = setup::all()?;
     let binary = paths::roomcast()?;
     let scripts = chosen(scripts()?, wanted);
     if scripts.is_empty() {
@@ -22,7 +24,7 @@ pub(crate) fn run(wanted: &[String]) -> Result<Tally, String> {
     }
     let mut sum = Tally::default();
     for script in scripts {
-        sum = sum.plus(one(&script, &binary, &modules));
+        sum = sum.plus(one(&script, &binary, &tools));
     }
     Ok(sum)
 }
@@ -47,22 +49,34 @@ fn chosen(scripts: Vec<PathBuf>, wanted: &[String]) -> Vec<PathBuf> {
 }
 
 /// One script's sum. A script that dies, hangs or tells no sum counts as one failure at least.
-fn one(script: &Path, binary: &Path, modules: &Path) -> Tally {
+fn one(script: &Path, binary: &Path, tools: &Tools) -> Tally {
     let root = paths::root();
     say(&format!("--- {}", script.file_name().unwrap_or_default().to_string_lossy()));
     let mut command = process::tied_command(Path::new("node"), &[], &root);
     command.arg(script);
-    command.env("ROOMCAST_BIN", binary).env("ROOMCAST_NODE_MODULES", modules);
-    command.env("CHROMIUM", setup::CHROMIUM);
-    let mut last = String::new();
-    let ended = process::stream(&mut command, SCRIPT_LIMIT, |line| line.clone_into(&mut last));
-    match ended {
-        Ok(status) => sum_of(&last, status.success()),
+    command.env("ROOMCAST_BIN", binary).env("ROOMCAST_NODE_MODULES", &tools.modules);
+    command.env("ROOMCAST_PYTHON", &tools.python).env("CHROMIUM", setup::CHROMIUM);
+    command.env("PROMETHEUS", setup::PROMETHEUS).env("PROMTOOL", setup::PROMTOOL);
+    match std::env::current_exe() {
+        Ok(xtask) => command.env("ROOMCAST_XTASK", xtask),
         Err(cause) => {
-            say(&cause);
-            Tally::ONE_FAILED
+            say(&format!("cannot find this program: {cause}"));
+            return Tally::ONE_FAILED;
         }
-    }
+    };
+    sum_of_program(&mut command, SCRIPT_LIMIT).unwrap_or_else(|cause| {
+        say(&cause);
+        Tally::ONE_FAILED
+    })
+}
+
+/// Runs a program whose last line is its sum.
+///
+/// Errors: the program is missing or exceeds `limit`.
+pub(crate) fn sum_of_program(command: &mut Command, limit: Duration) -> Result<Tally, String> {
+    let mut last = String::new();
+    let status = process::stream(command, limit, |line| line.clone_into(&mut last))?;
+    Ok(sum_of(&last, status.success()))
 }
 
 /// The script's own sum if it is consistent with how the script ended, and a failure otherwise.

@@ -6,6 +6,7 @@ mod demo;
 mod e2e;
 mod paths;
 mod process;
+mod python;
 pub mod servers;
 mod setup;
 mod tally;

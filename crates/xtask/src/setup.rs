@@ -1,14 +1,48 @@
-//! Installs what the tests need and the machine lacks: a browser from Debian, packages from npm's lock file. Says what
-//! it does, may be repeated, and puts nothing into the clone.
+//! Installs what the tests need and the machine lacks: a browser and servers from Debian, packages from npm's lock
+//! file. Says what it does, may be repeated, puts nothing into the clone, and leaves no service running.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::paths;
 use crate::process::{self, say};
+use crate::{paths, python};
 
 /// Debian's browser, and where it is.
 pub(crate) const CHROMIUM: &str = "/usr/bin/chromium";
+
+/// Debian's balancers and Prometheus, and where they are.
+pub(crate) const HAPROXY: &str = "/usr/sbin/haproxy";
+pub(crate) const NGINX: &str = "/usr/sbin/nginx";
+pub(crate) const PROMETHEUS: &str = "/usr/bin/prometheus";
+pub(crate) const PROMTOOL: &str = "/usr/bin/promtool";
+
+/// What is installed from Debian, and what each package brings.
+const PACKAGES: [(&str, &str); 5] = [
+    ("chromium", CHROMIUM),
+    ("redis-server", "/usr/bin/redis-server"),
+    ("haproxy", HAPROXY),
+    ("nginx-light", NGINX),
+    ("prometheus", PROMETHEUS),
+];
+
+/// Installs a package without starting its service, now or at the next boot: a Redis, a web server and a balancer that
+/// nobody asked for would take well-known ports. A policy that the machine has already is left as it is. Arguments:
+/// the package, its service or nothing.
+const INSTALL: &str = r#"
+set -eu
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' > "$policy"
+    chmod 755 "$policy"
+fi
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "$1"
+if [ -n "$2" ] && command -v systemctl > /dev/null; then
+    systemctl disable --quiet "$2"
+fi
+"#;
 
 /// The oldest major version of Node.js that runs the scripts.
 const NODE_MIN: u32 = 20;
@@ -16,13 +50,33 @@ const INSTALL_LIMIT: Duration = Duration::from_secs(600);
 const LOCK: &str = include_str!("../e2e/package-lock.json");
 const NPM_FILES: [&str; 3] = ["package.json", "package-lock.json", ".npmrc"];
 
-/// Installs everything and tells where the scripts' npm packages are.
+/// PyPI's client for Redis, for the seed's `RedisMessageBus`.
+const REDIS_PY: &str = "8.1.0";
+
+/// What the end-to-end scripts are given.
+pub(crate) struct Tools {
+    /// The folder with their npm packages.
+    pub(crate) modules: PathBuf,
+    /// A Python that has `redis`.
+    pub(crate) python: PathBuf,
+}
+
+/// Installs everything and tells where the scripts find it.
 ///
 /// Errors: what could not be installed, and the mend.
-pub(crate) fn all() -> Result<PathBuf, String> {
+pub(crate) fn all() -> Result<Tools, String> {
     node()?;
-    debian("chromium", Path::new(CHROMIUM))?;
-    node_modules()
+    packages()?;
+    let package = format!("redis=={REDIS_PY}");
+    let python = python::environment("redis", REDIS_PY, &[&package])?.join("bin/python");
+    Ok(Tools { modules: node_modules()?, python })
+}
+
+/// Installs what of [`PACKAGES`] is not there.
+///
+/// Errors: no Debian, no network, or no right to install.
+pub(crate) fn packages() -> Result<(), String> {
+    PACKAGES.iter().try_for_each(|(name, file)| debian(name, Path::new(file)))
 }
 
 /// The folder with the scripts' npm packages, installed if it is not there.
@@ -60,26 +114,30 @@ fn node_modules() -> Result<PathBuf, String> {
 /// Installs the Debian package `name` unless `file` is there.
 ///
 /// Errors: no Debian, no network, or no right to install.
-fn debian(name: &str, file: &Path) -> Result<(), String> {
+pub(crate) fn debian(name: &str, file: &Path) -> Result<(), String> {
     if file.exists() {
         say(&format!("setup: {name} is there ({})", file.display()));
         return Ok(());
     }
     say(&format!("setup: installing Debian's {name}"));
     let root = process::output(&mut process::command("id", &["-u"], Path::new("/")))? == "0";
-    let steps: [&[&str]; 2] =
-        [&["update", "-qq"], &["install", "-y", "-qq", "--no-install-recommends", name]];
-    for step in steps {
-        let mut args = vec!["DEBIAN_FRONTEND=noninteractive", "apt-get"];
-        args.extend(step);
-        if !root {
-            args.insert(0, "env");
-        }
-        let program = if root { "env" } else { "sudo" };
-        process::run(&mut process::command(program, &args, Path::new("/")), INSTALL_LIMIT)
-            .map_err(|cause| format!("{cause}; install the Debian package {name} by hand"))?;
+    let mut args = vec!["-c", INSTALL, "install", name, service_of(name)];
+    if !root {
+        args.insert(0, "sh");
     }
+    let program = if root { "sh" } else { "sudo" };
+    process::run(&mut process::command(program, &args, Path::new("/")), INSTALL_LIMIT)
+        .map_err(|cause| format!("{cause}; install the Debian package {name} by hand"))?;
     if file.exists() { Ok(()) } else { Err(format!("{name} brought no {}", file.display())) }
+}
+
+/// The service that a package starts; empty where it has none.
+fn service_of(name: &str) -> &str {
+    match name {
+        "chromium" => "",
+        "nginx-light" => "nginx",
+        other => other,
+    }
 }
 
 fn node() -> Result<(), String> {

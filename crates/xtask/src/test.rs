@@ -90,6 +90,7 @@ fn cargo_tests() -> Result<Tally, String> {
 }
 
 fn unit_tests() -> Result<Tally, String> {
+    setup::packages()?;
     cargo(&["test", "--workspace", "--lib", "--bins", "--no-fail-fast"])
 }
 
