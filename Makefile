@@ -2,10 +2,11 @@
 XTASK := cargo run --quiet --package xtask --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check e2e conformance bench docs setup
+.PHONY: help demo cluster test check e2e conformance bench docs setup
 
 help: ; @$(XTASK) help
 demo: ; @$(XTASK) demo $(ARGS)
+cluster: ; @$(XTASK) cluster $(N) $(ARGS)
 test: ; @$(XTASK) test
 check: ; @$(XTASK) check
 e2e: ; @$(XTASK) e2e $(ARGS)

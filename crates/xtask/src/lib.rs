@@ -1,9 +1,12 @@
 //! What stands behind the `Makefile`: set-up, starting nodes and tests, summing "N passed, N failed". It knows the
 //! product only by its command line. Tests of other crates take [`servers`] from here and nothing else.
 
+mod balancer;
+mod cluster;
 mod conformance;
 mod demo;
 mod e2e;
+mod interrupt;
 mod paths;
 mod process;
 mod python;
@@ -27,12 +30,17 @@ struct Task {
 }
 
 /// Every target of the `Makefile`.
-const TASKS: [Task; 9] = [
+const TASKS: [Task; 10] = [
     Task { name: "help", about: "this list", run: |_| help() },
     Task {
         name: "demo",
         about: "run a node and an agent, with a page that shows this machine live; Ctrl-C stops both",
         run: |args| demo::run(args).map(|()| None),
+    },
+    Task {
+        name: "cluster",
+        about: "run N nodes (N=3), Redis and a balancer, and print what to try; Ctrl-C stops all",
+        run: |args| cluster::run(args).map(|()| None),
     },
     Task {
         name: "test",

@@ -4,11 +4,13 @@ use std::collections::hash_map::RandomState;
 use std::fs::File;
 use std::hash::{BuildHasher as _, Hasher as _};
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, OnceLock};
+use std::time::{Duration, Instant};
 
 use crate::process::say;
 
@@ -81,6 +83,8 @@ impl Server {
         let mut command = Command::new("setpriv");
         // KILL, because a frozen process hears no TERM.
         command.args(["--pdeathsig", "KILL", "--", program]).args(args).current_dir(folder);
+        // In a group of its own: Ctrl-C ends this program, which ends the others in its order.
+        command.process_group(0);
         command.stdin(Stdio::null()).stderr(out.try_clone().map_err(told)?).stdout(out);
         let child = spawn(command).map_err(told)?;
         Ok(Self { child, log, name: program.to_owned() })
@@ -90,17 +94,26 @@ impl Server {
         self.child.id()
     }
 
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>, String> {
+        self.child.try_wait().map_err(|cause| format!("cannot wait for {}: {cause}", self.name))
+    }
+
+    /// The last lines that it printed.
+    pub(crate) fn last_lines(&self) -> Vec<String> {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines.iter().skip(lines.len().saturating_sub(5)).map(|line| (*line).to_owned()).collect()
+    }
+
     /// Errors: it has ended; with the last that it printed.
     pub(crate) fn lives(&mut self) -> Result<(), String> {
-        match self.child.try_wait() {
-            Ok(None) => Ok(()),
-            Ok(Some(status)) => {
-                let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-                let mut last: Vec<&str> = log.lines().rev().take(5).collect();
-                last.reverse();
-                Err(format!("{} ended with {status}: {}", self.name, last.join(" | ")))
+        match self.ended()? {
+            None => Ok(()),
+            Some(status) => {
+                let last = self.last_lines().join(" | ");
+                Err(format!("{} ended with {status}: {last}", self.name))
             }
-            Err(cause) => Err(format!("cannot wait for {}: {cause}", self.name)),
         }
     }
 
@@ -113,6 +126,20 @@ impl Server {
             Ok(status) if status.success() => Ok(()),
             Ok(status) => Err(format!("kill -s {name} {pid} ended with {status}")),
             Err(cause) => Err(format!("cannot run kill: {cause}")),
+        }
+    }
+
+    /// How it ended, waiting for that until `deadline`; then it is made to.
+    pub(crate) fn end_by(&mut self, deadline: Instant) -> Result<ExitStatus, String> {
+        loop {
+            match self.ended()? {
+                Some(status) => return Ok(status),
+                None if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(20)),
+                None => {
+                    self.kill()?;
+                    return Err(format!("{} did not end and was killed", self.name));
+                }
+            }
         }
     }
 
@@ -181,7 +208,7 @@ mod tests {
         let path = folder.path().to_owned();
         let start = move || Server::start("sleep", &["60".to_owned()], &path).unwrap();
         let mut server = std::thread::spawn(start).join().unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
         server.lives().unwrap();
         let proc = format!("/proc/{}", server.pid());
         assert!(Path::new(&proc).exists());
@@ -195,7 +222,7 @@ mod tests {
         let args = ["-c", "echo no such option >&2; exit 3"].map(str::to_owned);
         let mut server = Server::start("sh", &args, folder.path()).unwrap();
         let ended = || server.lives().err().ok_or_else(|| "it lives".to_owned());
-        let told = super::super::until("its end", std::time::Duration::from_secs(10), ended);
+        let told = super::super::until("its end", Duration::from_secs(10), ended);
         let told = told.unwrap();
         assert!(told.contains("exit status: 3") && told.contains("no such option"), "{told}");
         assert!(server.signal("STOP").is_err());

@@ -15,7 +15,7 @@ pub use redis::Redis;
 pub use resp::{Client, Reply};
 pub use sentinels::Sentinels;
 
-pub(crate) use child::{Server, free_port};
+pub(crate) use child::{Folder, Server, free_port};
 
 use std::time::{Duration, Instant};
 

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::child::Folder;
-use super::{Client, Reply, Server, free_port, until};
+use super::{Client, Folder, Reply, Server, free_port, until};
 
 /// How long a server may take to answer after its start.
 const START_LIMIT: Duration = Duration::from_secs(20);
@@ -84,6 +83,10 @@ impl Redis {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.server.pid()
+    }
+
+    pub(crate) fn server(&mut self) -> &mut Server {
+        &mut self.server
     }
 
     /// A new connection to it, authenticated.

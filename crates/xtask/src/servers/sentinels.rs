@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use super::child::Folder;
-use super::{Client, Redis, Server, free_port, until};
+use super::{Client, Folder, Redis, Server, free_port, until};
 
 /// What the Sentinels call the master.
 const SERVICE: &str = "roomcast-test";
