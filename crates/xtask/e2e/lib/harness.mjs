@@ -2,7 +2,7 @@
 // It never looks into the node: only its command line, its sockets and its HTTP API.
 
 import { execFileSync, spawn } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -18,13 +18,18 @@ if (!binary || !modules) {
 export const need = createRequire(join(modules, 'x.js'));
 
 const children = new Set();
-const folder = mkdtempSync(join(tmpdir(), 'roomcast-e2e-'));
+
+/** A folder of this script's own, removed at its end. */
+export const folder = mkdtempSync(join(tmpdir(), 'roomcast-e2e-'));
 let passed = 0;
 let failed = 0;
 
 /** Starts the binary with `args`; it ends with this script at the latest. */
-export function start(args, options = {}) {
-  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', binary, ...args], {
+export const start = (args) => launch(binary, args);
+
+/** Starts any program; it ends with this script at the latest. */
+export function launch(program, args, options = {}) {
+  const child = spawn('setpriv', ['--pdeathsig', 'KILL', '--', program, ...args], {
     stdio: ['ignore', 'pipe', 'pipe'],
     ...options,
   });
@@ -70,6 +75,33 @@ export async function startNode(...args) {
     internal: `http://${told.internal}`,
     token: told.token,
   };
+}
+
+/**
+ * Starts what `make cluster` starts: `{child, balancer, redis, nodes}`, each with its `pid`. `serve` are options of
+ * every node.
+ */
+export async function startCluster({ nodes = 3, balancer = 'haproxy', serve = [] } = {}) {
+  const ready = join(folder, `cluster-${Math.random().toString(36).slice(2)}.json`);
+  const args = ['cluster', String(nodes), '--balancer', balancer, '--ready-file', ready, '--', ...serve];
+  const child = launch(process.env.ROOMCAST_XTASK, args);
+  // It stops what it started and removes their folders.
+  child.endsBy = 'SIGTERM';
+  const told = await until('the cluster is ready', 120_000, () => {
+    if (!children.has(child)) throw new Error(`the cluster ended: ${child.told}`);
+    return existsSync(ready) && JSON.parse(readFileSync(ready, 'utf8'));
+  });
+  const node = ({ name, pid, public: address, internal }) => {
+    return { name, pid, ws: `ws://${address}/ws`, http: `http://${address}`, internal: `http://${internal}` };
+  };
+  const ws = `ws://${told.balancer.address}/ws`;
+  return { child, balancer: { ...told.balancer, ws }, redis: told.redis, nodes: told.nodes.map(node) };
+}
+
+/** Publishes as any program with Redis does; gives how many heard it. */
+export function redisPublish(cluster, room, message) {
+  const args = ['-p', String(cluster.redis.port), 'PUBLISH', `room:${room}`, JSON.stringify(message)];
+  return Number(execFileSync('redis-cli', args, { encoding: 'utf8' }));
 }
 
 /** A development token for the node's `--dev` key. */
@@ -133,7 +165,7 @@ async function finish(cause) {
     failed += 1;
     console.log(`FAIL the script itself\n     ${String(cause.stack ?? cause)}`);
   }
-  for (const child of [...children]) await stop(child, 'SIGKILL');
+  for (const child of [...children]) await stop(child, child.endsBy ?? 'SIGKILL');
   rmSync(folder, { recursive: true, force: true });
   console.log(`${passed} passed, ${failed} failed`);
   process.exit(failed === 0 ? 0 : 1);

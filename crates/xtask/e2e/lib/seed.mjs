@@ -11,6 +11,11 @@ export function classSource(name) {
   return cut(`class ${name} {\n`, '\n}\n', name);
 }
 
+/** The printed Python of `class <name>:`, up to the next heading. */
+export function pythonSource(name) {
+  return cut(`class ${name}:\n`, '\n                        \n', name);
+}
+
 /** The printed lines that open a connection and send `auth`. */
 export function connectSource() {
   return cut('// Client-side connection establishment\n', '\n};\n', 'connection establishment');
