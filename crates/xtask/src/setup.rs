@@ -17,12 +17,13 @@ pub(crate) const PROMETHEUS: &str = "/usr/bin/prometheus";
 pub(crate) const PROMTOOL: &str = "/usr/bin/promtool";
 
 /// What is installed from Debian, and what each package brings.
-const PACKAGES: [(&str, &str); 5] = [
+const PACKAGES: [(&str, &str); 6] = [
     ("chromium", CHROMIUM),
     ("redis-server", "/usr/bin/redis-server"),
     ("haproxy", HAPROXY),
     ("nginx-light", NGINX),
     ("prometheus", PROMETHEUS),
+    ("openssl", "/usr/bin/openssl"),
 ];
 
 /// Installs a package without starting its service, now or at the next boot: a Redis, a web server and a balancer that
@@ -134,7 +135,7 @@ pub(crate) fn debian(name: &str, file: &Path) -> Result<(), String> {
 /// The service that a package starts; empty where it has none.
 fn service_of(name: &str) -> &str {
     match name {
-        "chromium" => "",
+        "chromium" | "openssl" => "",
         "nginx-light" => "nginx",
         other => other,
     }

@@ -2,6 +2,7 @@
 //! listens on 127.0.0.1 at a free port, has a folder of its own, and is gone when its value is dropped or when the
 //! process ends, however that happens. Nothing here knows what Roomcast does with them.
 
+mod certificates;
 mod child;
 mod cluster;
 mod proxy;

@@ -1,7 +1,9 @@
 //! One real `redis-server`, which can be frozen, killed and started again.
 
+use std::path::Path;
 use std::time::Duration;
 
+use super::certificates::Certificates;
 use super::{Client, Folder, Reply, Server, free_port, until};
 
 /// How long a server may take to answer after its start.
@@ -19,6 +21,16 @@ pub struct Redis {
     port: u16,
     args: Vec<String>,
     password: Option<String>,
+    tls: Option<Tls>,
+}
+
+/// A second port, where it speaks TLS.
+#[derive(Debug)]
+struct Tls {
+    port: u16,
+    certificates: Certificates,
+    // Dropped after the server that reads from it.
+    _folder: Folder,
 }
 
 impl Redis {
@@ -39,6 +51,27 @@ impl Redis {
         Err(last)
     }
 
+    /// Like [`Redis::start`], with TLS at [`Redis::tls_port`] besides; its certificate is for 127.0.0.1 and localhost,
+    /// given by the authority in [`Redis::tls_ca_file`].
+    ///
+    /// # Errors
+    /// As of [`Redis::start`], or no `openssl`.
+    pub fn start_tls(extra_args: &[&str]) -> Result<Self, String> {
+        let folder = Folder::new("tls")?;
+        let certificates = Certificates::make(folder.path())?;
+        let port = free_port()?;
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let Certificates { authority, certificate, key } = &certificates;
+        let values = [port.to_string(), text(authority), text(certificate), text(key)];
+        let names = ["--tls-port", "--tls-ca-cert-file", "--tls-cert-file", "--tls-key-file"];
+        let mut args = vec!["--tls-auth-clients", "no"];
+        args.extend(names.into_iter().zip(&values).flat_map(|(name, value)| [name, value]));
+        args.extend(extra_args);
+        let mut redis = Self::start(&args)?;
+        redis.tls = Some(Tls { port, certificates, _folder: folder });
+        Ok(redis)
+    }
+
     fn start_at(port: u16, extra_args: &[&str]) -> Result<Self, String> {
         let folder = Folder::new("redis")?;
         let number = port.to_string();
@@ -49,7 +82,7 @@ impl Redis {
         let mut options = extra_args.iter().skip_while(|arg| **arg != "--requirepass").skip(1);
         let password = options.next().map(|password| (*password).to_owned());
         let server = run(&args, &folder)?;
-        let mut redis = Self { server, folder, port, args, password };
+        let mut redis = Self { server, folder, port, args, password, tls: None };
         redis.wait()?;
         Ok(redis)
     }
@@ -70,6 +103,18 @@ impl Redis {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Where it speaks TLS on 127.0.0.1, if it was started so.
+    #[must_use]
+    pub fn tls_port(&self) -> Option<u16> {
+        self.tls.as_ref().map(|tls| tls.port)
+    }
+
+    /// The certificate (PEM) of the authority to trust, if it was started with TLS.
+    #[must_use]
+    pub fn tls_ca_file(&self) -> Option<&Path> {
+        self.tls.as_ref().map(|tls| tls.certificates.authority.as_path())
     }
 
     /// Its address as Roomcast takes it; with the password if it has one.
@@ -152,7 +197,7 @@ fn run(args: &[String], folder: &Folder) -> Result<Server, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
+    use crate::process;
 
     #[test]
     fn a_server_answers_keeps_nothing_over_a_restart_and_is_gone_when_dropped() {
@@ -204,5 +249,33 @@ mod tests {
     fn an_option_that_redis_does_not_know_is_told() {
         let told = Redis::start(&["--no-such-option", "1"]).unwrap_err();
         assert!(told.contains("no-such-option"), "{told}");
+    }
+
+    #[test]
+    fn tls_is_spoken_with_whoever_trusts_its_authority() {
+        let redis = Redis::start_tls(&["--requirepass", "secret"]).unwrap();
+        let port = redis.tls_port().unwrap().to_string();
+        let ping = |more: &[&str]| {
+            let args =
+                [&["-h", "127.0.0.1", "-p", &port, "-a", "secret", "--tls"], more, &["PING"]];
+            process::output(&mut process::command("redis-cli", &args.concat(), Path::new("/")))
+        };
+        let ca = redis.tls_ca_file().unwrap().to_string_lossy().into_owned();
+        assert_eq!(ping(&["--cacert", &ca]).unwrap(), "PONG");
+        assert!(ping(&[]).is_err());
+        let mut plain = Client::connect(port.parse().unwrap()).unwrap();
+        assert!(plain.command(&["PING"]).is_err());
+    }
+
+    #[test]
+    fn a_user_of_its_own_may_do_what_its_rules_say() {
+        let user = ["--user", "node", "on", ">secret", "resetchannels", "&room:*", "-@all"];
+        let redis = Redis::start(&[&user[..], &["+publish"]].concat()).unwrap();
+        let mut client = redis.client().unwrap();
+        client.command(&["AUTH", "node", "secret"]).unwrap();
+        assert_eq!(client.command(&["PUBLISH", "room:a", "x"]), Ok(Reply::Integer(0)));
+        for refused in [["PUBLISH", "other", "x"], ["SET", "a", "1"]] {
+            assert!(client.command(&refused).unwrap_err().contains("NOPERM"), "{refused:?}");
+        }
     }
 }
