@@ -2,7 +2,7 @@
 XTASK := cargo run --quiet --package xtask --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo cluster test check e2e conformance bench docs setup
+.PHONY: help demo cluster test check e2e conformance chart bench docs setup
 
 help: ; @$(XTASK) help
 demo: ; @$(XTASK) demo $(ARGS)
@@ -11,6 +11,7 @@ test: ; @$(XTASK) test
 check: ; @$(XTASK) check
 e2e: ; @$(XTASK) e2e $(ARGS)
 conformance: ; @$(XTASK) conformance
+chart: ; @$(XTASK) chart
 bench: ; @$(XTASK) bench $(ARGS)
 docs: ; @$(XTASK) docs
 setup: ; @$(XTASK) setup

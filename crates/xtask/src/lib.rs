@@ -2,6 +2,7 @@
 //! product only by its command line. Tests of other crates take [`servers`] from here and nothing else.
 
 mod balancer;
+mod chart;
 mod cluster;
 mod conformance;
 mod demo;
@@ -30,7 +31,7 @@ struct Task {
 }
 
 /// Every target of the `Makefile`.
-const TASKS: [Task; 10] = [
+const TASKS: [Task; 11] = [
     Task { name: "help", about: "this list", run: |_| help() },
     Task {
         name: "demo",
@@ -61,6 +62,11 @@ const TASKS: [Task; 10] = [
         name: "conformance",
         about: "Autobahn's cases against this WebSocket transport",
         run: |_| conformance::run().map(Some),
+    },
+    Task {
+        name: "chart",
+        about: "the Helm chart and the files in deploy/, checked without a cluster",
+        run: |_| chart::run().map(Some),
     },
     Task {
         name: "bench",
