@@ -2,7 +2,7 @@
 XTASK := cargo run --quiet --package xtask --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo cluster test check e2e conformance chart bench docs setup
+.PHONY: help demo cluster test check e2e conformance chart bench load docs setup
 
 help: ; @$(XTASK) help
 demo: ; @$(XTASK) demo $(ARGS)
@@ -13,5 +13,6 @@ e2e: ; @$(XTASK) e2e $(ARGS)
 conformance: ; @$(XTASK) conformance
 chart: ; @$(XTASK) chart
 bench: ; @$(XTASK) bench $(ARGS)
+load: ; @$(XTASK) load $(ARGS)
 docs: ; @$(XTASK) docs
 setup: ; @$(XTASK) setup

@@ -3,12 +3,13 @@
 import json
 import re
 import subprocess
+import tempfile
 
 import yaml
 
 # Names that promql has itself, or that a query makes.
 WORDS = {"sum", "rate", "increase", "histogram_quantile", "by", "le", "max", "min", "avg", "count", "topk", "clamp_min",
-         "time", "without", "instance", "lane", "code", "limit", "job", "endpoint", "class", "reason", "state", "result"}
+         "time", "without", "instance", "lane", "code", "limit", "job", "endpoint", "class", "cause", "state"}
 
 
 def known_metrics(root):
@@ -21,11 +22,17 @@ def known_metrics(root):
     return known
 
 
+def known_labels(root):
+    """Labels of each metric in docs/METRICS.md."""
+    rows = re.findall(r"(?m)^\| `([a-z_]+)` \| \w+ \| ([a-z, ]*) \|", (root / "docs/METRICS.md").read_text())
+    return {name: set(labels.replace(",", " ").split()) for name, labels in rows}
+
+
 def check(tally, root, roomcast, promtool, metrics):
     tally.check("docs/METRICS.md was read", len(metrics) > 40, len(metrics))
     folder = root / "deploy"
     prometheus(tally, folder, promtool)
-    dashboards(tally, folder, metrics)
+    dashboards(tally, folder, promtool, metrics, known_labels(root))
     compose(tally, folder, roomcast)
     dockerfile(tally, root)
 
@@ -36,7 +43,7 @@ def prometheus(tally, folder, promtool):
     tally.check("promtool takes prometheus.yml", told.returncode == 0, told.stdout + told.stderr)
 
 
-def dashboards(tally, folder, metrics):
+def dashboards(tally, folder, promtool, metrics, labels):
     files = sorted(folder.glob("grafana/dashboards/*.json"))
     tally.check("there is a dashboard", bool(files))
     for file in files:
@@ -47,21 +54,44 @@ def dashboards(tally, folder, metrics):
         tally.nothing(f"{file.name}: each panel says what it shows",
                       [it["title"] for it in panels if not it.get("description") or not it.get("targets")])
         tally.nothing(f"{file.name}: no panel lies on another", overlaps(board["panels"]))
+        exprs = [target["expr"] for panel in panels for target in panel["targets"]]
+        parsed(tally, f"{file.name}: Prometheus can read every query", exprs, promtool)
         for panel in panels:
             for target in panel["targets"]:
-                query(tally, f"{file.name}: {panel['title']}:", target["expr"], metrics)
+                query(tally, f"{file.name}: {panel['title']}:", target["expr"], metrics, labels)
 
 
-def query(tally, claim, expr, metrics):
-    """Only metrics that exist; counters only by their rate."""
+def query(tally, claim, expr, metrics, labels):
+    """Only metrics and labels that exist; counters only by their rate."""
     plain = re.sub(r"\{[^}]*\}|\[[^\]]*\]|\"[^\"]*\"", "", expr)
     plain = re.sub(r"\b(by|without)\s*\([^)]*\)", "", plain)
     names = set(re.findall(r"\b[a-z_][a-z0-9_]*\b", plain)) - WORDS
     tally.nothing(f"{claim} its metrics exist", sorted(names - set(metrics)))
+    grouped = {label for group in re.findall(r"\b(?:by|without)\s*\(([^)]*)\)", expr) for label in group.split(", ")}
+    for name in names & set(metrics):
+        base = re.sub(r"_(bucket|sum|count)$", "", name)
+        given = labels.get(name, labels.get(base, set())) | {"instance", "job"} | ({"le"} if name != base else set())
+        tally.nothing(f"{claim} {name} has the labels it is grouped by", sorted(grouped - given))
     tally.check(f"{claim} it asks for a metric", bool(names), expr)
     for name in names & set(metrics):
         rated = bool(re.search(rf"(rate|increase)\({name}\b", expr))
         tally.check(f"{claim} {name} is asked for as a {metrics[name]}", rated == (metrics[name] == "counter"), expr)
+
+
+def parsed(tally, claim, exprs, promtool):
+    """Prometheus' own parser takes the queries, with Grafana's variables filled in."""
+    values = {"$__rate_interval": "1m", "$job": ".*", "$instance": ".*"}
+    rules = []
+    for number, expr in enumerate(exprs):
+        for name, value in values.items():
+            expr = expr.replace(name, value)
+        rules.append({"record": f"query:{number}", "expr": expr})
+    with tempfile.NamedTemporaryFile("w", suffix=".yml") as file:
+        yaml.safe_dump({"groups": [{"name": "queries", "rules": rules}]}, file)
+        file.flush()
+        told = subprocess.run([promtool, "check", "rules", file.name], capture_output=True, text=True, timeout=30,
+                              check=False)
+        tally.check(claim, told.returncode == 0, told.stdout + told.stderr)
 
 
 def overlaps(panels):

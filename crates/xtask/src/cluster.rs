@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::balancer::{Addresses, Balancer, Kind};
 use crate::process::say;
 use crate::servers::{Folder, Redis, Server, until};
-use crate::{interrupt, paths};
+use crate::{interrupt, paths, setup};
 
 const NODES_MAX: usize = 9;
 const READY_LIMIT: Duration = Duration::from_secs(30);
@@ -43,7 +43,8 @@ struct Node {
     folder: Folder,
 }
 
-struct Cluster {
+/// Nodes, Redis and a balancer; gone when dropped, and when this process ends.
+pub(crate) struct Cluster {
     redis: Redis,
     nodes: Vec<Node>,
     balancer: Balancer,
@@ -67,6 +68,37 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     }
     let faults = watch(&mut cluster, &asked);
     stop(cluster, faults)
+}
+
+/// Three nodes behind HAProxy; `serve` goes to each.
+///
+/// Errors: something is not installed, does not build or does not start.
+pub(crate) fn for_load(serve: &[&str]) -> Result<Cluster, String> {
+    setup::packages()?;
+    let serve = serve.iter().map(|arg| (*arg).to_owned()).collect();
+    let options = Options { nodes: 3, balancer: Kind::Haproxy, ready_file: None, serve };
+    start(&options, &paths::roomcast()?)
+}
+
+impl Cluster {
+    /// Where clients connect, as `host:port`.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.balancer.port)
+    }
+
+    /// The nodes' internal ports, as `host:port`.
+    pub(crate) fn internals(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| node.addresses.internal.clone()).collect()
+    }
+
+    /// Stops everything in order.
+    ///
+    /// Errors: something ended by itself before, or did not stop cleanly.
+    pub(crate) fn stop(mut self) -> Result<(), String> {
+        let ended = self.nodes.iter_mut().filter_map(|node| end_of(&node.name, &mut node.server));
+        let faults = ended.map(|told| told.text).collect();
+        stop(self, faults)
+    }
 }
 
 fn options(args: &[String]) -> Result<Options, String> {

@@ -8,6 +8,7 @@ mod conformance;
 mod demo;
 mod e2e;
 mod interrupt;
+mod load;
 mod paths;
 mod process;
 mod python;
@@ -31,7 +32,7 @@ struct Task {
 }
 
 /// Every target of the `Makefile`.
-const TASKS: [Task; 11] = [
+const TASKS: [Task; 12] = [
     Task { name: "help", about: "this list", run: |_| help() },
     Task {
         name: "demo",
@@ -72,6 +73,11 @@ const TASKS: [Task; 11] = [
         name: "bench",
         about: "the performance bars, each with the floor of the same run (release build)",
         run: |args| bench(args).map(|()| None),
+    },
+    Task {
+        name: "load",
+        about: "k6 against a cluster, CLIENTS=500; ARGS=fanout runs one script, ARGS='-- -e ROOMS=10' sets more",
+        run: |args| load::run(args).map(Some),
     },
     Task {
         name: "docs",
