@@ -228,11 +228,9 @@ impl<T: Send + 'static> Link<T> {
             let length = match next {
                 Next::Message { channel, payload, length } => {
                     match channels::name_of(channel) {
-                        Some(name) if name.starts_with('$') => {
-                            if name == self.own_beats {
-                                self.beaten(&hearing, payload);
-                            }
-                        }
+                        Some(name) if name == self.own_beats => self.beaten(&hearing, payload),
+                        // Another node's beats, or somebody's who has no business here.
+                        Some(name) if name.starts_with('$') => {}
                         Some(name) => brought.message(&shared, &hearing, name, payload, time),
                         None => {}
                     }

@@ -108,10 +108,8 @@ impl Fault {
             "ERR" if text.contains("Function not found") => Self::NoFunction,
             "ERR" | "OOM" | "NOREPLICAS" | "NOPERM" | "NOAUTH" | "WRONGTYPE" | "MISCONF"
             | "NOSCRIPT" => Self::Declined(code.to_owned()),
-            _ => match error.kind() {
-                ErrorKind::Routing | ErrorKind::Cluster => Self::NotYet,
-                _ => Self::Unknown,
-            },
+            _ if matches!(error.kind(), ErrorKind::Routing | ErrorKind::Cluster) => Self::NotYet,
+            _ => Self::Unknown,
         }
     }
 }
