@@ -21,7 +21,9 @@ use roomcast_dialects::relay::Envelopes;
 use roomcast_protocol::codes::Refused;
 use roomcast_protocol::content::Content;
 use roomcast_protocol::contract::{BrokerUnderTest, Brought, DEDUP_MAX, Traits};
-use roomcast_protocol::envelope::{Accepted, BrokerCommand, BrokerEvent, Envelope, LinkId};
+use roomcast_protocol::envelope::{
+    Accepted, BeatReport, BrokerCommand, BrokerEvent, Envelope, LinkId,
+};
 use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::relay::{RelayFormat, RelayMode};
@@ -112,6 +114,19 @@ impl Topology {
     /// Forgets all data, but not the functions.
     pub fn flush(&self) {
         self.command(&["FLUSHALL"]);
+    }
+
+    /// Any command at every server, whatever it answers.
+    pub fn raw<T: AsRef<[u8]>>(&self, args: &[T]) {
+        match self {
+            Self::Standalone(redis) | Self::Proxied(redis, _) => {
+                drop(redis.borrow().command(args));
+            }
+            Self::Cluster(cluster) => {
+                cluster.nodes().iter().for_each(|node| drop(node.command(args)));
+            }
+            Self::Sentinel(_) => panic!("which of them?"),
+        }
     }
 
     /// Publishes as an outsider.
@@ -237,6 +252,8 @@ impl Node {
 
 /// A broker on real servers, with its nodes' feeds.
 pub struct Real {
+    /// Its servers are a Cluster.
+    several: bool,
     broker: AnyBroker<u64>,
     nodes: HashMap<NodeId, Node>,
     beats: u64,
@@ -255,6 +272,7 @@ impl Real {
             .build()
             .unwrap();
         Self {
+            several: matches!(options.servers, Servers::Cluster(_)),
             broker: AnyBroker::Redis(RedisBroker::new(options)),
             nodes: HashMap::new(),
             beats: 1_000,
@@ -324,6 +342,32 @@ impl Real {
         }
     }
 
+    /// The publications that come until this text, all of them as shown; nothing else may have happened to the feed.
+    #[track_caller]
+    pub fn heard_until(&mut self, node: NodeId, last: &str) -> Vec<String> {
+        let mut heard = Vec::new();
+        while heard.last().is_none_or(|heard: &String| heard != last) {
+            heard.push(self.wait(node, last, |event| match event {
+                BrokerEvent::Envelope(envelope) => Some(shown(envelope)),
+                BrokerEvent::FeedDown => Some("the feed was lost".to_owned()),
+                _ => None,
+            }));
+        }
+        heard
+    }
+
+    /// Sends a beat and waits for its answer; `None`: it was not answered.
+    #[track_caller]
+    pub fn beat(&mut self, node: NodeId) -> Option<BeatReport> {
+        self.beats += 1;
+        let beat = self.beats;
+        self.command(node, BrokerCommand::Beat { seq: beat, hears: true });
+        self.wait(node, "a beat's answer", |event| match event {
+            BrokerEvent::BeatAnswered { seq, report } if *seq == beat => Some(report.clone()),
+            _ => None,
+        })
+    }
+
     /// Waits until an event is there, and leaves it.
     #[track_caller]
     fn until(&mut self, node: NodeId, what: &str, found: impl Fn(&BrokerEvent<u64>) -> bool) {
@@ -353,8 +397,8 @@ impl Real {
             BrokerEvent::BeatAnswered { seq, .. } => (*seq == beat).then_some(()),
             _ => None,
         });
-        // In a Cluster other rooms come by other ways.
-        std::thread::sleep(Duration::from_millis(25));
+        // In a Cluster other rooms come by other ways, over the bus of busy servers.
+        std::thread::sleep(Duration::from_millis(if self.several { 250 } else { 25 }));
         self.nodes.get_mut(&node).unwrap().pump();
     }
 }
