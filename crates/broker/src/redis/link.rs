@@ -90,6 +90,8 @@ pub(crate) struct Link<T> {
     buffer: BytesMut,
     /// Bytes of an oversized message still to be passed over.
     skip: usize,
+    /// Behind them stands a payload that is passed over as well.
+    skip_payload: bool,
     due: VecDeque<Due>,
     alive: Instant,
     own_beats: String,
@@ -117,6 +119,7 @@ impl<T: Send + 'static> Link<T> {
             stream,
             buffer: BytesMut::with_capacity(READ_BYTES),
             skip: 0,
+            skip_payload: false,
             due: VecDeque::new(),
             alive: Instant::now(),
             own_beats: channels::beat_name(shared.node),
@@ -224,6 +227,12 @@ impl<T: Send + 'static> Link<T> {
             let passed = self.skip.min(self.buffer.len());
             self.buffer.advance(passed);
             self.skip -= passed;
+            if self.skip == 0 && self.skip_payload {
+                let found = resp::payload(&self.buffer).map_err(|()| LinkError::Broken)?;
+                let Some(length) = found else { break };
+                (self.skip, self.skip_payload) = (length, false);
+                continue;
+            }
             let next = resp::next(&self.buffer, FEED_BYTES_MAX);
             let length = match next {
                 Next::Message { channel, payload, length } => {
@@ -243,6 +252,11 @@ impl<T: Send + 'static> Link<T> {
                         brought.too_large += 1;
                     }
                     self.skip = length;
+                    continue;
+                }
+                Next::Unheard { length } => {
+                    brought.received += 1;
+                    (self.skip, self.skip_payload) = (length, true);
                     continue;
                 }
                 Next::Other(frame, length) => {
