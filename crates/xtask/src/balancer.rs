@@ -63,7 +63,7 @@ impl Balancer {
     ///
     /// Errors: it is not installed, refuses its file, or does not listen within 10 s.
     pub(crate) fn start(kind: Kind, port: u16, nodes: &[Addresses]) -> Result<Self, String> {
-        let free = TcpListener::bind(("127.0.0.1", port)).is_ok();
+        let free = port != 0 && TcpListener::bind(("127.0.0.1", port)).is_ok();
         let port = if free { port } else { free_port()? };
         let source = paths::root().join("deploy").join(kind.file());
         let text = std::fs::read_to_string(&source)

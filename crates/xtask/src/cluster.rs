@@ -18,10 +18,10 @@ const NODES_MAX: usize = 9;
 const READY_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-/// Where the balancer listens unless that is taken.
+/// The balancer's port if nobody says another.
 const PORT: u16 = 8_080;
 
-const USAGE: &str = "usage: make cluster [N=3] [ARGS='[--balancer haproxy|nginx] [--ready-file PATH] [-- OPTIONS OF \
+const USAGE: &str = "usage: make cluster [N=3] [ARGS='[--balancer haproxy|nginx] [--port 8080] [--ready-file PATH] [-- OPTIONS OF \
                      roomcast serve]']";
 
 /// What the command line asks for.
@@ -29,6 +29,8 @@ const USAGE: &str = "usage: make cluster [N=3] [ARGS='[--balancer haproxy|nginx]
 struct Options {
     nodes: usize,
     balancer: Kind,
+    /// Where the balancer listens unless that is taken; 0 for any free port.
+    port: u16,
     /// Where to write, as JSON, what listens where; for scripts.
     ready_file: Option<PathBuf>,
     /// Given to every node.
@@ -76,7 +78,7 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
 pub(crate) fn for_load(serve: &[&str]) -> Result<Cluster, String> {
     setup::packages()?;
     let serve = serve.iter().map(|arg| (*arg).to_owned()).collect();
-    let options = Options { nodes: 3, balancer: Kind::Haproxy, ready_file: None, serve };
+    let options = Options { nodes: 3, balancer: Kind::Haproxy, port: 0, ready_file: None, serve };
     start(&options, &paths::roomcast()?)
 }
 
@@ -102,8 +104,13 @@ impl Cluster {
 }
 
 fn options(args: &[String]) -> Result<Options, String> {
-    let mut options =
-        Options { nodes: 3, balancer: Kind::Haproxy, ready_file: None, serve: Vec::new() };
+    let mut options = Options {
+        nodes: 3,
+        balancer: Kind::Haproxy,
+        port: PORT,
+        ready_file: None,
+        serve: Vec::new(),
+    };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         match arg.as_str() {
@@ -112,6 +119,10 @@ fn options(args: &[String]) -> Result<Options, String> {
                 let name = args.next().ok_or(USAGE)?;
                 let kind = Kind::ALL.into_iter().find(|kind| kind.name() == name);
                 options.balancer = kind.ok_or_else(|| format!("no balancer {name:?}; {USAGE}"))?;
+            }
+            "--port" => {
+                let port = args.next().and_then(|port| port.parse().ok());
+                options.port = port.ok_or(USAGE)?;
             }
             "--ready-file" => options.ready_file = Some(args.next().ok_or(USAGE)?.into()),
             number => {
@@ -136,7 +147,7 @@ fn start(options: &Options, binary: &Path) -> Result<Cluster, String> {
         node.wait()?;
     }
     let addresses: Vec<_> = nodes.iter().map(|node| node.addresses.clone()).collect();
-    let balancer = Balancer::start(options.balancer, PORT, &addresses)?;
+    let balancer = Balancer::start(options.balancer, options.port, &addresses)?;
     Ok(Cluster { redis, nodes, balancer })
 }
 
@@ -342,15 +353,24 @@ mod tests {
     fn arguments_are_read_and_wrong_ones_told() {
         let three = read(&[]).unwrap();
         assert_eq!((three.nodes, three.balancer), (3, Kind::Haproxy));
-        let all = ["2", "--balancer", "nginx", "--ready-file", "/x", "--", "--set", "a=1"];
+        let all = "2 --balancer nginx --port 0 --ready-file /x -- --set a=1";
+        let all: Vec<&str> = all.split(' ').collect();
         let wanted = Options {
             nodes: 2,
             balancer: Kind::Nginx,
+            port: 0,
             ready_file: Some("/x".into()),
             serve: vec!["--set".to_owned(), "a=1".to_owned()],
         };
         assert_eq!(read(&all), Ok(wanted));
-        for wrong in [&["0"][..], &["10"], &["three"], &["--balancer", "x"], &["--ready-file"]] {
+        for wrong in [
+            &["0"][..],
+            &["10"],
+            &["three"],
+            &["--balancer", "x"],
+            &["--port", "x"],
+            &["--ready-file"],
+        ] {
             assert!(read(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -83,7 +83,8 @@ export async function startNode(...args) {
  */
 export async function startCluster({ nodes = 3, balancer = 'haproxy', serve = [] } = {}) {
   const ready = join(folder, `cluster-${Math.random().toString(36).slice(2)}.json`);
-  const args = ['cluster', String(nodes), '--balancer', balancer, '--ready-file', ready, '--', ...serve];
+  const own = ['--balancer', balancer, '--port', '0', '--ready-file', ready];
+  const args = ['cluster', String(nodes), ...own, '--', ...serve];
   const child = launch(process.env.ROOMCAST_XTASK, args);
   // It stops what it started and removes their folders.
   child.endsBy = 'SIGTERM';
