@@ -73,17 +73,29 @@ async function scraped(cluster, prometheus) {
 
   await check('the relay\'s figures are those of what was published', async () => {
     const [first] = cluster.nodes;
-    await Promise.all(cluster.nodes.map(({ ws }, n) => new User(ws, 600 + n, '127.0.0.1').open('demo')));
-    const received = await prometheus.query('roomcast_feed_received_total');
+    const users = await Promise.all(
+      cluster.nodes.map(({ ws }, n) => new User(ws, 600 + n, '127.0.0.1').open('demo')),
+    );
     for (let n = 0; n < PUBLICATIONS; n += 1) {
       await publish(first, { type: 'chat_line', room: 'demo', data: { n } });
     }
-    const more = Object.fromEntries(cluster.nodes.map(({ name }) => [name, (received[name] ?? 0) + PUBLICATIONS]));
-    await until('each node received them', 20_000, async () => {
-      const now = await prometheus.query('roomcast_feed_received_total');
-      return cluster.nodes.every(({ name }) => now[name] >= more[name]);
-    });
-    await becomes('sum by (instance) (roomcast_publications_delivered_total)', each(cluster, PUBLICATIONS));
+    for (const user of users) {
+      const heard = () => user.heard.filter(({ type }) => type === 'chat_line').map(({ data }) => data.n);
+      await until(`user ${user.sub} hears all`, 5_000, () => heard().length >= PUBLICATIONS).catch((cause) => {
+        throw new Error(`${cause.message}, but ${heard()}; ${JSON.stringify(user.heard.slice(0, 4))}`);
+      });
+    }
+    await becomes('roomcast_relay_wanted_total', each(cluster, PUBLICATIONS));
+    await becomes('roomcast_relay_unwanted_total', each(cluster, 0));
+    await becomes('sum by (instance) (roomcast_publications_routed_total)', each(cluster, PUBLICATIONS));
+    await becomes('roomcast_relay_delivery_seconds_count > bool 0', each(cluster, 1));
+  });
+
+  await check('each node says that it hears the others', async () => {
+    await becomes('roomcast_relay_state{state="whole"}', each(cluster, 1));
+    await becomes('roomcast_relay_peers', each(cluster, cluster.nodes.length - 1));
+    await becomes('roomcast_relay_peers_deaf', each(cluster, 0));
+    await becomes('roomcast_relay_beat_age_seconds < bool 3', each(cluster, 1));
   });
 
   await check('a killed node is down, and the others are not', async () => {
