@@ -21,11 +21,13 @@ async function startBus(cluster) {
     if (line.ready) bus.ready = true;
     else bus.heard.push({ room: line.room, message: JSON.parse(line.text) });
   });
-  await until('the bus has subscribed', 20_000, () => {
+  const lives = () => {
     if (child.exitCode !== null) throw new Error(`the bus ended: ${child.told}`);
-    return bus.ready;
-  });
+    return true;
+  };
+  await until('the bus has subscribed', 20_000, () => lives() && bus.ready);
   bus.publish = (room, message) => child.stdin.write(`${JSON.stringify({ room, message })}\n`);
+  bus.hears = (n) => until(`the bus hears ${n}`, 5_000, () => lives() && bus.of(n).length > 0);
   bus.of = (n) => bus.heard.filter(({ message }) => message.data?.n === n);
   return bus;
 }
@@ -40,6 +42,18 @@ async function users(cluster) {
   return Promise.all(joining);
 }
 
+async function goesOn(cluster, bus) {
+  await check('the bus goes on while nodes tell one another that they live', async () => {
+    // Each node does so once a second, on channels that the bus hears too.
+    await pause(3_000);
+    for (const [index, node] of cluster.nodes.entries()) {
+      await publish(node, { type: 'chat_line', room: ROOM, data: { n: 40 + index } });
+      await bus.hears(40 + index);
+    }
+    assert.ok(bus.heard.every(({ message }) => message.type && message.data), JSON.stringify(bus.heard));
+  });
+}
+
 const of = (user, n) => user.heard.filter((message) => message.data?.n === n);
 
 async function nodesToBus(cluster, bus, members) {
@@ -48,7 +62,7 @@ async function nodesToBus(cluster, bus, members) {
       const n = 10 + index;
       const sent = { type: 'chat_line', room: ROOM, data: { n, text: 'é😀' }, id: `id-${n}`, sender: 'billing' };
       await publish(node, sent);
-      await until('the bus hears it', 5_000, () => bus.of(n).length > 0);
+      await bus.hears(n);
       await pause(100);
       const [{ room, message }, ...more] = bus.of(n);
       assert.deepEqual(more, []);
@@ -65,7 +79,7 @@ async function nodesToBus(cluster, bus, members) {
     for (const [index, user] of members.entries()) {
       const n = 20 + index;
       user.send({ type: 'chat_line', room: ROOM, data: { n } });
-      await until('the bus hears it', 5_000, () => bus.of(n).length > 0);
+      await bus.hears(n);
       assert.equal(bus.of(n)[0].message.sender, user.sub);
     }
   });
@@ -123,4 +137,5 @@ await script(async () => {
   const members = await users(cluster);
   await nodesToBus(cluster, bus, members);
   await busToNodes(bus, members);
+  await goesOn(cluster, bus);
 });

@@ -53,12 +53,12 @@ local function remember(keys, args)
   return { 'new', short and 1 or 0 }
 end
 
--- A beat: it comes behind all that was published on this master before. Its hash is made like an envelope's.
+-- A beat: it comes behind all that was published on this master before. Its hash is made like an envelope's. It is
+-- JSON, because programs that listen on `room:*`, as the seed's bus does, end at anything else.
 local function pulse(kind, channel, name, key, seq, replid)
-  local body = '\1' .. seq .. string.sub(replid, 1, 16)
-  local hex = string.sub(redis.sha1hex(key .. name .. body .. key), 1, 16)
-  local hash = string.gsub(hex, '..', function(byte) return string.char(tonumber(byte, 16)) end)
-  publish(kind, channel, '\193' .. hash .. body)
+  local body = '{"beat":"' .. seq .. string.sub(replid, 1, 16) .. '"'
+  local hash = string.sub(redis.sha1hex(key .. name .. body .. key), 1, 16)
+  publish(kind, channel, body .. ',"hash":"' .. hash .. '"}')
 end
 
 -- A node's heartbeat: renews its lease, tells the others whether its feed hears, and comes back over its own feed.

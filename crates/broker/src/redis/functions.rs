@@ -3,7 +3,7 @@
 use fred::types::Value;
 use roomcast_protocol::envelope::{MasterId, Peer};
 use roomcast_protocol::ids::NodeId;
-use roomcast_protocol::relay::{BINARY_MARK, RelayKeys};
+use roomcast_protocol::relay::RelayKeys;
 
 /// The library's source.
 pub(crate) const LIBRARY: &str = include_str!("functions.lua");
@@ -20,8 +20,10 @@ pub(crate) const LINK: &str = "rc1_link";
 /// How long a node's lease lasts without a beat. Units: milliseconds.
 pub(crate) const LEASE_MS: u64 = 8_000;
 
-/// Version of beats.
-const BEAT_VERSION: u8 = 1;
+/// What a beat is written between: number and master, then the hash.
+const BEAT_HEAD: &[u8] = b"{\"beat\":\"";
+const BEAT_HASH: &[u8] = b"\",\"hash\":\"";
+const BEAT_TAIL: &[u8] = b"\"}";
 
 /// What became of a publication whose id is remembered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,15 +93,23 @@ pub(crate) fn number(seq: u64) -> String {
 /// Reads a beat that came over the feed under `name`: its number and the master that sent it. `None`: no beat of this
 /// cluster.
 pub(crate) fn heard(keys: &RelayKeys, name: &str, payload: &[u8]) -> Option<(u64, MasterId)> {
-    let (&mark, rest) = payload.split_first()?;
-    let (hash, body) = rest.split_first_chunk::<8>()?;
-    let (&version, digits) = body.split_first()?;
-    if mark != BINARY_MARK || version != BEAT_VERSION || !keys.verify(name, &[body], *hash) {
+    let rest = payload.strip_suffix(BEAT_TAIL)?;
+    let (rest, hash) = rest.split_at_checked(rest.len().checked_sub(16)?)?;
+    let digits = rest.strip_suffix(BEAT_HASH)?.strip_prefix(BEAT_HEAD)?;
+    // Signed is all before the comma: the quote that ends the digits is part of it.
+    let body = payload.get(..BEAT_HEAD.len() + digits.len() + 1)?;
+    if !keys.verify(name, &[body], hex(hash)?.to_be_bytes()) {
         return None;
     }
     let (seq, master) = digits.split_at_checked(16)?;
-    let seq = u64::from_str_radix(std::str::from_utf8(seq).ok()?, 16).ok()?;
-    Some((seq, master_of(master)))
+    Some((hex(seq)?, master_of(master)))
+}
+
+/// Lower-case hexadecimal digits and nothing else.
+fn hex(digits: &[u8]) -> Option<u64> {
+    let lower = digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
+    let text = std::str::from_utf8(digits).ok().filter(|_| lower)?;
+    u64::from_str_radix(text, 16).ok()
 }
 
 #[cfg(test)]
@@ -111,8 +121,9 @@ mod tests {
     }
 
     fn beat(keys: &RelayKeys, name: &str, seq: u64) -> Vec<u8> {
-        let body = [&[1][..], number(seq).as_bytes(), b"0123456789abcdef"].concat();
-        [&[BINARY_MARK][..], &keys.sign(name, &[&body]), &body].concat()
+        let body = format!(r#"{{"beat":"{}0123456789abcdef""#, number(seq));
+        let hash = u64::from_be_bytes(keys.sign(name, &[body.as_bytes()]));
+        format!(r#"{body},"hash":"{hash:016x}"}}"#).into_bytes()
     }
 
     #[test]
