@@ -74,6 +74,11 @@ pub(crate) enum CoreRequest {
         /// How many there were.
         answer: oneshot::Sender<usize>,
     },
+    /// End all sessions, once all that came before is on its way to them.
+    Stop {
+        /// The lanes have been told.
+        told: std::sync::mpsc::Sender<()>,
+    },
 }
 
 /// What the hub last said of itself.
@@ -156,6 +161,8 @@ struct Core {
     housekept_ms: u64,
     swept_ms: u64,
     relay_log: RelayLog,
+    /// Whoever waits for the lanes to be told that the node stops.
+    stopping: Option<std::sync::mpsc::Sender<()>>,
 }
 
 /// Runs the core until it is told to stop, or all lanes are gone.
@@ -174,6 +181,7 @@ pub(crate) async fn run(parts: CoreParts) {
         housekept_ms: 0,
         swept_ms: 0,
         relay_log: RelayLog::default(),
+        stopping: None,
     };
     // Before the first wait, so that whoever asks finds figures.
     core.housekeeping();
@@ -235,8 +243,17 @@ impl Core {
             let more = self.feed.try_recv_many(events, TURN_MAX)
                 + self.parts.from_lanes.try_recv_many(messages, TURN_MAX);
             if more == 0 {
+                self.tell_of_stop();
                 return;
             }
+        }
+    }
+
+    /// Nothing is left between lanes, hub and feed: lanes that are to stop may do so.
+    fn tell_of_stop(&mut self) {
+        if let Some(told) = self.stopping.take() {
+            self.ask(|| LaneMessage::Stop);
+            let _patient = told.send(()).is_ok();
         }
     }
 
@@ -306,6 +323,7 @@ impl Core {
                 self.queries.insert(id, (now.mono_ms, query));
                 self.ask(|| LaneMessage::Disconnect { query: id, user: user.clone() });
             }
+            CoreRequest::Stop { told } => self.stopping = Some(told),
         }
     }
 
@@ -420,6 +438,13 @@ impl CoreHandle {
         let (answer, count) = oneshot::channel();
         self.requests.send(CoreRequest::Disconnect { user, answer }).await.ok()?;
         count.await.ok()
+    }
+
+    /// Has the core stop the lanes behind all that is under way; says whether it did within `patience`. Blocks.
+    pub(crate) fn stop_lanes(&self, patience: std::time::Duration) -> bool {
+        let (told, lanes_told) = std::sync::mpsc::channel();
+        let asked = self.requests.try_send(CoreRequest::Stop { told }).is_ok();
+        asked && lanes_told.recv_timeout(patience).is_ok()
     }
 
     /// Ends the core.

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use roomcast_broker::{AnyBroker, MemoryBroker};
 use roomcast_protocol::guard::Guard;
@@ -38,6 +39,9 @@ const LINGER_MS: u64 = 1_000;
 
 /// Questions of the server API that may wait for the core.
 const REQUESTS_MAX: usize = 1_024;
+
+/// How long the core may take to tell the lanes that the node stops.
+const STOP_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Connections that may wait to be accepted, for each lane.
 const BACKLOG: i32 = 4_096;
@@ -169,8 +173,11 @@ impl Node {
 
     fn end(&mut self) {
         self.ready.store(false, Ordering::Release);
-        for lane in &self.lanes {
-            lane.send(0, LaneMessage::Stop);
+        // Lanes that have ended already, or a core that is stuck, must not hold this up.
+        if !self.threads.is_empty() && !self.core.stop_lanes(STOP_PATIENCE) {
+            for lane in &self.lanes {
+                lane.send(0, LaneMessage::Stop);
+            }
         }
         for thread in self.threads.drain(..) {
             join(thread);

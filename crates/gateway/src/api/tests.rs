@@ -146,6 +146,7 @@ async fn play(core: Core, mut asked: mpsc::Receiver<CoreRequest>, published: See
                 answer.send(vec![member(2), member(1)]).unwrap();
             }
             (CoreRequest::Disconnect { user, answer }, _) => answer.send(user.len()).unwrap(),
+            (CoreRequest::Stop { .. }, _) => panic!("nobody stops it"),
         }
     }
 }
