@@ -143,7 +143,7 @@ async function health(cluster, places) {
     process.kill(node.pid, 'SIGSTOP');
     node.gone = true;
     try {
-      const elsewhere = await until('another is given', 10_000, again);
+      const elsewhere = await until('another is given', 15_000, again);
       assert.notEqual(elsewhere, name);
     } finally {
       process.kill(node.pid, 'SIGCONT');

@@ -1,6 +1,8 @@
 //! `make cluster N=3`: nodes, Redis and a balancer on loopback until Ctrl-C, and a list of what to try with them. The
 //! end-to-end scripts start the same by its ready file. It goes on without what somebody kills, as long as a node lives.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -174,9 +176,27 @@ impl Node {
                 return Ok(Err(ended));
             }
             let text = std::fs::read_to_string(&ready).map_err(|cause| cause.to_string())?;
-            addresses(&text).map(Ok).ok_or_else(|| "its ready file is not whole".to_owned())
+            let found = addresses(&text).ok_or("its ready file is not whole")?;
+            // As the balancer asks: else its first look might find the node away.
+            is_ready(&found.internal).map(|()| Ok(found))
         })??;
         Ok(())
+    }
+}
+
+/// Errors: `/readyz` answers nothing, or something else than 200.
+fn is_ready(internal: &str) -> Result<(), String> {
+    let ask = || -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(internal)?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        write!(stream, "GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut status = String::new();
+        BufReader::new(stream).read_line(&mut status)?;
+        Ok(status)
+    };
+    match ask().map_err(|cause| format!("/readyz: {cause}"))? {
+        status if status.starts_with("HTTP/1.1 200 ") => Ok(()),
+        status => Err(format!("/readyz: {}", status.trim())),
     }
 }
 
