@@ -10,21 +10,21 @@ use std::time::Duration;
 use bytes::Bytes;
 use fred::clients::Client;
 use fred::error::Error;
-use fred::interfaces::{ClientLike, ClusterInterface, EventInterface, KeysInterface};
-use fred::types::SetOptions;
+use fred::interfaces::{ClientLike, ClusterInterface, EventInterface, FunctionInterface};
 use fred::types::config::Server;
 use roomcast_protocol::envelope::{BrokerEvent, LinkId};
-use roomcast_protocol::relay::{RelayKeys, RelayMode};
+use roomcast_protocol::relay::RelayMode;
 use roomcast_protocol::room::RoomName;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::channels::{self, Kind, PATTERN, PLAIN, beat_name, key};
+use super::functions;
 use super::link::{Link, LinkError, LinkOrder, LinkPlan};
 use super::options::Servers;
 use super::publish;
-use super::shared::{LinkBeat, Shared, Want};
+use super::shared::{LinkBeat, RELAY_KEY, Shared, Want};
 
 /// How long to rest before connecting again.
 const REST: Duration = Duration::from_millis(100);
@@ -140,7 +140,7 @@ impl<T: Send + 'static> Feeder<T> {
         // Also without a server, or what clients do meanwhile would pile up.
         self.note_all();
         let client = self.shared.connected().ok_or(Trouble::Away)?;
-        publish::load(&self.shared, &client).await?;
+        publish::load(&self.shared, &client).await.or_else(publish::if_full)?;
         agree_on_key(&self.shared, &client).await?;
         self.note_all();
         let mut design = self.design(&client)?;
@@ -393,15 +393,8 @@ async fn agree_on_key<T>(shared: &Shared<T>, client: &Client) -> Result<(), Trou
             bytes
         }
     };
-    let name = key(shared.tags.common(), "relay-key", "");
-    let offered = Bytes::from(offered);
-    let _: Option<String> =
-        client.set(name.clone(), offered, None, Some(SetOptions::NX), false).await?;
-    let kept: Bytes = client.get(name).await?;
-    if known.as_ref().is_none_or(|keys| *keys.current != *kept) {
-        let previous = known.map(|keys| keys.current.clone());
-        let keys = RelayKeys { current: (&*kept).into(), previous };
-        shared.hearing().keys = Some(Arc::new(keys));
-    }
+    let name = key(shared.tags.common(), RELAY_KEY, "");
+    let kept: Bytes = client.fcall(functions::KEY, vec![name], vec![Bytes::from(offered)]).await?;
+    shared.adopt_key(&kept);
     Ok(())
 }

@@ -12,12 +12,23 @@ local function master()
   return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') or ''
 end
 
+-- Answers with the error if there is one: an ACL may forbid the channel.
 local function publish(kind, channel, payload)
-  if kind == 's' then
-    redis.call('SPUBLISH', channel, payload)
-  else
-    redis.call('PUBLISH', channel, payload)
+  local sent = redis.pcall(kind == 's' and 'SPUBLISH' or 'PUBLISH', channel, payload)
+  return type(sent) == 'table' and sent.err and sent or nil
+end
+
+-- Reads a key that is ours; what somebody else put in its place, of another type, is removed.
+local function read(empty, command, key, ...)
+  local found = redis.pcall(command, key, ...)
+  if type(found) == 'table' and found.err then
+    if not string.find(found.err, 'WRONGTYPE', 1, true) then
+      error(found)
+    end
+    redis.call('DEL', key)
+    return empty
   end
+  return found
 end
 
 -- A publication whose id is remembered (G5). Ids live in two hashes that take turns and expire whole.
@@ -30,10 +41,10 @@ local function remember(keys, args)
   local ttl, max = tonumber(args[6]), tonumber(args[7])
   local seconds, micros = now()
   local at = seconds * 1000 + math.floor(micros / 1000)
-  local about = redis.call('HMGET', young, 'turned', 'short')
+  local about = read({ false, false }, 'HMGET', young, 'turned', 'short')
   local turned, short = tonumber(about[1] or nil), about[2] == '1'
   local due = turned and at - turned >= ttl
-  local known = redis.call('HGET', young, id) or redis.call('HGET', old, id)
+  local known = redis.call('HGET', young, id) or read(false, 'HGET', old, id)
   if known and not (due and at - turned >= 2 * ttl) then
     return { known == content and 'same' or 'other', 0 }
   end
@@ -49,7 +60,11 @@ local function remember(keys, args)
     redis.call('PEXPIREAT', young, at + 2 * ttl)
   end
   redis.call('HSET', young, id, content)
-  publish(kind, channel, payload)
+  local failed = publish(kind, channel, payload)
+  if failed then
+    redis.call('HDEL', young, id)
+    return failed
+  end
   return { 'new', short and 1 or 0 }
 end
 
@@ -58,24 +73,41 @@ end
 local function pulse(kind, channel, name, key, seq, replid)
   local body = '{"beat":"' .. seq .. string.sub(replid, 1, 16) .. '"'
   local hash = string.sub(redis.sha1hex(key .. name .. body .. key), 1, 16)
-  publish(kind, channel, body .. ',"hash":"' .. hash .. '"}')
+  return publish(kind, channel, body .. ',"hash":"' .. hash .. '"}')
+end
+
+-- The relay's key where none is configured: the one that is kept, or the one that is offered, which is kept from then on.
+local function agree(key, offered)
+  local kept = read(false, 'GET', key)
+  if kept and #kept >= 16 then
+    return kept
+  end
+  redis.call('SET', key, offered)
+  return offered
+end
+
+-- Keys: the relay's key. Arguments: the one that is offered.
+local function relay_key(keys, args)
+  return agree(keys[1], args[1])
 end
 
 -- A node's heartbeat: renews its lease, tells the others whether its feed hears, and comes back over its own feed.
--- Keys: the table of leases. Arguments: node, whether it hears, digest of its relay modes, lease (ms), kind, channel
--- ('' for none), name, relay key, number.
--- Answers with the time (s, us), the master, and node, hears, digest of each other node that holds a lease.
+-- Keys: the table of leases; the relay's key, if none is configured. Arguments: node, whether it hears, digest of its
+-- relay modes, lease (ms), kind, channel ('' for none), name, relay key, number.
+-- Answers with the time (s, us), the master, the relay's key, and node, hears, digest of each other node that holds a
+-- lease.
 local function beat(keys, args)
   local nodes, node = keys[1], args[1]
   local lease = tonumber(args[4])
   local seconds, micros = now()
   local at = seconds * 1000 + math.floor(micros / 1000)
   local replid = master()
-  local answer = { seconds, micros, replid }
-  local held = redis.call('HGETALL', nodes)
+  local answer = { seconds, micros, replid, keys[2] and agree(keys[2], args[8]) or '' }
+  local held = read({}, 'HGETALL', nodes)
   for i = 1, #held, 2 do
     local ends, hears, digest = string.match(held[i + 1], '^(%d+) (%d) (%x+)$')
-    if not ends or tonumber(ends) <= at then
+    local is_node = string.find(held[i], '^%x+$')
+    if not (ends and is_node) or tonumber(ends) <= at or tonumber(ends) > at + 10 * lease then
       redis.call('HDEL', nodes, held[i])
     elseif held[i] ~= node then
       table.insert(answer, held[i])
@@ -85,19 +117,17 @@ local function beat(keys, args)
   end
   redis.call('HSET', nodes, node, string.format('%.0f %s %s', at + lease, args[2], args[3]))
   redis.call('PEXPIREAT', nodes, at + 10 * lease)
-  if args[6] ~= '' then
-    pulse(args[5], args[6], args[7], args[8], args[9], replid)
-  end
-  return answer
+  return args[6] ~= '' and pulse(args[5], args[6], args[7], args[8], args[9], replid) or answer
 end
 
 -- A beat over one more link, without a lease. Keys: any of the link's slots. Arguments: kind, channel, name, relay key,
 -- number.
 local function link(_, args)
-  pulse(args[1], args[2], args[3], args[4], args[5], master())
-  return 'OK'
+  return pulse(args[1], args[2], args[3], args[4], args[5], master()) or 'OK'
 end
 
 redis.register_function('rc1_publish', remember)
-redis.register_function('rc1_beat', beat)
-redis.register_function('rc1_link', link)
+-- These write little or nothing, and without them a Redis whose memory is full would relay nothing at all.
+redis.register_function{ function_name = 'rc1_beat', callback = beat, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'rc1_link', callback = link, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'rc1_key', callback = relay_key, flags = { 'allow-oom' } }

@@ -1,5 +1,6 @@
 //! The function library in Redis, and what its functions answer. Pure.
 
+use bytes::Bytes;
 use fred::types::Value;
 use roomcast_protocol::envelope::{MasterId, Peer};
 use roomcast_protocol::ids::NodeId;
@@ -16,6 +17,9 @@ pub(crate) const BEAT: &str = "rc1_beat";
 
 /// Beats over one more link.
 pub(crate) const LINK: &str = "rc1_link";
+
+/// Answers with the relay's key where none is configured, and keeps the one that is offered if there is none.
+pub(crate) const KEY: &str = "rc1_key";
 
 /// How long a node's lease lasts without a beat. Units: milliseconds.
 pub(crate) const LEASE_MS: u64 = 8_000;
@@ -56,14 +60,16 @@ pub(crate) struct Beaten {
     /// The server's time. Units: microseconds since the Unix epoch.
     pub(crate) time_us: u64,
     pub(crate) master: MasterId,
+    /// The relay's key as Redis keeps it; empty where one is configured.
+    pub(crate) relay_key: Bytes,
     pub(crate) peers: Vec<Peer>,
 }
 
 /// Reads the answer of [`BEAT`]; nodes whose digest is not `digest` relay in other modes.
 pub(crate) fn beaten(answer: Value, digest: &str) -> Option<Beaten> {
     let parts = answer.into_array();
-    let (head, peers) = parts.split_at_checked(3)?;
-    let [seconds, micros, master] = head else { return None };
+    let (head, peers) = parts.split_at_checked(4)?;
+    let [seconds, micros, master, relay_key] = head else { return None };
     let time_us = seconds.as_u64()?.checked_mul(1_000_000)?.checked_add(micros.as_u64()?)?;
     let master = master_of(master.as_str()?.as_bytes());
     let peer = |parts: &[Value]| {
@@ -75,7 +81,8 @@ pub(crate) fn beaten(answer: Value, digest: &str) -> Option<Beaten> {
         })
     };
     let peers = peers.chunks_exact(3).filter_map(peer).collect();
-    Some(Beaten { time_us, master, peers })
+    let relay_key = relay_key.clone().into_bytes()?;
+    Some(Beaten { time_us, master, relay_key, peers })
 }
 
 /// The id of a master by (the beginning of) its replication id.
@@ -153,6 +160,7 @@ mod tests {
             Value::Integer(2),
             Value::Integer(5),
             text("0123456789abcdef01"),
+            text("a relay key of 16"),
             text("000000000000000a"),
             text("1"),
             text("aa"),
@@ -162,6 +170,7 @@ mod tests {
         ];
         let beaten = beaten(Value::Array(answer.to_vec()), "aa").unwrap();
         assert_eq!(beaten.time_us, 2_000_005);
+        assert_eq!(beaten.relay_key, "a relay key of 16");
         let peers = [
             Peer { node: NodeId(10), hears: true, agrees: true },
             Peer { node: NodeId(11), hears: false, agrees: false },

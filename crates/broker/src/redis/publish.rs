@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep};
 use super::channels::{self, Kind, beat_name, key};
 use super::functions::{self, BEAT, Beaten, LEASE_MS, LIBRARY, LINK, PUBLISH, Remembered};
 use super::options::Servers;
-use super::shared::{LinkBeat, Shared};
+use super::shared::{LinkBeat, RELAY_KEY, Shared};
 
 /// How long a publication is tried until its outcome is told. Units: milliseconds. Source: G5.
 const TRY_MS: u64 = 5_000;
@@ -106,6 +106,10 @@ impl Fault {
             }
             "READONLY" => Self::NoMaster,
             "ERR" if text.contains("Function not found") => Self::NoFunction,
+            // So says an ACL inside a function.
+            "ERR" if text.contains("user executing the script can't") => {
+                Self::Declined("NOPERM".to_owned())
+            }
             "ERR" | "OOM" | "NOREPLICAS" | "NOPERM" | "NOAUTH" | "WRONGTYPE" | "MISCONF"
             | "NOSCRIPT" => Self::Declined(code.to_owned()),
             _ if matches!(error.kind(), ErrorKind::Routing | ErrorKind::Cluster) => Self::NotYet,
@@ -180,6 +184,14 @@ pub(crate) async fn load<T>(shared: &Shared<T>, client: &Client) -> Result<(), E
         Servers::Standalone(_) | Servers::Sentinel { .. } => {
             client.function_load::<(), _>(true, LIBRARY).await
         }
+    }
+}
+
+/// A Redis whose memory is full takes no library, but may have it.
+pub(crate) fn if_full(error: Error) -> Result<(), Error> {
+    match Fault::of(&error) {
+        Fault::Declined(code) if code == "OOM" => Ok(()),
+        _ => Err(error),
     }
 }
 
@@ -286,6 +298,9 @@ async fn beat<T>(shared: &Shared<T>, seq: u64, hears: bool) -> Option<BeatReport
         }
     };
     shared.stats.set_time(answer.time_us + micros(began) / 2);
+    if shared.options.keys.is_none() {
+        shared.adopt_key(&answer.relay_key);
+    }
     shared.hear_in_every_mode(answer.peers.iter().any(|peer| !peer.agrees));
     let name = beat_name(shared.node);
     for link in links.iter().skip(1) {
@@ -324,7 +339,11 @@ async fn beaten<T>(
         Bytes::copy_from_slice(&keys.current).into(),
         functions::number(seq).into(),
     ];
-    let answer: Value = hurried(client, None).fcall(BEAT, vec![nodes], arguments).await?;
+    let mut memory = vec![nodes];
+    if shared.options.keys.is_none() {
+        memory.push(key(shared.tags.common(), RELAY_KEY, ""));
+    }
+    let answer: Value = hurried(client, None).fcall(BEAT, memory, arguments).await?;
     Ok(functions::beaten(answer, &shared.digest))
 }
 
@@ -396,6 +415,8 @@ mod tests {
     fn what_redis_declines_is_told_without_its_words() {
         check(ErrorKind::Unknown, "OOM command not allowed", &Fault::Declined("OOM".into()));
         check(ErrorKind::Unknown, "NOPERM this user", &Fault::Declined("NOPERM".into()));
+        let inside = "ERR The user executing the script can't access at least one of the channels";
+        check(ErrorKind::Unknown, inside, &Fault::Declined("NOPERM".into()));
         let refused = declined("OOM");
         assert!(refused.message.contains("memory is full") && !refused.unknown);
     }

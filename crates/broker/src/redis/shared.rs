@@ -20,6 +20,9 @@ use crate::stats::RelayStats;
 /// What an event weighs in a feed beside its publication. Units: bytes.
 pub(crate) const EVENT_BYTES: usize = 128;
 
+/// The kind of the key that holds the relay's key.
+pub(crate) const RELAY_KEY: &str = "relay-key";
+
 /// What the tasks of one node share.
 pub(crate) struct Shared<T> {
     pub(crate) options: RedisOptions,
@@ -98,6 +101,19 @@ impl<T> Shared<T> {
     /// What the node wants to hear. Held for a moment only.
     pub(crate) fn hearing(&self) -> MutexGuard<'_, Hearing> {
         self.hearing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Redis keeps this key for the relay: envelopes are signed with it from now on, and those still read that were
+    /// signed with the one before.
+    pub(crate) fn adopt_key(&self, kept: &[u8]) {
+        let mut hearing = self.hearing();
+        let known = hearing.keys.take();
+        if let Some(keys) = known.as_ref().filter(|keys| *keys.current == *kept) {
+            hearing.keys = Some(Arc::clone(keys));
+            return;
+        }
+        let previous = known.map(|keys| keys.current.clone());
+        hearing.keys = Some(Arc::new(RelayKeys { current: kept.into(), previous }));
     }
 
     /// How the links that are up are beaten; none: the feed is down.

@@ -55,6 +55,10 @@ impl Topology {
         Self::Standalone(RefCell::new(Redis::start(&[]).unwrap()))
     }
 
+    pub fn standalone_with(args: &[&str]) -> Self {
+        Self::Standalone(RefCell::new(Redis::start(args).unwrap()))
+    }
+
     pub fn with_password(password: &str) -> Self {
         Self::Standalone(RefCell::new(Redis::start(&["--requirepass", password]).unwrap()))
     }
@@ -127,6 +131,12 @@ impl Topology {
             }
             Self::Sentinel(_) => panic!("which of them?"),
         }
+    }
+
+    /// The text, or the first text, of what one server answers.
+    pub fn text(&self, args: &[&str]) -> String {
+        let reply = self.redis().borrow().command(args).unwrap();
+        reply.items().first().unwrap_or(&reply).text()
     }
 
     /// Publishes as an outsider.
@@ -306,7 +316,20 @@ impl Real {
     }
 
     pub fn publish(&mut self, node: NodeId, ticket: u64, name: &str, text: &str, dedup: bool) {
-        let publication = Arc::new(publication(name, text, ticket));
+        self.publish_as(node, ticket, ticket, name, text, dedup);
+    }
+
+    /// Publishes under an id that is not the ticket's.
+    pub fn publish_as(
+        &mut self,
+        node: NodeId,
+        ticket: u64,
+        id: u64,
+        name: &str,
+        text: &str,
+        dedup: bool,
+    ) {
+        let publication = Arc::new(publication(name, text, id));
         self.command(node, BrokerCommand::Publish { ticket, publication, dedup });
     }
 
