@@ -29,6 +29,9 @@ use super::shared::{LinkBeat, RELAY_KEY, Shared, Want};
 /// How long to rest before connecting again.
 const REST: Duration = Duration::from_millis(100);
 
+/// How long trouble must last until it is told.
+const TELL_AFTER: Duration = Duration::from_millis(1_500);
+
 /// How often the same trouble is told.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
@@ -85,7 +88,8 @@ pub(crate) struct Feeder<T> {
     next_link: u16,
     /// The highest request that was put into what is wanted.
     request: u64,
-    told: Option<Instant>,
+    /// When trouble that is still there is worth a word.
+    tell_at: Option<Instant>,
 }
 
 impl<T: Send + 'static> Feeder<T> {
@@ -94,7 +98,7 @@ impl<T: Send + 'static> Feeder<T> {
         orders: mpsc::UnboundedReceiver<FeedOrder>,
         connector: Option<tokio_rustls::TlsConnector>,
     ) -> Self {
-        Self { shared, orders, connector, next_link: 0, request: 0, told: None }
+        Self { shared, orders, connector, next_link: 0, request: 0, tell_at: None }
     }
 
     /// Connects, again and again, until the node is detached.
@@ -102,7 +106,7 @@ impl<T: Send + 'static> Feeder<T> {
         loop {
             match self.connect().await {
                 Ok((design, mut links)) => {
-                    self.told = None;
+                    self.tell_at = None;
                     self.up(&design, &links);
                     let goes_on = self.serve(&design, &mut links).await;
                     self.shared.beats().clear();
@@ -123,9 +127,11 @@ impl<T: Send + 'static> Feeder<T> {
         }
     }
 
+    /// Tells of trouble that lasts: at a node's start, and when links are replaced, the first tries may well fail.
     fn complain(&mut self, trouble: &Trouble) {
-        if self.told.is_none_or(|told| told.elapsed() >= TELL_EVERY) {
-            self.told = Some(Instant::now());
+        let tell_at = *self.tell_at.get_or_insert_with(|| Instant::now() + TELL_AFTER);
+        if Instant::now() >= tell_at {
+            self.tell_at = Some(Instant::now() + TELL_EVERY);
             tracing::warn!(cause = %trouble, "the feed cannot be connected; trying on");
         }
     }
