@@ -238,7 +238,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     counter(
         "roomcast_publications_delivered_total",
-        "Frames of publications given to members",
+        "Writes of publications given to members; publications that arrived together are one",
         Read::Lane(|lane| lane.counters.deliveries),
     ),
     // Refusals and limits.
