@@ -84,7 +84,7 @@ pub(crate) fn client(
         connection_timeout: connect,
         internal_command_timeout: connect,
         max_command_attempts: 1,
-        max_redirections: 5,
+        max_redirections: 0,
         reconnect_on_auth_error: true,
         unresponsive: UnresponsiveConfig {
             max_timeout: Some(Duration::from_millis(UNRESPONSIVE_MS)),

@@ -344,6 +344,15 @@ impl Real {
         })
     }
 
+    /// Whether a publication has ended.
+    pub fn has_ended(&mut self, node: NodeId, ticket: u64) -> bool {
+        let node = self.nodes.get_mut(&node).unwrap();
+        node.pump();
+        node.events.iter().any(
+            |event| matches!(event, BrokerEvent::Published { ticket: it, .. } if *it == ticket),
+        )
+    }
+
     /// Waits for an event that `find` knows, and takes it.
     #[track_caller]
     pub fn wait<R>(
@@ -377,6 +386,42 @@ impl Real {
             }));
         }
         heard
+    }
+
+    /// Publishes until the servers take it.
+    #[track_caller]
+    pub fn publish_surely(&mut self, node: NodeId, ticket: u64, name: &str, text: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        for ticket in ticket.. {
+            self.publish(node, ticket, name, text, true);
+            match self.outcome(node, ticket) {
+                Ok(_) => return,
+                Err(refused) => assert!(Instant::now() < deadline, "{refused:?}"),
+            }
+        }
+    }
+
+    /// Waits until the feed has been up and unchanged for a while.
+    #[track_caller]
+    pub fn stand(&mut self, node: NodeId) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            std::thread::sleep(Duration::from_millis(500));
+            let node = self.nodes.get_mut(&node).unwrap();
+            node.pump();
+            let changes = |event: &BrokerEvent<u64>| {
+                matches!(event, BrokerEvent::FeedUp { .. } | BrokerEvent::FeedDown)
+            };
+            let last = node.events.iter().rfind(|event| changes(event));
+            let changed = last.is_some();
+            if !matches!(last, Some(BrokerEvent::FeedDown)) {
+                node.events.retain(|event| !changes(event));
+                if !changed {
+                    return;
+                }
+            }
+            assert!(Instant::now() < deadline, "the feed does not stand: {:?}", node.events);
+        }
     }
 
     /// Sends a beat and waits for its answer; `None`: it was not answered.

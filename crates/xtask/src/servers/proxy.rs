@@ -95,6 +95,18 @@ impl Proxy {
         self.shared.cut();
     }
 
+    /// Closes those connections on which the client has sent the one text, such as a command, but not the other; new ones
+    /// pass. Answers with how many there were.
+    pub fn cut_those(&self, sent: &str, not: &str) -> usize {
+        let wanted = |it: &Arc<Connection>| it.has_sent(sent) && !it.has_sent(not);
+        let found: Vec<_> =
+            self.shared.connections().iter().filter(|it| wanted(it)).map(Arc::clone).collect();
+        for connection in &found {
+            connection.close();
+        }
+        found.len()
+    }
+
     /// Closes every connection, and new ones at once, until [`Proxy::heal`].
     pub fn refuse(&self) {
         self.shared.refuses.store(true, Ordering::SeqCst);
@@ -115,10 +127,7 @@ impl Proxy {
     /// Makes those connections half-open on which the client has sent this text, such as a command: both ways bytes are
     /// read and dropped, and nobody is told. Others, and new ones, pass. Answers with how many there were.
     pub fn half_open(&self, sent: &str) -> usize {
-        let has_sent = |connection: &&Arc<Connection>| {
-            let bytes = connection.sent.lock().unwrap_or_else(PoisonError::into_inner);
-            bytes.windows(sent.len()).any(|some| some == sent.as_bytes())
-        };
+        let has_sent = |connection: &&Arc<Connection>| connection.has_sent(sent);
         let found: Vec<_> =
             self.shared.connections().iter().filter(has_sent).map(Arc::clone).collect();
         for connection in &found {
@@ -176,6 +185,11 @@ impl Shared {
 }
 
 impl Connection {
+    fn has_sent(&self, text: &str) -> bool {
+        let bytes = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
+        bytes.windows(text.len()).any(|some| some == text.as_bytes())
+    }
+
     fn close(&self) {
         for stream in [&self.client, &self.server] {
             // An error says that it is closed already.

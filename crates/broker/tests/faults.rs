@@ -1,0 +1,123 @@
+//! What becomes of the feed and of commands when servers change their roles, connections break in the wrong moment, or
+//! nothing is where it was.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use common::{Real, Topology, options, subscribed};
+use roomcast_protocol::ids::NodeId;
+use roomcast_protocol::relay::RelayMode;
+use xtask::servers::{Cluster, Redis, Reply};
+
+const ONE: NodeId = NodeId(1);
+
+#[test]
+fn slots_that_move_under_load_cost_no_room_its_feed() {
+    for mode in RelayMode::ALL {
+        let topology = Topology::cluster();
+        let Topology::Cluster(cluster) = &topology else { panic!("no Cluster") };
+        let mut options = options(&topology, mode);
+        options.dedup_ttl_ms = 120_000;
+        options.dedup_max = 100_000;
+        let mut broker = Real::new(options);
+        broker.attach_node(ONE);
+        for (request, name) in (1..).zip(["a", "b", "c", "d"]) {
+            subscribed(&mut broker, ONE, name, request);
+        }
+        broker.publish(ONE, 1, "a", "first", true);
+        assert!(broker.outcome(ONE, 1).is_ok());
+        let slot = cluster.slot_of(&ids_key(cluster, "a")).unwrap();
+        let mut ticket = 10;
+        std::thread::scope(|scope| {
+            let to = (cluster.owner(slot).unwrap() + 1) % 3;
+            let moving = scope.spawn(move || cluster.move_slot(slot, to).unwrap());
+            while !moving.is_finished() || ticket < 200 {
+                for name in ["a", "b", "c", "d"] {
+                    ticket += 1;
+                    broker.publish(ONE, ticket, name, "load", true);
+                    let outcome = broker.outcome(ONE, ticket);
+                    assert!(outcome.is_ok(), "{mode:?}: {outcome:?}");
+                }
+            }
+        });
+        // Settled: every room is heard, and the id of the beginning is still known.
+        broker.publish(ONE, 1, "a", "first", true);
+        let outcome = broker.outcome(ONE, 1);
+        assert!(outcome.is_ok(), "{outcome:?}");
+        // Neither: a publication without an id.
+        broker.publish(ONE, 2, "a", "plain", false);
+        assert!(broker.outcome(ONE, 2).is_ok());
+        broker.stand(ONE);
+        for name in ["a", "b", "c", "d"] {
+            broker.publish_surely(ONE, 10_000, name, "last");
+            let last = format!("{name} message ann last");
+            let heard = broker.heard_until(ONE, &last);
+            assert!(heard.iter().filter(|it| it.ends_with("a message ann first")).count() <= 1);
+        }
+    }
+}
+
+#[test]
+fn an_id_is_published_once_though_the_answer_was_cut_off() {
+    let topology = Topology::proxied();
+    let mut broker = Real::new(options(&topology, RelayMode::Pattern));
+    broker.attach_node(ONE);
+    subscribed(&mut broker, ONE, "news", 1);
+    let mut expected = Vec::new();
+    for ticket in 1..=30 {
+        let text = format!("{ticket}");
+        broker.publish(ONE, ticket, "news", &text, true);
+        // Before, while and after it is on its way.
+        std::thread::sleep(Duration::from_micros(ticket * 40));
+        assert!(topology.proxy().cut_those("FCALL", "PSUBSCRIBE") <= 2);
+        let outcome = broker.outcome(ONE, ticket);
+        assert!(outcome.is_ok(), "{outcome:?}");
+        expected.push(format!("news message ann {text}"));
+    }
+    let heard = broker.heard_until(ONE, "news message ann 30");
+    assert_eq!(heard, expected);
+}
+
+#[test]
+fn a_slot_that_is_half_moved_delays_its_own_rooms_alone() {
+    let topology = Topology::cluster();
+    let Topology::Cluster(cluster) = &topology else { panic!("no Cluster") };
+    let mut broker = Real::new(options(&topology, RelayMode::Pattern));
+    broker.attach_node(ONE);
+    broker.publish(ONE, 1, "a", "first", true);
+    assert!(broker.outcome(ONE, 1).is_ok());
+    let key = ids_key(cluster, "a");
+    let slot = cluster.slot_of(&key).unwrap();
+    let from = cluster.owner(slot).unwrap();
+    let (source, target) = (&cluster.nodes()[from], &cluster.nodes()[(from + 1) % 3]);
+    // Without its keys the source answers ASK.
+    source.command(&["DEL", &key]).unwrap();
+    let id = |node: &Redis| node.command(&["CLUSTER", "MYID"]).unwrap().text();
+    let slot = slot.to_string();
+    target.command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id(source)]).unwrap();
+    source.command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id(target)]).unwrap();
+    broker.publish(ONE, 2, "a", "waits", true);
+    for ticket in 10..20 {
+        std::thread::sleep(Duration::from_millis(50));
+        let began = Instant::now();
+        broker.publish(ONE, ticket, "b", "does not", true);
+        assert!(broker.outcome(ONE, ticket).is_ok());
+        assert!(began.elapsed() < Duration::from_millis(900), "{:?}", began.elapsed());
+        assert!(!broker.has_ended(ONE, 2), "it cannot be anywhere yet");
+    }
+    for node in [source, target] {
+        node.command(&["CLUSTER", "SETSLOT", &slot, "STABLE"]).unwrap();
+    }
+    let outcome = broker.outcome(ONE, 2);
+    assert!(outcome.is_ok(), "{outcome:?}");
+}
+
+/// The key that remembers a room's ids.
+fn ids_key(cluster: &Cluster, room: &str) -> String {
+    let keys = |node: &Redis| {
+        let reply = node.command(&["KEYS", &format!("rc:*:ids:{room}")]).unwrap();
+        reply.items().first().map(Reply::text)
+    };
+    cluster.nodes().iter().find_map(keys).unwrap()
+}
