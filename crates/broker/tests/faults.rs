@@ -5,12 +5,79 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::{Real, Topology, options, subscribed};
+use common::{Real, Topology, options, room, subscribed};
+use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent};
 use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::relay::RelayMode;
 use xtask::servers::{Cluster, Redis, Reply};
 
 const ONE: NodeId = NodeId(1);
+
+/// How many publications wait at once.
+const MANY: u64 = 500;
+
+#[test]
+fn a_demoted_server_is_asked_for_another_now_and_then_and_outcomes_come_in_time() {
+    let topology = Topology::proxied();
+    let mut broker = Real::new(options(&topology, RelayMode::Pattern));
+    broker.attach_node(ONE);
+    subscribed(&mut broker, ONE, "news", 1);
+    // A replica of nobody.
+    topology.raw(&["REPLICAOF", "127.0.0.1", "1"]);
+    let (before, began) = (topology.proxy().accepted(), Instant::now());
+    for ticket in 1..=MANY {
+        broker.publish(ONE, ticket, "news", "never", true);
+    }
+    for ticket in 1..=MANY {
+        let refused = broker.outcome(ONE, ticket).unwrap_err();
+        assert!(!refused.unknown, "a replica takes none: {refused:?}");
+    }
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    let connected = topology.proxy().accepted() - before;
+    assert!(connected < 60, "{connected} connections for {MANY} publications");
+    topology.raw(&["REPLICAOF", "NO", "ONE"]);
+    broker.publish(ONE, MANY + 1, "news", "at last", true);
+    assert!(broker.outcome(ONE, MANY + 1).is_ok());
+    assert_eq!(
+        broker.heard_until(ONE, "news message ann at last").pop().unwrap(),
+        "news message ann at last"
+    );
+}
+
+#[test]
+fn a_room_is_joined_though_another_master_keeps_the_commands_waiting() {
+    let mut topology = Topology::cluster();
+    let mut broker = Real::new(options(&topology, RelayMode::Sharded));
+    broker.attach_node(ONE);
+    broker.publish(ONE, 1, "news", "first", true);
+    assert!(broker.outcome(ONE, 1).is_ok());
+    let Topology::Cluster(cluster) = &mut topology else { panic!("no Cluster") };
+    let slot = cluster.slot_of(&ids_key(cluster, "news")).unwrap();
+    let home = cluster.owner(slot).unwrap();
+    let other = (home + 1) % 3;
+    cluster.node(other).unwrap().freeze().unwrap();
+    cluster.nodes()[home].command(&["CLIENT", "KILL", "TYPE", "normal"]).unwrap();
+    std::thread::sleep(Duration::from_millis(400));
+    broker.command(ONE, BrokerCommand::Subscribe { room: room("news"), request: 1 });
+    std::thread::sleep(Duration::from_millis(400));
+    cluster.node(other).unwrap().thaw().unwrap();
+    broker.wait(ONE, "the confirmation", |event| match event {
+        BrokerEvent::Subscribed { request: 1, .. } => Some(()),
+        BrokerEvent::FeedUp { request: 1, .. } => Some(()),
+        _ => None,
+    });
+    broker.publish_surely(ONE, 10, "news", "hi");
+    assert_eq!(broker.heard_until(ONE, "news message ann hi"), ["news message ann hi"]);
+}
+
+/// The key that remembers a room's ids.
+fn ids_key(cluster: &Cluster, room: &str) -> String {
+    let keys = |node: &Redis| {
+        let reply = node.command(&["KEYS", &format!("rc:*:ids:{room}")]).unwrap();
+        reply.items().first().map(Reply::text)
+    };
+    cluster.nodes().iter().find_map(keys).unwrap()
+}
 
 #[test]
 fn slots_that_move_under_load_cost_no_room_its_feed() {
@@ -111,13 +178,4 @@ fn a_slot_that_is_half_moved_delays_its_own_rooms_alone() {
     }
     let outcome = broker.outcome(ONE, 2);
     assert!(outcome.is_ok(), "{outcome:?}");
-}
-
-/// The key that remembers a room's ids.
-fn ids_key(cluster: &Cluster, room: &str) -> String {
-    let keys = |node: &Redis| {
-        let reply = node.command(&["KEYS", &format!("rc:*:ids:{room}")]).unwrap();
-        reply.items().first().map(Reply::text)
-    };
-    cluster.nodes().iter().find_map(keys).unwrap()
 }

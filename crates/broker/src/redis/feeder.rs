@@ -11,10 +11,12 @@ use bytes::Bytes;
 use fred::clients::Client;
 use fred::error::Error;
 use fred::interfaces::{ClientLike, ClusterInterface, EventInterface, FunctionInterface};
+use fred::types::cluster::ClusterRouting;
 use fred::types::config::Server;
 use roomcast_protocol::envelope::{BrokerEvent, LinkId};
 use roomcast_protocol::relay::RelayMode;
 use roomcast_protocol::room::RoomName;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -64,10 +66,6 @@ enum Trouble {
 struct Links {
     ids: Vec<LinkId>,
     orders: Vec<mpsc::UnboundedSender<LinkOrder>>,
-    /// Index of the link for what is not sharded.
-    plain: Option<usize>,
-    /// In a Cluster: which master each link for sharded channels is connected to.
-    masters: Vec<(Server, usize)>,
     running: JoinSet<Result<(), LinkError>>,
 }
 
@@ -76,8 +74,14 @@ struct Design {
     pattern: bool,
     plans: Vec<LinkPlan>,
     beats: Vec<LinkBeat>,
+    /// Index of the link for what is not sharded.
     plain: Option<usize>,
+    /// Without a Cluster: the one server.
+    server: Option<Server>,
+    /// In a Cluster: which master each link for sharded channels is connected to.
     masters: Vec<(Server, usize)>,
+    /// In a Cluster: which master has which slot.
+    routing: Option<ClusterRouting>,
 }
 
 /// Keeps the feed of one node.
@@ -90,6 +94,8 @@ pub(crate) struct Feeder<T> {
     request: u64,
     /// When trouble that is still there is worth a word.
     tell_at: Option<Instant>,
+    /// A server said that a slot is elsewhere.
+    moved: bool,
 }
 
 impl<T: Send + 'static> Feeder<T> {
@@ -98,7 +104,7 @@ impl<T: Send + 'static> Feeder<T> {
         orders: mpsc::UnboundedReceiver<FeedOrder>,
         connector: Option<tokio_rustls::TlsConnector>,
     ) -> Self {
-        Self { shared, orders, connector, next_link: 0, request: 0, tell_at: None }
+        Self { shared, orders, connector, next_link: 0, request: 0, tell_at: None, moved: false }
     }
 
     /// Connects, again and again, until the node is detached.
@@ -146,6 +152,11 @@ impl<T: Send + 'static> Feeder<T> {
         // Also without a server, or what clients do meanwhile would pile up.
         self.note_all();
         let client = self.shared.connected().ok_or(Trouble::Away)?;
+        if std::mem::take(&mut self.moved) {
+            // It goes on trying for as long as the Cluster is away.
+            let limit = Duration::from_millis(self.shared.options.connect_timeout_ms);
+            timeout(limit, client.sync_cluster()).await.map_err(|_| Trouble::Away)??;
+        }
         publish::load(&self.shared, &client).await.or_else(publish::if_full)?;
         agree_on_key(&self.shared, &client).await?;
         self.note_all();
@@ -160,9 +171,7 @@ impl<T: Send + 'static> Feeder<T> {
         let mut connected = Vec::new();
         while let Some(joined) = connecting.join_next().await {
             let (at, link) = joined.map_err(|_| Trouble::Task)?;
-            if matches!(link, Err(LinkError::Moved)) {
-                client.sync_cluster().await?;
-            }
+            self.moved |= matches!(link, Err(LinkError::Moved));
             connected.push((at, link?));
         }
         connected.sort_by_key(|(at, _)| *at);
@@ -173,8 +182,7 @@ impl<T: Send + 'static> Feeder<T> {
             orders.push(sender);
             running.spawn(link.run(receiver));
         }
-        let (plain, masters) = (design.plain, design.masters.clone());
-        Ok((design, Links { ids, orders, plain, masters, running }))
+        Ok((design, Links { ids, orders, running }))
     }
 
     /// What is asked while the feed is down only changes what will be heard.
@@ -195,11 +203,13 @@ impl<T: Send + 'static> Feeder<T> {
 
     /// Obeys until a link is lost or has to be replaced; says whether the node is still attached.
     async fn serve(&mut self, design: &Design, links: &mut Links) -> bool {
-        let mut masters = self.shared.connected().map(|client| client.cluster_change_rx());
+        let mut changes = self.shared.connected().map(|client| client.cluster_change_rx());
+        let mut server = self.shared.server.subscribe();
+        server.mark_changed();
         loop {
             let moved = async {
-                match &mut masters {
-                    Some(changes) => drop(changes.recv().await),
+                match &mut changes {
+                    Some(changes) => changes.recv().await,
                     None => std::future::pending().await,
                 }
             };
@@ -215,21 +225,29 @@ impl<T: Send + 'static> Feeder<T> {
                         return true;
                     }
                     Some(FeedOrder::Reconnect { .. }) => {}
-                    Some(order) => self.obey(order, design, links),
+                    Some(order) => if !self.obey(order, design, links) {
+                        self.moved = true;
+                        return true;
+                    },
                 },
                 ended = links.running.join_next() => {
                     if let Some(Ok(Err(cause))) = ended {
                         tracing::warn!(%cause, "a link of the feed was lost");
-                        if let (LinkError::Moved, Some(client)) = (cause, self.shared.connected()) {
-                            let synced = client.sync_cluster().await;
-                            tracing::debug!(?synced, "slots were asked for");
-                        }
+                        self.moved = matches!(cause, LinkError::Moved);
                     }
                     return true;
                 }
                 () = self.shared.replan.notified() => return true,
-                () = moved, if !links.masters.is_empty() => {
-                    if self.masters_changed(links) {
+                // The feed follows the commands, or both would be on different masters.
+                Ok(()) = server.changed() => {
+                    let now = server.borrow_and_update().clone();
+                    if design.server.is_some() && now.is_some() && now != design.server {
+                        return true;
+                    }
+                }
+                change = moved, if !design.masters.is_empty() => {
+                    let gone = matches!(change, Err(RecvError::Closed));
+                    if gone || self.masters_changed(design) {
                         return true;
                     }
                 }
@@ -237,15 +255,16 @@ impl<T: Send + 'static> Feeder<T> {
         }
     }
 
-    fn masters_changed(&self, links: &Links) -> bool {
+    fn masters_changed(&self, design: &Design) -> bool {
         let state = self.shared.connected().and_then(|client| client.cached_cluster_state());
         let Some(state) = state else { return false };
         let now = state.unique_primary_nodes();
-        now.len() != links.masters.len()
-            || links.masters.iter().any(|(server, _)| !now.contains(server))
+        now.len() != design.masters.len()
+            || design.masters.iter().any(|(server, _)| !now.contains(server))
     }
 
-    fn obey(&mut self, order: FeedOrder, design: &Design, links: &Links) {
+    /// Says whether all links that are needed are there.
+    fn obey(&mut self, order: FeedOrder, design: &Design, links: &Links) -> bool {
         match order {
             FeedOrder::Subscribe { room, request } => {
                 self.request = request;
@@ -254,22 +273,22 @@ impl<T: Send + 'static> Feeder<T> {
                 self.shared.hearing().rooms.insert(room.clone(), Want { request, unconfirmed });
                 if channels.is_empty() {
                     self.shared.tell(BrokerEvent::Subscribed { room, request });
-                    return;
+                    return true;
                 }
-                for (kind, channel) in channels {
-                    let link = self.link_of(links, kind, &channel);
+                channels.into_iter().all(|(kind, channel)| {
+                    let link = design.link_of(kind, &channel);
                     let room = room.clone();
-                    send(links, link, LinkOrder::Subscribe { kind, channel, room, request });
-                }
+                    send(links, link, LinkOrder::Subscribe { kind, channel, room, request })
+                })
             }
             FeedOrder::Unsubscribe(room) => {
                 self.shared.hearing().rooms.remove(&room);
-                for (kind, channel) in self.channels(design, &room) {
-                    let link = self.link_of(links, kind, &channel);
-                    send(links, link, LinkOrder::Unsubscribe { kind, channel });
-                }
+                self.channels(design, &room).into_iter().all(|(kind, channel)| {
+                    let link = design.link_of(kind, &channel);
+                    send(links, link, LinkOrder::Unsubscribe { kind, channel })
+                })
             }
-            FeedOrder::Reconnect { .. } => {}
+            FeedOrder::Reconnect { .. } => true,
         }
     }
 
@@ -286,16 +305,6 @@ impl<T: Send + 'static> Feeder<T> {
         in_mode((options.mode_of)(room))
     }
 
-    /// Which link hears a channel.
-    fn link_of(&self, links: &Links, kind: Kind, channel: &str) -> Option<usize> {
-        if kind != Kind::Sharded || links.masters.is_empty() {
-            return links.plain;
-        }
-        let state = self.shared.connected().and_then(|client| client.cached_cluster_state())?;
-        let master = state.get_server(channels::slot(channel))?;
-        links.masters.iter().find(|(server, _)| server == master).map(|(_, at)| *at)
-    }
-
     /// What links are needed, and what each of them hears.
     fn design(&mut self, client: &Client) -> Result<Design, Trouble> {
         let shared = Arc::clone(&self.shared);
@@ -307,9 +316,11 @@ impl<T: Send + 'static> Feeder<T> {
             Servers::Cluster(_) => Some(client.cached_cluster_state().ok_or(Trouble::Away)?),
             Servers::Standalone(_) | Servers::Sentinel { .. } => None,
         };
-        let mut masters = match &state {
-            Some(state) => state.unique_primary_nodes(),
-            None => client.active_connections(),
+        let server = shared.server.borrow().clone();
+        let mut masters = match (&state, server) {
+            (Some(state), _) => state.unique_primary_nodes(),
+            (None, Some(server)) => vec![server],
+            (None, None) => client.active_connections(),
         };
         masters.sort_by(|a, b| (&a.host, a.port).cmp(&(&b.host, b.port)));
         let mut design = Design {
@@ -317,7 +328,9 @@ impl<T: Send + 'static> Feeder<T> {
             plans: Vec::new(),
             beats: Vec::new(),
             plain: None,
+            server: masters.first().filter(|_| state.is_none()).cloned(),
             masters: Vec::new(),
+            routing: state.clone(),
         };
         let plain = pattern || has(RelayMode::Exact) || options.outsiders || state.is_none();
         if plain {
@@ -345,14 +358,7 @@ impl<T: Send + 'static> Feeder<T> {
         let rooms: Vec<_> = shared.hearing().rooms.keys().cloned().collect();
         for room in rooms {
             for (kind, channel) in self.channels(&design, &room) {
-                let at = match (&state, kind) {
-                    (Some(state), Kind::Sharded) => {
-                        let master = state.get_server(channels::slot(&channel));
-                        let master = master.ok_or(Trouble::Away)?;
-                        design.masters.iter().find(|(it, _)| it == master).map(|(_, at)| *at)
-                    }
-                    _ => design.plain,
-                };
+                let at = design.link_of(kind, &channel);
                 let plan = at.and_then(|at| design.plans.get_mut(at)).ok_or(Trouble::Away)?;
                 plan.channels.push((kind, channel));
             }
@@ -377,11 +383,20 @@ impl<T: Send + 'static> Feeder<T> {
     }
 }
 
-fn send(links: &Links, link: Option<usize>, order: LinkOrder) {
-    // A link that is gone ends the whole set a moment later.
-    if let Some(orders) = link.and_then(|at| links.orders.get(at)) {
-        let _gone = orders.send(order).is_err();
+impl Design {
+    /// Which link hears a channel; `None`: no master has its slot.
+    fn link_of(&self, kind: Kind, channel: &str) -> Option<usize> {
+        let Some(routing) = self.routing.as_ref().filter(|_| kind == Kind::Sharded) else {
+            return self.plain;
+        };
+        let master = routing.get_server(channels::slot(channel))?;
+        self.masters.iter().find(|(server, _)| server == master).map(|(_, at)| *at)
     }
+}
+
+/// Says whether there is such a link; one that is lost ends the whole set a moment later.
+fn send(links: &Links, link: Option<usize>, order: LinkOrder) -> bool {
+    link.and_then(|at| links.orders.get(at)).is_some_and(|orders| orders.send(order).is_ok())
 }
 
 /// Without a key in the configuration, one is made once and kept in Redis; after Redis lost it, the nodes put back the

@@ -125,13 +125,17 @@ impl<T: Send + 'static> Link<T> {
             own_beats: channels::beat_name(shared.node),
             shared,
         };
-        let begun = link.begin(&plan.channels);
-        timeout(limit, begun).await.map_err(|_| LinkError::Timeout)??;
+        link.begin(&plan.channels, limit).await?;
         link.shared.stats.links_connected.fetch_add(1, Ordering::Relaxed);
         Ok(link)
     }
 
-    async fn begin(&mut self, channels: &[(Kind, String)]) -> Result<(), LinkError> {
+    /// Asks for all that is heard from the beginning, and waits until it is; the server may pause for so long.
+    async fn begin(
+        &mut self,
+        channels: &[(Kind, String)],
+        limit: Duration,
+    ) -> Result<(), LinkError> {
         let mut out = Vec::new();
         if let Some(parts) = auth(&self.shared.options.credentials) {
             resp::command(&mut out, parts.iter().map(|part| part.as_bytes()));
@@ -148,9 +152,19 @@ impl<T: Send + 'static> Link<T> {
             }
             self.due.extend(all.iter().map(|_| Due::Beginning));
         }
-        self.stream.write_all(&out).await?;
+        for some in out.chunks(READ_BYTES) {
+            let written = timeout(limit, self.stream.write_all(some)).await;
+            written.map_err(|_| LinkError::Timeout)??;
+        }
+        let mut heard = Instant::now();
         while !self.due.is_empty() {
-            self.read().await?;
+            let left = self.due.len();
+            timeout(limit, self.read()).await.map_err(|_| LinkError::Timeout)??;
+            if self.due.len() < left {
+                heard = Instant::now();
+            } else if heard.elapsed() > limit {
+                return Err(LinkError::Timeout);
+            }
         }
         Ok(())
     }

@@ -174,8 +174,12 @@ async fn keep_connected<T>(
                     tokio::select! {
                         ended = &mut driver => break ended,
                         again = connected.recv() => match again {
-                            Ok(_) | Err(RecvError::Lagged(_)) => {
+                            Ok(server) => {
                                 shared.stats.commands_connected.fetch_add(1, Ordering::Relaxed);
+                                shared.server.send_replace(Some(server));
+                            }
+                            Err(RecvError::Lagged(more)) => {
+                                shared.stats.commands_connected.fetch_add(more, Ordering::Relaxed);
                             }
                             Err(RecvError::Closed) => break (&mut driver).await,
                         },

@@ -21,7 +21,7 @@ use roomcast_protocol::envelope::{Accepted, BeatReport, BrokerEvent};
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::relay::{RelayKeys, RelayMode};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::channels::{self, Kind, beat_name, key};
 use super::functions::{self, BEAT, Beaten, LEASE_MS, LIBRARY, LINK, PUBLISH, Remembered};
@@ -142,7 +142,7 @@ async fn publish<T>(
                     Err(error) => {
                         let fault = Fault::of(&error);
                         tracing::debug!(%error, ?fault, "a publication did not go out");
-                        mend(shared, &client, &fault).await;
+                        mend(shared, &client, &fault, &error).await;
                         fault
                     }
                 }
@@ -162,15 +162,24 @@ async fn publish<T>(
     }
 }
 
-/// What can be done about a fault before the next try.
-async fn mend<T>(shared: &Shared<T>, client: &Client, fault: &Fault) {
-    let mended = match fault {
-        Fault::NoFunction => load(shared, client).await,
-        Fault::NoMaster => client.force_reconnection().await,
-        Fault::NotYet | Fault::Declined(_) | Fault::Unknown => Ok(()),
+/// What can be done about a fault before the next try. Takes no longer than a command.
+async fn mend<T>(shared: &Shared<T>, client: &Client, fault: &Fault, error: &Error) {
+    let mending = async {
+        match fault {
+            Fault::NoFunction => load(shared, client).await,
+            Fault::NoMaster if shared.may_force() => client.force_reconnection().await,
+            Fault::Declined(_) => {
+                shared.declined(error);
+                Ok(())
+            }
+            Fault::NoMaster | Fault::NotYet | Fault::Unknown => Ok(()),
+        }
     };
-    if let Err(error) = mended {
-        tracing::debug!(%error, ?fault, "Redis cannot be put right yet");
+    let limit = Duration::from_millis(shared.options.command_timeout_ms);
+    match timeout(limit, mending).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, ?fault, "Redis cannot be put right yet"),
+        Err(_) => tracing::debug!(?fault, "Redis is being put right"),
     }
 }
 
@@ -189,10 +198,7 @@ pub(crate) async fn load<T>(shared: &Shared<T>, client: &Client) -> Result<(), E
 
 /// A Redis whose memory is full takes no library, but may have it.
 pub(crate) fn if_full(error: Error) -> Result<(), Error> {
-    match Fault::of(&error) {
-        Fault::Declined(code) if code == "OOM" => Ok(()),
-        _ => Err(error),
-    }
+    if Fault::of(&error) == Fault::Declined("OOM".to_owned()) { Ok(()) } else { Err(error) }
 }
 
 /// A publication as it goes to Redis, the same in every try.
@@ -293,7 +299,7 @@ async fn beat<T>(shared: &Shared<T>, seq: u64, hears: bool) -> Option<BeatReport
         Ok(answer) => answer?,
         Err(error) => {
             tracing::debug!(%error, seq, "a beat was not answered");
-            mend(shared, &client, &Fault::of(&error)).await;
+            mend(shared, &client, &Fault::of(&error), &error).await;
             return None;
         }
     };

@@ -3,14 +3,18 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use foldhash::quality::RandomState;
 use fred::clients::Client;
+use fred::error::Error;
+use fred::types::config::Server;
 use roomcast_protocol::envelope::{BrokerEvent, LinkId, MasterId};
 use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::relay::RelayKeys;
 use roomcast_protocol::room::RoomName;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use super::channels::{Kind, Tags};
 use super::options::{RedisOptions, Servers};
@@ -36,12 +40,22 @@ pub(crate) struct Shared<T> {
     pub(crate) pending_bytes: AtomicUsize,
     /// The client for commands, from the first try to connect on.
     pub(crate) client: watch::Receiver<Option<Client>>,
+    /// Where the client for commands was connected to last, except in a Cluster.
+    pub(crate) server: watch::Sender<Option<Server>>,
     /// Told when the feed's links are not those that are wanted any more.
     pub(crate) replan: Notify,
     hearing: Mutex<Hearing>,
     beats: Mutex<Vec<LinkBeat>>,
     serial: AtomicU64,
+    forced: Mutex<Option<Instant>>,
+    told: Mutex<Option<Instant>>,
 }
+
+/// How long after the commands were made to connect anew they are left alone.
+const FORCE_EVERY: Duration = Duration::from_millis(500);
+
+/// How often the log says why Redis declines something.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// What the node wants to hear, and how it knows its peers.
 #[derive(Default)]
@@ -91,10 +105,13 @@ impl<T> Shared<T> {
             feed,
             pending_bytes: AtomicUsize::new(0),
             client,
+            server: watch::Sender::new(None),
             replan: Notify::new(),
             hearing: Mutex::new(Hearing { keys, ..Hearing::default() }),
             beats: Mutex::new(Vec::new()),
             serial: AtomicU64::new(0),
+            forced: Mutex::new(None),
+            told: Mutex::new(None),
         }
     }
 
@@ -147,8 +164,30 @@ impl<T> Shared<T> {
         self.serial.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Whether the commands may be made to connect anew: many notice at once that this has to be.
+    pub(crate) fn may_force(&self) -> bool {
+        is_due(&self.forced, FORCE_EVERY)
+    }
+
+    /// Says in the log why Redis declines something.
+    pub(crate) fn declined(&self, error: &Error) {
+        if is_due(&self.told, TELL_EVERY) {
+            tracing::warn!(%error, "Redis declines what this node asks");
+        }
+    }
+
     /// Tells the node.
     pub(crate) fn tell(&self, event: BrokerEvent<T>) {
         self.feed.send(EVENT_BYTES, event);
     }
+}
+
+/// Whether that is long ago; if so, it is now.
+fn is_due(last: &Mutex<Option<Instant>>, every: Duration) -> bool {
+    let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+    let due = last.is_none_or(|last| last.elapsed() >= every);
+    if due {
+        *last = Some(Instant::now());
+    }
+    due
 }
