@@ -50,7 +50,7 @@ fn traits() -> Traits {
     // What an event weighs beside its payload: itself, the publication's fixed parts, id, type and sender.
     let beside = 128 + 256 + "n0001".len() + "message".len() + "ann".len();
     let fill_bytes = Some(FEED_BYTES_MAX / FILL_COUNT - beside);
-    Traits { dedup_ttl_ms: DEDUP_TTL_MS, fill_bytes, answers_apart: false }
+    Traits { dedup_ttl_ms: DEDUP_TTL_MS, fill_bytes, answers_apart: false, rooms_apart: false }
 }
 
 #[test]

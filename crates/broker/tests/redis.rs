@@ -25,7 +25,7 @@ fn keeps_the_contract(topology: &Topology, mode: RelayMode) {
     for script in SCRIPTS {
         topology.flush();
         let broker = Real::new(options(topology, mode));
-        failed.extend(run(script, &traits(), broker).err());
+        failed.extend(run(script, &traits(topology), broker).err());
     }
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }

@@ -49,6 +49,8 @@ pub struct Traits {
     /// Answers and publications come by different connections, so their order among each other says nothing: answers
     /// are compared behind all else that was heard with them.
     pub answers_apart: bool,
+    /// Rooms come by different connections: only the order within each says something.
+    pub rooms_apart: bool,
 }
 
 /// How many publications fill a feed.
@@ -328,15 +330,14 @@ pub fn run<B: BrokerUnderTest>(script: &Script, traits: &Traits, broker: B) -> R
         };
         names.iter().fold(text.to_owned(), fill)
     };
-    let apart = traits.answers_apart;
+    let apart = Apart { answers: traits.answers_apart, rooms: traits.rooms_apart };
     let mut stage =
         Stage { broker, apart, mono_ms: 0, ticket: 0, request: 0, named: 0, heard: Vec::new() };
     for line in filled(script.steps).lines().map(str::trim) {
         stage.step(line).ok_or_else(|| format!("{}: cannot read `{line}`", script.claim))?;
     }
     let expected = filled(script.expected);
-    let shape = |line: &str| if apart { answers_last(line) } else { line.trim().to_owned() };
-    let expected: Vec<String> = expected.lines().map(shape).collect();
+    let expected: Vec<String> = expected.lines().map(|line| apart.shape(line.trim())).collect();
     if stage.heard == expected {
         return Ok(());
     }
@@ -367,7 +368,7 @@ fn names_of(traits: &Traits) -> Option<Vec<(&'static str, u64)>> {
 
 struct Stage<B> {
     broker: B,
-    apart: bool,
+    apart: Apart,
     mono_ms: u64,
     ticket: u64,
     request: u64,
@@ -456,7 +457,7 @@ impl<B: BrokerUnderTest> Stage<B> {
             heard.push("nothing".into());
         }
         let line = format!("{}: {}", node.0, heard.join(", "));
-        self.heard.push(if self.apart { answers_last(&line) } else { line });
+        self.heard.push(self.apart.shape(&line));
     }
 }
 
@@ -484,16 +485,28 @@ fn shown(event: &BrokerEvent<u64>) -> String {
     }
 }
 
-/// The line with its answers behind all else, each in their order.
-fn answers_last(line: &str) -> String {
-    let line = line.trim();
-    let (node, heard) = line.split_once(": ").unwrap_or(("", line));
-    let is_answer = |part: &&str| {
-        let mut words = part.split(' ').filter(|word| word.parse::<u64>().is_err());
-        matches!(words.next(), Some("published" | "duplicate" | "unavailable"))
-    };
-    let (answers, others): (Vec<_>, Vec<_>) = heard.split(", ").partition(is_answer);
-    format!("{node}: {}", [others, answers].concat().join(", "))
+/// What of a line's order says nothing.
+#[derive(Clone, Copy)]
+struct Apart {
+    answers: bool,
+    rooms: bool,
+}
+
+impl Apart {
+    /// The line with its answers behind all else, and room by room, each in their order.
+    fn shape(self, line: &str) -> String {
+        let (node, heard) = line.split_once(": ").unwrap_or(("", line));
+        let is_answer = |part: &&str| {
+            let mut words = part.split(' ').filter(|word| word.parse::<u64>().is_err());
+            matches!(words.next(), Some("published" | "duplicate" | "unavailable"))
+        };
+        let is_answer = |part: &&str| self.answers && is_answer(part);
+        let (answers, mut others): (Vec<_>, Vec<_>) = heard.split(", ").partition(is_answer);
+        if self.rooms {
+            others.sort_by_key(|part| part.trim_start_matches("subscribed ").split(' ').next());
+        }
+        format!("{node}: {}", [others, answers].concat().join(", "))
+    }
 }
 
 fn completion(event: &BrokerEvent<u64>) -> Option<String> {

@@ -31,11 +31,14 @@ use roomcast_protocol::room::RoomName;
 use tokio::runtime::Runtime;
 use xtask::servers::{Cluster, Proxy, Redis, Sentinels};
 
+/// A room by which nodes wait for what was published in others.
+const BARRIER: &str = "barrier";
+
 /// How long anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long ids are remembered. Longer than the scripts' half seconds. Units: milliseconds.
-const DEDUP_TTL_MS: u64 = 1_500;
+const DEDUP_TTL_MS: u64 = 800;
 
 /// How much more each of a script's times is late than the one before, so that a server's clock has certainly passed
 /// what lies between them. Units: milliseconds.
@@ -206,8 +209,13 @@ pub fn options(topology: &Topology, mode: RelayMode) -> RedisOptions {
     }
 }
 
-pub fn traits() -> Traits {
-    Traits { dedup_ttl_ms: DEDUP_TTL_MS, fill_bytes: None, answers_apart: true }
+pub fn traits(topology: &Topology) -> Traits {
+    Traits {
+        dedup_ttl_ms: DEDUP_TTL_MS,
+        fill_bytes: None,
+        answers_apart: true,
+        rooms_apart: matches!(topology, Topology::Cluster(_)),
+    }
 }
 
 pub fn room(name: &str) -> RoomName {
@@ -262,8 +270,8 @@ impl Node {
 
 /// A broker on real servers, with its nodes' feeds.
 pub struct Real {
-    /// Its servers are a Cluster.
-    several: bool,
+    /// Its servers, if they are a Cluster.
+    masters: Vec<u16>,
     broker: AnyBroker<u64>,
     nodes: HashMap<NodeId, Node>,
     beats: u64,
@@ -282,7 +290,10 @@ impl Real {
             .build()
             .unwrap();
         Self {
-            several: matches!(options.servers, Servers::Cluster(_)),
+            masters: match &options.servers {
+                Servers::Cluster(addresses) => addresses.iter().map(|(_, port)| *port).collect(),
+                Servers::Standalone(_) | Servers::Sentinel { .. } => Vec::new(),
+            },
             broker: AnyBroker::Redis(RedisBroker::new(options)),
             nodes: HashMap::new(),
             beats: 1_000,
@@ -451,29 +462,47 @@ impl Real {
         }
     }
 
-    /// Waits until all that was published before has come: a beat comes behind it.
+    /// Waits until all that was published before has come. A beat over each link comes behind it; in a Cluster what is
+    /// not sharded comes by the bus as well, from each master behind what it sent before.
     #[track_caller]
     fn settle(&mut self, node: NodeId) {
         self.beats += 1;
         let beat = self.beats;
         self.command(node, BrokerCommand::Beat { seq: beat, hears: true });
-        self.wait(node, "a beat", |event| match event {
-            BrokerEvent::Beat { seq, .. } => (*seq == beat).then_some(()),
+        let links = self.wait(node, "a beat's answer", |event| match event {
+            BrokerEvent::BeatAnswered { seq, report } if *seq == beat => {
+                Some(report.as_ref().unwrap().links.clone())
+            }
             _ => None,
         });
-        self.wait(node, "its answer", |event| match event {
-            BrokerEvent::BeatAnswered { seq, .. } => (*seq == beat).then_some(()),
-            _ => None,
-        });
-        // In a Cluster other rooms come by other ways, over the bus of busy servers.
-        std::thread::sleep(Duration::from_millis(if self.several { 250 } else { 25 }));
-        self.nodes.get_mut(&node).unwrap().pump();
+        for link in links {
+            self.wait(node, "a beat over each link", |event| match event {
+                BrokerEvent::Beat { link: over, seq, .. } => {
+                    (*over == link && *seq == beat).then_some(())
+                }
+                _ => None,
+            });
+        }
+        for port in self.masters.clone() {
+            let text = format!("{port} {beat}");
+            let channel = format!("room:{BARRIER}");
+            let mut master = xtask::servers::Client::connect(port).unwrap();
+            master.command(&["PUBLISH", &channel, &text]).unwrap();
+            let expected = format!("{BARRIER} message external {text}");
+            self.wait(node, "what a master sent", |event| match event {
+                BrokerEvent::Envelope(envelope) => (shown(envelope) == expected).then_some(()),
+                _ => None,
+            });
+        }
     }
 }
 
 impl BrokerUnderTest for Real {
     fn attach(&mut self, node: NodeId) {
         self.attach_node(node);
+        if !self.masters.is_empty() {
+            subscribed(self, node, BARRIER, 0);
+        }
     }
 
     fn detach(&mut self, node: NodeId) {
@@ -524,14 +553,15 @@ impl BrokerUnderTest for Real {
             self.settle(node);
         }
         let node = self.nodes.get_mut(&node).unwrap();
-        let wanted = |event: &BrokerEvent<u64>| {
-            !matches!(
-                event,
-                BrokerEvent::Alive(_)
-                    | BrokerEvent::FeedUp { .. }
-                    | BrokerEvent::Beat { .. }
-                    | BrokerEvent::BeatAnswered { .. }
-            )
+        let wanted = |event: &BrokerEvent<u64>| match event {
+            BrokerEvent::Alive(_)
+            | BrokerEvent::FeedUp { .. }
+            | BrokerEvent::Beat { .. }
+            | BrokerEvent::BeatAnswered { .. } => false,
+            BrokerEvent::Envelope(Envelope::Publication { publication, .. }) => {
+                publication.room.as_str() != BARRIER
+            }
+            _ => true,
         };
         let events = std::mem::take(&mut node.events).into_iter().filter(wanted).collect();
         Brought { events, ended: node.feed.has_ended() }
