@@ -101,7 +101,8 @@ impl Topology {
         }
     }
 
-    fn command(&self, args: &[&str]) {
+    /// A command at every server that takes writes.
+    pub fn command(&self, args: &[&str]) {
         match self {
             Self::Standalone(redis) | Self::Proxied(redis, _) => {
                 redis.borrow().command(args).unwrap();
@@ -433,6 +434,11 @@ impl Real {
             }
             assert!(Instant::now() < deadline, "the feed does not stand: {:?}", node.events);
         }
+    }
+
+    /// Hears a room no more.
+    pub fn leave(&mut self, node: NodeId, name: &str) {
+        self.command(node, BrokerCommand::Unsubscribe(room(name)));
     }
 
     /// Sends a beat and waits for its answer; `None`: it was not answered.

@@ -1,0 +1,84 @@
+//! Who a node is to Redis, and what it must be allowed: TLS, and an ACL user with no more than it needs.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+
+mod common;
+
+use common::{Real, Topology, options, subscribed};
+use roomcast_broker::redis::{RedisOptions, Tls};
+use roomcast_protocol::ids::NodeId;
+use roomcast_protocol::relay::RelayMode;
+use xtask::servers::Redis;
+
+const ONE: NodeId = NodeId(1);
+
+/// What docs/DEPLOYING.md names, word for word.
+const RULES: &str = "~rc:* resetchannels &room:* &rc:* -@all +info +function|load +fcall +publish +spublish \
+                     +psubscribe +subscribe +unsubscribe +ssubscribe +sunsubscribe +time +get +set +del +hget +hmget \
+                     +hgetall +hset +hdel +hlen +rename +pexpireat";
+
+/// A node with these options can do all that nodes do.
+fn serves(options: RedisOptions) {
+    let mut broker = Real::new(options);
+    broker.attach_node(ONE);
+    subscribed(&mut broker, ONE, "news", 1);
+    assert!(broker.beat(ONE).is_some());
+    for (ticket, dedup) in [(1, false), (2, true), (2, true), (3, true)] {
+        broker.publish(ONE, ticket, "news", &format!("{ticket}"), dedup);
+        let outcome = broker.outcome(ONE, ticket);
+        assert!(outcome.is_ok(), "{ticket}: {outcome:?}");
+    }
+    let heard = broker.heard_until(ONE, "news message ann 3");
+    assert_eq!(heard, ["1", "2", "3"].map(|it| format!("news message ann {it}")));
+    broker.leave(ONE, "news");
+    assert!(broker.beat(ONE).is_some());
+}
+
+#[test]
+fn a_user_that_may_no_more_than_the_page_says_serves_a_node_in_every_mode() {
+    let rules: Vec<_> = RULES.split_whitespace().collect();
+    let guide = include_str!("../../../docs/DEPLOYING.md");
+    assert!(guide.contains(&rules.join(" ")), "the page names other rules");
+    for (topology, more) in [
+        (Topology::standalone(), &[][..]),
+        (Topology::sentinel(), &["+role"]),
+        (Topology::cluster(), &["+cluster|slots", "+cluster|info"]),
+    ] {
+        assert!(more.iter().all(|rule| guide.contains(&format!("`{rule}`"))), "{more:?}");
+        let user = ["ACL", "SETUSER", "node", "on", ">open sesame"];
+        topology.command(&[&user[..], &rules, more].concat());
+        for mode in RelayMode::ALL {
+            topology.flush();
+            let mut options = options(&topology, mode);
+            options.credentials.username = Some("node".to_owned());
+            options.credentials.password = Some("open sesame".to_owned());
+            // So that ids turn over as well.
+            options.dedup_max = 1;
+            serves(options);
+        }
+    }
+}
+
+#[test]
+fn commands_and_feed_are_encrypted_and_only_with_whom_the_authority_names() {
+    let redis = Redis::start_tls(&["--requirepass", "open sesame"]).unwrap();
+    let ca_pem = std::fs::read(redis.tls_ca_file().unwrap()).unwrap();
+    let port = redis.tls_port().unwrap();
+    let topology = Topology::Standalone(std::cell::RefCell::new(redis));
+    for mode in RelayMode::ALL {
+        topology.flush();
+        let mut options = options(&topology, mode);
+        options.servers =
+            roomcast_broker::redis::Servers::Standalone(("127.0.0.1".to_owned(), port));
+        options.tls = Some(Tls { ca_pem: Some(ca_pem.clone()) });
+        serves(options.clone());
+        if mode == RelayMode::Pattern {
+            // Nobody vouches for it: neither a beat nor a publication goes there.
+            options.tls = Some(Tls { ca_pem: None });
+            let mut broker = Real::new(options);
+            broker.attach_without_feed(ONE);
+            assert!(broker.beat(ONE).is_none());
+            broker.publish(ONE, 1, "news", "x", true);
+            assert!(!broker.outcome(ONE, 1).unwrap_err().unknown);
+        }
+    }
+}
