@@ -1,18 +1,24 @@
 //! What becomes of the feed and of commands when servers change their roles, connections break in the wrong moment, or
 //! nothing is where it was.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
 
 mod common;
 
 use std::time::{Duration, Instant};
 
 use common::{Real, Topology, options, room, subscribed};
-use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent};
+use roomcast_protocol::envelope::{BeatReport, BrokerCommand, BrokerEvent};
 use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::relay::RelayMode;
 use xtask::servers::{Cluster, Redis, Reply};
 
 const ONE: NodeId = NodeId(1);
+const TWO: NodeId = NodeId(2);
 
 /// How many publications wait at once.
 const MANY: u64 = 500;
@@ -43,6 +49,37 @@ fn a_demoted_server_is_asked_for_another_now_and_then_and_outcomes_come_in_time(
         broker.heard_until(ONE, "news message ann at last").pop().unwrap(),
         "news message ann at last"
     );
+}
+
+#[test]
+fn a_promoted_replica_takes_nobody_for_hearing_who_has_not_come_to_it() {
+    let mut topology = Topology::sentinel();
+    let mut one = Real::new(options(&topology, RelayMode::Pattern));
+    let mut two = Real::new(options(&topology, RelayMode::Pattern));
+    one.attach_node(ONE);
+    two.attach_node(TWO);
+    let hears = |report: Option<BeatReport>| {
+        report.map(|report| report.peers.iter().map(|peer| (peer.node, peer.hears)).collect())
+    };
+    assert!(two.beat(TWO).is_some());
+    assert_eq!(hears(one.beat(ONE)), Some(vec![(TWO, true)]));
+    let Topology::Sentinel(sentinels) = &mut topology else { panic!("no Sentinels") };
+    let replica = sentinels.replica().unwrap();
+    let leases =
+        ["HLEN".to_owned(), replica.command(&["KEYS", "rc:*:nodes:"]).unwrap().items()[0].text()];
+    while replica.command(&leases).unwrap().text() != "2" {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let old = sentinels.kill_master().unwrap();
+    sentinels.promoted(old).unwrap();
+    let seen = loop {
+        if let Some(seen) = hears(one.beat(ONE)) {
+            break seen;
+        }
+    };
+    assert_eq!(seen, vec![(TWO, false)], "its lease is known, its feed is not");
+    while two.beat(TWO).is_none() {}
+    assert_eq!(hears(one.beat(ONE)), Some(vec![(TWO, true)]));
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn nonsense_in_the_keys_of_the_relay_is_replaced() {
         assert!(broker.beat(ONE).is_some(), "{name}");
     }
     // Leases that no node holds, one of them for ever.
-    for (node, lease) in [("x", "1 1 a"), ("\u{0}", ""), ("ff", "99999999999999999999 0 aa")] {
+    for (node, lease) in [("x", "1 1 a"), ("\u{0}", ""), ("ff", "99999999999999999999 0 aa aa")] {
         topology.raw(&["HSET", &key("nodes"), node, lease]);
     }
     assert_eq!(broker.beat(ONE).unwrap().peers, []);

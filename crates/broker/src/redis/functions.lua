@@ -105,17 +105,19 @@ local function beat(keys, args)
   local answer = { seconds, micros, replid, keys[2] and agree(keys[2], args[8]) or '' }
   local held = read({}, 'HGETALL', nodes)
   for i = 1, #held, 2 do
-    local ends, hears, digest = string.match(held[i + 1], '^(%d+) (%d) (%x+)$')
+    local ends, hears, digest, at_master = string.match(held[i + 1], '^(%d+) (%d) (%x+) (%x+)$')
     local is_node = string.find(held[i], '^%x+$')
     if not (ends and is_node) or tonumber(ends) <= at or tonumber(ends) > at + 10 * lease then
       redis.call('HDEL', nodes, held[i])
     elseif held[i] ~= node then
       table.insert(answer, held[i])
-      table.insert(answer, hears)
+      -- A promoted replica knows leases that were renewed at another master: whether those nodes hear this one is not
+      -- known yet.
+      table.insert(answer, at_master == replid and hears or '0')
       table.insert(answer, digest)
     end
   end
-  redis.call('HSET', nodes, node, string.format('%.0f %s %s', at + lease, args[2], args[3]))
+  redis.call('HSET', nodes, node, string.format('%.0f %s %s %s', at + lease, args[2], args[3], replid))
   redis.call('PEXPIREAT', nodes, at + 10 * lease)
   return args[6] ~= '' and pulse(args[5], args[6], args[7], args[8], args[9], replid) or answer
 end

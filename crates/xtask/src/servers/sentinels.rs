@@ -104,6 +104,16 @@ impl Sentinels {
         master.ok_or_else(|| format!("{port} is none of ours"))
     }
 
+    /// The Redis that follows the master now, to look into it.
+    ///
+    /// # Errors
+    /// The Sentinel does not answer.
+    pub fn replica(&self) -> Result<&Redis, String> {
+        let port = self.master_port()?;
+        let replica = self.redises.iter().find(|redis| redis.port() != port);
+        replica.ok_or_else(|| "there is no replica".to_owned())
+    }
+
     /// Kills the master and gives its port; [`Sentinels::promoted`] waits for the other.
     ///
     /// # Errors
