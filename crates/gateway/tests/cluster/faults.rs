@@ -20,14 +20,14 @@ const MEMBERS: usize = 30;
 const ROOM: &str = "demo";
 
 /// How long silence may last.
-const SILENCE: Duration = Duration::from_secs(3);
+pub(super) const SILENCE: Duration = Duration::from_secs(3);
 
 /// Slack for a busy machine, on top of what is promised: tests are not timed, but a fault that is never noticed, or
 /// noticed by a mechanism that is slower, must not pass.
-const SLACK: Duration = Duration::from_secs(2);
+pub(super) const SLACK: Duration = Duration::from_secs(2);
 
 /// What the members hear, each by its number.
-struct Scene {
+pub(super) struct Scene {
     nodes: Vec<Live>,
     publisher: Client,
     heard: mpsc::UnboundedReceiver<(usize, Event)>,
@@ -36,7 +36,7 @@ struct Scene {
 }
 
 impl Scene {
-    async fn set(nodes: Vec<Live>) -> Self {
+    pub(super) async fn set(nodes: Vec<Live>) -> Self {
         for live in &nodes {
             ready(live).await;
         }
@@ -63,7 +63,11 @@ impl Scene {
     }
 
     /// Publishes until one is accepted whole, which every member must hear; all within `limit` of `since`.
-    async fn accepted_and_heard_by_all(&mut self, since: Instant, limit: Duration) -> Duration {
+    pub(super) async fn accepted_and_heard_by_all(
+        &mut self,
+        since: Instant,
+        limit: Duration,
+    ) -> Duration {
         let number = loop {
             self.published += 1;
             let number = self.published;
@@ -95,6 +99,19 @@ impl Scene {
         since.elapsed()
     }
 
+    /// Publishes all the time, whatever becomes of it.
+    pub(super) fn load(&self) -> tokio::task::JoinHandle<()> {
+        let publisher = self.publisher.clone();
+        tokio::spawn(async move {
+            for count in 0_u64.. {
+                let data = json!({ "load": count });
+                let options = PublishOptions::default();
+                drop(publisher.publish(ROOM, "load", &data, &options).await);
+                sleep(Duration::from_millis(5)).await;
+            }
+        })
+    }
+
     /// What the members are told until nothing more comes for a while.
     async fn told(&mut self, quiet: Duration) -> Vec<(usize, Event)> {
         let mut told = Vec::new();
@@ -104,7 +121,7 @@ impl Scene {
         told
     }
 
-    fn end(self) {
+    pub(super) fn end(self) {
         self.stopping.store(true, Ordering::SeqCst);
         for live in &self.nodes {
             assert_eq!(live.metric("roomcast_sessions_open").unwrap() as usize, self.on(live));

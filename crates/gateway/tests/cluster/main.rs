@@ -14,6 +14,7 @@
 mod common;
 
 mod audience;
+mod failover;
 mod faults;
 mod start;
 
@@ -27,10 +28,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A node on the Redis at this port.
 fn node(port: u16, more: &[(&str, &str)]) -> Live {
-    let server = format!("127.0.0.1:{port}");
+    node_with(&format!("127.0.0.1:{port}"), more)
+}
+
+/// A node on these servers.
+fn node_with(servers: &str, more: &[(&str, &str)]) -> Live {
     let mut overrides = vec![
         ("broker.kind", "redis"),
-        ("redis.servers", server.as_str()),
+        ("redis.servers", servers),
         ("limits.connections_per_ip", "5000"),
         ("limits.messages_per_minute", "1000000"),
         ("node.lanes", "2"),
