@@ -152,8 +152,16 @@ impl Topology {
         }
     }
 
+    /// The texts that one server answers.
+    pub fn texts(&self, args: &[&str]) -> Vec<String> {
+        let reply = self.redis().borrow().command(args).unwrap();
+        reply.items().iter().map(xtask::servers::Reply::text).collect()
+    }
+
     fn redis(&self) -> &RefCell<Redis> {
-        let Self::Standalone(redis) = self else { panic!("several servers") };
+        let (Self::Standalone(redis) | Self::Proxied(redis, _)) = self else {
+            panic!("several servers")
+        };
         redis
     }
 
@@ -261,11 +269,19 @@ pub fn subscribed(broker: &mut Real, node: NodeId, name: &str, request: u64) {
 struct Node {
     feed: Feed<BrokerEvent<u64>>,
     events: Vec<BrokerEvent<u64>>,
+    /// Up to which request the feed was up.
+    up_to: u64,
 }
 
 impl Node {
     fn pump(&mut self) {
+        let before = self.events.len();
         self.feed.try_recv_many(&mut self.events, usize::MAX);
+        for event in self.events.iter().skip(before) {
+            if let BrokerEvent::FeedUp { request, .. } = event {
+                self.up_to = *request;
+            }
+        }
     }
 }
 
@@ -310,7 +326,7 @@ impl Real {
         let inside = self.runtime.enter();
         let feed = self.broker.attach(node, &Arc::default());
         drop(inside);
-        self.nodes.insert(node, Node { feed, events: Vec::new() });
+        self.nodes.insert(node, Node { feed, events: Vec::new(), up_to: 0 });
     }
 
     /// Attaches and waits until the feed is up.
@@ -363,6 +379,17 @@ impl Real {
         node.events.iter().any(
             |event| matches!(event, BrokerEvent::Published { ticket: it, .. } if *it == ticket),
         )
+    }
+
+    /// Requests that were confirmed one by one, and up to which all are in force because the feed came up.
+    pub fn confirmed(&mut self, node: NodeId) -> (Vec<u64>, u64) {
+        let node = self.nodes.get_mut(&node).unwrap();
+        node.pump();
+        let one = |event: &BrokerEvent<u64>| match event {
+            BrokerEvent::Subscribed { request, .. } => Some(*request),
+            _ => None,
+        };
+        (node.events.iter().filter_map(one).collect(), node.up_to)
     }
 
     /// Waits for an event that `find` knows, and takes it.

@@ -49,7 +49,7 @@ async fn a_master_that_is_killed_under_publications_costs_no_connection() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_master_that_is_demoted_alive_is_left_by_commands_and_feeds() {
-    let mut sentinels = Sentinels::start(1, &[]).unwrap();
+    let sentinels = Sentinels::start(1, &[]).unwrap();
     let mut scene = Scene::set(nodes(&sentinels)).await;
     let old = sentinels.master_port().unwrap();
     let sentinel = sentinels.sentinel_ports()[0];
