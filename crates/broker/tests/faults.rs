@@ -218,3 +218,28 @@ fn a_slot_that_is_half_moved_delays_its_own_rooms_alone() {
     let outcome = broker.outcome(ONE, 2);
     assert!(outcome.is_ok(), "{outcome:?}");
 }
+
+#[test]
+fn a_node_that_takes_nothing_for_a_while_holds_eight_mebibytes_and_loses_nothing() {
+    const BYTES: usize = 64 << 10;
+    const COUNT: usize = 480;
+    let topology = Topology::standalone();
+    let mut broker = Real::new(options(&topology, RelayMode::Pattern));
+    broker.attach_node(ONE);
+    subscribed(&mut broker, ONE, "news", 1);
+    for number in 0..COUNT {
+        topology.publish("room:news", &format!("{number} {}", "x".repeat(BYTES)));
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    let held = broker.feed_bytes(ONE);
+    let slack = 2 * BYTES + (1 << 20);
+    assert!((8 << 20..(8 << 20) + slack).contains(&held), "{held}");
+    // Commands go on meanwhile: what they come to is told, whatever waits.
+    broker.publish(ONE, 1, "news", "last", true);
+    let heard = broker.heard_until(ONE, "news message ann last");
+    let numbers = heard.iter().filter_map(|it| it.strip_prefix("news message external "));
+    let numbers: Vec<usize> = numbers.filter_map(|it| it.split_once(' ')?.0.parse().ok()).collect();
+    assert_eq!((numbers, heard.len()), ((0..COUNT).collect(), COUNT + 1));
+    assert!(broker.outcome(ONE, 1).is_ok());
+    assert!(broker.feed_bytes(ONE) < 1 << 20);
+}

@@ -381,6 +381,11 @@ impl Real {
         )
     }
 
+    /// Bytes that wait in a node's feed.
+    pub fn feed_bytes(&self, node: NodeId) -> usize {
+        self.nodes[&node].feed.bytes()
+    }
+
     /// Requests that were confirmed one by one, and up to which all are in force because the feed came up.
     pub fn confirmed(&mut self, node: NodeId) -> (Vec<u64>, u64) {
         let node = self.nodes.get_mut(&node).unwrap();
