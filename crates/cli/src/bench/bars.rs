@@ -8,11 +8,10 @@ use clap::Args;
 use serde::Serialize;
 
 use super::floor::{self, Floor};
-use super::node::Node;
 use super::outcome::Outcome;
 use super::plan::{DURATION, JobName, Plan};
 use super::report::{Table, verdict};
-use super::run::run as run_job;
+use super::stage::Stage;
 use crate::failure::Failure;
 use crate::output;
 use crate::units;
@@ -45,6 +44,8 @@ pub(crate) struct Bars {
 enum Figure {
     UsPerDelivery,
     UsPerPublication,
+    /// Of the node that publishers are connected to, where it is another.
+    PublishingUs,
     UsPerConnect,
     RssPerConnection,
     P99Ms,
@@ -55,15 +56,39 @@ enum Figure {
 struct Bar {
     name: &'static str,
     figure: Figure,
-    /// A factor of the floor where there is one, else in the figure's own unit.
-    bar: f64,
+    /// How much of the floor, and how much besides in the figure's own unit.
+    limit: (f64, f64),
     unit: &'static str,
+}
+
+impl Bar {
+    const fn of_floor(name: &'static str, figure: Figure, factor: f64, unit: &'static str) -> Self {
+        Self { name, figure, limit: (factor, 0.0), unit }
+    }
+
+    const fn fixed(name: &'static str, figure: Figure, bar: f64, unit: &'static str) -> Self {
+        Self { name, figure, limit: (0.0, bar), unit }
+    }
+
+    /// The bar as it is told.
+    fn told(&self) -> String {
+        let (factor, more) = self.limit;
+        if factor <= 0.0 {
+            digits(more)
+        } else if more <= 0.0 {
+            format!("{} ×", digits(factor))
+        } else {
+            format!("{factor} × + {more}")
+        }
+    }
 }
 
 /// What a job is compared with.
 #[derive(Clone, Debug)]
 enum Reference {
     Floor(Floor),
+    /// For its latency only.
+    Latency,
     Nothing,
 }
 
@@ -77,7 +102,7 @@ struct Row {
     product: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     ratio: Option<f64>,
-    limit: f64,
+    limit: String,
     /// Share of the bar that is used; 1 is just within it.
     of_bar: f64,
     p99_ms: f64,
@@ -105,33 +130,47 @@ fn reference(job: JobName) -> Reference {
         JobName::SmallRooms => {
             Reference::Floor(Floor { group: Some(10), ..Floor::paced(1_000, 2_000.0) })
         }
-        JobName::Idle | JobName::Connect | JobName::Ingest => Reference::Nothing,
+        JobName::Cluster => {
+            Reference::Floor(Floor { group: Some(50), ..Floor::paced(500, 2_000.0) })
+        }
+        JobName::Neighbour | JobName::RelayLatency => Reference::Latency,
+        JobName::Idle
+        | JobName::Connect
+        | JobName::Ingest
+        | JobName::Relay
+        | JobName::RelaySaturated
+        | JobName::RelayExact => Reference::Nothing,
     }
 }
 
 fn bars_of(job: JobName) -> Vec<Bar> {
-    let delivery = |name, bar| Bar { name, figure: Figure::UsPerDelivery, bar, unit: "µs" };
+    let delivery = |factor| Bar::of_floor(job.name(), Figure::UsPerDelivery, factor, "µs");
+    let publication = |bar| Bar::fixed(job.name(), Figure::UsPerPublication, bar, "µs");
     match job {
-        JobName::Paced => vec![delivery("paced", 1.15)],
-        JobName::Big => vec![delivery("big", 1.15)],
-        JobName::Burst => vec![
-            delivery("burst", 0.2),
-            Bar { name: "burst p99", figure: Figure::P99Ms, bar: 3.0, unit: "ms" },
-        ],
-        JobName::Saturated => vec![delivery("saturated", 0.1)],
-        JobName::SmallRooms => vec![delivery("small-rooms", 1.15)],
-        JobName::Idle => vec![Bar {
-            name: "idle memory",
-            figure: Figure::RssPerConnection,
-            bar: 2_048.0,
-            unit: "B",
+        JobName::Paced | JobName::Big | JobName::SmallRooms => vec![delivery(1.15)],
+        JobName::Burst => {
+            vec![delivery(0.2), Bar::of_floor("burst p99", Figure::P99Ms, 3.0, "ms")]
+        }
+        JobName::Saturated => vec![delivery(0.1)],
+        JobName::Idle => {
+            vec![Bar::fixed("idle memory", Figure::RssPerConnection, 2_048.0, "B")]
+        }
+        JobName::Connect => vec![Bar::fixed("connect", Figure::UsPerConnect, 100.0, "µs")],
+        JobName::Ingest => vec![publication(15.0)],
+        JobName::Neighbour => {
+            vec![Bar { limit: (2.0, 1.0), ..Bar::of_floor("neighbour", Figure::P99Ms, 2.0, "ms") }]
+        }
+        JobName::Relay => vec![publication(1.2)],
+        JobName::RelaySaturated => vec![publication(0.4)],
+        JobName::RelayExact => vec![publication(0.05)],
+        JobName::RelayLatency => vec![Bar {
+            limit: (1.0, 5.0),
+            ..Bar::of_floor("relay-latency", Figure::P99Ms, 1.0, "ms")
         }],
-        JobName::Connect => {
-            vec![Bar { name: "connect", figure: Figure::UsPerConnect, bar: 100.0, unit: "µs" }]
-        }
-        JobName::Ingest => {
-            vec![Bar { name: "ingest", figure: Figure::UsPerPublication, bar: 15.0, unit: "µs" }]
-        }
+        JobName::Cluster => vec![
+            Bar::fixed("cluster publish", Figure::PublishingUs, 40.0, "µs"),
+            Bar::fixed("cluster deliver", Figure::UsPerDelivery, 7.5, "µs"),
+        ],
     }
 }
 
@@ -141,6 +180,7 @@ impl Figure {
         match self {
             Self::UsPerDelivery => cost.map_or(0.0, |cost| cost.us_per_delivery),
             Self::UsPerPublication => cost.map_or(0.0, |cost| cost.us_per_publication),
+            Self::PublishingUs => outcome.publishing_us.unwrap_or(f64::NAN),
             Self::UsPerConnect => cost.map_or(0.0, |cost| cost.connect_us),
             Self::RssPerConnection => cost.map_or(0.0, |cost| cost.rss_bytes_per_connection),
             Self::P99Ms => outcome.latency.p99_ms,
@@ -183,7 +223,7 @@ fn measure(job: JobName, args: &Bars) -> Result<Runs, Failure> {
         plan.duration = duration;
     }
     let mut runs = Runs::default();
-    let mut node = Node::start(&plan)?;
+    let mut stage = Stage::start(&plan)?;
     for number in 1..=args.runs {
         tracing::info!(job = job.name(), number, "running");
         if let Reference::Floor(floor) = reference(job) {
@@ -191,20 +231,27 @@ fn measure(job: JobName, args: &Bars) -> Result<Runs, Failure> {
             runs.floor.push(floor::run(&floor, job.name(), WARMUP, duration)?);
             std::thread::sleep(REST);
         }
-        if job == JobName::Burst {
-            let paced = Plan { duration: plan.duration, ..Plan::named(JobName::Paced) };
-            runs.paced.push(run_job(&paced, &node.server()?)?);
+        if let Some(paced) = compared(job, &plan) {
+            runs.paced.push(stage.run_reference(&paced)?);
             std::thread::sleep(REST);
         }
         if job == JobName::Idle && number > 1 {
             // What an allocator keeps would hide what a connection needs.
-            drop(node);
-            node = Node::start(&plan)?;
+            drop(stage);
+            stage = Stage::start(&plan)?;
         }
-        runs.product.push(run_job(&plan, &node.server()?)?);
+        runs.product.push(stage.run(&plan)?);
         std::thread::sleep(REST);
     }
     Ok(runs)
+}
+
+/// What a job's latency is compared with, if with anything.
+fn compared(job: JobName, plan: &Plan) -> Option<Plan> {
+    if job == JobName::Burst {
+        return Some(Plan { duration: plan.duration, ..Plan::named(JobName::Paced) });
+    }
+    matches!(reference(job), Reference::Latency).then(|| plan.clone())
 }
 
 fn row(bar: &Bar, runs: &Runs) -> Row {
@@ -215,7 +262,8 @@ fn row(bar: &Bar, runs: &Runs) -> Row {
     let product = median_of(&runs.product, bar.figure).unwrap_or(f64::NAN);
     let floor = median_of(against, bar.figure);
     let ratio = floor.map(|floor| product / floor);
-    let of_bar = ratio.unwrap_or(product) / bar.bar;
+    let of_floor = if bar.limit.0 > 0.0 { bar.limit.0 * floor.unwrap_or(f64::NAN) } else { 0.0 };
+    let of_bar = product / (of_floor + bar.limit.1);
     let faults: Vec<String> = runs
         .product
         .iter()
@@ -239,7 +287,7 @@ fn row(bar: &Bar, runs: &Runs) -> Row {
         floor,
         product,
         ratio,
-        limit: bar.bar,
+        limit: bar.told(),
         of_bar,
         p99_ms: median_of(&runs.product, Figure::P99Ms).unwrap_or(0.0),
         result,
@@ -258,13 +306,14 @@ fn median(mut numbers: Vec<f64>) -> Option<f64> {
     numbers.get(middle.checked_sub(1)?).map(|lower| f64::midpoint(*lower, upper))
 }
 
+fn digits(number: f64) -> String {
+    if number >= 100.0 { format!("{number:.0}") } else { format!("{number:.2}") }
+}
+
 fn table(rows: &[Row]) -> Vec<String> {
     let mut table = Table::new(&[
         "bar", "floor", "product", "unit", "ratio", "limit", "of bar", "p99 ms", "result",
     ]);
-    let digits = |number: f64| {
-        if number >= 100.0 { format!("{number:.0}") } else { format!("{number:.2}") }
-    };
     for row in rows {
         let optional = |number: Option<f64>| number.map_or_else(|| "-".into(), digits);
         let mut result = row.result.to_owned();
@@ -277,7 +326,7 @@ fn table(rows: &[Row]) -> Vec<String> {
             digits(row.product),
             row.unit.into(),
             optional(row.ratio),
-            digits(row.limit),
+            row.limit.clone(),
             format!("{:.0} %", row.of_bar * 100.0),
             digits(row.p99_ms),
             result,

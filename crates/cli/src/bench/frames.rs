@@ -126,7 +126,8 @@ pub(crate) const DATA_TAG: u8 = b'#';
 pub(crate) const ID_TAG: u8 = b'~';
 
 impl Mark {
-    fn write(self, tag: u8) -> [u8; MARK_BYTES] {
+    /// As it stands in a payload.
+    pub(crate) fn write(self, tag: u8) -> [u8; MARK_BYTES] {
         let mut text = [tag; MARK_BYTES];
         let digits = (u128::from(self.sequence) << 48) | u128::from(self.intended_ns);
         let mut shift = 80;

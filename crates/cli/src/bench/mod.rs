@@ -6,14 +6,19 @@ mod clock;
 mod connection;
 mod floor;
 mod frames;
+mod neighbour;
 mod node;
 mod outcome;
 mod plan;
 mod proc;
 mod progress;
 mod publisher;
+mod raw;
+mod redis;
+mod relayed;
 mod report;
 mod run;
+mod stage;
 mod swarm;
 mod tally;
 
@@ -23,10 +28,10 @@ use clap::{Args, Subcommand};
 use roomcast_gateway::config::DEV_SECRET;
 
 use self::floor::Floor;
-use self::node::Node;
 use self::outcome::Outcome;
 use self::plan::{JobName, Pace, Plan};
 use self::run::Server;
+use self::stage::Stage;
 use crate::failure::Failure;
 use crate::output;
 use crate::target::FormatArg;
@@ -164,6 +169,7 @@ impl Jobs {
             warmup: self.warmup.unwrap_or(plan.warmup),
             duration: self.duration.unwrap_or(plan.duration),
             name: plan.name,
+            scene: plan.scene,
         }
     }
 }
@@ -185,17 +191,13 @@ fn run_jobs(jobs: &Jobs, json: bool) -> Result<(), Failure> {
     let mut outcomes = Vec::new();
     for plan in jobs.plans() {
         plan.check().map_err(Failure::Usage)?;
-        let outcome = match &jobs.url {
+        let stage = match &jobs.url {
             Some(url) => {
-                let server = Server::parse(url, jobs.pid, &jobs.token_secret, &jobs.room_prefix)?;
-                run::run(&plan, &server)?
+                Stage::Given(Server::parse(url, jobs.pid, &jobs.token_secret, &jobs.room_prefix)?)
             }
-            None => {
-                let node = Node::start(&plan)?;
-                run::run(&plan, &node.server()?)?
-            }
+            None => Stage::start(&plan)?,
         };
-        outcomes.push(outcome);
+        outcomes.push(stage.run(&plan)?);
     }
     report(&outcomes, json)
 }

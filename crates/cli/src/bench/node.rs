@@ -1,6 +1,8 @@
 //! A node of our own to measure: `roomcast serve` as a child process with raised limits on free loopback ports. Ends
 //! with its owner.
 
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -36,6 +38,7 @@ const PING: &str = "limits.ping=3s";
 #[derive(Debug, Deserialize)]
 struct Ready {
     public: String,
+    internal: SocketAddr,
 }
 
 /// A running node.
@@ -43,19 +46,20 @@ struct Ready {
 pub(crate) struct Node {
     child: Child,
     ready_file: PathBuf,
-    public: String,
+    ready: Option<Ready>,
 }
 
 impl Node {
-    /// Starts one for a job and waits until it is ready.
-    pub(crate) fn start(plan: &Plan) -> Result<Self, Failure> {
+    /// Starts one for a job, with these arguments besides, and waits until it is ready.
+    pub(crate) fn start(plan: &Plan, arguments: &[String]) -> Result<Self, Failure> {
         let ready_file =
             std::env::temp_dir().join(format!("roomcast-bench-{}.json", Uuid::new_v4().simple()));
         let mut command = Command::new(std::env::current_exe()?);
         command
             .args(["serve", "--dev", "--log", "error"])
             .args(["--public", "127.0.0.1:0", "--internal", "127.0.0.1:0", "--ready-file"])
-            .arg(&ready_file);
+            .arg(&ready_file)
+            .args(arguments);
         for setting in SETTINGS {
             command.args(["--set", setting]);
         }
@@ -67,7 +71,7 @@ impl Node {
             .stdout(Stdio::null())
             .spawn()
             .map_err(|cause| Failure::failed("the node cannot start", &cause))?;
-        let mut node = Self { child, ready_file, public: String::new() };
+        let mut node = Self { child, ready_file, ready: None };
         node.wait_until_ready()?;
         Ok(node)
     }
@@ -78,7 +82,7 @@ impl Node {
             let text = std::fs::read_to_string(&self.ready_file).unwrap_or_default();
             // A file that is not whole yet is read again.
             if let Ok(ready) = serde_json::from_str::<Ready>(&text) {
-                self.public = ready.public;
+                self.ready = Some(ready);
                 return Ok(());
             }
             if let Some(status) = self.child.try_wait()? {
@@ -96,9 +100,34 @@ impl Node {
 
     /// As a target of runs.
     pub(crate) fn server(&self) -> Result<Server, Failure> {
-        let url = format!("ws://{}/ws", self.public);
+        let url = format!("ws://{}/ws", self.ready()?.public);
         Server::parse(&url, Some(self.child.id()), DEV_SECRET, super::ROOM_PREFIX)
     }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// A counter of its metrics that has no labels; `None`: there is none of that name.
+    pub(crate) fn metric(&self, name: &str) -> Result<Option<u64>, Failure> {
+        let mut socket = TcpStream::connect(self.ready()?.internal)?;
+        socket.set_read_timeout(Some(START_LIMIT))?;
+        socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        socket.read_to_string(&mut text)?;
+        Ok(counter(&text, name))
+    }
+
+    fn ready(&self) -> Result<&Ready, Failure> {
+        self.ready.as_ref().ok_or_else(|| Failure::Failed("the node is not ready".into()))
+    }
+}
+
+/// The value in a line of the text format.
+fn counter(text: &str, name: &str) -> Option<u64> {
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))?;
+    value.trim().parse().ok()
 }
 
 impl Drop for Node {
@@ -113,5 +142,17 @@ impl Drop for Node {
         drop(self.child.kill());
         drop(self.child.wait());
         drop(std::fs::remove_file(&self.ready_file));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counter_is_read_from_its_own_line() {
+        let text = "# TYPE a_total counter\na_total_b 1\na_total{x=\"y\"} 2\na_total 34\n";
+        assert_eq!(counter(text, "a_total"), Some(34));
+        assert_eq!(counter(text, "a"), None);
     }
 }

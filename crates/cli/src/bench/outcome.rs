@@ -41,6 +41,9 @@ pub(crate) struct Outcome {
     /// What the server's process cost; absent where its pid is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) server: Option<ServerCost>,
+    /// What the publishers' node cost, where it is another. Units: microseconds of processor time per publication.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) publishing_us: Option<f64>,
     /// What the load generator itself cost. Units: microseconds of processor time per delivery.
     pub(crate) generator_us_per_delivery: f64,
 }
@@ -127,6 +130,7 @@ impl Outcome {
                     .map(|(name, ns)| (name.clone(), ratio(*ns, 1_000_000)))
                     .collect(),
             }),
+            publishing_us: None,
             generator_us_per_delivery: ratio(measured.generator.total_ns, measured.deliveries)
                 / 1_000.0,
         }

@@ -24,11 +24,23 @@ pub(crate) enum JobName {
     Connect,
     /// Publications with acks into a room without members
     Ingest,
+    /// A room of 10 at 20/s beside a room of 10,000 at 4/s
+    Neighbour,
+    /// Redis brings 20,000/s that nobody on the node wants
+    Relay,
+    /// The same as fast as Redis can
+    RelaySaturated,
+    /// The same at 20,000/s, while the node asks for its own rooms only
+    RelayExact,
+    /// Two nodes over Redis, 1 room of 1, 2,000/s
+    RelayLatency,
+    /// Two nodes over Redis, 10 rooms of 50, 2,000/s
+    Cluster,
 }
 
 impl JobName {
     /// All of them.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::Paced,
         Self::Big,
         Self::Burst,
@@ -37,6 +49,12 @@ impl JobName {
         Self::Idle,
         Self::Connect,
         Self::Ingest,
+        Self::Neighbour,
+        Self::Relay,
+        Self::RelaySaturated,
+        Self::RelayExact,
+        Self::RelayLatency,
+        Self::Cluster,
     ];
 
     /// As the command line spells it.
@@ -50,6 +68,12 @@ impl JobName {
             Self::Idle => "idle",
             Self::Connect => "connect",
             Self::Ingest => "ingest",
+            Self::Neighbour => "neighbour",
+            Self::Relay => "relay",
+            Self::RelaySaturated => "relay-saturated",
+            Self::RelayExact => "relay-exact",
+            Self::RelayLatency => "relay-latency",
+            Self::Cluster => "cluster",
         }
     }
 }
@@ -73,11 +97,29 @@ pub(crate) enum Pace {
     Silent,
 }
 
+/// What a job plays in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scene {
+    /// One node.
+    Node,
+    /// One node that has a big room besides.
+    Neighbour,
+    /// Redis and one node; what is published there is wanted by nobody.
+    Relayed {
+        /// The node asks for its own rooms only.
+        exact: bool,
+    },
+    /// Redis and two nodes: one for publishers, one for members.
+    Pair,
+}
+
 /// One job.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Plan {
     /// What it is called in reports.
     pub(crate) name: String,
+    /// What it plays in.
+    pub(crate) scene: Scene,
     /// Rooms.
     pub(crate) rooms: u32,
     /// Members of each room; each is one connection.
@@ -106,6 +148,7 @@ impl Plan {
     pub(crate) fn new(name: &str) -> Self {
         Self {
             name: name.into(),
+            scene: Scene::Node,
             rooms: 1,
             members: 1_000,
             publishers: 1,
@@ -121,6 +164,7 @@ impl Plan {
     /// A named job. Source: performance, "Bars".
     pub(crate) fn named(job: JobName) -> Self {
         let plan = Self::new(job.name());
+        let fast = Pace::Open { per_second: 2_000.0, burst: 1 };
         match job {
             JobName::Paced => plan,
             JobName::Big => {
@@ -128,12 +172,7 @@ impl Plan {
             }
             JobName::Burst => Self { pace: Pace::Open { per_second: 80.0, burst: 8 }, ..plan },
             JobName::Saturated => Self { pace: Pace::Closed { outstanding: 16 }, ..plan },
-            JobName::SmallRooms => Self {
-                rooms: 100,
-                members: 10,
-                pace: Pace::Open { per_second: 2_000.0, burst: 1 },
-                ..plan
-            },
+            JobName::SmallRooms => Self { rooms: 100, members: 10, pace: fast, ..plan },
             JobName::Idle => Self { rooms: 100, members: 90, ..plan.silent() },
             JobName::Connect => {
                 Self { rooms: 20, members: 100, duration: Duration::ZERO, ..plan.silent() }
@@ -145,11 +184,26 @@ impl Plan {
                 pace: Pace::Closed { outstanding: 80 },
                 ..plan
             },
+            JobName::Neighbour => Self { scene: Scene::Neighbour, members: 10, ..plan },
+            JobName::Relay => plan.relayed(false),
+            JobName::RelaySaturated => {
+                Self { pace: Pace::Closed { outstanding: 512 }, ..plan.relayed(false) }
+            }
+            JobName::RelayExact => plan.relayed(true),
+            JobName::RelayLatency => Self { scene: Scene::Pair, members: 1, pace: fast, ..plan },
+            JobName::Cluster => {
+                Self { scene: Scene::Pair, rooms: 10, members: 50, pace: fast, ..plan }
+            }
         }
     }
 
     fn silent(self) -> Self {
         Self { publishers: 0, pace: Pace::Silent, warmup: Duration::ZERO, ..self }
+    }
+
+    fn relayed(self, exact: bool) -> Self {
+        let pace = Pace::Open { per_second: 20_000.0, burst: 1 };
+        Self { scene: Scene::Relayed { exact }, members: 1, payload_bytes: 300, pace, ..self }
     }
 
     /// Connections of all kinds.
@@ -202,6 +256,12 @@ mod tests {
                 ("idle", 9_000),
                 ("connect", 2_000),
                 ("ingest", 10),
+                ("neighbour", 11),
+                ("relay", 2),
+                ("relay-saturated", 2),
+                ("relay-exact", 2),
+                ("relay-latency", 2),
+                ("cluster", 501),
             ]
         );
         for job in JobName::ALL {

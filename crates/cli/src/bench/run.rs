@@ -78,7 +78,7 @@ impl Server {
         })
     }
 
-    fn seat(
+    pub(crate) fn seat(
         &self,
         who: &Identity,
         format: Format,
@@ -118,25 +118,37 @@ struct Run<'a> {
     publisher: Publisher,
 }
 
-/// Runs a job once.
+/// Runs a job once on one node.
 pub(crate) fn run(plan: &Plan, server: &Server) -> Result<Outcome, Failure> {
+    run_and_tell(plan, server, server, || {})
+}
+
+/// Runs a job once, with its publishers on another node or the same one; tells when all are connected.
+pub(crate) fn run_and_tell(
+    plan: &Plan,
+    server: &Server,
+    publishing: &Server,
+    connected: impl FnOnce(),
+) -> Result<Outcome, Failure> {
     limits::check_open_files(u64::from(plan.connections()) + OTHER_FILES)?;
     let rooms: Vec<String> =
         (1..=plan.rooms).map(|room| format!("{}{room}", server.room_prefix)).collect();
     let mut swarm = Swarm::new(Shared::new(rooms.len(), plan.format, plan.ack))?;
     let before = Costs::of(server.pid)?;
-    let first_publisher = connect(plan, server, &rooms, &mut swarm)?;
-    let connected = Costs::of(server.pid)?;
+    let first_publisher = connect(plan, server, publishing, &rooms, &mut swarm)?;
+    let at_start = Costs::of(server.pid)?;
+    connected();
     let publisher = Publisher::new(plan, &rooms, first_publisher)?;
     let mut run = Run { plan, swarm, publisher };
     run.phase("warm-up", plan.warmup)?;
-    let mut outcome = run.measure(server)?;
+    let other = publishing.pid.filter(|pid| Some(*pid) != server.pid);
+    let mut outcome = run.measure(server.pid, other)?;
     let after = Costs::of(server.pid)?;
-    if let (Some(cost), Some(before), Some(connected), Some(after)) =
-        (&mut outcome.server, before, connected, after)
+    if let (Some(cost), Some(before), Some(at_start), Some(after)) =
+        (&mut outcome.server, before, at_start, after)
     {
         let connections = outcome.connections;
-        let connecting = connected.cpu.since(&before.cpu).total_ns;
+        let connecting = at_start.cpu.since(&before.cpu).total_ns;
         cost.connect_us = ratio(connecting, connections) / 1_000.0;
         cost.rss_bytes_per_connection =
             ratio(after.rss_bytes.saturating_sub(before.rss_bytes), connections);
@@ -161,6 +173,7 @@ impl Costs {
 fn connect(
     plan: &Plan,
     server: &Server,
+    publishing: &Server,
     rooms: &[String],
     swarm: &mut Swarm,
 ) -> Result<usize, Failure> {
@@ -180,9 +193,9 @@ fn connect(
     let progress = Progress::new("connecting publishers", count(plan.publishers));
     let seats = (0..count(plan.publishers)).map(|publisher| {
         let who = Identity::backend(format!("b{nonce}-p{publisher}"));
-        server.seat(&who, plan.format, None)
+        publishing.seat(&who, plan.format, None)
     });
-    swarm.connect(server.address, seats, &progress)
+    swarm.connect(publishing.address, seats, &progress)
 }
 
 impl Run<'_> {
@@ -236,11 +249,15 @@ impl Run<'_> {
         self.publisher.total() * each
     }
 
-    fn measure(&mut self, server: &Server) -> Result<Outcome, Failure> {
-        let (own, pid) = (std::process::id(), server.pid);
+    /// Publishes and measures the process of the members' node, and of the publishers' if that is another.
+    fn measure(&mut self, pid: Option<u32>, other: Option<u32>) -> Result<Outcome, Failure> {
+        let own = std::process::id();
         let cpu_of = |pid: Option<u32>| pid.map(Cpu::of).transpose();
+        let since = |pid: Option<u32>, before: &Option<Cpu>| {
+            Ok::<_, Failure>(cpu_of(pid)?.zip(before.as_ref()).map(|(now, then)| now.since(then)))
+        };
         self.swarm.shared.tally.begin_measuring();
-        let (generator, cpu) = (Cpu::of(own)?, cpu_of(pid)?);
+        let (generator, cpu, other_cpu) = (Cpu::of(own)?, cpu_of(pid)?, cpu_of(other)?);
         let tally = &self.swarm.shared.tally;
         let (deliveries, bytes, total) = (tally.deliveries, tally.bytes, self.publisher.total());
         let started = Instant::now();
@@ -250,23 +267,23 @@ impl Run<'_> {
             Pace::Open { .. } => self.plan.duration,
             Pace::Closed { .. } | Pace::Silent => started.elapsed(),
         };
-        let server_cpu = match (cpu_of(pid)?, cpu) {
-            (Some(after), Some(before)) => Some(after.since(&before)),
-            _ => None,
-        };
         let tally = &self.swarm.shared.tally;
-        Ok(Outcome::new(&Measured {
+        let publications = self.publisher.total() - total;
+        let mut outcome = Outcome::new(&Measured {
             job: &self.plan.name,
             connections: u64::from(self.plan.connections()),
-            publications: self.publisher.total() - total,
+            publications,
             deliveries: tally.deliveries - deliveries,
             bytes: tally.bytes - bytes,
             duration_s: duration.as_secs_f64(),
             expected: self.publisher.total() * u64::from(self.plan.members),
             tally,
-            server: server_cpu,
+            server: since(pid, &cpu)?,
             generator: Cpu::of(own)?.since(&generator),
-        }))
+        });
+        outcome.publishing_us =
+            since(other, &other_cpu)?.map(|cpu| ratio(cpu.total_ns, publications) / 1_000.0);
+        Ok(outcome)
     }
 }
 
