@@ -111,6 +111,8 @@ pub(crate) struct CoreStats {
     pub(crate) users: AtomicU64,
     /// Bytes waiting in the broker's feed.
     pub(crate) feed_bytes: AtomicU64,
+    /// Events and messages taken so far.
+    pub(crate) taken: AtomicU64,
     /// When the core last turned. Units: monotonic milliseconds.
     pub(crate) turned_ms: AtomicU64,
 }
@@ -227,6 +229,8 @@ impl Core {
     fn turn(&mut self, events: &mut Vec<BrokerEvent<Ticket>>, messages: &mut Vec<FromLane>) {
         let now = self.parts.clock.now();
         for _ in 0..4 {
+            let count = (events.len() + messages.len()) as u64;
+            self.parts.stats.taken.fetch_add(count, Ordering::Relaxed);
             for event in events.drain(..) {
                 self.parts.hub.broker_event(now, event, &mut self.effects);
             }

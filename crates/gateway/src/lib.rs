@@ -8,6 +8,7 @@ mod core;
 pub mod guard;
 mod lane;
 mod metrics;
+mod nap;
 pub mod node;
 mod places;
 mod public;

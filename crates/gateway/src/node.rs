@@ -14,6 +14,7 @@ use roomcast_router::lane::{Lane, LaneConfig};
 use roomcast_router::messages::{LaneMessage, Ticket};
 use roomcast_router::meter::Users;
 use socket2::{Domain, Protocol, Socket, Type};
+use tokio::runtime::LocalOptions;
 use tokio::sync::{Notify, mpsc, watch};
 
 use crate::api::{self, Api, ApiParts};
@@ -23,6 +24,7 @@ use crate::core::{self, CoreHandle, CoreParts, CoreStats, FromLane};
 use crate::guard::RuleGuard;
 use crate::lane::{self, LaneParts, LaneReport, LaneSettings, SettingsParts};
 use crate::metrics::{Latencies, Metrics};
+use crate::nap::Naps;
 use crate::places::Places;
 use crate::public::Site;
 use crate::queue::{Receiver, Sender, queue};
@@ -255,7 +257,7 @@ fn start_lanes(
             reports: report,
         };
         lanes.reports.push(shown);
-        lanes.threads.push(spawn(&format!("lane-{index}"), move || lane::run(parts))?);
+        lanes.threads.push(spawn(&format!("lane-{index}"), || {}, move || lane::run(parts))?);
     }
     Ok(lanes)
 }
@@ -272,6 +274,11 @@ fn start_core(
     let ended = Arc::new(Notify::new());
     let stats = Arc::new(CoreStats::default());
     let core = CoreHandle::new(requests, Arc::clone(&ended));
+    let (naps, counted, relay) = (Naps::new(), Arc::clone(&stats), Arc::clone(&common.relay));
+    let before_waiting = move || {
+        let taken = counted.taken.load(Ordering::Relaxed);
+        naps.before_waiting(taken + relay.received.load(Ordering::Relaxed));
+    };
     let hub = Hub::new(HubConfig {
         linger_ms: LINGER_MS,
         leave_grace_ms: config.agents.leave_grace_ms,
@@ -307,7 +314,7 @@ fn start_core(
         node: common.id,
         config: api::ApiConfig::new(config),
     };
-    let thread = spawn("core", move || async move {
+    let thread = spawn("core", before_waiting, move || async move {
         let listener = tokio::net::TcpListener::from_std(internal)?;
         let serving = tokio::task::spawn_local(api::serve(listener, Api::new(api)));
         core::run(parts).await;
@@ -324,25 +331,45 @@ fn join(thread: JoinHandle<()>) {
     }
 }
 
-/// Runs a future on a thread of its own, with a runtime of its own.
-fn spawn<F, T>(name: &str, make: F) -> Result<JoinHandle<()>, StartError>
+/// Runs a future on a thread of its own, with a runtime of its own; `before_waiting` is called whenever it has nothing
+/// to do.
+fn spawn<F, T>(
+    name: &str,
+    before_waiting: impl Fn() + Send + Sync + 'static,
+    make: F,
+) -> Result<JoinHandle<()>, StartError>
 where
     F: FnOnce() -> T + Send + 'static,
-    T: Future<Output = std::io::Result<()>>,
+    T: Future<Output = std::io::Result<()>> + 'static,
 {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(StartError::Thread)?;
-    let thread = std::thread::Builder::new().name(format!("roomcast-{name}"));
+    let (built, build) = std::sync::mpsc::channel();
     let label = name.to_owned();
     let run = move || {
-        let ended = tokio::task::LocalSet::new().block_on(&runtime, async { make().await });
-        if let Err(error) = ended {
-            tracing::error!(thread = label, %error, "a thread ended");
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .on_thread_park(before_waiting)
+            .build_local(LocalOptions::default());
+        let (runtime, outcome) = match runtime {
+            Ok(runtime) => (Some(runtime), Ok(())),
+            Err(error) => (None, Err(error)),
+        };
+        let (Ok(()), Some(runtime)) = (built.send(outcome), runtime) else { return };
+        // As a task, not as the runtime's main future: what wakes that looks like a wake-up from outside.
+        match runtime.block_on(runtime.spawn_local(async { make().await })) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(thread = label, %error, "a thread ended"),
+            Err(ended) => {
+                if let Ok(panic) = ended.try_into_panic() {
+                    std::panic::resume_unwind(panic);
+                }
+            }
         }
     };
-    thread.spawn(run).map_err(StartError::Thread)
+    let thread = std::thread::Builder::new().name(format!("roomcast-{name}"));
+    let thread = thread.spawn(run).map_err(StartError::Thread)?;
+    // Without an answer the thread has panicked, which is told when it is joined.
+    build.recv().unwrap_or(Ok(())).map_err(StartError::Thread)?;
+    Ok(thread)
 }
 
 fn random() -> Result<u64, StartError> {

@@ -165,7 +165,7 @@ pub(crate) struct LaneParts {
     pub(crate) reports: watch::Sender<LaneReport>,
 }
 
-/// Runs a lane until the hub tells it to stop. Call on a thread of its own, in a `LocalSet`.
+/// Runs a lane until the hub tells it to stop. Call on a thread of its own, where local tasks can be spawned.
 ///
 /// # Errors
 /// The listener could not be used.
