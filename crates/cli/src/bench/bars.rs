@@ -180,7 +180,9 @@ impl Figure {
         match self {
             Self::UsPerDelivery => cost.map_or(0.0, |cost| cost.us_per_delivery),
             Self::UsPerPublication => cost.map_or(0.0, |cost| cost.us_per_publication),
-            Self::PublishingUs => outcome.publishing_us.unwrap_or(f64::NAN),
+            Self::PublishingUs => {
+                outcome.publishing.as_ref().map_or(f64::NAN, |cost| cost.us_per_publication)
+            }
             Self::UsPerConnect => cost.map_or(0.0, |cost| cost.connect_us),
             Self::RssPerConnection => cost.map_or(0.0, |cost| cost.rss_bytes_per_connection),
             Self::P99Ms => outcome.latency.p99_ms,
@@ -260,7 +262,8 @@ fn row(bar: &Bar, runs: &Runs) -> Row {
         median(outcomes.iter().map(|outcome| figure.of(outcome)).collect())
     };
     let product = median_of(&runs.product, bar.figure).unwrap_or(f64::NAN);
-    let floor = median_of(against, bar.figure);
+    // The bare loop does not have every figure.
+    let floor = median_of(against, bar.figure).filter(|floor| floor.is_finite());
     let ratio = floor.map(|floor| product / floor);
     let of_floor = if bar.limit.0 > 0.0 { bar.limit.0 * floor.unwrap_or(f64::NAN) } else { 0.0 };
     let of_bar = product / (of_floor + bar.limit.1);

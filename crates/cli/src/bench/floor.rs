@@ -205,6 +205,7 @@ pub(crate) fn run(
         expected: warm + deliveries,
         tally: &swarm.shared.tally,
         server: Some(server),
+        publishing: None,
         generator: Cpu::of(std::process::id())?.since(&own),
     }))
 }

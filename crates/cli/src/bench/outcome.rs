@@ -41,9 +41,9 @@ pub(crate) struct Outcome {
     /// What the server's process cost; absent where its pid is not known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) server: Option<ServerCost>,
-    /// What the publishers' node cost, where it is another. Units: microseconds of processor time per publication.
+    /// What the publishers' node cost, where it is another.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) publishing_us: Option<f64>,
+    pub(crate) publishing: Option<ServerCost>,
     /// What the load generator itself cost. Units: microseconds of processor time per delivery.
     pub(crate) generator_us_per_delivery: f64,
 }
@@ -89,6 +89,8 @@ pub(crate) struct Measured<'a> {
     pub(crate) expected: u64,
     pub(crate) tally: &'a Tally,
     pub(crate) server: Option<Cpu>,
+    /// Of the publishers' node, where it is another.
+    pub(crate) publishing: Option<Cpu>,
     pub(crate) generator: Cpu,
 }
 
@@ -118,19 +120,8 @@ impl Outcome {
             acks: tally.acks,
             pings: tally.pings,
             errors: tally.errors.clone(),
-            server: measured.server.as_ref().map(|cpu| ServerCost {
-                us_per_delivery: ratio(cpu.total_ns, measured.deliveries) / 1_000.0,
-                us_per_publication: ratio(cpu.total_ns, measured.publications) / 1_000.0,
-                cpu_percent: per(to_f64(cpu.total_ns) / 1e7, measured.duration_s),
-                connect_us: 0.0,
-                rss_bytes_per_connection: 0.0,
-                threads_ms: cpu
-                    .threads
-                    .iter()
-                    .map(|(name, ns)| (name.clone(), ratio(*ns, 1_000_000)))
-                    .collect(),
-            }),
-            publishing_us: None,
+            server: measured.server.as_ref().map(|cpu| cost(cpu, measured)),
+            publishing: measured.publishing.as_ref().map(|cpu| cost(cpu, measured)),
             generator_us_per_delivery: ratio(measured.generator.total_ns, measured.deliveries)
                 / 1_000.0,
         }
@@ -139,6 +130,18 @@ impl Outcome {
     /// Whether every member heard every publication exactly once, in order, and nothing was refused.
     pub(crate) fn is_clean(&self) -> bool {
         self.lost == 0 && self.repeated == 0 && self.reordered == 0 && self.errors.is_empty()
+    }
+}
+
+fn cost(cpu: &Cpu, measured: &Measured<'_>) -> ServerCost {
+    let threads = cpu.threads.iter().map(|(name, ns)| (name.clone(), ratio(*ns, 1_000_000)));
+    ServerCost {
+        us_per_delivery: ratio(cpu.total_ns, measured.deliveries) / 1_000.0,
+        us_per_publication: ratio(cpu.total_ns, measured.publications) / 1_000.0,
+        cpu_percent: per(to_f64(cpu.total_ns) / 1e7, measured.duration_s),
+        connect_us: 0.0,
+        rss_bytes_per_connection: 0.0,
+        threads_ms: threads.collect(),
     }
 }
 
@@ -180,6 +183,7 @@ mod tests {
             expected: 4,
             tally: &tally,
             server: Some(server),
+            publishing: None,
             generator: Cpu::default(),
         });
         let cost = outcome.server.as_ref().unwrap();

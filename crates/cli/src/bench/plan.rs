@@ -24,7 +24,7 @@ pub(crate) enum JobName {
     Connect,
     /// Publications with acks into a room without members
     Ingest,
-    /// A room of 10 at 20/s beside a room of 10,000 at 4/s
+    /// A room of 10 at 200/s beside a room of 10,000 at 4/s
     Neighbour,
     /// Redis brings 20,000/s that nobody on the node wants
     Relay,
@@ -184,7 +184,12 @@ impl Plan {
                 pace: Pace::Closed { outstanding: 80 },
                 ..plan
             },
-            JobName::Neighbour => Self { scene: Scene::Neighbour, members: 10, ..plan },
+            JobName::Neighbour => Self {
+                scene: Scene::Neighbour,
+                members: 10,
+                pace: Pace::Open { per_second: 200.0, burst: 1 },
+                ..plan
+            },
             JobName::Relay => plan.relayed(false),
             JobName::RelaySaturated => {
                 Self { pace: Pace::Closed { outstanding: 512 }, ..plan.relayed(false) }

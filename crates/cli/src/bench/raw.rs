@@ -234,6 +234,7 @@ pub(crate) fn round_trip(redis: &Redis, plan: &Plan) -> Result<Outcome, Failure>
         expected: u64::from(trip.sent),
         tally: &trip.tally,
         server: Some(Cpu::of(redis.pid())?.since(&cpu)),
+        publishing: None,
         generator: Cpu::of(std::process::id())?.since(&own),
     }))
 }

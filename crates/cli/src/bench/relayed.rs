@@ -91,6 +91,7 @@ pub(crate) fn run(
         expected: u64::from(quiet.marks),
         tally: &quiet.swarm.shared.tally,
         server: Some(server_cpu),
+        publishing: None,
         generator,
     });
     let received = match (received_before, received) {

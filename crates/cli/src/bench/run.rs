@@ -268,22 +268,19 @@ impl Run<'_> {
             Pace::Closed { .. } | Pace::Silent => started.elapsed(),
         };
         let tally = &self.swarm.shared.tally;
-        let publications = self.publisher.total() - total;
-        let mut outcome = Outcome::new(&Measured {
+        Ok(Outcome::new(&Measured {
             job: &self.plan.name,
             connections: u64::from(self.plan.connections()),
-            publications,
+            publications: self.publisher.total() - total,
             deliveries: tally.deliveries - deliveries,
             bytes: tally.bytes - bytes,
             duration_s: duration.as_secs_f64(),
             expected: self.publisher.total() * u64::from(self.plan.members),
             tally,
             server: since(pid, &cpu)?,
+            publishing: since(other, &other_cpu)?,
             generator: Cpu::of(own)?.since(&generator),
-        });
-        outcome.publishing_us =
-            since(other, &other_cpu)?.map(|cpu| ratio(cpu.total_ns, publications) / 1_000.0);
-        Ok(outcome)
+        }))
     }
 }
 

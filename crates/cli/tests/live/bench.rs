@@ -34,6 +34,20 @@ fn every_kind_of_job_runs_clean_in_small() {
 }
 
 #[test]
+fn jobs_around_a_redis_start_their_own_and_run_clean_in_small() {
+    let relay = clean(&["relay", "--rate", "1000"]);
+    assert!(relay["publications"].as_u64().unwrap() >= 290, "{relay}");
+    let exact = clean(&["relay-exact", "--rate", "1000"]);
+    assert_eq!(exact["errors"], serde_json::json!({}), "{exact}");
+    let cluster = clean(&["cluster", "--rooms", "2", "--members", "3", "--rate", "100"]);
+    assert_eq!(cluster["deliveries"], 30 * 3, "{cluster}");
+    assert!(cluster["publishing"]["us_per_publication"].as_f64().unwrap() > 0.0, "{cluster}");
+    let refused = output(roomcast().args(["bench", "relay", "--url", "ws://127.0.0.1:1"]));
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("leave --url out"), "{refused:?}");
+}
+
+#[test]
 fn the_bare_loop_runs_clean_and_tells_its_cost() {
     for args in [["floor", "--members", "10"].as_slice(), &["floor", "--members", "10", "--tight"]]
     {
