@@ -274,7 +274,8 @@ fn start_core(
     let ended = Arc::new(Notify::new());
     let stats = Arc::new(CoreStats::default());
     let core = CoreHandle::new(requests, Arc::clone(&ended));
-    let (naps, counted, relay) = (Naps::new(), Arc::clone(&stats), Arc::clone(&common.relay));
+    let (naps, counted, relay) =
+        (Naps::new(), Arc::clone(&stats), Arc::clone(&common.latencies.relay));
     let before_waiting = move || {
         let taken = counted.taken.load(Ordering::Relaxed);
         naps.before_waiting(taken + relay.received.load(Ordering::Relaxed));

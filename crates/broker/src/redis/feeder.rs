@@ -114,16 +114,15 @@ impl<T: Send + 'static> Feeder<T> {
                 Ok((design, mut links)) => {
                     self.tell_at = None;
                     self.up(&design, &links);
-                    let goes_on = self.serve(&design, &mut links).await;
+                    if !self.serve(&design, &mut links).await {
+                        return;
+                    }
                     self.shared.beats().clear();
                     self.shared
                         .stats
                         .links_lost
                         .fetch_add(links.ids.len() as u64, Ordering::Relaxed);
                     self.shared.tell(BrokerEvent::FeedDown);
-                    if !goes_on {
-                        return;
-                    }
                 }
                 Err(trouble) => {
                     self.complain(&trouble);
