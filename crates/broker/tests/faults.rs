@@ -66,9 +66,14 @@ fn a_promoted_replica_takes_nobody_for_hearing_who_has_not_come_to_it() {
     assert_eq!(hears(one.beat(ONE)), Some(vec![(TWO, true)]));
     let Topology::Sentinel(sentinels) = &mut topology else { panic!("no Sentinels") };
     let replica = sentinels.replica().unwrap();
-    let leases =
-        ["HLEN".to_owned(), replica.command(&["KEYS", "rc:*:nodes:"]).unwrap().items()[0].text()];
-    while replica.command(&leases).unwrap().text() != "2" {
+    let replicated = || {
+        let keys = replica.command(&["KEYS", "rc:*:nodes:"]).unwrap();
+        let leases = |key: &Reply| replica.command(&["HLEN", &key.text()]).unwrap().text();
+        keys.items().first().is_some_and(|key| leases(key) == "2")
+    };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !replicated() {
+        assert!(Instant::now() < deadline, "the replica does not follow");
         std::thread::sleep(Duration::from_millis(10));
     }
     let old = sentinels.kill_master().unwrap();
