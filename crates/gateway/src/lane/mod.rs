@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use roomcast_protocol::codes::Close;
 use roomcast_protocol::limits::{DecodeLimits, LimitName};
-use roomcast_router::lane::{Counters, Lane, Sizes};
+use roomcast_router::lane::{Counters, Lane, SLICE_MEMBERS, Sizes};
 use roomcast_router::messages::LaneMessage;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -39,9 +39,6 @@ const TURN_MAX: usize = 1_024;
 
 /// How often a lane reports and looks for stalled sockets. Units: milliseconds.
 const HOUSEKEEPING_MS: u64 = 250;
-
-/// Members served before others get their turn: half a millisecond of writes.
-const TURN_MEMBERS: usize = 64;
 
 /// After a turn this long the lane rests, so that what its publishers send next is merged into one write per member
 /// rather than begun one by one: under saturation that halves the writes.
@@ -191,7 +188,7 @@ pub(crate) async fn run(parts: LaneParts) -> std::io::Result<()> {
         let began = Instant::now();
         loop {
             stopping |= turn(&shell, &mut taken);
-            let more = shell.act(|lane, effects| lane.serve(TURN_MEMBERS, effects));
+            let more = shell.act(|lane, effects| lane.serve(SLICE_MEMBERS, effects));
             shell.note_deliveries();
             shell.flush();
             if more {

@@ -39,8 +39,8 @@ use rooms::Room;
 pub use served::SERVED_MAX;
 use served::Served;
 
-/// Members of one room that are served before another room's turn.
-pub const SLICE_MEMBERS: usize = 256;
+/// Members of one room that are served before another room's turn: half a millisecond of writes.
+pub const SLICE_MEMBERS: usize = 64;
 
 /// Bytes that may wait in the rooms of a lane. Over it, what comes next has members served first.
 pub const BACKLOG_BYTES_MAX: usize = 4 << 20;

@@ -1,5 +1,6 @@
 //! Publications on their way to members: merging, classes, filters, slices, formats.
 
+use super::super::SLICE_MEMBERS;
 use super::{World, check};
 
 /// Sessions `1..=count`, all in `news`.
@@ -273,10 +274,11 @@ fn a_big_room_is_served_in_slices_and_a_small_one_between_them() {
         world.step(line);
     }
     world.seen.clear();
-    world.step("serve 256");
-    assert_eq!((world.seen.len(), world.seen[256].as_str()), (257, "more"));
+    world.step(&format!("serve {SLICE_MEMBERS}"));
+    let slice = (world.seen.len(), world.seen[SLICE_MEMBERS].as_str());
+    assert_eq!(slice, (SLICE_MEMBERS + 1, "more"));
     world.step("serve 1");
-    assert_eq!(world.seen[257..], ["700: news-2 hi", "more"]);
+    assert_eq!(world.seen[SLICE_MEMBERS + 1..], ["700: news-2 hi", "more"]);
     world.step("serve");
     assert_eq!(world.seen.iter().filter(|line| line.ends_with(": news hi")).count(), 600);
 }
