@@ -8,6 +8,9 @@ use tokio::sync::{Notify, mpsc};
 /// Bytes that may wait in one node's feed, each event counted with its payload.
 pub const FEED_BYTES_MAX: usize = 8 << 20;
 
+/// What an event weighs beside its publication. Units: bytes.
+pub(crate) const EVENT_BYTES: usize = 128;
+
 /// The node's end of its feed.
 #[derive(Debug)]
 pub struct Feed<E> {

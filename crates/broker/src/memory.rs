@@ -14,7 +14,7 @@ use roomcast_protocol::envelope::{Accepted, BrokerCommand, BrokerEvent, Envelope
 use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::publication::Publication;
 
-use crate::feed::{Feed, FeedSender, feed};
+use crate::feed::{EVENT_BYTES, Feed, FeedSender, feed};
 use crate::stats::RelayStats;
 
 /// How long an id is remembered at least; at most twice as long. Units: milliseconds.
@@ -23,9 +23,6 @@ pub const DEDUP_TTL_MS: u64 = 120_000;
 /// Ids remembered in each of the two generations, 24 bytes each whatever their length; beyond it the older ones go
 /// early and acks say `dedup: "short"`.
 pub const DEDUP_MAX: usize = 100_000;
-
-/// What an event weighs in a feed beside its publication. Units: bytes.
-const EVENT_BYTES: usize = 128;
 
 /// The embedded broker. Clones share it.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use common::Live;
+use common::{Live, all};
 use roomcast_client::{Client, Event, Format, Options, PublishOptions};
 use serde_json::json;
 use tokio::sync::watch;
@@ -177,18 +177,6 @@ async fn publish(client: &Client, sent: &Sent, index: usize, acked: bool) {
     let options = if acked { PublishOptions::acked() } else { PublishOptions::default() };
     let data = json!({ "n": number });
     client.publish(&room_name(index), "numbered", &data, &options).await.unwrap();
-}
-
-/// All must end well; the first that did not fails the test.
-async fn all<T>(tasks: Vec<JoinHandle<T>>) -> Vec<T> {
-    let mut results = Vec::new();
-    for task in tasks {
-        match task.await {
-            Ok(result) => results.push(result),
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
-    }
-    results
 }
 
 #[tokio::test]

@@ -23,8 +23,8 @@ use super::connect::{self, Stream};
 use super::functions;
 use super::options::Credentials;
 use super::resp::{self, Next, Told};
-use super::shared::{EVENT_BYTES, Hearing, Shared};
-use crate::feed::FEED_BYTES_MAX;
+use super::shared::{Hearing, Shared};
+use crate::feed::{EVENT_BYTES, FEED_BYTES_MAX};
 
 /// Bytes read at once.
 const READ_BYTES: usize = 64 * 1024;

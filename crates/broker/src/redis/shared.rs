@@ -18,11 +18,8 @@ use tokio::time::Instant;
 
 use super::channels::{Kind, Tags};
 use super::options::{RedisOptions, Servers};
-use crate::feed::FeedSender;
+use crate::feed::{EVENT_BYTES, FeedSender};
 use crate::stats::RelayStats;
-
-/// What an event weighs in a feed beside its publication. Units: bytes.
-pub(crate) const EVENT_BYTES: usize = 128;
 
 /// The kind of the key that holds the relay's key.
 pub(crate) const RELAY_KEY: &str = "relay-key";

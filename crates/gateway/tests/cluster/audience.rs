@@ -7,11 +7,10 @@ use std::sync::Arc;
 
 use roomcast_client::{Client, Event, Format, PublishOptions};
 use serde_json::json;
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use xtask::servers::{Cluster, Redis};
 
-use super::common::Live;
+use super::common::{Live, all};
 use super::{PATIENCE, connect, node, ready};
 
 const NODES: usize = 3;
@@ -74,17 +73,6 @@ async fn publisher(client: Client, which: usize) {
 
 fn name(room: usize) -> String {
     format!("demo-{room}")
-}
-
-async fn all<T>(tasks: Vec<JoinHandle<T>>) -> Vec<T> {
-    let mut results = Vec::new();
-    for task in tasks {
-        match task.await {
-            Ok(result) => results.push(result),
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
-    }
-    results
 }
 
 async fn one_audience(nodes: Vec<Live>) {

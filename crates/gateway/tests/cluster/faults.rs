@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout};
 use xtask::servers::{Proxy, Redis};
 
-use super::common::Live;
+use super::common::{self, Live};
 use super::{PATIENCE, connect, node, ready};
 
 const NODES: usize = 3;
@@ -39,6 +39,10 @@ impl Scene {
     pub(super) async fn set(nodes: Vec<Live>) -> Self {
         for live in &nodes {
             ready(live).await;
+            // Who is not known yet, nobody can wait for.
+            let peers = format!("\"known\":{}", NODES - 1);
+            let knows = async || live.get("/readyz").1.contains(&peers);
+            common::until("the nodes know each other", PATIENCE, knows).await;
         }
         let (sender, heard) = mpsc::unbounded_channel();
         let stopping = Arc::new(AtomicBool::new(false));

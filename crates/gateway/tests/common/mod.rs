@@ -310,3 +310,15 @@ pub async fn until(what: &str, within: Duration, mut holds: impl AsyncFnMut() ->
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+/// All must end well; the first that did not fails the test.
+pub async fn all<T>(tasks: Vec<tokio::task::JoinHandle<T>>) -> Vec<T> {
+    let mut results = Vec::new();
+    for task in tasks {
+        match task.await {
+            Ok(result) => results.push(result),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+    results
+}
