@@ -146,9 +146,7 @@ impl<T> State<T> {
         let weight = EVENT_BYTES + publication.weight();
         if !self.nodes.iter().all(|attached| attached.feed.fits(weight)) {
             let text = "The broker is busy: send it again";
-            let mut refused = Refused::because(Refusal::Unavailable, text.into());
-            refused.retry_after_ms = Some(100);
-            return Err(refused);
+            return Err(Refused::unavailable(text.into(), 100));
         }
         let accepted = Accepted::WHOLE;
         if dedup && let Some(first) = self.memory.remember(mono_ms, publication) {

@@ -113,6 +113,13 @@ impl Refused {
         Self { refusal, message, limit: None, retry_after_ms: None, unknown: false }
     }
 
+    /// Not now: the same may succeed in `retry_after_ms`.
+    #[must_use]
+    pub fn unavailable(message: Cow<'static, str>, retry_after_ms: u64) -> Self {
+        let refused = Self::because(Refusal::Unavailable, message);
+        Self { retry_after_ms: Some(retry_after_ms), ..refused }
+    }
+
     /// A limit's refusal, naming it and its value.
     #[must_use]
     pub fn limit(

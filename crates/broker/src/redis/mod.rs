@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use fred::clients::Client;
 use fred::interfaces::{ClientLike, EventInterface};
-use roomcast_protocol::codes::{Refusal, Refused};
+use roomcast_protocol::codes::Refused;
 use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent};
 use roomcast_protocol::ids::NodeId;
 use tokio::sync::broadcast::error::RecvError;
@@ -79,7 +79,7 @@ impl<T: Send + 'static> RedisBroker<T> {
     pub fn attach(&self, node: NodeId, stats: &Arc<RelayStats>) -> Feed<BrokerEvent<T>> {
         let (sender, receiver) = feed();
         let (client, connected) = watch::channel(None);
-        let options = RedisOptions::clone(&self.options);
+        let options = Arc::clone(&self.options);
         let shared = Shared::new(options, node, Arc::clone(stats), sender, connected);
         let shared = Arc::new(shared);
         let (commands, orders) = mpsc::unbounded_channel();
@@ -153,9 +153,7 @@ impl<T: Send + 'static> RedisBroker<T> {
 /// Too much waits for Redis.
 fn busy() -> Refused {
     let text = "Too many publications wait for the broker: send it again";
-    let mut refused = Refused::because(Refusal::Unavailable, text.into());
-    refused.retry_after_ms = Some(100);
-    refused
+    Refused::unavailable(text.into(), 100)
 }
 
 /// Keeps a client for commands: fred connects it again and again; one that gives up all the same is replaced.

@@ -365,10 +365,7 @@ fn micros(since: Instant) -> u64 {
 }
 
 fn refused(text: String, unknown: bool) -> Refused {
-    let mut refused = Refused::because(Refusal::Unavailable, text.into());
-    refused.retry_after_ms = Some(1_000);
-    refused.unknown = unknown;
-    refused
+    Refused { unknown, ..Refused::unavailable(text.into(), 1_000) }
 }
 
 fn unknown() -> Refused {

@@ -26,7 +26,7 @@ pub(crate) const RELAY_KEY: &str = "relay-key";
 
 /// What the tasks of one node share.
 pub(crate) struct Shared<T> {
-    pub(crate) options: RedisOptions,
+    pub(crate) options: Arc<RedisOptions>,
     pub(crate) node: NodeId,
     pub(crate) tags: Tags,
     /// The digest of the relay's modes as beats carry it.
@@ -85,7 +85,7 @@ pub(crate) struct LinkBeat {
 
 impl<T> Shared<T> {
     pub(crate) fn new(
-        options: RedisOptions,
+        options: Arc<RedisOptions>,
         node: NodeId,
         stats: Arc<RelayStats>,
         feed: FeedSender<BrokerEvent<T>>,

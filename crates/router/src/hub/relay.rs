@@ -90,8 +90,7 @@ impl Hub {
         if bytes > WAITING_BYTES_MAX {
             self.counters.refused_waiting += 1;
             let text = "The broker is away, and enough waits for it: send it again";
-            let mut refused = Refused::because(Refusal::Unavailable, text.into());
-            refused.retry_after_ms = Some(RETRY_MS);
+            let refused = Refused::unavailable(text.into(), RETRY_MS);
             return self.complete(ticket, Err(refused), out);
         }
         self.waiting.bytes = bytes;
