@@ -110,7 +110,7 @@ impl<T> MemoryBroker<T> {
     pub fn execute(&self, node: NodeId, mono_ms: u64, command: BrokerCommand<T>) {
         self.locked(|state| match command {
             _ if !state.nodes.iter().any(|attached| attached.id == node) => {}
-            BrokerCommand::Publish { ticket, publication, dedup } => {
+            BrokerCommand::Publish { ticket, publication, dedup, keep: _ } => {
                 let outcome = state.publish(mono_ms, &publication, dedup);
                 state.tell(node, BrokerEvent::Published { ticket, outcome });
             }
@@ -119,6 +119,8 @@ impl<T> MemoryBroker<T> {
             }
             // Nothing can be cut off inside a process: its hub asks for no beats.
             BrokerCommand::Unsubscribe(_)
+            | BrokerCommand::Heads { .. }
+            | BrokerCommand::Read { .. }
             | BrokerCommand::Beat { .. }
             | BrokerCommand::Reconnect { .. } => {}
         });

@@ -90,7 +90,7 @@ fn a_beat_comes_back_over_every_link_and_tells_of_the_others() {
             let mut broker = Real::new(options(&topology, mode));
             let links = broker.attach_node(ONE);
             broker.attach_node(TWO);
-            let beat = |seq| BrokerCommand::Beat { seq, hears: true };
+            let beat = |seq| BrokerCommand::Beat { seq, hears: true, taken: Vec::new() };
             broker.command(TWO, beat(1));
             broker.wait(TWO, "its answer", |event| match event {
                 BrokerEvent::BeatAnswered { seq: 1, report: Some(report) } => {
@@ -108,7 +108,7 @@ fn a_beat_comes_back_over_every_link_and_tells_of_the_others() {
             assert_eq!((peer.node, peer.hears, peer.agrees), (TWO, true, true));
             for link in links {
                 let master = broker.wait(ONE, "a beat over each link", |event| match event {
-                    BrokerEvent::Beat { link: over, seq: 7, master } if *over == link => {
+                    BrokerEvent::Beat { link: over, seq: 7, master, .. } if *over == link => {
                         Some(*master)
                     }
                     _ => None,
@@ -167,7 +167,7 @@ fn nodes_of_other_modes_hear_each_other_until_they_agree() {
     subscribed(&mut two, TWO, "news", 1);
     for seq in 1..=2 {
         for (broker, node) in [(&mut one, ONE), (&mut two, TWO)] {
-            broker.command(node, BrokerCommand::Beat { seq, hears: true });
+            broker.command(node, BrokerCommand::Beat { seq, hears: true, taken: Vec::new() });
             broker.wait(node, "the beat's answer", |event| {
                 matches!(event, BrokerEvent::BeatAnswered { report: Some(_), .. }).then_some(())
             });
@@ -223,7 +223,7 @@ fn without_a_server_the_outcome_is_certain_and_nothing_ends() {
     broker.attach_node(ONE);
     topology.kill();
     broker.wait(ONE, "the loss", |event| matches!(event, BrokerEvent::FeedDown).then_some(()));
-    broker.command(ONE, BrokerCommand::Beat { seq: 1, hears: false });
+    broker.command(ONE, BrokerCommand::Beat { seq: 1, hears: false, taken: Vec::new() });
     broker.wait(ONE, "an answer all the same", |event| {
         matches!(event, BrokerEvent::BeatAnswered { seq: 1, report: None }).then_some(())
     });

@@ -294,7 +294,11 @@ impl Core {
                 }
                 publication.weight()
             }
-            LaneMessage::Joined(_)
+            LaneMessage::Joined { .. }
+            | LaneMessage::Unreadable { .. }
+            | LaneMessage::Gap { .. }
+            | LaneMessage::Page { .. }
+            | LaneMessage::Hold(_)
             | LaneMessage::Published { .. }
             | LaneMessage::Lost(_)
             | LaneMessage::Degraded { .. }
@@ -325,7 +329,8 @@ impl Core {
             CoreRequest::Disconnect { user, answer } => {
                 let query = Query::Disconnect { left: lanes, count: 0, answer };
                 self.queries.insert(id, (now.mono_ms, query));
-                self.ask(|| LaneMessage::Disconnect { query: id, user: user.clone() });
+                let message = HubMessage::Disconnect { query: id, user };
+                self.parts.hub.message(now, message, &mut self.effects);
             }
             CoreRequest::Stop { told } => self.stopping = Some(told),
         }

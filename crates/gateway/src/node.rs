@@ -280,14 +280,15 @@ fn start_core(
         let taken = counted.taken.load(Ordering::Relaxed);
         naps.before_waiting(taken + relay.received.load(Ordering::Relaxed));
     };
-    let hub = Hub::new(HubConfig {
+    let hub_config = HubConfig {
         linger_ms: LINGER_MS,
         leave_grace_ms: config.agents.leave_grace_ms,
         node: format!("node-{}", common.id).into(),
         seed: common.seed,
         lanes: u8::try_from(lanes.queues.len()).unwrap_or(u8::MAX),
         watched: matches!(broker, AnyBroker::Redis(_)),
-    });
+    };
+    let hub = Hub::new(hub_config, common.guard.clone());
     let parts = CoreParts {
         node: common.id,
         clock: common.clock,

@@ -173,6 +173,8 @@ pub enum Close {
     Slow,
     /// A limit that only shows after the upgrade.
     Limit,
+    /// Orders to end sessions were missed for too long: the session must prove itself anew.
+    GapTooOld,
 }
 
 /// A row of the closes' table.
@@ -190,7 +192,7 @@ pub struct CloseRow {
 
 impl Close {
     /// All of them, in the order of their codes.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Normal,
         Self::Stopping,
         Self::Protocol,
@@ -202,6 +204,7 @@ impl Close {
         Self::Disconnected,
         Self::Slow,
         Self::Limit,
+        Self::GapTooOld,
     ];
 
     /// Its row of the table.
@@ -223,6 +226,7 @@ impl Close {
             }
             Self::Slow => (4200, "slow", "Too slow to read or to answer", "reconnect"),
             Self::Limit => (4201, "limit", "A limit is reached", "reconnect later"),
+            Self::GapTooOld => (4300, "gap_too_old", "Too much was missed", "reconnect afresh"),
         };
         CloseRow { code, name, reason, advice }
     }

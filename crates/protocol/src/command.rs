@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::codes::Refused;
 use crate::content::Content;
+use crate::position::{Direction, Position};
 use crate::publication::Priority;
 
 /// What an answer needs to find its question.
@@ -33,8 +34,23 @@ pub struct RoomRequest {
     pub reply: ReplyTo,
     /// The room's name as it came.
     pub room: Box<str>,
-    /// The client asks to be told what it missed since a position it names.
-    pub since: bool,
+    /// The client asks to be told what it missed since this position.
+    pub since: Option<Position>,
+}
+
+/// Kept publications of a room are asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HistoryRequest {
+    /// Where the answer belongs; names the room.
+    pub reply: ReplyTo,
+    /// The room's name as it came.
+    pub room: Box<str>,
+    /// From old to new, or from new to old.
+    pub direction: Direction,
+    /// Where the reading begins: above it when forward, below it when backward. `None`: at the end of what is kept.
+    pub from: Option<u64>,
+    /// How many at most; `None`: as many as a page holds.
+    pub limit: Option<u32>,
 }
 
 /// A payload for a room.
@@ -77,6 +93,8 @@ pub enum Command {
     Join(RoomRequest),
     /// Let me hear it no more.
     Leave(RoomRequest),
+    /// Show me what a room keeps.
+    History(HistoryRequest),
     /// Tell a room.
     Publish(Box<Publish>),
     /// I am here; answer with the same timestamp, if any (JSON text).

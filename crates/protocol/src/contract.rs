@@ -430,11 +430,13 @@ impl<B: BrokerUnderTest> Stage<B> {
                 correlation_id: None,
                 requires: Vec::new(),
                 isolated: false,
+                position: None,
             };
             let command = BrokerCommand::Publish {
                 ticket: self.ticket,
                 publication: Arc::new(publication),
                 dedup: words.contains(&"dedup"),
+                keep: None,
             };
             self.broker.execute(node, self.mono_ms, command);
         }
@@ -469,6 +471,9 @@ fn shown(event: &BrokerEvent<u64>) -> String {
             };
             format!("{} {}", publication.room, String::from_utf8_lossy(text))
         }
+        BrokerEvent::Envelope(Envelope::Unreadable { room, .. }) => format!("{room} unreadable"),
+        BrokerEvent::Heads { request, .. } => format!("heads {request}"),
+        BrokerEvent::Read { request, .. } => format!("read {request}"),
         BrokerEvent::Subscribed { room, .. } => format!("subscribed {room}"),
         BrokerEvent::FeedUp { .. } => "feed up".into(),
         BrokerEvent::FeedDown => "feed down".into(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::codes::Refused;
 use crate::ids::NodeId;
+use crate::position::{Head, Keep, Page, Position, Span};
 use crate::publication::Publication;
 use crate::room::RoomName;
 
@@ -17,6 +18,13 @@ pub enum Envelope {
         publication: Arc<Publication>,
         /// When its node gave it to the broker, in the cluster's time; 0: unknown. Units: microseconds.
         published_us: u64,
+    },
+    /// A publication with a position that this node cannot read: it moves the position all the same.
+    Unreadable {
+        /// In which room.
+        room: RoomName,
+        /// Where it stands.
+        position: Position,
     },
 }
 
@@ -37,8 +45,11 @@ pub enum BrokerCommand<T> {
         ticket: T,
         /// What to carry.
         publication: Arc<Publication>,
-        /// Remember its id: the same content again gets the first answer, other content is refused (G5).
+        /// Remember its id: the same content again gets the first answer, other content is refused (G5). In a room
+        /// that keeps publications ids are always remembered.
         dedup: bool,
+        /// What its room keeps; `None`: it is ephemeral.
+        keep: Option<Keep>,
     },
     /// This node wants to hear the room from now on.
     Subscribe {
@@ -50,6 +61,24 @@ pub enum BrokerCommand<T> {
     },
     /// This node no longer wants to hear the room.
     Unsubscribe(RoomName),
+    /// Which are the newest positions of these rooms? Answered by [`BrokerEvent::Heads`].
+    Heads {
+        /// Comes back in the answer.
+        request: u64,
+        /// Which rooms, and what they keep. Bounds: at most [`HEADS_MAX`].
+        rooms: Vec<(RoomName, Keep)>,
+    },
+    /// Give me kept publications of a room. Answered by [`BrokerEvent::Read`].
+    Read {
+        /// Comes back in the answer.
+        request: u64,
+        /// Which room.
+        room: RoomName,
+        /// What it keeps.
+        keep: Keep,
+        /// Which publications.
+        span: Span,
+    },
     /// Renew this node's lease, register whether its feed hears, and send a beat over each link of the feed.
     /// Answered by [`BrokerEvent::BeatAnswered`]; the beats come as [`BrokerEvent::Beat`].
     Beat {
@@ -57,6 +86,8 @@ pub enum BrokerCommand<T> {
         seq: u64,
         /// This node's feed hears.
         hears: bool,
+        /// How far the node has followed each partition by beats of its feed; those it has not heard of are absent.
+        taken: Vec<Count>,
     },
     /// This link of the feed is silent, late, or hears another master: connect it anew.
     Reconnect {
@@ -86,6 +117,20 @@ pub enum BrokerEvent<T> {
         /// Accepted, or the refusal.
         outcome: Result<Accepted, Refused>,
     },
+    /// The answer to [`BrokerCommand::Heads`], in the order of the question; `None`: the broker did not answer.
+    Heads {
+        /// As given.
+        request: u64,
+        /// One for each room.
+        heads: Option<Vec<Head>>,
+    },
+    /// The answer to [`BrokerCommand::Read`]; `None`: the broker did not answer.
+    Read {
+        /// As given.
+        request: u64,
+        /// What is kept.
+        page: Option<Page>,
+    },
     /// All that the node wants to hear is heard from here on, over these links.
     FeedUp {
         /// All links of the feed; none of the older ones counts any more.
@@ -105,6 +150,8 @@ pub enum BrokerEvent<T> {
         seq: u64,
         /// Who sent it.
         master: MasterId,
+        /// What moved since what the node said that it has taken, by partition; those where nothing did are absent.
+        moved: Vec<Moved>,
     },
     /// The answer to [`BrokerCommand::Beat`].
     BeatAnswered {
@@ -113,6 +160,28 @@ pub enum BrokerEvent<T> {
         /// What the broker knows; `None`: it did not answer in time, or the connection broke.
         report: Option<BeatReport>,
     },
+}
+
+/// Rooms of one question for heads.
+pub const HEADS_MAX: usize = 512;
+
+/// How often rooms of a partition have moved, as its counter says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// Which partition.
+    pub partition: u16,
+    /// Its counter.
+    pub count: u64,
+}
+
+/// What moved in a partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// Its counter: all moves up to it are told with this or were told before.
+    pub count: Count,
+    /// The rooms, each with its newest position; `None`: too many moved, or the counter is not the one that was taken
+    /// before, so any room of the partition may have.
+    pub rooms: Option<Vec<(RoomName, Position)>>,
 }
 
 /// What the answer to a beat tells.
@@ -142,6 +211,10 @@ pub struct Peer {
 pub enum Level {
     /// The broker took it and the node's own feed is subscribed.
     Accepted,
+    /// It has its place in the room's history, on the broker's master.
+    Stored,
+    /// The same, and replicas have it too.
+    Replicated,
     /// The broker is away: this node's own members alone got it (G10).
     Isolated,
 }
@@ -152,6 +225,8 @@ impl Level {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
+            Self::Stored => "stored",
+            Self::Replicated => "replicated",
             Self::Isolated => "isolated",
         }
     }
@@ -162,6 +237,8 @@ impl Level {
 pub struct Accepted {
     /// How far the publication got.
     pub level: Level,
+    /// Where it stands; `None`: its room is ephemeral.
+    pub position: Option<Position>,
     /// The memory for ids was full, so a repeat might be delivered again.
     pub dedup_short: bool,
     /// A node that was there before the broker's outage has not come back yet: its members may miss it.
@@ -170,5 +247,12 @@ pub struct Accepted {
 
 impl Accepted {
     /// A yes without reservations.
-    pub const WHOLE: Self = Self { level: Level::Accepted, dedup_short: false, partial: false };
+    pub const WHOLE: Self =
+        Self { level: Level::Accepted, position: None, dedup_short: false, partial: false };
+
+    /// A yes for a publication that has its place in the room's history.
+    #[must_use]
+    pub const fn stored(position: Position) -> Self {
+        Self { level: Level::Stored, position: Some(position), ..Self::WHOLE }
+    }
 }

@@ -1,6 +1,7 @@
 //! Who may do what: the principal, and the pure trait that answers for the configuration.
 
 use crate::codes::Close;
+use crate::position::Keep;
 use crate::publication::Priority;
 use crate::relay::RelayMode;
 use crate::room::RoomName;
@@ -101,6 +102,10 @@ pub struct Policy {
     pub types: Vec<Box<str>>,
     /// How it is relayed; `None`: as the node's default says.
     pub relay: Option<RelayMode>,
+    /// What it keeps of its publications; `None`: it is ephemeral.
+    pub history: Option<Keep>,
+    /// Its members hear nothing while orders to end sessions might not arrive (G22).
+    pub strict: bool,
 }
 
 /// May a principal publish in a room?

@@ -14,6 +14,7 @@ pub mod guard;
 pub mod ids;
 pub mod limits;
 pub mod outbound;
+pub mod position;
 pub mod publication;
 pub mod relay;
 pub mod room;

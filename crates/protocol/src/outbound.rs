@@ -5,15 +5,22 @@ use crate::command::ReplyTo;
 use crate::envelope::Accepted;
 use crate::guard::Principal;
 use crate::ids::SessionId;
+use crate::position::{Direction, Epoch, Page, Position, Unrecovered};
 use crate::publication::Publication;
 
-/// Why publications to rooms without history were lost.
+/// Why publications were lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
     /// The lane's queue was full.
     Overload,
     /// The broker's feed was cut.
     Feed,
+    /// The room's stream has begun anew: what was lost cannot be told.
+    Epoch,
+    /// What was missed is not kept any more.
+    TooOld,
+    /// What was missed could not be read in time.
+    Unavailable,
 }
 
 impl Loss {
@@ -23,8 +30,64 @@ impl Loss {
         match self {
             Self::Overload => "overload",
             Self::Feed => "feed",
+            Self::Epoch => "epoch",
+            Self::TooOld => "too_old",
+            Self::Unavailable => "unavailable",
         }
     }
+}
+
+/// Why an offset was covered without a delivery (G3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum SkipReason {
+    /// Its time to live was over.
+    Expired,
+    /// It requires a permission that the member lacks.
+    Filtered,
+    /// This node cannot read it.
+    Unreadable,
+}
+
+impl SkipReason {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Expired, Self::Filtered, Self::Unreadable];
+
+    /// Its name on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Filtered => "filtered",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}
+
+/// A set of reasons.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SkipReasons(u8);
+
+impl SkipReasons {
+    /// Adds one.
+    pub const fn insert(&mut self, reason: SkipReason) {
+        self.0 |= 1 << reason as u8;
+    }
+
+    /// Those that are in it, in the order of [`SkipReason::ALL`].
+    pub fn iter(self) -> impl Iterator<Item = SkipReason> {
+        SkipReason::ALL.into_iter().filter(move |reason| self.0 & (1 << *reason as u8) != 0)
+    }
+}
+
+/// From where, and how, a member hears a room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The position behind which it hears everything; `None`: the room is ephemeral, or the position is not known yet.
+    pub position: Option<Position>,
+    /// What became of its wish to be told what it missed; `None`: it had none.
+    pub recovered: Option<Result<(), Unrecovered>>,
+    /// The room is live on this node; else the position follows in another answer.
+    pub live: bool,
 }
 
 /// All that can leave towards a client but the end of the connection.
@@ -50,8 +113,8 @@ pub enum Outbound<'a> {
         reply: &'a ReplyTo,
         /// The room.
         room: &'a str,
-        /// The client named a position, which a room without history cannot honour.
-        since: bool,
+        /// From where.
+        entry: Entry,
     },
     /// You hear the room no more.
     Left {
@@ -88,10 +151,38 @@ pub enum Outbound<'a> {
     },
     /// A publication.
     Publication(&'a Publication),
-    /// Publications to this session's rooms without history were lost: load anew what must not be missed.
+    /// Publications were lost: load anew what must not be missed.
     Gap {
+        /// The room, and the position behind which delivery goes on; `None`: all ephemeral rooms of the session.
+        room: Option<(&'a str, Position)>,
         /// Why.
         loss: Loss,
+    },
+    /// Offsets of a room were covered without a delivery.
+    Skip {
+        /// The room.
+        room: &'a str,
+        /// Its incarnation.
+        epoch: Epoch,
+        /// The last of them.
+        to: u64,
+        /// How many: `to` less what was covered before.
+        count: u64,
+        /// Why.
+        reasons: SkipReasons,
+    },
+    /// The answer to a history request: what of the page the member may read.
+    History {
+        /// Whose answer it is.
+        reply: &'a ReplyTo,
+        /// The room.
+        room: &'a str,
+        /// In which direction it was read.
+        direction: Direction,
+        /// What was read; entries that the member may not read, or that expired, have been taken out.
+        page: &'a Page,
+        /// Where the next page begins; `None`: nothing lies beyond.
+        next: Option<u64>,
     },
     /// The broker went away, or is back: until then publications reach this node's members alone.
     Degraded {

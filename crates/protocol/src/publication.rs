@@ -1,6 +1,7 @@
 //! Publications: payloads accepted into a room.
 
 use crate::content::Content;
+use crate::position::Position;
 use crate::room::RoomName;
 
 /// A publication's class in a member's outbox; classes are drained in this order.
@@ -65,6 +66,8 @@ pub struct Publication {
     pub requires: Vec<Box<str>>,
     /// Only this node's own members get it, because the broker is away.
     pub isolated: bool,
+    /// Where it stands in its room; `None`: not given one yet, or the room is ephemeral.
+    pub position: Option<Position>,
 }
 
 /// Longest id, type name and correlation id. Units: bytes.

@@ -5,6 +5,7 @@ use std::fmt;
 use bytes::Bytes;
 use sha1::{Digest, Sha1};
 
+use crate::position::Position;
 use crate::publication::Publication;
 use crate::room::RoomName;
 
@@ -186,6 +187,20 @@ pub trait RelayCodec: Send + Sync {
         time: ClusterTime,
         out: &mut Vec<u8>,
     );
+
+    /// Appends an envelope of the publication but for position and hash, which the broker adds when it knows them, and
+    /// says in which format. MessagePack: what stands behind the position. JSON: the text up to the end of `metadata`,
+    /// without the two closing braces. Source: `docs/RELAY.md`.
+    fn encode_unplaced(
+        &self,
+        publication: &Publication,
+        time: ClusterTime,
+        out: &mut Vec<u8>,
+    ) -> RelayFormat;
+
+    /// The position of an envelope that [`RelayCodec::decode`] cannot read, if a node made it: the header stays where
+    /// it is in later versions (INV-12).
+    fn position(&self, keys: &RelayKeys, room: &RoomName, payload: &[u8]) -> Option<Position>;
 
     /// Reads what came for a room: a node's envelope in either format, or an outsider's text.
     ///

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use foldhash::quality::FixedState;
 use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent, Envelope};
+use roomcast_protocol::guard::Guard;
 use roomcast_protocol::ids::LaneId;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
@@ -81,9 +82,10 @@ enum Deadline {
 }
 
 /// The node-wide part of the router.
-#[derive(Debug)]
 pub struct Hub {
     config: HubConfig,
+    /// Says what rooms keep.
+    guard: Arc<dyn Guard>,
     rooms: HashMap<RoomName, HubRoom, FixedState>,
     agents: HashMap<Box<str>, Agent, FixedState>,
     deadlines: BTreeSet<(u64, Deadline)>,
@@ -104,18 +106,19 @@ pub struct Hub {
 impl Hub {
     /// An empty hub.
     #[must_use]
-    pub fn new(config: HubConfig) -> Self {
-        Self::with_ids_max(config, IDS_MAX)
+    pub fn new(config: HubConfig, guard: Arc<dyn Guard>) -> Self {
+        Self::with_ids_max(config, guard, IDS_MAX)
     }
 
     /// The same, remembering `ids_max` ids a generation.
     #[must_use]
-    pub fn with_ids_max(config: HubConfig, ids_max: usize) -> Self {
+    pub fn with_ids_max(config: HubConfig, guard: Arc<dyn Guard>, ids_max: usize) -> Self {
         let state = FixedState::with_seed(config.seed);
         Self {
             ids: Ids::new(config.seed, ids_max),
             watch: config.watched.then(|| Box::new(Watch::new())),
             config,
+            guard,
             rooms: HashMap::with_hasher(state.clone()),
             agents: HashMap::with_hasher(state),
             deadlines: BTreeSet::new(),
@@ -148,6 +151,14 @@ impl Hub {
             HubMessage::Publish { ticket, publication, dedup } => {
                 self.publish(now, ticket, publication, dedup, out);
             }
+            HubMessage::Read { lane, query, .. } => {
+                out.push(HubEffect::Lane(lane, LaneMessage::Page { query, page: None }));
+            }
+            HubMessage::Late(lane) => out.push(HubEffect::Lane(lane, LaneMessage::Hold(false))),
+            HubMessage::Disconnect { query, user } => {
+                let query = Some(query);
+                self.tell_lanes(|| LaneMessage::Disconnect { query, user: user.clone() }, out);
+            }
             HubMessage::Agent { agent_id, up: true } => self.agent_up(now, &agent_id, out),
             HubMessage::Agent { agent_id, up: false } => self.agent_down(now, &agent_id),
         }
@@ -159,6 +170,9 @@ impl Hub {
             BrokerEvent::Envelope(Envelope::Publication { publication, published_us }) => {
                 self.envelope(&publication, published_us, out);
             }
+            BrokerEvent::Envelope(Envelope::Unreadable { .. })
+            | BrokerEvent::Heads { .. }
+            | BrokerEvent::Read { .. } => {}
             BrokerEvent::Subscribed { room, request } => self.subscribed(&room, request, out),
             BrokerEvent::Published { ticket, outcome } => self.published(now, ticket, outcome, out),
             BrokerEvent::FeedUp { links, request } => {
@@ -175,9 +189,11 @@ impl Hub {
             BrokerEvent::Alive(link) => {
                 self.watched(now, out, |watch, mono_ms, _| watch.alive(mono_ms, link));
             }
-            BrokerEvent::Beat { link, seq, master } => self.watched(now, out, |watch, ms, out| {
-                watch.beat(ms, (link, seq, master), out);
-            }),
+            BrokerEvent::Beat { link, seq, master, moved: _ } => {
+                self.watched(now, out, |watch, ms, out| {
+                    watch.beat(ms, (link, seq, master), out);
+                })
+            }
             BrokerEvent::BeatAnswered { seq, report } => {
                 self.watched(now, out, |watch, ms, out| {
                     watch.beat_answered(ms, seq, report, out);
@@ -310,7 +326,7 @@ impl Hub {
         if !live && let Some(unconfirmed) = self.unconfirmed.get_mut(&room.request) {
             unconfirmed.waiting |= bit;
         } else {
-            out.push(HubEffect::Lane(lane, LaneMessage::Joined(name)));
+            out.push(HubEffect::Lane(lane, joined(name)));
         }
     }
 
@@ -329,9 +345,13 @@ impl Hub {
     }
 }
 
+fn joined(room: RoomName) -> LaneMessage {
+    LaneMessage::Joined { room, position: None, live: true }
+}
+
 fn answer_joins(room: &RoomName, lanes: u64, out: &mut Vec<HubEffect>) {
     for lane in each_lane(lanes) {
-        out.push(HubEffect::Lane(lane, LaneMessage::Joined(room.clone())));
+        out.push(HubEffect::Lane(lane, joined(room.clone())));
     }
 }
 

@@ -8,6 +8,7 @@ use roomcast_protocol::command::ReplyTo;
 use roomcast_protocol::envelope::{Accepted, BrokerCommand};
 use roomcast_protocol::ids::{LaneId, SessionId, SessionKey};
 use roomcast_protocol::outbound::Loss;
+use roomcast_protocol::position::{Page, Position, Span};
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
 
@@ -45,8 +46,41 @@ pub enum LaneMessage {
         /// When its node gave it to the broker, in the cluster's time; 0: unknown. Units: microseconds.
         published_us: u64,
     },
-    /// The lane hears the room: its members hear what comes behind this.
-    Joined(RoomName),
+    /// The lane hears the room: its members hear what comes behind this. Told again once the room is live, if it was
+    /// not.
+    Joined {
+        /// Which room.
+        room: RoomName,
+        /// The newest position that its members need not wait for; `None`: the room is ephemeral, or not live.
+        position: Option<Position>,
+        /// The room is live; else the broker is away and its position not known.
+        live: bool,
+    },
+    /// A publication that this node cannot read: its offset counts as covered.
+    Unreadable {
+        /// In which room.
+        room: RoomName,
+        /// Where it stands.
+        position: Position,
+    },
+    /// Publications of a room are lost for good: tell its members, who go on behind `position`.
+    Gap {
+        /// Which room.
+        room: RoomName,
+        /// Where its members go on.
+        position: Position,
+        /// Why.
+        loss: Loss,
+    },
+    /// The answer to [`HubMessage::Read`]; `None`: the broker did not answer.
+    Page {
+        /// As given.
+        query: u64,
+        /// What is kept.
+        page: Option<Page>,
+    },
+    /// Whether members are to be given nothing for now: orders to end sessions may have been missed (G22).
+    Hold(bool),
     /// How a publication of a session of this lane ended.
     Published {
         /// Whose.
@@ -58,7 +92,7 @@ pub enum LaneMessage {
         /// How it ended.
         outcome: Result<Accepted, Refused>,
     },
-    /// Publications for this lane's rooms were lost: tell the members.
+    /// Publications for this lane's ephemeral rooms were lost: tell the members.
     Lost(Loss),
     /// The broker went away, or is back: tell all sessions.
     Degraded {
@@ -74,8 +108,8 @@ pub enum LaneMessage {
     },
     /// End all sessions of a user.
     Disconnect {
-        /// Comes back in the answer.
-        query: QueryId,
+        /// Comes back in the answer; `None`: nobody waits for it here.
+        query: Option<QueryId>,
         /// The user's name within the cluster.
         user: Box<str>,
     },
@@ -99,6 +133,26 @@ pub enum HubMessage {
         lane: LaneId,
         /// Which room.
         room: RoomName,
+    },
+    /// Give the lane kept publications of a room; answered by [`LaneMessage::Page`].
+    Read {
+        /// Which lane.
+        lane: LaneId,
+        /// Comes back in the answer.
+        query: u64,
+        /// Which room.
+        room: RoomName,
+        /// Which publications.
+        span: Span,
+    },
+    /// The lane was late for its turn and gives nothing to anybody until [`LaneMessage::Hold`] says so (G22).
+    Late(LaneId),
+    /// End all sessions of a user, on every node (G22).
+    Disconnect {
+        /// Names the order; the core answers it.
+        query: QueryId,
+        /// The user's name within the cluster.
+        user: Box<str>,
     },
     /// Publish, and let the ticket's owner know.
     Publish {

@@ -293,7 +293,7 @@ impl<T: Send + 'static> Link<T> {
         if let Some((seq, master)) = heard {
             self.shared.stats.beats_heard.fetch_add(1, Ordering::Relaxed);
             let master = self.shared.master(master);
-            self.shared.tell(BrokerEvent::Beat { link: self.id, seq, master });
+            self.shared.tell(BrokerEvent::Beat { link: self.id, seq, master, moved: Vec::new() });
         }
     }
 

@@ -119,7 +119,7 @@ impl<T: Send + 'static> RedisBroker<T> {
         let Some(attached) = nodes.get(&node) else { return };
         // The tasks live as long as the entry.
         let _gone = match command {
-            BrokerCommand::Publish { ticket, publication, dedup } => {
+            BrokerCommand::Publish { ticket, publication, dedup, keep: _ } => {
                 let (weight, pending) = (publication.weight(), &attached.shared.pending_bytes);
                 let waiting = pending.fetch_add(weight, Ordering::Relaxed);
                 if waiting + weight > attached.shared.options.pending_bytes_max {
@@ -130,7 +130,8 @@ impl<T: Send + 'static> RedisBroker<T> {
                 }
                 attached.commands.send(Order::Publish { ticket, publication, dedup }).is_err()
             }
-            BrokerCommand::Beat { seq, hears } => {
+            BrokerCommand::Heads { .. } | BrokerCommand::Read { .. } => false,
+            BrokerCommand::Beat { seq, hears, taken: _ } => {
                 attached.commands.send(Order::Beat { seq, hears }).is_err()
             }
             BrokerCommand::Subscribe { room, request } => {

@@ -232,7 +232,9 @@ pub fn room(name: &str) -> RoomName {
 }
 
 pub fn shown(envelope: &Envelope) -> String {
-    let Envelope::Publication { publication, .. } = envelope;
+    let Envelope::Publication { publication, .. } = envelope else {
+        return "unreadable".to_owned();
+    };
     let (Content::Json(bytes) | Content::Text(bytes) | Content::Binary(bytes)) =
         &publication.content;
     let text = String::from_utf8_lossy(bytes);
@@ -253,6 +255,7 @@ pub fn publication(name: &str, text: &str, id: u64) -> Publication {
         correlation_id: None,
         requires: Vec::new(),
         isolated: false,
+        position: None,
     }
 }
 
@@ -358,7 +361,7 @@ impl Real {
         dedup: bool,
     ) {
         let publication = Arc::new(publication(name, text, id));
-        self.command(node, BrokerCommand::Publish { ticket, publication, dedup });
+        self.command(node, BrokerCommand::Publish { ticket, publication, dedup, keep: None });
     }
 
     /// How a publication ended.
@@ -478,7 +481,7 @@ impl Real {
     pub fn beat(&mut self, node: NodeId) -> Option<BeatReport> {
         self.beats += 1;
         let beat = self.beats;
-        self.command(node, BrokerCommand::Beat { seq: beat, hears: true });
+        self.command(node, BrokerCommand::Beat { seq: beat, hears: true, taken: Vec::new() });
         self.wait(node, "a beat's answer", |event| match event {
             BrokerEvent::BeatAnswered { seq, report } if *seq == beat => Some(report.clone()),
             _ => None,
@@ -506,7 +509,7 @@ impl Real {
     fn settle(&mut self, node: NodeId) {
         self.beats += 1;
         let beat = self.beats;
-        self.command(node, BrokerCommand::Beat { seq: beat, hears: true });
+        self.command(node, BrokerCommand::Beat { seq: beat, hears: true, taken: Vec::new() });
         let links = self.wait(node, "a beat's answer", |event| match event {
             BrokerEvent::BeatAnswered { seq, report } if *seq == beat => {
                 Some(report.as_ref().unwrap().links.clone())
@@ -568,8 +571,8 @@ impl BrokerUnderTest for Real {
         }
         let attached = self.nodes.get(&node).is_some_and(|node| !node.feed.has_ended());
         match command {
-            BrokerCommand::Publish { ticket, publication, dedup } => {
-                self.command(node, BrokerCommand::Publish { ticket, publication, dedup });
+            BrokerCommand::Publish { ticket, publication, dedup, keep } => {
+                self.command(node, BrokerCommand::Publish { ticket, publication, dedup, keep });
                 if attached {
                     self.until(node, "an outcome", |event| {
                         matches!(event, BrokerEvent::Published { ticket: it, .. } if *it == ticket)

@@ -6,15 +6,18 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use roomcast_protocol::codes::{Close, Refusal, Refused};
 use roomcast_protocol::command::{
-    Authenticate, Command, Publish, ReplyTo, RoomRequest, Unreadable,
+    Authenticate, Command, HistoryRequest, Publish, ReplyTo, RoomRequest, Unreadable,
 };
 use roomcast_protocol::content::Content;
 use roomcast_protocol::dialect::{Decoder, Encoding};
 use roomcast_protocol::frame::Frame;
 use roomcast_protocol::limits::{DecodeLimits, LimitName};
+use roomcast_protocol::position::{Direction, Epoch, OFFSET_MAX, Position, Span};
 use roomcast_protocol::publication::{Priority, TEXT_BYTES_MAX};
 use roomcast_protocol::room::NAME_BYTES_MAX;
 use roomcast_protocol::time::is_iso8601;
+
+use serde::Deserialize;
 
 use super::fields::{
     Fields, Key, bad_json, bounded, each_element, is_number, missing, schema, text, unknown_type,
@@ -131,6 +134,7 @@ impl Reader<'_> {
             Some(System::Ping) => Command::KeepAlive(keep_alive(&fields)?),
             Some(System::Subscribe) => Command::Join(room_request(&fields, reply)?),
             Some(System::Unsubscribe) => Command::Leave(room_request(&fields, reply)?),
+            Some(System::History) => Command::History(history(&fields, reply)?),
             Some(System::Ack) => Command::Ack(acknowledged(&fields)?),
             Some(System::FromServer) => {
                 let message = format!("`{}` is only sent by the server", envelope.kind);
@@ -245,6 +249,7 @@ enum System {
     Batch,
     Compressed,
     Ack,
+    History,
     FromServer,
     NotServed,
 }
@@ -265,9 +270,10 @@ impl System {
             "batch" => Self::Batch,
             "compressed" => Self::Compressed,
             "ack" => Self::Ack,
+            "history" => Self::History,
             "welcome" | "error" | "subscribed" | "unsubscribed" | "skip" | "gap" | "drain"
             | "token_expiring" | "degraded" | "lost" => Self::FromServer,
-            "resume" | "history" | "presence" | "request" => Self::NotServed,
+            "resume" | "presence" | "request" => Self::NotServed,
             _ => return None,
         })
     }
@@ -308,8 +314,56 @@ fn room_request(fields: &Fields<'_>, reply: &mut ReplyTo) -> Result<RoomRequest,
     };
     let room: Box<str> = room.ok_or_else(|| missing("data.room", "a string"))?.into();
     reply.room = named(&room);
-    let since = data.value(Key::Since).or_else(|| fields.value(Key::Since)).is_some();
+    let since =
+        data.value(Key::Since).or_else(|| fields.value(Key::Since)).map(since).transpose()?;
     Ok(RoomRequest { reply: reply.clone(), room, since })
+}
+
+/// A position as answers carry it.
+fn since(raw: &str) -> Result<Position, Refused> {
+    #[derive(Deserialize)]
+    struct Wire<'a> {
+        #[serde(borrow)]
+        epoch: Cow<'a, str>,
+        offset: u64,
+    }
+    let wire: Option<Wire<'_>> = serde_json::from_str(raw).ok();
+    let position = wire.filter(|wire| wire.offset <= OFFSET_MAX).map(|wire| {
+        // Whatever was never a room's epoch is as good as one that is over.
+        let epoch = Epoch::parse(&wire.epoch).unwrap_or(Epoch::NONE);
+        Position { epoch, offset: wire.offset }
+    });
+    position.ok_or_else(|| {
+        wrong("data.since", "a position: {\"epoch\": a string, \"offset\": a number}")
+    })
+}
+
+/// A request for what a room keeps.
+fn history(fields: &Fields<'_>, reply: &mut ReplyTo) -> Result<HistoryRequest, Refused> {
+    #[derive(Default, Deserialize)]
+    struct Wire<'a> {
+        #[serde(borrow, default)]
+        direction: Option<Cow<'a, str>>,
+        #[serde(default)]
+        from: Option<u64>,
+        #[serde(default)]
+        limit: Option<u32>,
+    }
+    let RoomRequest { reply, room, .. } = room_request(fields, reply)?;
+    let data = fields.value(Key::Data).filter(|data| data.starts_with('{')).unwrap_or("{}");
+    let wire: Wire<'_> = serde_json::from_str(data).map_err(|_| {
+        schema("data must be {room, direction?, from?, limit?}: from and limit whole numbers")
+    })?;
+    let direction = match wire.direction.as_deref() {
+        None | Some("backward") => Direction::Backward,
+        Some("forward") => Direction::Forward,
+        Some(_) => return Err(wrong("data.direction", "\"forward\" or \"backward\"")),
+    };
+    if wire.limit.is_some_and(|limit| !(1..=Span::COUNT_MAX).contains(&limit)) {
+        let must_be = format!("a whole number from 1 to {}", Span::COUNT_MAX);
+        return Err(wrong("data.limit", &must_be));
+    }
+    Ok(HistoryRequest { reply, room, direction, from: wire.from, limit: wire.limit })
 }
 
 /// A room's name for the answer. What is too long to be a name is not sent back.

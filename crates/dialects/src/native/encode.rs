@@ -1,5 +1,7 @@
 //! Outbounds to frames. Keeps no state, so that one encoding of a publication serves every member.
 
+use std::sync::Arc;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use roomcast_protocol::codes::{Refusal, Refused};
@@ -8,7 +10,8 @@ use roomcast_protocol::content::Content;
 use roomcast_protocol::dialect::Encoding;
 use roomcast_protocol::envelope::Accepted;
 use roomcast_protocol::frame::FrameSink;
-use roomcast_protocol::outbound::Outbound;
+use roomcast_protocol::outbound::{Entry, Outbound};
+use roomcast_protocol::position::{Direction, Kept, Page, Position};
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::time::iso8601;
 
@@ -32,6 +35,8 @@ pub(super) fn outbound(outbound: &Outbound<'_>, encoding: Encoding, sink: &mut F
         | Outbound::Refreshed { .. }
         | Outbound::TokenExpiring { .. }
         | Outbound::Gap { .. }
+        | Outbound::Skip { .. }
+        | Outbound::History { .. }
         | Outbound::Degraded { .. } => None,
     };
     match (encoding, large) {
@@ -107,14 +112,7 @@ fn message(outbound: &Outbound<'_>, out: &mut impl Writer) {
                 None => out.number(*unix_ms),
             }
         }),
-        Outbound::Joined { reply, room, since } => answer(out, "subscribed", reply, |out| {
-            out.text_at("room", room);
-            if *since {
-                out.key("recovered");
-                out.boolean(false);
-                out.text_at("reason", "no_history");
-            }
-        }),
+        Outbound::Joined { reply, room, entry } => joined(out, reply, room, *entry),
         Outbound::Left { reply, room } => {
             answer(out, "unsubscribed", reply, |out| out.text_at("room", room));
         }
@@ -127,7 +125,35 @@ fn message(outbound: &Outbound<'_>, out: &mut impl Writer) {
             out.text_at("expires_at", &iso8601(*expires_unix_ms));
         }),
         Outbound::Publication(publication) => envelope(publication, out),
-        Outbound::Gap { loss } => notice(out, "gap", |out| out.text_at("reason", loss.name())),
+        Outbound::Gap { room, loss } => out.map(|out| {
+            out.text_at("type", "gap");
+            out.map_at("data", |out| {
+                if let Some((room, _)) = room {
+                    out.text_at("room", room);
+                }
+                out.text_at("reason", loss.name());
+            });
+            if let Some((_, at)) = room {
+                out.map_at("metadata", |out| position(out, *at));
+            }
+        }),
+        Outbound::Skip { room, epoch, to, count, reasons } => out.map(|out| {
+            out.text_at("type", "skip");
+            out.map_at("data", |out| {
+                out.text_at("room", room);
+                out.key("to");
+                out.number(*to);
+                out.key("count");
+                out.number(*count);
+                out.key("reasons");
+                let reasons: Vec<_> = reasons.iter().collect();
+                out.list(&reasons, |out, reason| out.text(reason.name()));
+            });
+            out.map_at("metadata", |out| out.text_at("epoch", &epoch.to_string()));
+        }),
+        Outbound::History { reply, room, direction, page, next } => {
+            history(out, reply, (room, *direction), page, *next);
+        }
         Outbound::Degraded { isolated } => notice(out, "degraded", |out| {
             out.key("isolated");
             out.boolean(*isolated);
@@ -143,6 +169,16 @@ fn notice<W: Writer>(out: &mut W, kind: &str, data: impl FnOnce(&mut W)) {
 }
 
 fn answer<W: Writer>(out: &mut W, kind: &str, reply: &ReplyTo, data: impl FnOnce(&mut W)) {
+    answer_at(out, (kind, None), reply, data);
+}
+
+/// The same, with a position.
+fn answer_at<W: Writer>(
+    out: &mut W,
+    (kind, at): (&str, Option<Position>),
+    reply: &ReplyTo,
+    data: impl FnOnce(&mut W),
+) {
     out.map(|out| {
         out.text_at("type", kind);
         out.map_at("data", data);
@@ -150,7 +186,60 @@ fn answer<W: Writer>(out: &mut W, kind: &str, reply: &ReplyTo, data: impl FnOnce
             if let Some(id) = &reply.id {
                 out.text_at("correlation_id", id);
             }
+            if let Some(at) = at {
+                position(out, at);
+            }
         });
+    });
+}
+
+fn position(out: &mut impl Writer, Position { epoch, offset }: Position) {
+    out.text_at("epoch", &epoch.to_string());
+    out.key("offset");
+    out.number(offset);
+}
+
+fn joined(out: &mut impl Writer, reply: &ReplyTo, room: &str, entry: Entry) {
+    answer_at(out, ("subscribed", entry.position), reply, |out| {
+        out.text_at("room", room);
+        if let Some(recovered) = entry.recovered {
+            out.key("recovered");
+            out.boolean(recovered.is_ok());
+            if let Err(why) = recovered {
+                out.text_at("reason", why.name());
+            }
+        }
+        if !entry.live {
+            out.key("live");
+            out.boolean(false);
+        }
+    });
+}
+
+/// In the direction that was asked for; what could not be read is left out.
+fn history(
+    out: &mut impl Writer,
+    reply: &ReplyTo,
+    (room, direction): (&str, Direction),
+    page: &Page,
+    next: Option<u64>,
+) {
+    let readable = |kept: &Kept| match kept {
+        Kept::Publication(publication) => Some(Arc::clone(publication)),
+        Kept::Unreadable(_) => None,
+    };
+    let mut publications: Vec<_> = page.entries.iter().filter_map(readable).collect();
+    if direction == Direction::Backward {
+        publications.reverse();
+    }
+    answer_at(out, ("history", Some(page.head.position)), reply, |out| {
+        out.text_at("room", room);
+        out.key("publications");
+        out.list(&publications, |out, publication| envelope(publication, out));
+        if let Some(next) = next {
+            out.key("next");
+            out.number(next);
+        }
     });
 }
 
@@ -167,7 +256,11 @@ fn ack(out: &mut impl Writer, id: &str, accepted: Accepted) {
                 out.text_at("dedup", "short");
             }
         });
-        out.map_at("metadata", |_| {});
+        out.map_at("metadata", |out| {
+            if let Some(at) = accepted.position {
+                position(out, at);
+            }
+        });
     });
 }
 
@@ -225,8 +318,8 @@ fn envelope(publication: &Publication, out: &mut impl Writer) {
         }
         out.key("data");
         content(&publication.content, out);
-        let Publication { correlation_id, priority, ttl_s, .. } = publication;
-        if correlation_id.is_none() && priority.is_none() && ttl_s.is_none() {
+        let Publication { correlation_id, priority, ttl_s, position: at, .. } = publication;
+        if correlation_id.is_none() && priority.is_none() && ttl_s.is_none() && at.is_none() {
             return;
         }
         out.map_at("metadata", |out| {
@@ -239,6 +332,9 @@ fn envelope(publication: &Publication, out: &mut impl Writer) {
             if let Some(ttl_s) = ttl_s {
                 out.key("ttl");
                 out.number((*ttl_s).into());
+            }
+            if let Some(at) = at {
+                position(out, *at);
             }
         });
     });

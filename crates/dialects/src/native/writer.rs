@@ -30,6 +30,9 @@ pub(crate) trait Writer {
     /// Writes an array of strings.
     fn texts(&mut self, values: &[Box<str>]);
 
+    /// Writes an array whose elements `write` writes.
+    fn list<T>(&mut self, items: &[T], write: impl FnMut(&mut Self, &T));
+
     /// Writes a value that is JSON text already.
     fn json(&mut self, value: &[u8]);
 
@@ -102,6 +105,17 @@ impl Writer for Json<'_> {
         self.out.push(b']');
     }
 
+    fn list<T>(&mut self, items: &[T], mut write: impl FnMut(&mut Self, &T)) {
+        self.out.push(b'[');
+        for (index, item) in items.iter().enumerate() {
+            if index > 0 {
+                self.out.push(b',');
+            }
+            write(self, item);
+        }
+        self.out.push(b']');
+    }
+
     fn json(&mut self, value: &[u8]) {
         self.out.extend_from_slice(value);
     }
@@ -165,6 +179,13 @@ impl Writer for Pack<'_> {
         }
     }
 
+    fn list<T>(&mut self, items: &[T], mut write: impl FnMut(&mut Self, &T)) {
+        written(encode::write_array_len(self.out, u32::try_from(items.len()).unwrap_or(u32::MAX)));
+        for item in items {
+            write(self, item);
+        }
+    }
+
     fn json(&mut self, value: &[u8]) {
         msgpack::from_json(value, self.out);
     }
@@ -205,6 +226,8 @@ mod tests {
             out.texts(&["g".into(), "\n".into()]);
             out.key("h");
             out.boolean(true);
+            out.key("i");
+            out.list(&[7, 8], |out, number| out.map(|out| out.text_at("j", &format!("{number}"))));
         });
     }
 
@@ -216,7 +239,7 @@ mod tests {
         let json = String::from_utf8(json).unwrap();
         assert_eq!(
             json,
-            r#"{"a":"\"x\\\u0001é","b":{},"c":{"d":300,"e":[1]},"f":["g","\n"],"h":true}"#
+            r#"{"a":"\"x\\\u0001é","b":{},"c":{"d":300,"e":[1]},"f":["g","\n"],"h":true,"i":[{"j":"7"},{"j":"8"}]}"#
         );
         assert_eq!(msgpack::to_json(&pack, 8).unwrap(), json);
     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use rmp::Marker;
 use rmp::{decode, encode};
 use roomcast_protocol::content::Content;
+use roomcast_protocol::position::{Epoch, OFFSET_MAX, Position};
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::relay::{BINARY_MARK, ClusterTime, RelayKeys, Relayed, Unreadable};
 use roomcast_protocol::room::RoomName;
@@ -22,7 +23,11 @@ const START_BYTES: usize = 2;
 const HASH_BYTES: usize = 8;
 /// Epoch (16) and offset (8), zero without a position; when it was published (8).
 const HEADER_BYTES: usize = 32;
-const POSITION_BYTES: usize = 24;
+const EPOCH_BYTES: usize = 16;
+const OFFSET_BYTES: usize = 8;
+
+/// What stands in an envelope without a position.
+const NOWHERE: Position = Position { epoch: Epoch(0), offset: 0 };
 
 /// Fields of the array that this version writes.
 const FIELDS: u32 = 11;
@@ -46,9 +51,10 @@ pub(super) fn encode(
     out.reserve(AROUND_BYTES + publication.content.len());
     out.extend_from_slice(&[BINARY_MARK, VERSION]);
     out.extend_from_slice(&[0; HASH_BYTES]);
-    out.extend_from_slice(&[0; POSITION_BYTES]);
-    out.extend_from_slice(&time.now_us.to_be_bytes());
-    body(publication, time, out);
+    let place = publication.position.unwrap_or(NOWHERE);
+    out.extend_from_slice(&place.epoch.0.to_be_bytes());
+    out.extend_from_slice(&place.offset.to_be_bytes());
+    encode_unplaced(publication, time, out);
     let Some(envelope) = out.get_mut(start..) else { return };
     let Some((before, signed)) = envelope.split_at_mut_checked(START_BYTES + HASH_BYTES) else {
         return;
@@ -57,6 +63,12 @@ pub(super) fn encode(
     if let Some(place) = before.last_chunk_mut() {
         *place = hash;
     }
+}
+
+/// What stands behind the position.
+pub(super) fn encode_unplaced(publication: &Publication, time: ClusterTime, out: &mut Vec<u8>) {
+    out.extend_from_slice(&time.now_us.to_be_bytes());
+    body(publication, time, out);
 }
 
 fn body(publication: &Publication, time: ClusterTime, out: &mut Vec<u8>) {
@@ -120,8 +132,25 @@ pub(super) fn decode(
     }
     let published_us = header.last_chunk().copied().map(u64::from_be_bytes);
     let publication = read(room, payload, body, time).ok_or(Unreadable::Malformed)?;
-    let publication = Publication { content: checked(publication.content)?, ..publication };
-    Ok(Relayed { publication, published_us })
+    let (content, position) = (checked(publication.content)?, place(header));
+    Ok(Relayed { publication: Publication { content, position, ..publication }, published_us })
+}
+
+/// Where an envelope of any version stands, if a node made it.
+pub(super) fn position(keys: &RelayKeys, room: &RoomName, payload: &[u8]) -> Option<Position> {
+    let &[BINARY_MARK, version, ref rest @ ..] = payload else { return None };
+    let (&hash, signed) = rest.split_first_chunk::<HASH_BYTES>()?;
+    let header = signed.first_chunk::<HEADER_BYTES>()?;
+    let ours = keys.verify(room.as_str(), &[&[version], signed], hash);
+    place(header).filter(|_| ours)
+}
+
+/// The header's position, if it holds one.
+fn place(header: &[u8; HEADER_BYTES]) -> Option<Position> {
+    let (epoch, rest) = header.split_first_chunk::<EPOCH_BYTES>()?;
+    let offset = u64::from_be_bytes(*rest.first_chunk::<OFFSET_BYTES>()?);
+    let position = Position { epoch: Epoch(u128::from_be_bytes(*epoch)), offset };
+    (1..=OFFSET_MAX).contains(&offset).then_some(position)
 }
 
 fn checked(content: Content) -> Result<Content, Unreadable> {
@@ -162,6 +191,7 @@ fn read(room: &RoomName, payload: &Bytes, body: &[u8], time: ClusterTime) -> Opt
         correlation_id: reader.optional(Reader::text)?.map(Into::into),
         requires: reader.optional(Reader::texts)?.unwrap_or_default(),
         isolated: false,
+        position: None,
     };
     // Fields of later versions are passed over; behind those of this one there is nothing.
     (count > FIELDS || reader.rest.is_empty()).then_some(publication)

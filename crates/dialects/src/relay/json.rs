@@ -10,6 +10,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use roomcast_protocol::content::Content;
+use roomcast_protocol::position::{Epoch, OFFSET_MAX, Position};
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::relay::{ClusterTime, RelayKeys, Relayed, Unreadable};
 use roomcast_protocol::room::RoomName;
@@ -39,6 +40,19 @@ pub(super) fn encode(
     out: &mut Vec<u8>,
 ) {
     let start = out.len();
+    encode_unplaced(publication, time, out);
+    if let Some(Position { epoch, offset }) = publication.position {
+        written(write!(out, r#","epoch":"{epoch}","offset":{offset}"#));
+    }
+    out.extend_from_slice(END.as_bytes());
+    let unsigned = out.get(start..).unwrap_or_default();
+    let hash = u64::from_be_bytes(keys.sign(publication.room.as_str(), &[unsigned]));
+    out.truncate(out.len() - END.len());
+    written(write!(out, "{HASH_START}{hash:016x}\"{END}"));
+}
+
+/// The text up to where the position stands, which is the end of `metadata`.
+pub(super) fn encode_unplaced(publication: &Publication, time: ClusterTime, out: &mut Vec<u8>) {
     out.reserve(AROUND_BYTES + publication.content.len());
     Json::new(out).map(|out| {
         out.text_at("id", &publication.id);
@@ -50,10 +64,7 @@ pub(super) fn encode(
         encode::content(&publication.content, out);
         out.map_at("metadata", |out| metadata(publication, time, out));
     });
-    let unsigned = out.get(start..).unwrap_or_default();
-    let hash = u64::from_be_bytes(keys.sign(publication.room.as_str(), &[unsigned]));
     out.truncate(out.len() - END.len());
-    written(write!(out, "{HASH_START}{hash:016x}\"{END}"));
 }
 
 /// The last member is always there, so that the hash always follows a comma.
@@ -137,6 +148,10 @@ struct WireMetadata<'a> {
     #[serde(default)]
     expires_ms: Option<u64>,
     published_us: u64,
+    #[serde(borrow, default)]
+    epoch: Option<Text<'a>>,
+    #[serde(default)]
+    offset: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -167,8 +182,33 @@ pub(super) fn decode(
         correlation_id: metadata.correlation_id.map(Into::into),
         requires: metadata.requires,
         isolated: false,
+        position: place(metadata.epoch.as_deref(), metadata.offset),
     };
     Ok(Relayed { publication, published_us: Some(metadata.published_us) })
+}
+
+fn place(epoch: Option<&str>, offset: Option<u64>) -> Option<Position> {
+    let offset = offset.filter(|offset| (1..=OFFSET_MAX).contains(offset))?;
+    Some(Position { epoch: Epoch::parse(epoch?)?, offset })
+}
+
+#[derive(Deserialize)]
+struct Placed<'a> {
+    #[serde(borrow)]
+    metadata: WirePlace<'a>,
+}
+
+#[derive(Deserialize)]
+struct WirePlace<'a> {
+    #[serde(borrow)]
+    epoch: Text<'a>,
+    offset: u64,
+}
+
+/// Where what [`is_signed`] said yes to stands, even if the rest cannot be read.
+pub(super) fn position(payload: &[u8]) -> Option<Position> {
+    let Placed { metadata } = serde_json::from_slice(payload).ok()?;
+    place(Some(&metadata.epoch), Some(metadata.offset))
 }
 
 fn content(payload: &Bytes, data: &str, kind: Option<&str>) -> Result<Content, Unreadable> {

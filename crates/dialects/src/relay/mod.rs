@@ -10,6 +10,7 @@ mod outsider;
 
 use bytes::Bytes;
 use roomcast_protocol::content::Content;
+use roomcast_protocol::position::Position;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::relay::{
     BINARY_MARK, ClusterTime, RelayCodec, RelayFormat, RelayKeys, Relayed, Unreadable,
@@ -44,6 +45,26 @@ impl RelayCodec for Envelopes {
             RelayFormat::MessagePack => binary::encode(keys, publication, time, out),
             RelayFormat::Json => json::encode(keys, publication, time, out),
         }
+    }
+
+    fn encode_unplaced(
+        &self,
+        publication: &Publication,
+        time: ClusterTime,
+        out: &mut Vec<u8>,
+    ) -> RelayFormat {
+        match self.format {
+            RelayFormat::MessagePack => binary::encode_unplaced(publication, time, out),
+            RelayFormat::Json => json::encode_unplaced(publication, time, out),
+        }
+        self.format
+    }
+
+    fn position(&self, keys: &RelayKeys, room: &RoomName, payload: &[u8]) -> Option<Position> {
+        if payload.first() == Some(&BINARY_MARK) {
+            return binary::position(keys, room, payload);
+        }
+        json::is_signed(keys, room, payload).then(|| json::position(payload))?
     }
 
     fn decode(

@@ -108,6 +108,7 @@ impl Outsider<'_> {
             correlation_id: None,
             requires: Vec::new(),
             isolated: false,
+            position: None,
         }
     }
 }

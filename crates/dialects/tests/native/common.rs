@@ -7,6 +7,7 @@ use roomcast_protocol::command::{Command, ReplyTo};
 use roomcast_protocol::content::Content;
 use roomcast_protocol::dialect::Encoding;
 use roomcast_protocol::limits::DecodeLimits;
+use roomcast_protocol::position::Position;
 use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -91,8 +92,20 @@ pub(crate) fn show(command: &Command) -> String {
             &authenticate.reply
         }
         Command::Join(request) => {
-            let since = if request.since { " since" } else { "" };
-            write!(out, "join {}{since}", request.room).unwrap();
+            write!(out, "join {}", request.room).unwrap();
+            if let Some(Position { epoch, offset }) = request.since {
+                write!(out, " since={:x}:{offset}", epoch.0).unwrap();
+            }
+            &request.reply
+        }
+        Command::History(request) => {
+            write!(out, "history {} {:?}", request.room, request.direction).unwrap();
+            if let Some(from) = request.from {
+                write!(out, " from={from}").unwrap();
+            }
+            if let Some(limit) = request.limit {
+                write!(out, " limit={limit}").unwrap();
+            }
             &request.reply
         }
         Command::Leave(request) => {
@@ -152,6 +165,7 @@ fn show_reply(out: &mut String, command: &Command, reply: &ReplyTo) {
     }
     let named = match command {
         Command::Join(request) | Command::Leave(request) => Some(&request.room),
+        Command::History(request) => Some(&request.room),
         Command::Publish(publish) => Some(&publish.room),
         Command::Authenticate(_)
         | Command::KeepAlive(_)

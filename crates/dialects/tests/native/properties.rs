@@ -243,6 +243,7 @@ fn publication() -> impl Strategy<Value = Publication> {
             correlation_id: correlation_id.map(Into::into),
             requires: Vec::new(),
             isolated: false,
+            position: None,
         }
     })
 }

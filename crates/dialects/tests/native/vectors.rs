@@ -14,7 +14,8 @@ use roomcast_protocol::frame::{Frame, FrameSink};
 use roomcast_protocol::guard::{Kind, Principal};
 use roomcast_protocol::ids::SessionId;
 use roomcast_protocol::limits::{DecodeLimits, LimitName};
-use roomcast_protocol::outbound::{Loss, Outbound};
+use roomcast_protocol::outbound::{Entry, Loss, Outbound};
+use roomcast_protocol::position::Unrecovered;
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
 use serde::Deserialize;
@@ -273,6 +274,10 @@ fn reply(id: Option<&str>, room: Option<&str>) -> ReplyTo {
     ReplyTo { id: id.map(Into::into), room: room.map(Into::into) }
 }
 
+fn entry(recovered: Option<Result<(), Unrecovered>>) -> Entry {
+    Entry { position: None, recovered, live: true }
+}
+
 fn publication(content: Content) -> Publication {
     Publication {
         room: RoomName::parse("agents").unwrap(),
@@ -287,6 +292,7 @@ fn publication(content: Content) -> Publication {
         correlation_id: None,
         requires: vec!["audit".into()],
         isolated: false,
+        position: None,
     }
 }
 
@@ -318,10 +324,17 @@ fn a_pong_has_the_timestamp_of_its_ping() {
 fn joins_and_leaves_are_answered_with_room_and_question() {
     let to = reply(Some("s1"), Some("agents"));
     let none = reply(None, None);
-    check_answer("subscribed", &Outbound::Joined { reply: &to, room: "agents", since: false });
+    check_answer(
+        "subscribed",
+        &Outbound::Joined { reply: &to, room: "agents", entry: entry(None) },
+    );
     check_answer(
         "subscribed since",
-        &Outbound::Joined { reply: &none, room: "agents", since: true },
+        &Outbound::Joined {
+            reply: &none,
+            room: "agents",
+            entry: entry(Some(Err(Unrecovered::NoHistory))),
+        },
     );
     check_answer("unsubscribed", &Outbound::Left { reply: &to, room: "agents" });
 }
@@ -377,8 +390,8 @@ fn tokens_gaps_and_isolation_are_told() {
     let expires_unix_ms = 1_705_314_600_000;
     check_answer("refresh", &Outbound::Refreshed { reply: &to, expires_unix_ms });
     check_answer("token_expiring", &Outbound::TokenExpiring { expires_unix_ms });
-    check_answer("gap", &Outbound::Gap { loss: Loss::Overload });
-    check_answer("gap of the feed", &Outbound::Gap { loss: Loss::Feed });
+    check_answer("gap", &Outbound::Gap { room: None, loss: Loss::Overload });
+    check_answer("gap of the feed", &Outbound::Gap { room: None, loss: Loss::Feed });
     check_answer("degraded", &Outbound::Degraded { isolated: true });
     check_answer("degraded no more", &Outbound::Degraded { isolated: false });
 }

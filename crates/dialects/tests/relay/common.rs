@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use roomcast_dialects::relay::Envelopes;
 use roomcast_protocol::content::Content;
+use roomcast_protocol::position::{Epoch, Position};
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::relay::{ClusterTime, RelayCodec, RelayFormat, RelayKeys, Relayed};
 use roomcast_protocol::room::RoomName;
@@ -59,6 +60,8 @@ pub(crate) struct Fields {
     #[serde(default)]
     requires: Vec<Box<str>>,
     published_us: Option<u64>,
+    #[serde(default)]
+    position: Option<(String, u64)>,
 }
 
 #[derive(Deserialize)]
@@ -144,6 +147,10 @@ impl Fields {
             correlation_id: self.correlation_id.as_deref().map(Into::into),
             requires: self.requires.clone(),
             isolated: false,
+            position: self.position.as_ref().map(|(epoch, offset)| Position {
+                epoch: Epoch::parse(epoch).unwrap(),
+                offset: *offset,
+            }),
         };
         Relayed { publication, published_us: self.published_us }
     }

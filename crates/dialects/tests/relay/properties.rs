@@ -296,6 +296,7 @@ fn publication() -> impl Strategy<Value = Publication> {
             correlation_id: correlation_id.map(Into::into),
             requires,
             isolated: false,
+            position: None,
         }
     })
 }

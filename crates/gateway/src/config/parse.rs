@@ -393,6 +393,8 @@ fn rule(key: &str, raw: &RawRule, r: &mut Reader<'_>) -> Option<RoomRule> {
         priority: priority(&of("priority"), raw, r),
         types: types(&of("types"), raw, r),
         relay: raw.relay.as_ref().and_then(|value| relay::mode(&of("relay"), value, r)),
+        history: None,
+        strict: false,
     };
     let pattern = pattern?;
     let mut compile = |name: &str, source: &str| {

@@ -29,7 +29,13 @@ use token::{API_REALM, Keys};
 pub const RULES_MAX: usize = 1_000;
 
 /// What every rule without words of its own says.
-static OPEN_POLICY: Policy = Policy { priority: Priority::Normal, types: Vec::new(), relay: None };
+static OPEN_POLICY: Policy = Policy {
+    priority: Priority::Normal,
+    types: Vec::new(),
+    relay: None,
+    history: None,
+    strict: false,
+};
 
 /// Keys the comparison of API keys; no secret: what is compared are hashes, and in constant time.
 const COMPARISON_KEY: &[u8] = b"roomcast compares API keys with this";

@@ -300,9 +300,12 @@ fn weight_of(message: &roomcast_router::messages::HubMessage) -> usize {
     use roomcast_router::messages::HubMessage;
     match message {
         HubMessage::Publish { publication, .. } => MESSAGE_BYTES + publication.weight(),
-        HubMessage::Join { .. } | HubMessage::Leave { .. } | HubMessage::Agent { .. } => {
-            MESSAGE_BYTES
-        }
+        HubMessage::Join { .. }
+        | HubMessage::Leave { .. }
+        | HubMessage::Read { .. }
+        | HubMessage::Late(_)
+        | HubMessage::Disconnect { .. }
+        | HubMessage::Agent { .. } => MESSAGE_BYTES,
     }
 }
 

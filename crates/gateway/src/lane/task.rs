@@ -287,7 +287,8 @@ fn reason_of(close: Close, shell: &Shell) -> String {
         | Close::AuthenticationFailed
         | Close::Unauthorized
         | Close::Disconnected
-        | Close::Slow => return close.row().reason.to_owned(),
+        | Close::Slow
+        | Close::GapTooOld => return close.row().reason.to_owned(),
     };
     format!("{}: {} is {value}", close.row().reason, limit.name())
 }

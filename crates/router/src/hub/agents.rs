@@ -68,6 +68,7 @@ impl Hub {
                 correlation_id: None,
                 requires: Vec::new(),
                 isolated: false,
+                position: None,
             };
             let publication = Arc::new(publication);
             let message = HubMessage::Publish { ticket: Ticket::Node, publication, dedup: false };

@@ -83,7 +83,7 @@ impl Hub {
         };
         if !waits {
             self.counters.published += 1;
-            let command = BrokerCommand::Publish { ticket, publication, dedup };
+            let command = BrokerCommand::Publish { ticket, publication, dedup, keep: None };
             return out.push(HubEffect::Broker(command));
         }
         let bytes = self.waiting.bytes + publication.weight();
@@ -168,7 +168,7 @@ impl Hub {
         }
     }
 
-    fn tell_lanes(&self, message: impl Fn() -> LaneMessage, out: &mut Vec<HubEffect>) {
+    pub(super) fn tell_lanes(&self, message: impl Fn() -> LaneMessage, out: &mut Vec<HubEffect>) {
         let lanes = 0..self.config.lanes.min(LaneId::MAX);
         out.extend(lanes.map(|lane| HubEffect::Lane(LaneId(lane), message())));
     }
@@ -191,7 +191,7 @@ impl Hub {
             }
         }
         let dedup_short = dedup && self.ids.are_short();
-        let accepted = Accepted { level: Level::Isolated, dedup_short, partial: false };
+        let accepted = Accepted { level: Level::Isolated, dedup_short, ..Accepted::WHOLE };
         self.complete(ticket, Ok(accepted), out);
     }
 }

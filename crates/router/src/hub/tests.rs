@@ -11,11 +11,13 @@ use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::command::ReplyTo;
 use roomcast_protocol::content::Content;
 use roomcast_protocol::envelope::{
-    Accepted, BeatReport, BrokerCommand, BrokerEvent, Envelope, Level, LinkId, MasterId, Peer,
+    Accepted, BeatReport, BrokerCommand, BrokerEvent, Envelope, LinkId, MasterId, Peer,
 };
+use roomcast_protocol::guard::{AuthError, Guard, Policy, Principal, PublishRight, RuleIndex};
 use roomcast_protocol::ids::{LaneId, NodeId, SessionKey};
 use roomcast_protocol::outbound::Loss;
-use roomcast_protocol::publication::Publication;
+use roomcast_protocol::position::Keep;
+use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
@@ -77,6 +79,47 @@ struct World {
     seen: Vec<String>,
 }
 
+/// What rooms are: those whose name begins with `kept` keep publications, all others nothing.
+struct Rules;
+
+static EPHEMERAL: Policy = Policy {
+    priority: Priority::Normal,
+    types: Vec::new(),
+    relay: None,
+    history: None,
+    strict: false,
+};
+
+static KEPT: Policy = Policy {
+    history: Some(Keep { size: 100, bytes_max: 1 << 20, ttl_ms: 60_000, replicated: false }),
+    priority: Priority::Normal,
+    types: Vec::new(),
+    relay: None,
+    strict: false,
+};
+
+impl Guard for Rules {
+    fn verify(&self, _token: &str, _unix_ms: u64) -> Result<Principal, AuthError> {
+        Err(AuthError::CheckFailed("the hub checks no token"))
+    }
+
+    fn rule(&self, room: &RoomName) -> Option<RuleIndex> {
+        Some(RuleIndex(u16::from(room.as_str().starts_with("kept"))))
+    }
+
+    fn policy(&self, rule: RuleIndex) -> &Policy {
+        if rule.0 == 1 { &KEPT } else { &EPHEMERAL }
+    }
+
+    fn may_join(&self, _rule: RuleIndex, _room: &RoomName, _who: &Principal) -> bool {
+        false
+    }
+
+    fn may_publish(&self, _rule: RuleIndex, _room: &RoomName, _who: &Principal) -> PublishRight {
+        PublishRight::No
+    }
+}
+
 fn config(seed: u64, watched: bool) -> HubConfig {
     HubConfig {
         linger_ms: LINGER_MS,
@@ -90,11 +133,11 @@ fn config(seed: u64, watched: bool) -> HubConfig {
 
 impl World {
     fn new(seed: u64) -> Self {
-        Self::with(Hub::new(config(seed, false)))
+        Self::with(Hub::new(config(seed, false), Arc::new(Rules)))
     }
 
     fn watched() -> Self {
-        Self::with(Hub::new(config(0, true)))
+        Self::with(Hub::new(config(0, true), Arc::new(Rules)))
     }
 
     fn with(hub: Hub) -> Self {
@@ -164,6 +207,7 @@ impl World {
                 link: link(1),
                 seq: words[2].parse().unwrap(),
                 master: MasterId(option("from").map_or(1, |from| from.parse().unwrap())),
+                moved: Vec::new(),
             },
             "answer" => {
                 let report = BeatReport {
@@ -268,7 +312,8 @@ impl World {
             let auto = self.auto.clone().unwrap_or_default();
             let mut events = Vec::new();
             for link in auto.links.iter().filter(|_| auto.brings) {
-                events.push(BrokerEvent::Beat { link: *link, seq, master: MasterId(1) });
+                let (link, master, moved) = (*link, MasterId(1), Vec::new());
+                events.push(BrokerEvent::Beat { link, seq, master, moved });
             }
             if auto.answers {
                 let Auto { links, peers, .. } = auto;
@@ -326,12 +371,14 @@ impl World {
                 format!("subscribe {room}")
             }
             HubEffect::Broker(BrokerCommand::Unsubscribe(room)) => format!("unsubscribe {room}"),
-            HubEffect::Broker(BrokerCommand::Publish { ticket, publication, dedup }) => {
+            HubEffect::Broker(BrokerCommand::Publish { ticket, publication, dedup, keep: _ }) => {
                 let shown = shown(&publication);
                 self.tickets.push_back(ticket);
                 format!("publish {shown}{}", if dedup { " dedup" } else { "" })
             }
-            HubEffect::Broker(BrokerCommand::Beat { seq, hears }) => {
+            HubEffect::Broker(BrokerCommand::Heads { request, .. }) => format!("heads {request}"),
+            HubEffect::Broker(BrokerCommand::Read { request, .. }) => format!("read {request}"),
+            HubEffect::Broker(BrokerCommand::Beat { seq, hears, taken: _ }) => {
                 format!("beat {seq}{}", if hears { " hears" } else { "" })
             }
             HubEffect::Broker(BrokerCommand::Reconnect { link, commands }) => {
@@ -391,14 +438,22 @@ fn told(message: &LaneMessage) -> String {
             let isolated = if publication.isolated { " isolated" } else { "" };
             format!("{}{}{isolated}", publication.room, named(publication))
         }
-        LaneMessage::Joined(room) => format!("joined {room}"),
+        LaneMessage::Joined { room, .. } => format!("joined {room}"),
         LaneMessage::Published { session, ack, outcome, .. } => {
             let outcome = ended(outcome);
             format!("{outcome} for {} {}", session.index, ack.as_deref().unwrap_or("-"))
         }
         LaneMessage::Lost(Loss::Feed) => "lost".into(),
         LaneMessage::Degraded { isolated } => format!("degraded {isolated}"),
-        LaneMessage::Lost(Loss::Overload)
+        LaneMessage::Unreadable { room, position } => {
+            format!("unreadable {room} {}", position.offset)
+        }
+        LaneMessage::Gap { room, position, loss } => {
+            format!("gap {room} {} {}", position.offset, loss.name())
+        }
+        LaneMessage::Page { query, .. } => format!("page {query}"),
+        LaneMessage::Hold(hold) => format!("hold {hold}"),
+        LaneMessage::Lost(_)
         | LaneMessage::Members { .. }
         | LaneMessage::Disconnect { .. }
         | LaneMessage::Stop => panic!("the hub does not say {message:?}"),
@@ -407,11 +462,9 @@ fn told(message: &LaneMessage) -> String {
 
 fn ended(outcome: &Result<Accepted, Refused>) -> String {
     match outcome {
-        Ok(Accepted { level, dedup_short, partial }) => {
-            let level = match level {
-                Level::Accepted => "accepted",
-                Level::Isolated => "isolated",
-            };
+        Ok(Accepted { level, position, dedup_short, partial }) => {
+            let at = position.map_or(String::new(), |at| format!(" {}", at.offset));
+            let level = format!("{}{at}", level.name());
             let short = if *dedup_short { " short" } else { "" };
             format!("{level}{short}{}", if *partial { " partial" } else { "" })
         }
@@ -455,6 +508,7 @@ fn publication(line: &str) -> Arc<Publication> {
         correlation_id: None,
         requires: Vec::new(),
         isolated: false,
+        position: None,
     };
     if let Some(bytes) = option(line, "bytes") {
         let rest = bytes.parse::<usize>().unwrap() - publication.weight() + 2;

@@ -315,7 +315,11 @@ impl Watch {
                 self.sent.pop_front();
             }
             self.sent.push_back((self.seq, now_ms));
-            let beat = BrokerCommand::Beat { seq: self.seq, hears: self.up_ms.is_some() };
+            let beat = BrokerCommand::Beat {
+                seq: self.seq,
+                hears: self.up_ms.is_some(),
+                taken: Vec::new(),
+            };
             out.push(HubEffect::Broker(beat));
         }
     }

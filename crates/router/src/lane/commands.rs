@@ -51,6 +51,7 @@ impl Lane {
                 Phase::Connecting,
                 Command::Join(_)
                 | Command::Leave(_)
+                | Command::History(_)
                 | Command::Publish(_)
                 | Command::Ack(_)
                 | Command::Unreadable(_),
@@ -94,6 +95,11 @@ impl Lane {
                 self.counters.received += 1;
                 if self.may_send(now, key, &publish.reply, out) {
                     self.publish(now, key, *publish, out);
+                }
+            }
+            Command::History(request) => {
+                if self.may_send(now, key, &request.reply, out) {
+                    self.refuse(key, &request.reply, &Refusal::Unavailable.into(), out);
                 }
             }
             Command::KeepAlive(_) => {}
@@ -256,7 +262,7 @@ impl Lane {
             let refused = Refused::new(Refusal::PermissionDenied);
             return self.refuse(key, &request.reply, &refused, out);
         };
-        self.enter(key, &name, rule, (request.reply, request.since), out);
+        self.enter(key, &name, rule, (request.reply, request.since.is_some()), out);
     }
 
     /// Leaving a room one is not in is answered like leaving one: clients leave again after a reconnect.
@@ -365,6 +371,7 @@ pub fn publication_of(
         correlation_id: publish.correlation_id,
         requires,
         isolated: false,
+        position: None,
     };
     (publish.reply, publish.wants_ack, publication)
 }

@@ -8,7 +8,8 @@ use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::command::ReplyTo;
 use roomcast_protocol::guard::{Principal, RuleIndex};
 use roomcast_protocol::ids::{SessionId, SessionKey};
-use roomcast_protocol::outbound::Outbound;
+use roomcast_protocol::outbound::{Entry, Outbound};
+use roomcast_protocol::position::Unrecovered;
 use roomcast_protocol::publication::Priority;
 use roomcast_protocol::room::RoomName;
 
@@ -102,7 +103,9 @@ impl Lane {
         (reply, since): &(ReplyTo, bool),
         out: &mut Vec<Effect>,
     ) {
-        let joined = Outbound::Joined { reply, room: name.as_str(), since: *since };
+        let recovered = since.then_some(Err(Unrecovered::NoHistory));
+        let entry = Entry { position: None, recovered, live: true };
+        let joined = Outbound::Joined { reply, room: name.as_str(), entry };
         self.send(key, &joined, out);
     }
 

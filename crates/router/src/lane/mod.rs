@@ -299,7 +299,11 @@ impl Lane {
                 self.publication(now, &publication, published_us);
                 while self.backlog_bytes > BACKLOG_BYTES_MAX && self.serve(SLICE_MEMBERS, out) {}
             }
-            LaneMessage::Joined(room) => self.room_is_live(&room, out),
+            LaneMessage::Joined { room, .. } => self.room_is_live(&room, out),
+            LaneMessage::Unreadable { .. }
+            | LaneMessage::Gap { .. }
+            | LaneMessage::Page { .. }
+            | LaneMessage::Hold(_) => {}
             LaneMessage::Published { session, reply, ack, outcome } => match (outcome, ack) {
                 (Ok(accepted), Some(id)) => {
                     self.send(session, &Outbound::Accepted { id: &id, accepted }, out);

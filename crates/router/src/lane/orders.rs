@@ -17,7 +17,7 @@ impl Lane {
         let concerned =
             |session: &Session| session.phase == Phase::Ready && !session.rooms.is_empty();
         for key in self.keys_of(concerned) {
-            self.send(key, &Outbound::Gap { loss }, out);
+            self.send(key, &Outbound::Gap { room: None, loss }, out);
         }
     }
 
@@ -46,14 +46,14 @@ impl Lane {
         out.push(Effect::Answer(query, Answer::Members(members)));
     }
 
-    pub(super) fn disconnect(&mut self, query: QueryId, user: &str, out: &mut Vec<Effect>) {
+    pub(super) fn disconnect(&mut self, query: Option<QueryId>, user: &str, out: &mut Vec<Effect>) {
         let named =
             |session: &Session| session.who.as_ref().is_some_and(|who| is_called(who, user));
         let keys = self.keys_of(named);
         for key in &keys {
             self.close(*key, Close::Disconnected, out);
         }
-        out.push(Effect::Answer(query, Answer::Disconnected(keys.len())));
+        out.extend(query.map(|query| Effect::Answer(query, Answer::Disconnected(keys.len()))));
     }
 
     /// The node stops: what waits is served, then all sessions end.

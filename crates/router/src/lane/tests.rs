@@ -24,6 +24,7 @@ use roomcast_protocol::envelope::Accepted;
 use roomcast_protocol::ids::{LaneId, SessionId, SessionKey};
 use roomcast_protocol::limits::SessionLimits;
 use roomcast_protocol::outbound::Loss;
+use roomcast_protocol::position::{Epoch, Position};
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
@@ -152,13 +153,13 @@ impl World {
     fn hub_says(&mut self, what: &str, out: &mut Vec<Effect>) {
         let (verb, rest) = what.split_once(' ').unwrap_or((what, ""));
         let message = match verb {
-            "joined" => LaneMessage::Joined(room(rest)),
+            "joined" => LaneMessage::Joined { room: room(rest), position: None, live: true },
             "lagged" => LaneMessage::Lost(Loss::Overload),
             "isolated" => LaneMessage::Degraded { isolated: true },
             "whole" => LaneMessage::Degraded { isolated: false },
             "stop" => LaneMessage::Stop,
             "members" => LaneMessage::Members { query: QueryId(1), room: room(rest) },
-            "disconnect" => LaneMessage::Disconnect { query: QueryId(1), user: rest.into() },
+            "disconnect" => LaneMessage::Disconnect { query: Some(QueryId(1)), user: rest.into() },
             "accepts" | "refuses" => {
                 let Some(Ticket::Session { session, reply, ack, .. }) = self.tickets.pop_front()
                 else {
@@ -277,13 +278,22 @@ impl World {
                 self.seen.push(short(&format!("hub join {room}")));
             }
             HubMessage::Join { room, .. } => {
-                self.lane.message(self.now, LaneMessage::Joined(room), next);
+                self.lane.message(
+                    self.now,
+                    LaneMessage::Joined { room, position: None, live: true },
+                    next,
+                );
             }
             HubMessage::Leave { room, .. } => {
                 if self.manual {
                     self.seen.push(short(&format!("hub leave {room}")));
                 }
             }
+            HubMessage::Read { query, room, .. } => {
+                self.seen.push(short(&format!("hub read {query} {room}")));
+            }
+            HubMessage::Late(_) => self.seen.push("hub late".into()),
+            HubMessage::Disconnect { user, .. } => panic!("a lane ends {user} everywhere"),
             HubMessage::Publish { ticket, publication, dedup } => {
                 self.seen.push(self.published(&publication, dedup));
                 if publication.id.len() == 36 {
@@ -424,6 +434,7 @@ fn publication(name: &str, rest: &str, now: Now) -> Publication {
         correlation_id: None,
         requires: all.requires,
         isolated: false,
+        position: None,
     }
 }
 
@@ -441,7 +452,11 @@ fn command(text: &str) -> Command {
         }),
         "joins" | "leaves" => {
             let reply = ReplyTo { id, room: Some(first.into()) };
-            let request = RoomRequest { reply, room: first.into(), since: has("since") };
+            let request = RoomRequest {
+                reply,
+                room: first.into(),
+                since: has("since").then_some(Position { epoch: Epoch(1), offset: 1 }),
+            };
             if verb == "joins" { Command::Join(request) } else { Command::Leave(request) }
         }
         "publishes" => Command::Publish(Box::new(publish(rest))),

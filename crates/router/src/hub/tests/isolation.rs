@@ -1,6 +1,8 @@
 //! What becomes of publications, joins and lanes while the relay is not whole, and on return.
 
-use super::{World, check, config, publication, watch};
+use super::{Rules, World, check, config, publication, watch};
+use std::sync::Arc;
+
 use crate::hub::{Hub, IDS_MS, RETRY_MS, WAITING_BYTES_MAX};
 
 /// Whole, with lane 1 in `news`, then cut at 1,000.
@@ -248,7 +250,7 @@ fn ids_delivered_alone_are_remembered_for_their_time() {
 
 #[test]
 fn ids_over_the_bound_push_out_the_oldest_and_acks_say_so() {
-    let mut world = World::with(Hub::with_ids_max(config(0, true), 2));
+    let mut world = World::with(Hub::with_ids_max(config(0, true), Arc::new(Rules), 2));
     for line in ["at 0", "at 2000", "1 joins news"] {
         world.step(line);
     }

@@ -12,7 +12,7 @@ use roomcast_protocol::ids::{LaneId, NodeId};
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::time::Now;
 
-use super::{config, publication, room};
+use super::{Rules, config, publication, room};
 use crate::hub::{AGAIN_MS, BEAT_RETURNING_MS, Hub, HubHealth, RETURN_MS, RelayState, SILENT_MS};
 use crate::messages::{HubEffect, HubMessage, LaneMessage, QueryId, Ticket};
 use crate::random::Random;
@@ -69,7 +69,7 @@ impl Model {
     fn new(seed: u64) -> Self {
         Self {
             random: Random(seed),
-            hub: Hub::new(config(seed, true)),
+            hub: Hub::new(config(seed, true), Arc::new(Rules)),
             now_ms: 0,
             commands: true,
             brings: true,
@@ -142,8 +142,12 @@ impl Model {
                 self.commands |= commands;
                 self.connect();
             }
-            HubEffect::Broker(BrokerCommand::Unsubscribe(_)) => {}
-            HubEffect::Lane(lane, LaneMessage::Joined(room)) => {
+            HubEffect::Broker(
+                BrokerCommand::Unsubscribe(_)
+                | BrokerCommand::Heads { .. }
+                | BrokerCommand::Read { .. },
+            ) => {}
+            HubEffect::Lane(lane, LaneMessage::Joined { room, .. }) => {
                 let name = ROOMS.into_iter().find(|name| *name == room.as_str()).unwrap();
                 assert!(self.joining.remove(&(lane.0, name)), "answered twice");
             }
@@ -189,7 +193,7 @@ impl Model {
 
     fn beat(&mut self, delay_ms: u64, seq: u64) {
         if let Some(link) = self.up.filter(|_| self.commands && self.brings) {
-            let beat = BrokerEvent::Beat { link, seq, master: self.followed };
+            let beat = BrokerEvent::Beat { link, seq, master: self.followed, moved: Vec::new() };
             self.cause(delay_ms, beat);
         }
         let report = BeatReport {

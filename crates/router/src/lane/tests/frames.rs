@@ -7,7 +7,8 @@ use roomcast_protocol::guard::{
     AuthError, Guard, Kind, Policy, Principal, PublishRight, RuleIndex,
 };
 use roomcast_protocol::limits::DecodeLimits;
-use roomcast_protocol::outbound::Outbound;
+use roomcast_protocol::outbound::{Outbound, SkipReason};
+use roomcast_protocol::position::Kept;
 use roomcast_protocol::publication::Priority;
 use roomcast_protocol::room::RoomName;
 
@@ -65,8 +66,15 @@ fn text_of(outbound: &Outbound<'_>) -> String {
             format!("pong {}", std::str::from_utf8(timestamp).unwrap())
         }
         Outbound::Pong { timestamp: None, unix_ms } => format!("pong at {unix_ms}"),
-        Outbound::Joined { reply, room, since } => {
-            format!("joined {room}{}{}", id(reply), if *since { " since" } else { "" })
+        Outbound::Joined { reply, room, entry } => {
+            let at = entry.position.map_or(String::new(), |at| format!(" at {}", at.offset));
+            let recovered = match entry.recovered {
+                None => String::new(),
+                Some(Ok(())) => " recovered".into(),
+                Some(Err(why)) => format!(" {}", why.name()),
+            };
+            let live = if entry.live { "" } else { " not live" };
+            format!("joined {room}{}{at}{recovered}{live}", id(reply))
         }
         Outbound::Left { reply, room } => format!("left {room}{}", id(reply)),
         Outbound::Accepted { id, accepted } => {
@@ -84,7 +92,20 @@ fn text_of(outbound: &Outbound<'_>) -> String {
         Outbound::Publication(publication) => {
             format!("{} {}", publication.room, content_text(&publication.content))
         }
-        Outbound::Gap { loss } => format!("gap {}", loss.name()),
+        Outbound::Gap { room: None, loss } => format!("gap {}", loss.name()),
+        Outbound::Gap { room: Some((room, at)), loss } => {
+            format!("gap {room} at {} {}", at.offset, loss.name())
+        }
+        Outbound::Skip { room, to, count, reasons, .. } => {
+            let reasons: Vec<_> = reasons.iter().map(SkipReason::name).collect();
+            format!("skip {room} to {to} count {count} {}", reasons.join("+"))
+        }
+        Outbound::History { reply, room, page, next, .. } => {
+            let offsets = page.entries.iter().filter_map(Kept::position).map(|at| at.offset);
+            let offsets: Vec<_> = offsets.map(|offset| offset.to_string()).collect();
+            let next = next.map_or(String::new(), |next| format!(" next {next}"));
+            format!("history {room}{} {}{next}", id(reply), offsets.join(","))
+        }
         Outbound::Degraded { isolated } => format!("degraded {isolated}"),
     }
 }

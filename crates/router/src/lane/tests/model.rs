@@ -272,7 +272,7 @@ impl Node {
         Self {
             now: Now::default(),
             lanes: (0..lanes).map(lane).collect(),
-            hub: Hub::new(config),
+            hub: Hub::new(config, Arc::new(Table::default())),
             to_hub: (0..lanes).map(|_| VecDeque::new()).collect(),
             to_lane: (0..lanes).map(|_| VecDeque::new()).collect(),
             to_broker: VecDeque::new(),
@@ -357,6 +357,7 @@ impl Node {
                 assert_eq!(*count, 1, "asked twice for {room}");
                 self.from_broker.push_back(BrokerEvent::Subscribed { room, request });
             }
+            BrokerCommand::Heads { .. } | BrokerCommand::Read { .. } => panic!("nothing is kept"),
             BrokerCommand::Unsubscribe(room) => {
                 assert!(self.interest.remove(&room).is_some(), "gave up {room} twice");
             }

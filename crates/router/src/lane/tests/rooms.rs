@@ -39,7 +39,7 @@ fn a_second_join_is_answered_but_not_asked_of_the_hub() {
          serve",
         "hub join news
          1: joined news #1
-         1: joined news #2 since
+         1: joined news #2 no_history
          1: news hi",
     );
 }
