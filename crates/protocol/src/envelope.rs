@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::codes::Refused;
 use crate::ids::NodeId;
-use crate::position::{Head, Keep, Page, Position, Span};
+use crate::position::{Keep, Page, Position, Span};
 use crate::publication::Publication;
 use crate::room::RoomName;
 
@@ -86,7 +86,7 @@ pub enum BrokerCommand<T> {
         seq: u64,
         /// This node's feed hears.
         hears: bool,
-        /// How far the node has followed each partition by beats of its feed; those it has not heard of are absent.
+        /// How far the node has followed each partition by beats of this feed; those it has not heard of are absent.
         taken: Vec<Count>,
     },
     /// This link of the feed is silent, late, or hears another master: connect it anew.
@@ -122,7 +122,7 @@ pub enum BrokerEvent<T> {
         /// As given.
         request: u64,
         /// One for each room.
-        heads: Option<Vec<Head>>,
+        heads: Option<Vec<Position>>,
     },
     /// The answer to [`BrokerCommand::Read`]; `None`: the broker did not answer.
     Read {
@@ -179,8 +179,8 @@ pub struct Count {
 pub struct Moved {
     /// Its counter: all moves up to it are told with this or were told before.
     pub count: Count,
-    /// The rooms, each with its newest position; `None`: too many moved, or the counter is not the one that was taken
-    /// before, so any room of the partition may have.
+    /// The rooms, each with its newest position; `None`: any room of the partition may have, because too many did, or the
+    /// counter went back, or the node has not said how far it is.
     pub rooms: Option<Vec<(RoomName, Position)>>,
 }
 
