@@ -299,6 +299,7 @@ impl Core {
             | LaneMessage::Gap { .. }
             | LaneMessage::Page { .. }
             | LaneMessage::Hold(_)
+            | LaneMessage::Revalidate
             | LaneMessage::Published { .. }
             | LaneMessage::Lost(_)
             | LaneMessage::Degraded { .. }

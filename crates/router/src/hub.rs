@@ -2,11 +2,16 @@
 //! which agents are there. Pure; keeps INV-4 (interest is on exactly while a lane has members, or lingers).
 
 mod agents;
+mod asks;
+mod behind;
+mod control;
 mod health;
 mod ids;
 mod links;
 mod peers;
 mod relay;
+mod repair;
+mod track;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -16,12 +21,17 @@ use foldhash::quality::FixedState;
 use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent, Envelope};
 use roomcast_protocol::guard::Guard;
 use roomcast_protocol::ids::LaneId;
+use roomcast_protocol::position::Keep;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
 use crate::messages::{HubEffect, HubMessage, LaneMessage, Ticket};
 use agents::Agent;
+use asks::Asks;
+pub use asks::{ASK_AGAIN_MS, ASKS_MAX, JITTER_MS, REFRESH_MS, REPAIR_MS};
+use control::Control;
+pub use control::{CONTROL, CONTROL_KEEP, LATE_MS, PAUSED_BYTES_MAX};
 pub use health::{HubCounters, HubHealth};
 use ids::Ids;
 pub use ids::{IDS_MAX, IDS_MS};
@@ -29,6 +39,8 @@ pub use links::{AGAIN_MS, LAGGING_MS, SILENT_MS};
 pub use peers::PARTIAL_MS;
 use relay::Waiting;
 pub use relay::{RETRY_MS, WAITING_BYTES_MAX};
+pub use track::{HELD_BYTES_MAX, HELD_ROOM_BYTES_MAX};
+use track::{Item, Track};
 use watch::Watch;
 pub use watch::{
     BEAT_AWAY_MS, BEAT_MS, BEAT_RETURNING_MS, ISOLATED_MS, RETURN_MS, RelayState, UNANSWERED_MS,
@@ -59,6 +71,20 @@ struct HubRoom {
     until_ms: u64,
     /// Which request for it counts; the broker has confirmed it, unless it is among the unconfirmed ones.
     request: u64,
+    /// How far its lanes have been given what it keeps; `None`: it is ephemeral.
+    track: Option<Box<Track>>,
+}
+
+impl HubRoom {
+    /// Lanes that are given what it keeps.
+    fn hearing(&self) -> u64 {
+        self.lanes & !self.track.as_ref().map_or(0, |track| track.waiting)
+    }
+
+    /// Whether nobody hears it.
+    fn is_idle(&self) -> bool {
+        self.lanes == 0 && !self.track.as_ref().is_some_and(|track| track.control)
+    }
 }
 
 /// A request that the broker has not confirmed.
@@ -97,6 +123,16 @@ pub struct Hub {
     watch: Option<Box<Watch>>,
     waiting: Waiting,
     ids: Ids,
+    asks: Asks,
+    /// Rooms that keep their publications, in order.
+    kept: BTreeSet<RoomName>,
+    control: Control,
+    /// Rooms in which lanes are behind.
+    behind: BTreeSet<(LaneId, RoomName)>,
+    /// Lanes that missed publications without a position, and have not been told; one bit each.
+    deaf_lanes: u64,
+    /// The feed came up: with its first beat all heads are asked for.
+    recheck: bool,
     /// Lanes were told that the node is on its own.
     isolated: bool,
     counters: HubCounters,
@@ -113,7 +149,8 @@ impl Hub {
     /// The same, remembering `ids_max` ids a generation.
     #[must_use]
     pub fn with_ids_max(config: HubConfig, guard: Arc<dyn Guard>, ids_max: usize) -> Self {
-        let state = FixedState::with_seed(config.seed);
+        let seed = config.seed;
+        let state = FixedState::with_seed(seed);
         Self {
             ids: Ids::new(config.seed, ids_max),
             watch: config.watched.then(|| Box::new(Watch::new())),
@@ -125,16 +162,22 @@ impl Hub {
             requests: 0,
             unconfirmed: BTreeMap::new(),
             waiting: Waiting::default(),
+            asks: Asks::new(seed),
+            kept: BTreeSet::new(),
+            control: Control::new(seed),
+            behind: BTreeSet::new(),
+            deaf_lanes: 0,
+            recheck: false,
             isolated: false,
             counters: HubCounters::default(),
             ids_made: 0,
         }
     }
 
-    /// Rooms the node hears, those that linger included.
+    /// Rooms the node hears for its lanes, those that linger included.
     #[must_use]
     pub fn rooms(&self) -> usize {
-        self.rooms.len()
+        self.rooms.len() - usize::from(self.rooms.contains_key(CONTROL))
     }
 
     /// Agents that count as connected.
@@ -145,20 +188,18 @@ impl Hub {
 
     /// Takes what a lane (or the shell) says.
     pub fn message(&mut self, now: Now, message: HubMessage, out: &mut Vec<HubEffect>) {
+        self.begin(now, out);
         match message {
             HubMessage::Join { lane, room } => self.join(lane, room, out),
             HubMessage::Leave { lane, room } => self.leave(now, lane, &room),
             HubMessage::Publish { ticket, publication, dedup } => {
                 self.publish(now, ticket, publication, dedup, out);
             }
-            HubMessage::Read { lane, query, .. } => {
-                out.push(HubEffect::Lane(lane, LaneMessage::Page { query, page: None }));
+            HubMessage::Read { lane, query, room, span } => {
+                self.lane_reads((lane, query), room, span, out);
             }
-            HubMessage::Late(lane) => out.push(HubEffect::Lane(lane, LaneMessage::Hold(false))),
-            HubMessage::Disconnect { query, user } => {
-                let query = Some(query);
-                self.tell_lanes(|| LaneMessage::Disconnect { query, user: user.clone() }, out);
-            }
+            HubMessage::Late(lane) => self.lane_is_late(now, lane, out),
+            HubMessage::Disconnect { query, user } => self.order_disconnect(now, query, user, out),
             HubMessage::Agent { agent_id, up: true } => self.agent_up(now, &agent_id, out),
             HubMessage::Agent { agent_id, up: false } => self.agent_down(now, &agent_id),
         }
@@ -166,20 +207,27 @@ impl Hub {
 
     /// Takes what the broker says.
     pub fn broker_event(&mut self, now: Now, event: BrokerEvent<Ticket>, out: &mut Vec<HubEffect>) {
+        self.begin(now, out);
         match event {
             BrokerEvent::Envelope(Envelope::Publication { publication, published_us }) => {
-                self.envelope(&publication, published_us, out);
+                if !self.pauses(&publication, published_us) {
+                    self.envelope(now, &publication, published_us, out);
+                }
             }
-            BrokerEvent::Envelope(Envelope::Unreadable { .. })
-            | BrokerEvent::Heads { .. }
-            | BrokerEvent::Read { .. } => {}
+            BrokerEvent::Envelope(Envelope::Unreadable { room, position }) => {
+                self.placed(now, &room, position, Item::Unreadable, out);
+            }
+            BrokerEvent::Heads { request, heads } => self.heads(now, request, heads, out),
+            BrokerEvent::Read { request, page } => self.page(now, request, page, out),
             BrokerEvent::Subscribed { room, request } => self.subscribed(&room, request, out),
             BrokerEvent::Published { ticket, outcome } => self.published(now, ticket, outcome, out),
             BrokerEvent::FeedUp { links, request } => {
                 let Some(watch) = &mut self.watch else { return };
                 let mut wishes = Vec::new();
+                self.recheck = true;
                 if watch.feed_up(now.mono_ms, &links, &mut wishes) {
                     self.tell_of_loss(out);
+                    self.doubt_control(now);
                 }
                 self.confirm_up_to(request, out);
                 out.append(&mut wishes);
@@ -189,10 +237,14 @@ impl Hub {
             BrokerEvent::Alive(link) => {
                 self.watched(now, out, |watch, mono_ms, _| watch.alive(mono_ms, link));
             }
-            BrokerEvent::Beat { link, seq, master, moved: _ } => {
+            BrokerEvent::Beat { link, seq, master, moved } => {
                 self.watched(now, out, |watch, ms, out| {
-                    watch.beat(ms, (link, seq, master), out);
-                })
+                    watch.beat(ms, (link, seq, master), &moved, out);
+                });
+                self.moved(now, moved);
+                if std::mem::take(&mut self.recheck) {
+                    self.want_all_heads();
+                }
             }
             BrokerEvent::BeatAnswered { seq, report } => {
                 self.watched(now, out, |watch, ms, out| {
@@ -207,19 +259,23 @@ impl Hub {
     pub fn next_wake(&self) -> Option<u64> {
         let deadline = self.deadlines.first().map(|(at, _)| *at);
         let watch = self.watch.as_ref().map(|watch| watch.next_wake());
-        [deadline, watch, self.ids.next_wake()].into_iter().flatten().min()
+        let own = [self.next_ask_ms(), self.next_control_ms(), self.ids.next_wake()];
+        [deadline, watch].into_iter().chain(own).flatten().min()
     }
 
     /// Acts on deadlines that have come.
     pub fn tick(&mut self, now: Now, out: &mut Vec<HubEffect>) {
+        self.begin(now, out);
         self.watched(now, out, Watch::tick);
         self.ids.tick(now.mono_ms);
+        self.close_control(now, out);
         while self.deadlines.first().is_some_and(|(at, _)| *at <= now.mono_ms) {
             match self.deadlines.pop_first() {
                 Some((at, Deadline::Room(name))) => {
                     let due = self.rooms.get(&name).is_some_and(|room| room.until_ms == at);
                     if due && let Some(room) = self.rooms.remove(&name) {
                         self.unconfirmed.remove(&room.request);
+                        self.forget_track(&name, &room);
                         if self.rooms.capacity() > 4 * self.rooms.len() + 1_024 {
                             self.rooms.shrink_to(2 * self.rooms.len());
                         }
@@ -234,9 +290,10 @@ impl Hub {
                         self.tell_of_agent(now, "agent_disconnected", "offline", &id, out);
                     }
                 }
-                None => return,
+                None => break,
             }
         }
+        self.ask(now, out);
     }
 
     /// Has the watch act, then does what follows.
@@ -255,17 +312,22 @@ impl Hub {
     /// The feed brought a publication: it goes to the lanes that hear its room.
     fn envelope(
         &mut self,
+        now: Now,
         publication: &Arc<Publication>,
         published_us: u64,
         out: &mut Vec<HubEffect>,
     ) {
         self.counters.received += 1;
+        if let Some(position) = publication.position {
+            let item = Item::Publication(Arc::clone(publication), published_us);
+            return self.placed(now, &publication.room, position, item, out);
+        }
         if self.ids.hold(publication) {
             return; // delivered already, while this node was on its own
         }
         let lanes = self.rooms.get(&publication.room).map_or(0, |room| {
             let unconfirmed = self.unconfirmed.get(&room.request);
-            room.lanes & !unconfirmed.map_or(0, |it| it.waiting)
+            room.hearing() & !unconfirmed.map_or(0, |it| it.waiting)
         });
         if lanes == 0 {
             self.counters.unwanted += 1;
@@ -292,6 +354,9 @@ impl Hub {
     fn confirm(&mut self, request: u64, out: &mut Vec<HubEffect>) {
         if let Some(Unconfirmed { room, waiting }) = self.unconfirmed.remove(&request) {
             answer_joins(&room, waiting, out);
+            if self.track(&room).is_some_and(|track| track.at.is_none()) {
+                self.want_head(&room);
+            }
         }
     }
 
@@ -300,30 +365,60 @@ impl Hub {
         for Unconfirmed { room, waiting } in self.unconfirmed.values_mut() {
             answer_joins(room, std::mem::take(waiting), out);
         }
+        for name in &self.kept {
+            let track = self.rooms.get(name).and_then(|room| room.track.as_ref());
+            for lane in each_lane(track.map_or(0, |track| track.waiting)) {
+                out.push(not_live(lane, name));
+            }
+        }
+    }
+
+    /// What the room keeps, by its rule.
+    fn keep_of(&self, name: &RoomName) -> Option<Keep> {
+        if let Some(room) = self.rooms.get(name) {
+            return room.track.as_ref().map(|track| track.keep);
+        }
+        if name.as_str() == CONTROL {
+            return Some(CONTROL_KEEP);
+        }
+        self.guard.rule(name).and_then(|rule| self.guard.policy(rule).history)
     }
 
     fn join(&mut self, lane: LaneId, name: RoomName, out: &mut Vec<HubEffect>) {
         let Some(bit) = bit_of(lane) else { return };
-        let live = self.state() == RelayState::Isolated;
-        let room = match self.rooms.get_mut(&name) {
-            Some(room) => room,
-            None => {
-                self.requests += 1;
-                let request = self.requests;
-                let command = BrokerCommand::Subscribe { room: name.clone(), request };
-                out.push(HubEffect::Broker(command));
-                let unconfirmed = Unconfirmed { room: name.clone(), waiting: 0 };
-                self.unconfirmed.insert(request, unconfirmed);
-                let room = HubRoom { lanes: 0, until_ms: NEVER, request };
-                self.rooms.entry(name.clone()).or_insert(room)
+        let isolated = self.state() == RelayState::Isolated;
+        if !self.rooms.contains_key(&name) {
+            let track = self.keep_of(&name).map(|keep| Box::new(Track::new(keep)));
+            if track.is_some() {
+                self.kept.insert(name.clone());
             }
-        };
+            self.requests += 1;
+            let request = self.requests;
+            self.subscribe(&name, request, out);
+            let room = HubRoom { lanes: 0, until_ms: NEVER, request, track };
+            self.rooms.insert(name.clone(), room);
+        }
+        let Some(room) = self.rooms.get_mut(&name) else { return };
         let until_ms = std::mem::replace(&mut room.until_ms, NEVER);
         if until_ms != NEVER {
             self.deadlines.remove(&(until_ms, Deadline::Room(name.clone())));
         }
         room.lanes |= bit;
-        if !live && let Some(unconfirmed) = self.unconfirmed.get_mut(&room.request) {
+        if let Some(track) = &mut room.track {
+            match track.at {
+                Some(position) => {
+                    let position = Some(position);
+                    let joined = LaneMessage::Joined { room: name, position, live: true };
+                    out.push(HubEffect::Lane(lane, joined));
+                }
+                None => {
+                    track.waiting |= bit;
+                    if isolated {
+                        out.push(not_live(lane, &name));
+                    }
+                }
+            }
+        } else if !isolated && let Some(unconfirmed) = self.unconfirmed.get_mut(&room.request) {
             unconfirmed.waiting |= bit;
         } else {
             out.push(HubEffect::Lane(lane, joined(name)));
@@ -334,6 +429,11 @@ impl Hub {
         let Some(bit) = bit_of(lane) else { return };
         let Some(room) = self.rooms.get_mut(name) else { return };
         room.lanes &= !bit;
+        if let Some(track) = &mut room.track {
+            track.waiting &= !bit;
+            track.behind.retain(|behind| behind.lane != lane);
+            self.behind.remove(&(lane, name.clone()));
+        }
         if let Some(unconfirmed) = self.unconfirmed.get_mut(&room.request) {
             unconfirmed.waiting &= !bit;
         }
@@ -343,6 +443,12 @@ impl Hub {
             self.deadlines.insert((at, Deadline::Room(name.clone())));
         }
     }
+}
+
+/// The broker is away: the room's position follows.
+fn not_live(lane: LaneId, name: &RoomName) -> HubEffect {
+    let room = name.clone();
+    HubEffect::Lane(lane, LaneMessage::Joined { room, position: None, live: false })
 }
 
 fn joined(room: RoomName) -> LaneMessage {

@@ -94,6 +94,8 @@ pub enum LaneMessage {
     },
     /// Publications for this lane's ephemeral rooms were lost: tell the members.
     Lost(Loss),
+    /// Orders to end sessions were lost: end all, so that each proves itself anew (G22).
+    Revalidate,
     /// The broker went away, or is back: tell all sessions.
     Degraded {
         /// It is away.

@@ -30,6 +30,22 @@ pub struct HubCounters {
     pub losses: u64,
     /// Publications accepted while a node of the cluster was missing.
     pub partial: u64,
+    /// Times that something was missing in a room that keeps it.
+    pub gaps_found: u64,
+    /// Of these, those that were made up for, in whole or in part.
+    pub repaired: u64,
+    /// Pages read from history for rooms and for lanes that were behind.
+    pub repair_reads: u64,
+    /// Questions for newest positions.
+    pub heads_reads: u64,
+    /// Losses told to the members of one room.
+    pub gaps_told: u64,
+    /// Publications that a lane's queue had no place for.
+    pub lane_drops: u64,
+    /// Times that orders to end sessions may have been missed.
+    pub control_gaps: u64,
+    /// Times that orders were lost, so that every session had to prove itself anew.
+    pub revalidations: u64,
 }
 
 /// How the relay is now.
@@ -51,6 +67,12 @@ pub struct HubHealth {
     pub waiting: usize,
     /// What they weigh. Units: bytes.
     pub waiting_bytes: usize,
+    /// What came early and is held until what is missing has been read. Units: bytes.
+    pub held_bytes: usize,
+    /// What waits until no order can be missing. Units: bytes.
+    pub paused_bytes: usize,
+    /// Pairs of lane and room in which the lane has yet to be given what its queue had no place for.
+    pub behind: usize,
     /// Other nodes that hold a lease.
     pub peers: usize,
     /// Of these, those whose feed does not hear.
@@ -91,6 +113,9 @@ impl Hub {
             beat_age_ms,
             waiting: self.waiting.len(),
             waiting_bytes: self.waiting.bytes(),
+            held_bytes: self.asks.held_bytes(),
+            paused_bytes: self.control.paused_bytes(),
+            behind: self.behind.len(),
             peers,
             peers_deaf,
             peers_disagreeing,

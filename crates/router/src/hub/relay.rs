@@ -83,7 +83,8 @@ impl Hub {
         };
         if !waits {
             self.counters.published += 1;
-            let command = BrokerCommand::Publish { ticket, publication, dedup, keep: None };
+            let keep = self.keep_of(&publication.room);
+            let command = BrokerCommand::Publish { ticket, publication, dedup, keep };
             return out.push(HubEffect::Broker(command));
         }
         let bytes = self.waiting.bytes + publication.weight();
@@ -111,7 +112,9 @@ impl Hub {
             watch.answered(now.mono_ms);
         }
         let partial = watch.peers.are_partial();
-        let outcome = outcome.map(|it| Accepted { partial: it.partial || partial, ..it });
+        // What has a position reaches every node in the end.
+        let partial_for = |it: &Accepted| it.partial || partial && it.position.is_none();
+        let outcome = outcome.map(|it| Accepted { partial: partial_for(&it), ..it });
         if outcome.as_ref().is_ok_and(|accepted| accepted.partial) {
             self.counters.partial += 1;
         }
@@ -144,6 +147,7 @@ impl Hub {
                 self.isolated = true;
                 self.tell_lanes(|| LaneMessage::Degraded { isolated: true }, out);
                 self.answer_unconfirmed(out);
+                self.close_control(now, out);
             }
             RelayState::Whole if self.isolated => {
                 self.isolated = false;
@@ -163,7 +167,8 @@ impl Hub {
 
     /// The feed is up again after a loss.
     pub(super) fn tell_of_loss(&self, out: &mut Vec<HubEffect>) {
-        if !self.rooms.is_empty() {
+        // What rooms that keep their publications lost will be found.
+        if self.rooms.len() > self.kept.len() {
             self.tell_lanes(|| LaneMessage::Lost(Loss::Feed), out);
         }
     }
@@ -176,6 +181,11 @@ impl Hub {
     /// Gives a publication to this node's own members, once.
     fn deliver_here(&mut self, now: Now, waiter: Waiter, out: &mut Vec<HubEffect>) {
         let Waiter { ticket, publication, dedup } = waiter;
+        if self.keep_of(&publication.room).is_some() {
+            let text =
+                "The broker is away, and this room takes only what it can keep: send it again";
+            return self.complete(ticket, Err(Refused::unavailable(text.into(), RETRY_MS)), out);
+        }
         let first = self.ids.remember(now.mono_ms, &publication, dedup);
         if first == Some(false) {
             return self.complete(ticket, Err(Refusal::Duplicate.into()), out);

@@ -1,6 +1,8 @@
 //! Scripts for the hub: text in, effects out.
 
 mod isolation;
+mod kept;
+mod orders;
 mod random;
 mod watching;
 
@@ -11,17 +13,18 @@ use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::command::ReplyTo;
 use roomcast_protocol::content::Content;
 use roomcast_protocol::envelope::{
-    Accepted, BeatReport, BrokerCommand, BrokerEvent, Envelope, LinkId, MasterId, Peer,
+    Accepted, BeatReport, BrokerCommand, BrokerEvent, Count, Envelope, LinkId, MasterId, Moved,
+    Peer,
 };
 use roomcast_protocol::guard::{AuthError, Guard, Policy, Principal, PublishRight, RuleIndex};
 use roomcast_protocol::ids::{LaneId, NodeId, SessionKey};
 use roomcast_protocol::outbound::Loss;
-use roomcast_protocol::position::Keep;
+use roomcast_protocol::position::{Epoch, Head, Keep, Kept, Page, Position};
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
-use super::{Hub, HubConfig, RelayState};
+use super::{CONTROL, Hub, HubConfig, RelayState};
 use crate::messages::{HubEffect, HubMessage, LaneMessage, QueryId, Ticket};
 
 const LINGER_MS: u64 = 1_000;
@@ -65,6 +68,11 @@ struct Auto {
     peers: Vec<Peer>,
 }
 
+enum Question {
+    Heads(Vec<RoomName>),
+    Read,
+}
+
 struct World {
     hub: Hub,
     now: Now,
@@ -72,9 +80,13 @@ struct World {
     /// Subscriptions that the broker has not confirmed, oldest first.
     asked: VecDeque<(RoomName, u64)>,
     requests: u64,
+    /// Questions that were not answered, oldest first: rooms, or one room and from where.
+    questions: VecDeque<(u64, Question)>,
     auto: Option<Auto>,
     /// The newest beat.
     beat: u64,
+    /// The room of orders is shown too.
+    orders: bool,
     state: RelayState,
     seen: Vec<String>,
 }
@@ -148,8 +160,10 @@ impl World {
             tickets: VecDeque::new(),
             asked: VecDeque::new(),
             requests: 0,
+            questions: VecDeque::new(),
             auto: None,
             beat: 0,
+            orders: false,
             seen: Vec::new(),
         }
     }
@@ -168,8 +182,17 @@ impl World {
             }
             "health" | "relay" | "counted" => self.show_figures(words[0]),
             "auto" => self.set_auto(line),
-            "subscribed" | "feed" | "accepted" | "refused" | "unknown" | "up" | "down"
-            | "alive" | "beat" | "answer" | "unanswered" => {
+            "drops" => {
+                let lane = LaneId(words[1].parse().unwrap());
+                let publication = publication(line.split_once(' ').unwrap().1);
+                self.hub.dropped(lane, &LaneMessage::Publication { publication, published_us: 0 });
+            }
+            "drained" => {
+                let lane = LaneId(words[1].parse().unwrap());
+                self.act(|hub, _, out| hub.drained(lane, out));
+            }
+            "subscribed" | "feed" | "heads" | "page" | "accepted" | "refused" | "unknown"
+            | "up" | "down" | "alive" | "beat" | "answer" | "unanswered" => {
                 let event = self.event(line);
                 self.act(|hub, now, out| hub.broker_event(now, event, out));
             }
@@ -196,6 +219,8 @@ impl World {
                 publication: publication(line),
                 published_us: 0,
             }),
+            "heads" => self.heads(line),
+            "page" => self.page(line),
             "up" => {
                 let links = words[1..].iter().filter_map(|word| word.parse().ok().map(LinkId));
                 let request = option("to").map_or(self.requests, |to| to.parse().unwrap());
@@ -207,7 +232,7 @@ impl World {
                 link: link(1),
                 seq: words[2].parse().unwrap(),
                 master: MasterId(option("from").map_or(1, |from| from.parse().unwrap())),
-                moved: Vec::new(),
+                moved: option("moved").map_or_else(Vec::new, moved),
             },
             "answer" => {
                 let report = BeatReport {
@@ -230,6 +255,56 @@ impl World {
                 BrokerEvent::Published { ticket, outcome }
             }
         }
+    }
+
+    /// `heads 5 [e=2]` for all rooms of the oldest question, or `heads none`.
+    fn heads(&mut self, line: &str) -> BrokerEvent<Ticket> {
+        let found = self.questions.iter().position(|(_, it)| matches!(it, Question::Heads(_)));
+        let (request, question) = found.and_then(|at| self.questions.remove(at)).unwrap();
+        let Question::Heads(rooms) = question else { panic!("found just above") };
+        let word = line.split(' ').nth(1).unwrap();
+        let head = word.parse().ok().map(|offset| position(line, offset));
+        let heads = head.map(|head| {
+            let hidden = |room: &RoomName| room.as_str() == CONTROL && !self.orders;
+            let own = |room: &RoomName| if hidden(room) { NO_ORDERS } else { head };
+            rooms.iter().map(own).collect()
+        });
+        BrokerEvent::Heads { request, heads }
+    }
+
+    /// `page 6-8 [head=9] [first=3] [e=2] [part] [odd=7]` (7 cannot be read), `page empty head=9 first=10`, or `page none`.
+    fn page(&mut self, line: &str) -> BrokerEvent<Ticket> {
+        let found = self.questions.iter().position(|(_, it)| matches!(it, Question::Read));
+        let (request, _) = found.and_then(|at| self.questions.remove(at)).unwrap();
+        let word = line.split(' ').nth(1).unwrap();
+        let number = |name| option(line, name).map(|it| it.parse::<u64>().unwrap());
+        let (from, to) = word.split_once('-').map_or((1, 0), |(from, to)| {
+            (from.parse::<u64>().unwrap(), to.parse::<u64>().unwrap())
+        });
+        let kept = |offset| {
+            let at = position(line, offset);
+            if number("odd") == Some(offset) {
+                return Kept::Unreadable(at);
+            }
+            let described = line.split_once(' ').unwrap().1;
+            let publication = publication(&format!("page kept {described}"));
+            let own = |id: &str| format!("{id}{offset}").into();
+            let id = option(line, "id").map_or(publication.id.clone(), own);
+            Kept::Publication(Arc::new(Publication {
+                id,
+                position: Some(at),
+                ..(*publication).clone()
+            }))
+        };
+        let page = Page {
+            head: Head {
+                position: position(line, number("head").unwrap_or(to)),
+                first: number("first").unwrap_or(1),
+            },
+            entries: (from..=to).map(kept).collect(),
+            whole: !line.contains(" part"),
+        };
+        BrokerEvent::Read { request, page: (word != "none").then_some(page) }
     }
 
     fn set_auto(&mut self, line: &str) {
@@ -283,16 +358,30 @@ impl World {
         });
     }
 
-    /// Has the hub act, shows what it wants done, and does what an own broker does.
+    /// Has the hub act and turn, as the core does, shows what it wants done, and does what an own broker does.
     fn act(&mut self, act: impl FnOnce(&mut Hub, Now, &mut Vec<HubEffect>)) {
         let mut out = Vec::new();
         act(&mut self.hub, self.now, &mut out);
+        self.hub.tick(self.now, &mut out);
         self.execute(out);
     }
 
     fn execute(&mut self, out: Vec<HubEffect>) {
-        let mut beats = Vec::new();
+        let (mut beats, mut controls) = (Vec::new(), Vec::new());
         for effect in out {
+            // Orders have tests of their own.
+            let hides = |room: &RoomName| !self.orders && room.as_str() == CONTROL;
+            if let HubEffect::Broker(BrokerCommand::Subscribe { room, .. }) = &effect
+                && hides(room)
+            {
+                continue;
+            }
+            if let HubEffect::Broker(BrokerCommand::Heads { request, rooms }) = &effect
+                && rooms.iter().all(|(room, _)| hides(room))
+            {
+                controls.push(*request);
+                continue;
+            }
             if let HubEffect::Broker(BrokerCommand::Beat { seq, .. }) = &effect {
                 self.beat = *seq;
                 if self.auto.is_some() {
@@ -308,6 +397,13 @@ impl World {
             self.seen.push(format!("{} at {}", state.name(), self.now.mono_ms));
         }
         self.walk();
+        for request in controls {
+            let heads = Some(vec![NO_ORDERS]);
+            let mut out = Vec::new();
+            self.hub.broker_event(self.now, BrokerEvent::Heads { request, heads }, &mut out);
+            self.hub.tick(self.now, &mut out);
+            self.execute(out);
+        }
         for seq in beats {
             let auto = self.auto.clone().unwrap_or_default();
             let mut events = Vec::new();
@@ -323,6 +419,7 @@ impl World {
             for event in events {
                 let mut out = Vec::new();
                 self.hub.broker_event(self.now, event, &mut out);
+                self.hub.tick(self.now, &mut out);
                 self.execute(out);
             }
         }
@@ -343,6 +440,14 @@ impl World {
             };
             assert!(wanted, "{deadline:?}");
         }
+        let tracks = self.hub.kept.iter().filter_map(|name| self.hub.track(name));
+        let held: usize =
+            tracks.inspect(|track| track.walk()).map(|track| track.held_bytes()).sum();
+        assert_eq!(held, self.hub.asks.held_bytes());
+        for (lane, name) in &self.hub.behind {
+            let track = self.hub.track(name).unwrap();
+            assert!(track.behind.iter().any(|behind| behind.lane == *lane));
+        }
         let waits = self.hub.waiting.len() > 0;
         assert!(!waits || !matches!(self.hub.state(), RelayState::Whole | RelayState::Isolated));
     }
@@ -353,7 +458,8 @@ impl World {
 
     fn turn_clock(&mut self, at_ms: u64) {
         while let Some(wake) = self.hub.next_wake().filter(|wake| *wake <= at_ms) {
-            assert!(wake >= self.now.mono_ms, "the hub wants to wake in the past");
+            // What could not be asked before may be due for long.
+            let wake = wake.max(self.now.mono_ms);
             self.set_clock(wake);
             self.act(|hub, now, out| hub.tick(now, out));
             assert!(self.hub.next_wake().is_none_or(|next| next > wake), "woken for ever");
@@ -371,13 +477,24 @@ impl World {
                 format!("subscribe {room}")
             }
             HubEffect::Broker(BrokerCommand::Unsubscribe(room)) => format!("unsubscribe {room}"),
-            HubEffect::Broker(BrokerCommand::Publish { ticket, publication, dedup, keep: _ }) => {
-                let shown = shown(&publication);
+            HubEffect::Broker(BrokerCommand::Publish { ticket, publication, dedup, keep }) => {
+                let kept = if keep.is_some() { " kept" } else { "" };
+                let shown = format!("{}{kept}", shown(&publication));
                 self.tickets.push_back(ticket);
                 format!("publish {shown}{}", if dedup { " dedup" } else { "" })
             }
-            HubEffect::Broker(BrokerCommand::Heads { request, .. }) => format!("heads {request}"),
-            HubEffect::Broker(BrokerCommand::Read { request, .. }) => format!("read {request}"),
+            HubEffect::Broker(BrokerCommand::Heads { request, rooms }) => {
+                let rooms: Vec<_> = rooms.into_iter().map(|(room, _)| room).collect();
+                let shown = rooms.iter().filter(|room| self.orders || room.as_str() != CONTROL);
+                let shown: Vec<_> = shown.map(|room| room.as_str()).collect();
+                let shown = format!("heads? {}", shown.join(","));
+                self.questions.push_back((request, Question::Heads(rooms)));
+                shown
+            }
+            HubEffect::Broker(BrokerCommand::Read { request, room, span, .. }) => {
+                self.questions.push_back((request, Question::Read));
+                format!("read? {room} above {}", span.from)
+            }
             HubEffect::Broker(BrokerCommand::Beat { seq, hears, taken: _ }) => {
                 format!("beat {seq}{}", if hears { " hears" } else { "" })
             }
@@ -393,6 +510,30 @@ impl World {
 fn option<'a>(line: &'a str, name: &str) -> Option<&'a str> {
     let mut options = line.split(' ').filter_map(|word| word.split_once('='));
     options.find(|(held, _)| *held == name).map(|(_, value)| value)
+}
+
+/// The position that a line names: its offset, in epoch 1 or `e=2`.
+fn position(line: &str, offset: u64) -> Position {
+    let epoch = option(line, "e").map_or(1, |epoch| epoch.parse().unwrap());
+    Position { epoch: Epoch(epoch), offset }
+}
+
+/// The offset, with its epoch unless it is the first.
+fn shown_at(Position { epoch, offset }: Position) -> String {
+    if epoch.0 == 1 { offset.to_string() } else { format!("{offset} of {}", epoch.0) }
+}
+
+/// Where the stream of orders stands while no test is about it.
+const NO_ORDERS: Position = Position { epoch: Epoch(9), offset: 0 };
+
+/// `kept:9,kept2:3` or `all`: what a beat says of partition 0.
+fn moved(list: &str) -> Vec<Moved> {
+    let one = |text: &str| {
+        let (name, offset) = text.split_once(':').unwrap();
+        (room(name), position("", offset.parse().unwrap()))
+    };
+    let rooms = (list != "all").then(|| list.split(',').map(one).collect());
+    vec![Moved { count: Count { partition: 0, count: 1 }, rooms }]
 }
 
 fn links(list: &str) -> Vec<LinkId> {
@@ -436,9 +577,13 @@ fn told(message: &LaneMessage) -> String {
     match message {
         LaneMessage::Publication { publication, .. } => {
             let isolated = if publication.isolated { " isolated" } else { "" };
-            format!("{}{}{isolated}", publication.room, named(publication))
+            let at = publication.position.map_or(String::new(), |at| format!(" {}", shown_at(at)));
+            format!("{}{at}{}{isolated}", publication.room, named(publication))
         }
-        LaneMessage::Joined { room, .. } => format!("joined {room}"),
+        LaneMessage::Joined { room, position, live } => {
+            let at = position.map_or(String::new(), |at| format!(" at {}", shown_at(at)));
+            format!("joined {room}{at}{}", if *live { "" } else { " not live" })
+        }
         LaneMessage::Published { session, ack, outcome, .. } => {
             let outcome = ended(outcome);
             format!("{outcome} for {} {}", session.index, ack.as_deref().unwrap_or("-"))
@@ -446,17 +591,23 @@ fn told(message: &LaneMessage) -> String {
         LaneMessage::Lost(Loss::Feed) => "lost".into(),
         LaneMessage::Degraded { isolated } => format!("degraded {isolated}"),
         LaneMessage::Unreadable { room, position } => {
-            format!("unreadable {room} {}", position.offset)
+            format!("{room} {} unreadable", shown_at(*position))
         }
         LaneMessage::Gap { room, position, loss } => {
-            format!("gap {room} {} {}", position.offset, loss.name())
+            format!("gap {room} {} {}", shown_at(*position), loss.name())
         }
-        LaneMessage::Page { query, .. } => format!("page {query}"),
+        LaneMessage::Page { query, page } => {
+            format!("page {query} {}", page.as_ref().map_or(0, |page| page.entries.len()))
+        }
+        LaneMessage::Revalidate => "revalidate".into(),
+        LaneMessage::Disconnect { query, user } => {
+            format!("disconnect {user}{}", if query.is_some() { " ours" } else { "" })
+        }
+        LaneMessage::Lost(Loss::Overload) => "lost by overload".into(),
         LaneMessage::Hold(hold) => format!("hold {hold}"),
-        LaneMessage::Lost(_)
-        | LaneMessage::Members { .. }
-        | LaneMessage::Disconnect { .. }
-        | LaneMessage::Stop => panic!("the hub does not say {message:?}"),
+        LaneMessage::Lost(_) | LaneMessage::Members { .. } | LaneMessage::Stop => {
+            panic!("the hub does not say {message:?}")
+        }
     }
 }
 
@@ -490,7 +641,7 @@ fn shown(publication: &Publication) -> String {
 }
 
 fn room(name: &str) -> RoomName {
-    RoomName::parse(name).unwrap()
+    RoomName::system(name).unwrap()
 }
 
 /// What `feed news id=a text=hi` or `publishes news bytes=9` describes; with `bytes` its weight is that.
@@ -498,9 +649,9 @@ fn publication(line: &str) -> Arc<Publication> {
     let mut publication = Publication {
         room: room(line.split(' ').nth(1).unwrap()),
         id: option(line, "id").unwrap_or("x").into(),
-        kind: "message".into(),
+        kind: option(line, "kind").unwrap_or("message").into(),
         timestamp: "1970-01-01T00:00:00.000Z".into(),
-        sender: "ann".into(),
+        sender: option(line, "by").unwrap_or("ann").into(),
         content: Content::Text(option(line, "text").unwrap_or("hi").to_owned().into()),
         priority: None,
         ttl_s: None,
@@ -508,7 +659,7 @@ fn publication(line: &str) -> Arc<Publication> {
         correlation_id: None,
         requires: Vec::new(),
         isolated: false,
-        position: None,
+        position: option(line, "at").map(|at| position(line, at.parse().unwrap())),
     };
     if let Some(bytes) = option(line, "bytes") {
         let rest = bytes.parse::<usize>().unwrap() - publication.weight() + 2;

@@ -4,9 +4,9 @@
 //! The watch has a clock of its own, which stands still while the node itself was stopped: what a node slept through is
 //! no fault of the broker's.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
-use roomcast_protocol::envelope::{BeatReport, BrokerCommand, LinkId, MasterId};
+use roomcast_protocol::envelope::{BeatReport, BrokerCommand, Count, LinkId, MasterId, Moved};
 
 use super::links::{Cause, Links};
 use super::peers::Peers;
@@ -114,6 +114,8 @@ pub(super) struct Watch {
     /// Until when other nodes are waited for.
     return_by_ms: Option<u64>,
     links: Links,
+    /// How far each partition was followed by beats of this feed.
+    taken: BTreeMap<u16, u64>,
     pub(super) peers: Peers,
     pub(super) counters: WatchCounters,
 }
@@ -138,6 +140,7 @@ impl Watch {
             isolated: false,
             return_by_ms: None,
             links: Links::default(),
+            taken: BTreeMap::new(),
             peers: Peers::default(),
             counters: WatchCounters::default(),
         }
@@ -160,6 +163,11 @@ impl Watch {
     /// Whether only commands are unanswered, for a moment: the feed was up ever since the relay was whole.
     pub(super) fn feed_is_whole(&self) -> bool {
         self.state == RelayState::Cut && self.lost_ms.is_none()
+    }
+
+    /// Whether the feed is up and commands are answered, as far as is known.
+    pub(super) fn answers(&self) -> bool {
+        self.up_ms.is_some() && !self.unanswered && self.state != RelayState::Isolated
     }
 
     /// Whether the feed brings things, but too late.
@@ -188,6 +196,7 @@ impl Watch {
         self.was_up = true;
         self.up_ms = Some(now_ms);
         self.links.up(now_ms, links, self.seq + 1);
+        self.taken.clear();
         self.beat_ms = None;
         self.judge(now_ms, out);
         lost
@@ -212,9 +221,12 @@ impl Watch {
         &mut self,
         mono_ms: u64,
         (link, seq, master): (LinkId, u64, MasterId),
+        moved: &[Moved],
         out: &mut Vec<HubEffect>,
     ) {
         let now_ms = self.turn(mono_ms);
+        let counts = moved.iter().map(|moved| (moved.count.partition, moved.count.count));
+        self.taken.extend(counts);
         self.links.beat(now_ms, link, seq, master);
         self.judge(now_ms, out);
     }
@@ -318,10 +330,16 @@ impl Watch {
             let beat = BrokerCommand::Beat {
                 seq: self.seq,
                 hears: self.up_ms.is_some(),
-                taken: Vec::new(),
+                taken: self.taken(),
             };
             out.push(HubEffect::Broker(beat));
         }
+    }
+
+    fn taken(&self) -> Vec<Count> {
+        let count =
+            |(partition, count): (&u16, &u64)| Count { partition: *partition, count: *count };
+        self.taken.iter().map(count).collect()
     }
 
     fn reconnect_due(&mut self, now_ms: u64, out: &mut Vec<HubEffect>) {

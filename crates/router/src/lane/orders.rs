@@ -59,8 +59,13 @@ impl Lane {
     /// The node stops: what waits is served, then all sessions end.
     pub(super) fn stop(&mut self, out: &mut Vec<Effect>) {
         while self.serve(usize::MAX, out) {}
+        self.end_all(Close::Stopping, out);
+    }
+
+    /// Ends all sessions.
+    pub(super) fn end_all(&mut self, close: Close, out: &mut Vec<Effect>) {
         for key in self.keys_of(|_| true) {
-            self.close(key, Close::Stopping, out);
+            self.close(key, close, out);
         }
     }
 

@@ -1,0 +1,302 @@
+//! The room `$control` (G22): orders to all nodes travel as positioned publications, with the same gap rules as any
+//! room. While orders may be missing nothing else is delivered on; what cannot be made up for ends every session.
+
+use std::collections::{HashSet, VecDeque};
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use foldhash::quality::FixedState;
+use roomcast_protocol::codes::Refused;
+use roomcast_protocol::content::Content;
+use roomcast_protocol::envelope::BrokerCommand;
+use roomcast_protocol::ids::LaneId;
+use roomcast_protocol::outbound::Loss;
+use roomcast_protocol::position::{Keep, Position};
+use roomcast_protocol::publication::Publication;
+use roomcast_protocol::room::RoomName;
+use roomcast_protocol::time::{Now, iso8601};
+
+use super::track::{Item, Track};
+use super::watch::RelayState;
+use super::{Hub, HubRoom, NEVER, REPAIR_MS, RETRY_MS, bit_of, each_lane};
+use crate::messages::{HubEffect, LaneMessage, QueryId, Ticket};
+
+/// The room's name. No client, back-end or outsider reaches it.
+pub const CONTROL: &str = "$control";
+
+/// What it keeps.
+pub const CONTROL_KEEP: Keep =
+    Keep { size: 10_000, bytes_max: 4 << 20, ttl_ms: 600_000, replicated: false };
+
+/// The type of the order to end a user's sessions; the content is the user's name.
+const DISCONNECT: &str = "disconnect";
+
+/// How late a turn of the core may come until orders count as missing. Units: milliseconds.
+pub const LATE_MS: u64 = 1_000;
+
+/// How often a watched hub is called at least: it sends a beat each second. Units: milliseconds.
+const CALLED_MS: u64 = 1_000;
+
+/// Bytes of publications that wait while orders may be missing; beyond it they count as lost on the way.
+pub const PAUSED_BYTES_MAX: usize = 4 << 20;
+
+/// Orders remembered, so that reading all of them again obeys none twice.
+const OBEYED_MAX: usize = CONTROL_KEEP.size as usize;
+
+/// What a hub knows of orders.
+#[derive(Debug)]
+pub(super) struct Control {
+    hasher: FixedState,
+    obeyed: HashSet<u64, FixedState>,
+    obeyed_order: VecDeque<u64>,
+    /// Since when orders may be missing. Units: monotonic milliseconds.
+    open_ms: Option<u64>,
+    /// The highest offset that was obeyed before the stream began anew.
+    known: u64,
+    /// Lanes that came late and wait; one bit each.
+    late: u64,
+    /// What came meanwhile, in order, with when it was published.
+    paused: VecDeque<(Arc<Publication>, u64)>,
+    paused_bytes: usize,
+    /// Something of it had to be forgotten.
+    overflowed: bool,
+    /// When the hub was called last. Units: monotonic milliseconds.
+    seen_ms: Option<u64>,
+}
+
+impl Control {
+    pub(super) fn new(seed: u64) -> Self {
+        let hasher = FixedState::with_seed(seed);
+        Self {
+            obeyed: HashSet::with_hasher(hasher.clone()),
+            hasher,
+            obeyed_order: VecDeque::new(),
+            open_ms: None,
+            known: 0,
+            late: 0,
+            paused: VecDeque::new(),
+            paused_bytes: 0,
+            overflowed: false,
+            seen_ms: None,
+        }
+    }
+
+    /// Bytes that wait.
+    pub(super) const fn paused_bytes(&self) -> usize {
+        self.paused_bytes
+    }
+
+    /// Whether orders may be missing.
+    pub(super) const fn is_open(&self) -> bool {
+        self.open_ms.is_some()
+    }
+
+    /// Remembers an order; says whether it is new.
+    fn obey(&mut self, publication: &Publication) -> bool {
+        let key = self.hasher.hash_one((&publication.sender, &publication.id));
+        if !self.obeyed.insert(key) {
+            return false;
+        }
+        self.obeyed_order.push_back(key);
+        if self.obeyed_order.len() > OBEYED_MAX
+            && let Some(oldest) = self.obeyed_order.pop_front()
+        {
+            self.obeyed.remove(&oldest);
+        }
+        true
+    }
+}
+
+impl Hub {
+    /// A turn begins: makes sure that orders are heard, and sees whether the node was stopped meanwhile.
+    pub(super) fn begin(&mut self, now: Now, out: &mut Vec<HubEffect>) {
+        let Some(seen_ms) = self.control.seen_ms.replace(now.mono_ms) else {
+            return self.hear_control(out);
+        };
+        let late = now.mono_ms.saturating_sub(seen_ms) > CALLED_MS + LATE_MS;
+        if late && self.watch.is_some() {
+            self.doubt_control(now);
+        }
+    }
+
+    fn hear_control(&mut self, out: &mut Vec<HubEffect>) {
+        let Ok(name) = RoomName::system(CONTROL) else { return };
+        // The first of all: every feed that comes up has it.
+        self.subscribe(&name, 0, out);
+        let request = 0;
+        let mut track = Track::new(CONTROL_KEEP);
+        track.control = true;
+        let track = Some(Box::new(track));
+        self.kept.insert(name.clone());
+        self.rooms.insert(name, HubRoom { lanes: 0, until_ms: NEVER, request, track });
+    }
+
+    /// Orders may be missing: nothing is delivered on until that is known.
+    pub(super) fn doubt_control(&mut self, now: Now) {
+        let Ok(name) = RoomName::system(CONTROL) else { return };
+        if self.track(&name).is_some_and(|track| track.at.is_some()) {
+            if self.control.open_ms.is_none() {
+                self.counters.control_gaps += 1;
+            }
+            self.control.open_ms.get_or_insert(now.mono_ms);
+            self.want_head(&name);
+        }
+    }
+
+    /// A lane came late for its turn, and waits.
+    pub(super) fn lane_is_late(&mut self, now: Now, lane: LaneId, out: &mut Vec<HubEffect>) {
+        // Without a relay nothing can be found out; and the embedded broker's orders are in the lane's queue already.
+        if self.watch.is_none() || self.state() != RelayState::Whole {
+            return out.push(HubEffect::Lane(lane, LaneMessage::Hold(false)));
+        }
+        self.control.late |= bit_of(lane).unwrap_or(0);
+        self.doubt_control(now);
+        self.close_control(now, out);
+    }
+
+    /// Keeps a publication for later if orders may be missing.
+    pub(super) fn pauses(&mut self, publication: &Arc<Publication>, published_us: u64) -> bool {
+        if !self.control.is_open() || publication.room.as_str() == CONTROL {
+            return false;
+        }
+        let bytes = self.control.paused_bytes + publication.weight();
+        if self.control.overflowed || bytes > PAUSED_BYTES_MAX {
+            self.control.overflowed = true;
+            return true;
+        }
+        self.control.paused_bytes = bytes;
+        self.control.paused.push_back((Arc::clone(publication), published_us));
+        true
+    }
+
+    /// Goes on if no order is missing any more, or if it has to.
+    pub(super) fn close_control(&mut self, now: Now, out: &mut Vec<HubEffect>) {
+        let Some(open_ms) = self.control.open_ms else { return };
+        let Ok(name) = RoomName::system(CONTROL) else { return };
+        let settled = self.track(&name).is_none_or(Track::is_settled);
+        let whole = self.state() == RelayState::Whole;
+        if !settled && whole && now.mono_ms >= open_ms + REPAIR_MS {
+            self.revalidate(out);
+        } else if !settled && self.state() != RelayState::Isolated {
+            return;
+        }
+        // Isolated: what came before the outage is delivered; orders are looked for on return.
+        self.control.open_ms = None;
+        for lane in each_lane(std::mem::take(&mut self.control.late)) {
+            out.push(HubEffect::Lane(lane, LaneMessage::Hold(false)));
+        }
+        self.control.paused_bytes = 0;
+        for (publication, published_us) in std::mem::take(&mut self.control.paused) {
+            self.envelope(now, &publication, published_us, out);
+        }
+        if std::mem::take(&mut self.control.overflowed) {
+            self.tell_lanes(|| LaneMessage::Lost(Loss::Overload), out);
+            self.want_all_heads();
+        }
+    }
+
+    /// When [`Hub::close_control`] has something to do by itself.
+    pub(super) fn next_control_ms(&self) -> Option<u64> {
+        self.control.open_ms.map(|since| since + REPAIR_MS)
+    }
+
+    /// Orders all nodes to end a user's sessions.
+    pub(super) fn order_disconnect(
+        &mut self,
+        now: Now,
+        query: QueryId,
+        user: Box<str>,
+        out: &mut Vec<HubEffect>,
+    ) {
+        if self.state() == RelayState::Isolated {
+            self.tell_lanes(|| LaneMessage::Disconnect { query: None, user: user.clone() }, out);
+            let text = "The broker is away: this node has ended the user's connections, the others could not be told; \
+                        order it again";
+            let refused = Refused::unavailable(text.into(), RETRY_MS);
+            return out.push(HubEffect::Answer(query, Err(refused)));
+        }
+        let Ok(room) = RoomName::system(CONTROL) else { return };
+        let publication = Publication {
+            room,
+            id: query.0.to_string().into(),
+            kind: DISCONNECT.into(),
+            timestamp: iso8601(now.unix_ms).into(),
+            sender: self.config.node.clone(),
+            content: Content::Text(user.into_string().into()),
+            priority: None,
+            ttl_s: None,
+            expires_unix_ms: None,
+            correlation_id: None,
+            requires: Vec::new(),
+            isolated: false,
+            position: None,
+        };
+        self.publish(now, Ticket::Query(query), Arc::new(publication), true, out);
+    }
+
+    /// An order came.
+    pub(super) fn control(&mut self, item: &Item, out: &mut Vec<HubEffect>) {
+        let publication = match item {
+            Item::Publication(publication, _) => publication,
+            // Of a later version: what it orders is not known, so nobody may go on unchecked.
+            Item::Unreadable => return self.revalidate(out),
+        };
+        if !self.control.obey(publication) {
+            return;
+        }
+        if let (DISCONNECT, Content::Text(user)) = (&*publication.kind, &publication.content)
+            && let Ok(user) = std::str::from_utf8(user)
+        {
+            let own = publication.sender == self.config.node;
+            let query = publication.id.parse().ok().map(QueryId).filter(|_| own);
+            self.tell_lanes(|| LaneMessage::Disconnect { query, user: user.into() }, out);
+        }
+    }
+
+    /// The stream of orders began anew: all that are kept are read once more, and the new ones obeyed.
+    pub(super) fn renew_control(&mut self, now: Now, head: Position) {
+        let Ok(name) = RoomName::system(CONTROL) else { return };
+        let Some(track) = self.track_mut(&name) else { return };
+        let known = track.at.map_or(0, |at| at.offset);
+        track.move_to(head.at(0));
+        track.target = head.offset;
+        self.control.known = self.control.known.max(known);
+        if head.offset > 0 {
+            self.want_read(now, &name);
+        }
+    }
+
+    /// All that the room keeps has been read: if it is the orders', offsets compare again.
+    pub(super) fn control_is_whole(&mut self, name: &RoomName) {
+        if name.as_str() == CONTROL {
+            self.control.known = 0;
+        }
+    }
+
+    /// Orders between `at` and `position` are not kept, or could not be read.
+    pub(super) fn control_gap(
+        &mut self,
+        at: u64,
+        position: Position,
+        loss: Loss,
+        out: &mut Vec<HubEffect>,
+    ) {
+        let known = std::mem::take(&mut self.control.known).max(at);
+        if loss != Loss::TooOld || position.offset > known {
+            self.revalidate(out);
+        }
+    }
+
+    /// Every session must prove itself anew.
+    fn revalidate(&mut self, out: &mut Vec<HubEffect>) {
+        self.counters.revalidations += 1;
+        self.tell_lanes(|| LaneMessage::Revalidate, out);
+    }
+
+    /// Asks for a room.
+    pub(super) fn subscribe(&mut self, name: &RoomName, request: u64, out: &mut Vec<HubEffect>) {
+        out.push(HubEffect::Broker(BrokerCommand::Subscribe { room: name.clone(), request }));
+        let unconfirmed = super::Unconfirmed { room: name.clone(), waiting: 0 };
+        self.unconfirmed.insert(request, unconfirmed);
+    }
+}

@@ -1,0 +1,184 @@
+//! Orders to all nodes: ends of sessions, and what happens while some may be missing.
+
+use std::sync::Arc;
+
+use roomcast_protocol::ids::LaneId;
+
+use super::{Rules, World, config};
+use crate::hub::{Hub, PAUSED_BYTES_MAX, REPAIR_MS};
+use crate::messages::{HubMessage, QueryId};
+
+/// Over link 1, whole, with the orders at 3.
+fn world() -> World {
+    let mut world = World::with(Hub::new(config(0, true), Arc::new(Rules)));
+    world.orders = true;
+    steps(
+        &mut world,
+        "auto over=1\nup 1\nat 1\nheads 3\nat 2\nheads 3\n1 joins news\nsubscribed news\nat 10",
+    );
+    world.seen.clear();
+    world
+}
+
+fn steps(world: &mut World, script: &str) {
+    script.lines().for_each(|line| world.step(line.trim()));
+}
+
+#[track_caller]
+fn check(script: &str, expected: &str) {
+    let mut world = world();
+    steps(&mut world, script);
+    let expected: Vec<_> = expected.lines().map(str::trim).collect();
+    assert_eq!(world.seen, expected, "\nseen:\n{}\n", world.seen.join("\n"));
+}
+
+#[test]
+fn an_order_travels_and_ends_sessions_on_every_lane_when_it_comes_back() {
+    let mut world = world();
+    let disconnect = HubMessage::Disconnect { query: QueryId(7), user: "bob".into() };
+    world.act(|hub, now, out| hub.message(now, disconnect, out));
+    steps(&mut world, "accepted\nfeed $control at=4 id=7 kind=disconnect by=node-1 text=bob");
+    steps(&mut world, "feed $control at=4 id=7 kind=disconnect by=node-1 text=bob");
+    steps(&mut world, "feed $control at=5 id=7 kind=disconnect by=node-2 text=ann");
+    let expected = [
+        "publish $control 7 kept dedup",
+        "answer 7 accepted",
+        "0: disconnect bob ours",
+        "1: disconnect bob ours",
+        "2: disconnect bob ours",
+        "0: disconnect ann",
+        "1: disconnect ann",
+        "2: disconnect ann",
+    ];
+    assert_eq!(world.seen, expected);
+}
+
+#[test]
+fn outsiders_give_no_orders() {
+    check("feed $control id=7 kind=disconnect by=node-1 text=bob", "");
+}
+
+#[test]
+fn after_a_loss_of_the_feed_orders_come_first() {
+    check(
+        "down
+         up 1
+         feed news id=a
+         heads 3
+         heads 5
+         at 600
+         page 4-5 kind=disconnect text=bob id=z",
+        "cut at 10
+         0: lost
+         1: lost
+         2: lost
+         heads? $control
+         whole at 10
+         heads? $control
+         read? $control above 3
+         0: disconnect bob
+         1: disconnect bob
+         2: disconnect bob
+         0: disconnect bob
+         1: disconnect bob
+         2: disconnect bob
+         1: news a",
+    );
+}
+
+#[test]
+fn a_core_that_was_stopped_looks_for_orders_before_it_delivers() {
+    check(
+        "auto away
+         asleep until 5000
+         feed news id=a
+         heads 3",
+        "heads? $control
+         1: news a",
+    );
+}
+
+#[test]
+fn a_late_lane_waits_until_orders_are_known() {
+    let mut world = world();
+    world.act(|hub, now, out| hub.message(now, HubMessage::Late(LaneId(2)), out));
+    steps(&mut world, "heads 3");
+    assert_eq!(world.seen, ["heads? $control", "2: hold false"]);
+}
+
+#[test]
+fn orders_that_begin_anew_are_read_again_and_obeyed_once() {
+    check(
+        "feed $control at=4 id=z4 kind=disconnect text=bob
+         feed $control at=5 id=b kind=disconnect text=cyd e=2
+         heads 5 e=2
+         at 700
+         page 3-5 head=5 e=2 first=3 kind=disconnect text=bob id=z",
+        "0: disconnect bob
+         1: disconnect bob
+         2: disconnect bob
+         heads? $control
+         read? $control above 0
+         0: disconnect bob
+         1: disconnect bob
+         2: disconnect bob
+         0: disconnect bob
+         1: disconnect bob
+         2: disconnect bob",
+    );
+}
+
+#[test]
+fn orders_that_are_lost_for_good_have_every_session_prove_itself() {
+    check(
+        "feed $control at=9 id=a kind=disconnect text=ann
+         at 700
+         page 8-9 first=8 kind=disconnect text=bob id=z",
+        "read? $control above 3
+         0: revalidate
+         1: revalidate
+         2: revalidate
+         0: disconnect bob
+         1: disconnect bob
+         2: disconnect bob
+         0: disconnect bob
+         1: disconnect bob
+         2: disconnect bob",
+    );
+}
+
+#[test]
+fn orders_that_cannot_be_read_in_time_have_every_session_prove_itself() {
+    let mut world = world();
+    steps(&mut world, "down\nup 1\nfeed news id=a");
+    steps(&mut world, &format!("at {}", 10 + REPAIR_MS - 1));
+    assert_ne!(world.seen.last().unwrap(), "1: news a");
+    steps(&mut world, &format!("at {}", 10 + REPAIR_MS));
+    assert_eq!(world.seen[world.seen.len() - 2..], ["2: revalidate", "1: news a"]);
+}
+
+#[test]
+fn what_waits_for_orders_is_bounded_and_what_is_too_much_is_told() {
+    let mut world = world();
+    let half = PAUSED_BYTES_MAX / 2;
+    steps(&mut world, "down\nup 1");
+    for id in ["a", "b"] {
+        steps(&mut world, &format!("feed news id={id} bytes={half}"));
+    }
+    assert_eq!(world.hub.health(world.now).paused_bytes, PAUSED_BYTES_MAX);
+    steps(&mut world, "feed news id=c bytes=400\nheads 3\nheads 3");
+    let heard = world.seen.iter().filter(|text| text.starts_with("1: ")).collect::<Vec<_>>();
+    assert_eq!(heard, ["1: lost", "1: news a", "1: news b", "1: lost by overload"]);
+}
+
+#[test]
+fn an_isolated_node_obeys_alone_and_says_so() {
+    let mut world = world();
+    steps(&mut world, "auto away\ndown\nat 3000");
+    world.seen.clear();
+    let disconnect = HubMessage::Disconnect { query: QueryId(7), user: "bob".into() };
+    world.act(|hub, now, out| hub.message(now, disconnect, out));
+    let own = ["0: disconnect bob", "1: disconnect bob", "2: disconnect bob"];
+    assert_eq!(world.seen[..3], own);
+    assert_eq!(world.seen[3], "answer 7 unavailable 2000 ms");
+}
