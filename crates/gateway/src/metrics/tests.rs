@@ -165,6 +165,7 @@ fn away() -> HubView {
         reconnects_master: 14,
         losses: 15,
         partial: 16,
+        ..HubCounters::default()
     };
     HubView { counters, health: Some(health) }
 }
