@@ -318,7 +318,9 @@ impl Hub {
         out: &mut Vec<HubEffect>,
     ) {
         self.counters.received += 1;
-        if let Some(position) = publication.position {
+        let kept = self.rooms.get(&publication.room).is_none_or(|room| room.track.is_some());
+        // A room that another node's rules keep and this one's do not is ephemeral here.
+        if let Some(position) = publication.position.filter(|_| kept) {
             let item = Item::Publication(Arc::clone(publication), published_us);
             return self.placed(now, &publication.room, position, item, out);
         }

@@ -30,6 +30,8 @@ pub struct HubCounters {
     pub losses: u64,
     /// Publications accepted while a node of the cluster was missing.
     pub partial: u64,
+    /// Publications that a room's lanes had been given before.
+    pub repeated: u64,
     /// Times that something was missing in a room that keeps it.
     pub gaps_found: u64,
     /// Of these, those that were made up for, in whole or in part.

@@ -27,10 +27,15 @@ impl Hub {
         let idle = room.is_idle();
         let Some(track) = &mut room.track else { return };
         match track.place(position) {
-            Placed::Known | Placed::Unwanted => return self.counters.unwanted += 1,
+            Placed::Known => return self.counters.repeated += 1,
+            Placed::Unwanted => return self.counters.unwanted += 1,
             Placed::Next => {
+                let holds = track.held_bytes() > 0;
                 self.give(name, position, &item, out);
-                return self.release(now, name, out);
+                if holds {
+                    self.release(now, name, out);
+                }
+                return;
             }
             Placed::Early => {}
         }
