@@ -9,11 +9,12 @@ use crate::repo::File;
 
 /// Which crates of the workspace a crate may depend on. Source: `docs/ARCHITECTURE.md`, Crates. Dev-dependencies may
 /// be wider.
-pub const ARROWS: [(&str, &[&str]); 9] = [
+pub const ARROWS: [(&str, &[&str]); 10] = [
     ("roomcast-protocol", &[]),
     ("roomcast-router", &["roomcast-protocol"]),
     ("roomcast-dialects", &["roomcast-protocol"]),
-    ("roomcast-broker", &["roomcast-protocol"]),
+    ("roomcast-store", &["roomcast-protocol"]),
+    ("roomcast-broker", &["roomcast-protocol", "roomcast-store"]),
     (
         "roomcast-gateway",
         &["roomcast-protocol", "roomcast-router", "roomcast-dialects", "roomcast-broker"],
@@ -41,7 +42,6 @@ pub fn undrawn(page: &str) -> Vec<String> {
         };
         let arrows = match *arrows {
             "nothing of ours" => BTreeSet::new(),
-            "the four above" => rows.iter().map(|(name, _)| name.clone()).collect(),
             list => list.split(", ").map(str::to_owned).collect(),
         };
         rows.push((name.to_owned(), arrows));
@@ -59,7 +59,8 @@ pub fn undrawn(page: &str) -> Vec<String> {
 }
 
 /// Crates that do no IO and read no clock (INV-1), by their folder.
-pub const PURE: [&str; 3] = ["crates/protocol/", "crates/router/", "crates/dialects/"];
+pub const PURE: [&str; 4] =
+    ["crates/protocol/", "crates/router/", "crates/dialects/", "crates/store/"];
 
 /// What a pure crate's source must not name.
 pub const IMPURE_PATHS: [&str; 19] = [
