@@ -30,6 +30,8 @@ pub enum Refusal {
     Duplicate,
     /// Not now.
     Unavailable,
+    /// What rooms keep has reached its bound.
+    StorageFull,
 }
 
 /// A row of the refusals' table.
@@ -47,7 +49,7 @@ pub struct RefusalRow {
 
 impl Refusal {
     /// All of them, in the order of their codes.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::BadJson,
         Self::UnknownType,
         Self::Schema,
@@ -58,6 +60,7 @@ impl Refusal {
         Self::Limit,
         Self::Duplicate,
         Self::Unavailable,
+        Self::StorageFull,
     ];
 
     /// Its row of the table.
@@ -74,6 +77,7 @@ impl Refusal {
             Self::Limit => (121, "limit", "A limit is reached", false),
             Self::Duplicate => (122, "duplicate", "This id was used for other content", false),
             Self::Unavailable => (130, "unavailable", "Not possible at the moment", true),
+            Self::StorageFull => (133, "storage_full", "The broker's storage is full", false),
         };
         RefusalRow { code, name, text, retry }
     }

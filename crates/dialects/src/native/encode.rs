@@ -277,7 +277,8 @@ fn refusal(out: &mut impl Writer, reply: &ReplyTo, refused: &Refused) {
         | Refusal::RateLimit
         | Refusal::Limit
         | Refusal::Duplicate
-        | Refusal::Unavailable => &refused.message,
+        | Refusal::Unavailable
+        | Refusal::StorageFull => &refused.message,
     };
     answer(out, "error", reply, |out| {
         out.key("code");

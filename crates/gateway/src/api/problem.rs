@@ -161,6 +161,7 @@ impl From<Refused> for Problem {
             Refusal::RateLimit | Refusal::Limit => StatusCode::TOO_MANY_REQUESTS,
             Refusal::Duplicate => StatusCode::CONFLICT,
             Refusal::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
         };
         let row = refusal.row();
         // Whatever the reason, one text: it must not tell whether the room exists (attack 23).
@@ -223,6 +224,7 @@ mod tests {
         check(Refusal::Limit, 429, None);
         check(Refusal::Duplicate, 409, None);
         check(Refusal::Unavailable, 503, Some("1"));
+        check(Refusal::StorageFull, 507, None);
     }
 
     #[test]
