@@ -1,10 +1,14 @@
 //! The node's clock: the only place where the node asks what time it is.
 
+use std::sync::LazyLock;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use roomcast_protocol::time::Now;
 
-/// Reads both clocks. Copies agree with each other.
+/// When the process first asked.
+static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Reads both clocks. All of a process agree with each other, because its nodes may share a broker.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Clock {
     start: Instant,
@@ -13,7 +17,7 @@ pub(crate) struct Clock {
 impl Clock {
     /// A clock whose monotonic time begins a minute ago, so that nothing is ever before its beginning.
     pub(crate) fn new() -> Self {
-        Self { start: Instant::now() }
+        Self { start: *BEGAN }
     }
 
     /// What time it is.
