@@ -12,7 +12,7 @@ use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent};
 use roomcast_protocol::ids::NodeId;
 
 pub use feed::Feed;
-pub use memory::MemoryBroker;
+pub use memory::{MemoryBroker, MemoryLimits};
 pub use redis::RedisBroker;
 pub use stats::RelayStats;
 

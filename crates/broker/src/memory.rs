@@ -1,28 +1,46 @@
 //! The embedded broker: a service of the process that all its nodes share.
 //!
 //! A publication is put into every node's feed, or, where one of them is full, into none and refused: inside one
-//! process nothing is lost between the answer and the lanes. Repeats are recognised by (room, sender, id).
+//! process nothing is lost between the answer and the lanes. What rooms keep, and which ids are remembered, is the
+//! store's; this module gives it time, hashes and epochs, and carries out what follows.
 
-use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use roomcast_protocol::codes::{Refusal, Refused};
-use roomcast_protocol::content::Content;
 use roomcast_protocol::envelope::{Accepted, BrokerCommand, BrokerEvent, Envelope};
 use roomcast_protocol::ids::NodeId;
+use roomcast_protocol::position::{Epoch, Keep, Kept, Page, Position, Span};
 use roomcast_protocol::publication::Publication;
+use roomcast_protocol::room::RoomName;
+use roomcast_store::{At, Published, Put, Remembered, Rules, Store, Swept, id_of};
 
 use crate::feed::{EVENT_BYTES, Feed, FeedSender, feed};
 use crate::stats::RelayStats;
 
-/// How long an id is remembered at least; at most twice as long. Units: milliseconds.
+/// How long an id is remembered at least; at most twice as long, or while its entry is kept. Units: milliseconds.
 pub const DEDUP_TTL_MS: u64 = 120_000;
 
-/// Ids remembered in each of the two generations, 24 bytes each whatever their length; beyond it the older ones go
-/// early and acks say `dedup: "short"`.
+/// Ids remembered in each of the two generations of a room with history, and of all ephemeral rooms together, some 50
+/// bytes each whatever their length; beyond it the older ones go early and acks say `dedup: "short"`.
 pub const DEDUP_MAX: usize = 100_000;
+
+/// What all rooms with history may weigh, with their publications and ids; beyond it publications for them are refused
+/// as `storage_full`. Units: bytes.
+pub const STORAGE_BYTES_MAX: u64 = 256 << 20;
+
+/// How often what is over is freed. Units: milliseconds.
+const SWEEP_MS: u64 = 1_000;
+
+/// How many rooms are looked at in one go.
+const SWEEP_ROOMS: usize = 1_024;
+
+/// What an answer about one room weighs in a feed, its publications apart. Units: bytes.
+const HEAD_BYTES: usize = 32;
+
+/// The store's master: a process has but one.
+const MASTER: u128 = 1;
 
 /// The embedded broker. Clones share it.
 #[derive(Debug)]
@@ -42,10 +60,32 @@ impl<T> Default for MemoryBroker<T> {
     }
 }
 
+/// What the embedded broker may remember.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryLimits {
+    /// Instead of [`DEDUP_MAX`].
+    pub dedup_max: usize,
+    /// Instead of [`STORAGE_BYTES_MAX`].
+    pub storage_bytes_max: u64,
+}
+
+impl Default for MemoryLimits {
+    fn default() -> Self {
+        Self { dedup_max: DEDUP_MAX, storage_bytes_max: STORAGE_BYTES_MAX }
+    }
+}
+
 #[derive(Debug)]
 struct State<T> {
     nodes: Vec<Attached<T>>,
-    memory: Memory,
+    limits: MemoryLimits,
+    store: Store<Arc<Publication>>,
+    /// With keys of this process: peers cannot aim at what they make.
+    hashers: [RandomState; 2],
+    /// Epochs drawn so far.
+    drawn: u64,
+    now_ms: u64,
+    swept_ms: u64,
 }
 
 #[derive(Debug)]
@@ -55,37 +95,33 @@ struct Attached<T> {
     stats: Arc<RelayStats>,
 }
 
-/// Who published what under which id, in two generations that take turns. Keys and contents are kept as keyed hashes
-/// (128 and 64 bits), so that long names cost no more than short ones.
-#[derive(Debug)]
-struct Memory {
-    hashers: [RandomState; 2],
-    max: usize,
-    turned_ms: u64,
-    young: HashMap<u128, u64>,
-    old: HashMap<u128, u64>,
-    short: bool,
-}
-
 impl<T> MemoryBroker<T> {
     /// A broker without nodes.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_dedup_max(DEDUP_MAX)
+        Self::with_limits(MemoryLimits::default())
     }
 
-    /// The same, remembering `dedup_max` ids a generation.
+    /// The same, with other limits.
     #[must_use]
-    pub fn with_dedup_max(dedup_max: usize) -> Self {
-        let memory = Memory {
-            hashers: [RandomState::new(), RandomState::new()],
-            max: dedup_max,
-            turned_ms: 0,
-            young: HashMap::new(),
-            old: HashMap::new(),
-            short: false,
+    pub fn with_limits(limits: MemoryLimits) -> Self {
+        let rules = Rules {
+            dedup_ttl_ms: DEDUP_TTL_MS,
+            dedup_max: limits.dedup_max,
+            bytes_max: limits.storage_bytes_max,
+            // Nobody asks what moved: inside a process nothing is lost.
+            partition: |_| 0,
         };
-        Self { state: Arc::new(Mutex::new(State { nodes: Vec::new(), memory })) }
+        let state = State {
+            nodes: Vec::new(),
+            limits,
+            store: Store::new(rules, MASTER),
+            hashers: [RandomState::new(), RandomState::new()],
+            drawn: 0,
+            now_ms: 0,
+            swept_ms: 0,
+        };
+        Self { state: Arc::new(Mutex::new(state)) }
     }
 
     /// Attaches a node, and answers with its feed. A feed it had before ends.
@@ -106,23 +142,33 @@ impl<T> MemoryBroker<T> {
 
     /// Executes a node's command; what comes of it arrives on the node's feed. A node that is not attached could not
     /// hear what became of it, so its commands are void. Interest needs no work here: each node hears every room, as
-    /// in pattern mode, and its hub drops what nobody wants.
+    /// in pattern mode, and its hub drops what nobody wants. All nodes go by one clock.
     pub fn execute(&self, node: NodeId, mono_ms: u64, command: BrokerCommand<T>) {
-        self.locked(|state| match command {
-            _ if !state.nodes.iter().any(|attached| attached.id == node) => {}
-            BrokerCommand::Publish { ticket, publication, dedup, keep: _ } => {
-                let outcome = state.publish(mono_ms, &publication, dedup);
-                state.tell(node, BrokerEvent::Published { ticket, outcome });
+        self.locked(|state| {
+            state.turn(mono_ms);
+            match command {
+                _ if !state.nodes.iter().any(|attached| attached.id == node) => {}
+                BrokerCommand::Publish { ticket, publication, dedup, keep } => {
+                    let outcome = state.publish(publication, dedup, keep);
+                    state.tell(node, EVENT_BYTES, BrokerEvent::Published { ticket, outcome });
+                }
+                BrokerCommand::Subscribe { room, request } => {
+                    state.tell(node, EVENT_BYTES, BrokerEvent::Subscribed { room, request });
+                }
+                BrokerCommand::Heads { request, rooms } => {
+                    let weight = EVENT_BYTES + HEAD_BYTES * rooms.len();
+                    let heads = rooms.iter().map(|(room, _)| state.head(room)).collect();
+                    state.tell(node, weight, BrokerEvent::Heads { request, heads });
+                }
+                BrokerCommand::Read { request, room, keep, span } => {
+                    let (weight, page) = state.read(node, &room, &keep, &span);
+                    state.tell(node, weight, BrokerEvent::Read { request, page });
+                }
+                // Nothing can be cut off inside a process: its hub asks for no beats.
+                BrokerCommand::Unsubscribe(_)
+                | BrokerCommand::Beat { .. }
+                | BrokerCommand::Reconnect { .. } => {}
             }
-            BrokerCommand::Subscribe { room, request } => {
-                state.tell(node, BrokerEvent::Subscribed { room, request });
-            }
-            // Nothing can be cut off inside a process: its hub asks for no beats.
-            BrokerCommand::Unsubscribe(_)
-            | BrokerCommand::Heads { .. }
-            | BrokerCommand::Read { .. }
-            | BrokerCommand::Beat { .. }
-            | BrokerCommand::Reconnect { .. } => {}
         });
     }
 
@@ -132,28 +178,121 @@ impl<T> MemoryBroker<T> {
 }
 
 impl<T> State<T> {
-    fn tell(&self, node: NodeId, event: BrokerEvent<T>) {
-        if let Some(attached) = self.nodes.iter().find(|attached| attached.id == node) {
-            attached.feed.send(EVENT_BYTES, event);
+    /// Takes the time, and frees what is over now and then.
+    fn turn(&mut self, mono_ms: u64) {
+        self.now_ms = self.now_ms.max(mono_ms);
+        if self.now_ms >= self.swept_ms.saturating_add(SWEEP_MS) {
+            match self.store.sweep(self.now_ms, SWEEP_ROOMS) {
+                Swept::All => self.swept_ms = self.now_ms,
+                // The rest is the next command's.
+                Swept::Some => {}
+            }
         }
     }
 
-    /// Checks all that can fail, then puts the publication into every feed.
+    /// Now, and an epoch that nobody had or can guess: a keyed hash of a number.
+    fn at(&mut self) -> At {
+        self.drawn += 1;
+        let drawn = ("epoch", self.drawn);
+        let [high, low] = self.hashers.each_ref().map(|hasher| u128::from(hasher.hash_one(drawn)));
+        At { now_ms: self.now_ms, fresh: Epoch(high << 64 | low) }
+    }
+
+    fn tell(&self, node: NodeId, weight: usize, event: BrokerEvent<T>) {
+        if let Some(attached) = self.nodes.iter().find(|attached| attached.id == node) {
+            attached.feed.send(weight, event);
+        }
+    }
+
+    fn head(&mut self, room: &RoomName) -> Option<Position> {
+        let at = self.at();
+        self.store.head(room, at)
+    }
+
+    /// A page and what it weighs; none if it does not fit into the node's feed.
+    fn read(
+        &mut self,
+        node: NodeId,
+        room: &RoomName,
+        keep: &Keep,
+        span: &Span,
+    ) -> (usize, Option<Page>) {
+        let at = self.at();
+        let Some(found) = self.store.read(room, keep, at, span) else {
+            return (EVENT_BYTES, None);
+        };
+        let entries: Vec<_> = found.entries.into_iter().map(|entry| entry.payload).collect();
+        let heavy: usize = entries.iter().map(|publication| publication.weight()).sum();
+        let weight = EVENT_BYTES + HEAD_BYTES + heavy;
+        let attached = self.nodes.iter().find(|attached| attached.id == node);
+        if attached.is_none_or(|attached| !attached.feed.fits(weight)) {
+            return (EVENT_BYTES, None);
+        }
+        let entries = entries.into_iter().map(Kept::Publication).collect();
+        (weight, Some(Page { head: found.head, entries, whole: found.whole }))
+    }
+
+    /// Checks all that can fail, then stores the publication and puts it into every feed.
     fn publish(
         &mut self,
-        mono_ms: u64,
-        publication: &Arc<Publication>,
+        publication: Arc<Publication>,
         dedup: bool,
+        keep: Option<Keep>,
     ) -> Result<Accepted, Refused> {
         let weight = EVENT_BYTES + publication.weight();
         if !self.nodes.iter().all(|attached| attached.feed.fits(weight)) {
             let text = "The broker is busy: send it again";
             return Err(Refused::unavailable(text.into(), 100));
         }
-        let accepted = Accepted::WHOLE;
-        if dedup && let Some(first) = self.memory.remember(mono_ms, publication) {
-            return first.then_some(accepted).ok_or(Refused::new(Refusal::Duplicate));
+        let Some(keep) = keep else { return self.publish_ephemeral(&publication, weight, dedup) };
+        let id = id_of(&self.hashers, &publication);
+        let bytes = u64::try_from(publication.weight()).unwrap_or(u64::MAX);
+        let at = self.at();
+        let room = publication.room.clone();
+        let mut stored = None;
+        let published = self.store.publish(&room, &keep, at, Put { id, bytes }, |position| {
+            let mut publication = publication;
+            Arc::make_mut(&mut publication).position = Some(position);
+            Arc::clone(stored.insert(publication))
+        });
+        match published {
+            Published::Stored { position, short } => {
+                if let Some(publication) = stored {
+                    self.spread(&publication, weight);
+                }
+                Ok(Accepted { dedup_short: short, ..Accepted::stored(position) })
+            }
+            Published::Same(position) => Ok(Accepted::stored(position)),
+            Published::Other => Err(Refusal::Duplicate.into()),
+            Published::Full => Err(full(self.limits.storage_bytes_max)),
+            Published::Spent => {
+                let text = "The room has had as many publications as can be counted: take another";
+                Err(Refused::because(Refusal::StorageFull, text.into()))
+            }
         }
+    }
+
+    fn publish_ephemeral(
+        &mut self,
+        publication: &Arc<Publication>,
+        weight: usize,
+        dedup: bool,
+    ) -> Result<Accepted, Refused> {
+        let mut dedup_short = false;
+        if dedup {
+            let id = id_of(&self.hashers, publication);
+            match self.store.remember(&publication.room, self.now_ms, id) {
+                Remembered::New { short } => dedup_short = short,
+                Remembered::Same => return Ok(Accepted::WHOLE),
+                Remembered::Other => return Err(Refusal::Duplicate.into()),
+            }
+        }
+        self.spread(publication, weight);
+        Ok(Accepted { dedup_short, ..Accepted::WHOLE })
+    }
+
+    /// Puts a publication into every feed.
+    fn spread(&self, publication: &Arc<Publication>, weight: usize) {
         let published_us = self.nodes.first().map_or(0, |attached| attached.stats.time().now_us);
         for Attached { feed, stats, .. } in &self.nodes {
             stats.received.fetch_add(1, Ordering::Relaxed);
@@ -161,45 +300,12 @@ impl<T> State<T> {
             let envelope = Envelope::Publication { publication, published_us };
             feed.send(weight, BrokerEvent::Envelope(envelope));
         }
-        Ok(Accepted { dedup_short: dedup && self.memory.short, ..accepted })
     }
 }
 
-impl Memory {
-    /// Remembers the publication's id. `Some(true)`: it was there with the same content; `Some(false)`: with other.
-    fn remember(&mut self, mono_ms: u64, publication: &Publication) -> Option<bool> {
-        let age_ms = mono_ms.saturating_sub(self.turned_ms);
-        if age_ms >= DEDUP_TTL_MS {
-            self.short = false;
-            self.turn(mono_ms);
-        }
-        if age_ms >= 2 * DEDUP_TTL_MS {
-            self.old = HashMap::new();
-        }
-        let content = match &publication.content {
-            Content::Json(bytes) => (0, bytes),
-            Content::Text(bytes) => (1, bytes),
-            Content::Binary(bytes) => (2, bytes),
-        };
-        let name = (publication.room.as_str(), &publication.sender, &publication.id);
-        let [high, low] = self.hashers.each_ref().map(|hasher| u128::from(hasher.hash_one(name)));
-        let key = high << 64 | low;
-        let [hasher, _] = &self.hashers;
-        let content = hasher.hash_one((&publication.kind, content));
-        if let Some(first) = self.young.get(&key).or_else(|| self.old.get(&key)) {
-            return Some(*first == content);
-        }
-        if self.young.len() >= self.max {
-            self.short = true;
-            self.turn(mono_ms);
-        }
-        self.young.insert(key, content);
-        None
-    }
-
-    /// The young generation becomes the old one, which is forgotten.
-    fn turn(&mut self, mono_ms: u64) {
-        self.old = std::mem::take(&mut self.young);
-        self.turned_ms = mono_ms;
-    }
+fn full(max: u64) -> Refused {
+    let text = format!(
+        "What rooms keep has reached {max} bytes: let `history` of the room rules keep less, or for a shorter time"
+    );
+    Refused::because(Refusal::StorageFull, text.into())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use roomcast_broker::feed::FEED_BYTES_MAX;
 use roomcast_broker::memory::DEDUP_TTL_MS;
-use roomcast_broker::{AnyBroker, Feed, MemoryBroker};
+use roomcast_broker::{AnyBroker, Feed, MemoryBroker, MemoryLimits};
 use roomcast_protocol::contract::{
     BrokerUnderTest, Brought, DEDUP_MAX, FILL_COUNT, SCRIPTS, Traits, run,
 };
@@ -19,7 +19,8 @@ struct Memory {
 
 impl Memory {
     fn new() -> Self {
-        let broker = AnyBroker::Memory(MemoryBroker::with_dedup_max(DEDUP_MAX));
+        let limits = MemoryLimits { dedup_max: DEDUP_MAX, ..MemoryLimits::default() };
+        let broker = AnyBroker::Memory(MemoryBroker::with_limits(limits));
         Self { broker, feeds: HashMap::new() }
     }
 }
