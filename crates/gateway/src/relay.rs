@@ -72,15 +72,18 @@ fn mode_of(default: RelayMode, several: bool, guard: &Arc<RuleGuard>) -> Arc<Mod
     })
 }
 
-/// A hash of what all nodes of a cluster must say alike. Rules behind the last that differs from the default change
-/// nothing, so they do not count.
+/// A hash of what all nodes of a cluster must say alike: how rooms are relayed, and which keep a history. Rules behind
+/// the last that differs from the default change nothing, so they do not count.
 fn modes_digest(default: RelayMode, outsiders: bool, rules: &[RoomRule]) -> u64 {
     let mode = |rule: &RoomRule| rule.policy.relay.unwrap_or(default);
-    let counted = rules.iter().rposition(|rule| mode(rule) != default).map_or(0, |at| at + 1);
+    let keeps = |rule: &RoomRule| rule.policy.history.is_some();
+    let differs = |rule: &RoomRule| mode(rule) != default || keeps(rule);
+    let counted = rules.iter().rposition(differs).map_or(0, |at| at + 1);
     // Patterns hold no line ends: names have none.
     let mut text = format!("{}\n{outsiders}\n", default.name());
     for rule in rules.iter().take(counted) {
-        text.push_str(&format!("{}\n{}\n", rule.pattern.as_str(), mode(rule).name()));
+        let history = if keeps(rule) { " history" } else { "" };
+        text.push_str(&format!("{}\n{}{history}\n", rule.pattern.as_str(), mode(rule).name()));
     }
     u64::from_be_bytes(keyed_hash(DIGEST_KEY, "", &[text.as_bytes()]))
 }
@@ -195,6 +198,9 @@ mod tests {
         {
             all.push(digest(&rules(words)));
         }
+        let kept = |more: &str| digest(&format!("{}history = {{{more}}}\n", rules("a")));
+        assert_eq!(kept(""), kept("size = 5"), "how much a node asks to keep is its own affair");
+        all.push(kept(""));
         all.push(digest("[relay]\nmode = \"exact\"\n"));
         all.push(digest("[relay]\noutsiders = false\n"));
         let distinct: BTreeSet<_> = all.iter().collect();

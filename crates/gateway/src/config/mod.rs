@@ -1,6 +1,7 @@
 //! The node's configuration: read from all its sources once, parsed into valid values, never read raw again (INV-14).
 //! Every problem is told at once, with its place and its mend; no secret is ever written out.
 
+mod keep;
 mod layer;
 mod parse;
 mod print;

@@ -9,6 +9,7 @@ use roomcast_protocol::ids::LaneId;
 use roomcast_protocol::limits::{DecodeLimits, SessionLimits};
 use roomcast_protocol::publication::Priority;
 
+use super::keep;
 use super::raw::{RawApiKey, RawConfig, RawIssuer, RawKey, RawLimits, RawRule, Scalar};
 use super::read::{Reader, SecretKeys};
 use super::relay::{self, Relayed};
@@ -393,8 +394,8 @@ fn rule(key: &str, raw: &RawRule, r: &mut Reader<'_>) -> Option<RoomRule> {
         priority: priority(&of("priority"), raw, r),
         types: types(&of("types"), raw, r),
         relay: raw.relay.as_ref().and_then(|value| relay::mode(&of("relay"), value, r)),
-        history: None,
-        strict: false,
+        history: keep::keep(key, raw, r),
+        strict: raw.strict.as_ref().is_some_and(|value| r.flag(&of("strict"), value)),
     };
     let pattern = pattern?;
     let mut compile = |name: &str, source: &str| {

@@ -31,11 +31,10 @@ fn section(out: &mut String, values: &Map<String, Value>, schema: &Section, path
         let path = join(path, name);
         match (node, &value.kind) {
             (Node::Section(inner), ValueKind::Table(values)) => {
-                let has_keys = inner
-                    .entries
-                    .iter()
-                    .any(|(name, node)| matches!(node, Node::Key(_)) && values.contains_key(name));
-                if has_keys {
+                let mut keys =
+                    inner.entries.iter().filter(|(_, node)| matches!(node, Node::Key(_)));
+                // An empty section says something as well: `history = {}`.
+                if keys.any(|(name, _)| values.is_empty() || values.contains_key(name)) {
                     heading(out, &format!("[{path}]"), None);
                 }
                 section(out, values, inner, &path);

@@ -161,6 +161,8 @@ pub(super) struct RawRedis {
     pub(super) pending_bytes: Scalar,
     pub(super) dedup_ttl: Scalar,
     pub(super) dedup_max: Scalar,
+    pub(super) replicas_min: Scalar,
+    pub(super) wait_timeout: Scalar,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -194,4 +196,15 @@ pub(super) struct RawRule {
     pub(super) priority: Option<Scalar>,
     pub(super) types: Option<Scalar>,
     pub(super) relay: Option<Scalar>,
+    pub(super) durability: Option<Scalar>,
+    pub(super) strict: Option<Scalar>,
+    pub(super) history: Option<RawHistory>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawHistory {
+    pub(super) size: Option<Scalar>,
+    pub(super) bytes_max: Option<Scalar>,
+    pub(super) ttl: Option<Scalar>,
 }

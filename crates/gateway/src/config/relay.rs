@@ -17,6 +17,9 @@ const WAITS: std::ops::RangeInclusive<u64> = 100..=30_000;
 /// How long ids may be remembered; clients are told that it is 2 minutes at least. Units: milliseconds.
 const DEDUP_TTLS: std::ops::RangeInclusive<u64> = 120_000..=3_600_000;
 
+/// Replicas that a publication may have to reach.
+const REPLICAS: std::ops::RangeInclusive<u64> = 1..=16;
+
 const SERVER_EXAMPLE: &str = "write host:port, for example \"127.0.0.1:6379\" or \"[::1]:6379\"";
 
 /// `[broker]`.
@@ -71,6 +74,10 @@ pub struct RedisConfig {
     pub dedup_ttl_ms: u64,
     /// Ids remembered in each of the two generations of a room.
     pub dedup_max: usize,
+    /// Replicas that must have a publication of a replicated room.
+    pub replicas_min: u32,
+    /// How long those replicas may take. Units: milliseconds.
+    pub wait_timeout_ms: u64,
 }
 
 /// `[relay]`.
@@ -147,6 +154,7 @@ fn redis(raw: &RawRedis, r: &mut Reader<'_>) -> RedisConfig {
         r.problem(&format!("redis.sentinel_{name}"), text);
     }
     let dedup_max = r.count("redis.dedup_max", &raw.dedup_max, 1_000..=10_000_000);
+    let replicas_min = r.count("redis.replicas_min", &raw.replicas_min, REPLICAS);
     RedisConfig {
         servers: servers(topology, raw, r),
         credentials,
@@ -157,6 +165,8 @@ fn redis(raw: &RawRedis, r: &mut Reader<'_>) -> RedisConfig {
         pending_bytes: r.size("redis.pending_bytes", &raw.pending_bytes, 1 << 16..=1 << 30),
         dedup_ttl_ms: r.time("redis.dedup_ttl", &raw.dedup_ttl, DEDUP_TTLS),
         dedup_max: usize::try_from(dedup_max).unwrap_or(usize::MAX),
+        replicas_min: u32::try_from(replicas_min).unwrap_or(u32::MAX),
+        wait_timeout_ms: r.time("redis.wait_timeout", &raw.wait_timeout, WAITS),
     }
 }
 

@@ -11,7 +11,7 @@ pub(super) static SCHEMA: LazyLock<Section> = LazyLock::new(|| Section::read(EXA
 
 /// Keys that the design knows and this version does not serve: a key that is accepted and does nothing would be a
 /// promise (decision 6).
-const LATER: [&str; 25] = [
+const LATER: [&str; 21] = [
     "audit",
     "collapse",
     "conflate",
@@ -19,9 +19,7 @@ const LATER: [&str; 25] = [
     "cursor",
     "dialects",
     "drain",
-    "durability",
     "filter",
-    "history",
     "inbox",
     "ingest",
     "last_value",
@@ -31,10 +29,8 @@ const LATER: [&str; 25] = [
     "replay",
     "requires_ack",
     "rpc",
-    "strict",
     "tls",
     "tracing",
-    "ttl",
     "upstream",
     "webhooks",
 ];
@@ -217,8 +213,10 @@ pub(super) fn unknown(path: &str) -> String {
     let near = |max: usize, other: &str| Some(distance(name, other)).filter(|far| *far <= max);
     let max = (name.chars().count() / 3).max(1);
     let keys = SCHEMA.keys();
-    let sections = SCHEMA.entries.iter().map(|(name, _)| name.as_str());
-    let all = keys.iter().map(|(path, _)| path.as_str()).chain(sections);
+    let sections = SCHEMA.entries.iter().map(|(name, _)| name.clone());
+    let here = section_at(section).into_iter().flat_map(|it| &it.entries);
+    let inner: Vec<_> = sections.chain(here.map(|(name, _)| join(section, name))).collect();
+    let all = keys.iter().map(|(path, _)| path.as_str()).chain(inner.iter().map(String::as_str));
     let best = all
         .filter_map(|other| {
             let (other_section, other_name) = other.rsplit_once('.').unwrap_or(("", other));
@@ -304,7 +302,13 @@ mod tests {
             ("limits.lanes", "unknown key limits.lanes, did you mean node.lanes?"),
             ("auth.issuers.keys.kdi", "unknown key auth.issuers.keys.kdi, did you mean kid?"),
             ("agents.zzz", "unknown key agents.zzz; known here: leave_grace"),
-            ("rooms.history", "unknown key rooms.history: this version does not serve it"),
+            ("rooms.presence", "unknown key rooms.presence: this version does not serve it"),
+            ("rooms.histroy", "unknown key rooms.histroy, did you mean history?"),
+            (
+                "rooms.history.bytes",
+                "unknown key rooms.history.bytes; known here: size, bytes_max, ttl",
+            ),
+            ("rooms.ttl", "unknown key rooms.ttl, did you mean rooms.history.ttl?"),
             ("webhooks.url", "unknown key webhooks.url: this version does not serve it"),
         ] {
             assert_eq!(unknown(path), told);

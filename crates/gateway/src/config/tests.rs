@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use roomcast_broker::redis::{Credentials, Servers};
+use roomcast_protocol::position::Keep;
 use roomcast_protocol::relay::{RelayFormat, RelayMode};
 
 use super::schema::{Node, SCHEMA};
@@ -111,6 +112,8 @@ fn the_defaults_are_those_of_the_design() {
         pending_bytes: 16 << 20,
         dedup_ttl_ms: 120_000,
         dedup_max: 100_000,
+        replicas_min: 1,
+        wait_timeout_ms: 1_000,
     };
     assert_eq!(config.redis, redis);
     let relay = RelayConfig {
@@ -159,6 +162,11 @@ fn every_limit_of_the_protocol_is_a_key_by_its_name() {
     }
 }
 
+/// A rule with one more line.
+fn rule(line: &str) -> String {
+    format!("[[rooms]]\nmatch = \"a\"\njoin = \"true\"\n{line}\n")
+}
+
 /// What the example says about a key's bounds, as numbers, and how to write one.
 fn bounds(text: &str) -> Option<(u64, u64, &'static str)> {
     let (min, max) = text.split_once(" to ")?;
@@ -194,6 +202,11 @@ fn every_key_with_bounds_passes_at_them_and_is_refused_beyond() {
                     sets.push(("limits.outbox_bytes", "1024"));
                 }
             }
+            if let Some(key) = path.strip_prefix("rooms.") {
+                let value =
+                    if unit.is_empty() { value.to_string() } else { format!("\"{value}{unit}\"") };
+                return load(&rule(&format!("{key} = {value}")), &[], &[]);
+            }
             let value = format!("{value}{unit}");
             sets.push((&path, &value));
             load("", &[], &sets)
@@ -208,7 +221,7 @@ fn every_key_with_bounds_passes_at_them_and_is_refused_beyond() {
             assert!(told.contains(&path) && told.contains("allowed are"), "{path} {value}: {told}");
         }
     }
-    assert!(tried >= 29, "only {tried} keys have bounds");
+    assert!(tried >= 34, "only {tried} keys have bounds");
 }
 
 #[test]
@@ -254,8 +267,8 @@ fn an_unknown_key_is_refused_with_its_place_and_what_was_probably_meant() {
         "roomcast.toml:1:2: unknown key limit, did you mean limits?",
     );
     refused(
-        "[[rooms]]\nmatch = \"a\"\njoin = \"true\"\n  history = { size = 100 }\n",
-        "roomcast.toml:4:3: unknown key rooms.history: this version does not serve it",
+        "[[rooms]]\nmatch = \"a\"\njoin = \"true\"\n  presence = \"members\"\n",
+        "roomcast.toml:4:3: unknown key rooms.presence: this version does not serve it",
     );
     refused(
         "[webhooks]\nurl = \"https://\"\n",
@@ -515,6 +528,8 @@ fn no_text_of_ours_ever_holds_a_secret() {
 fn what_is_printed_can_be_loaded_again() {
     let text = format!(
         "{}[[rooms]]\nmatch = \"shop-{{id}}\"\njoin = \"user.id == \\\"a\\\" || 'b' in user.roles\"\ntypes = [\"x\"]\n\
+         strict = true\ndurability = \"replicated\"\nhistory = {{ size = 5, ttl = \"2h\" }}\n\
+         [[rooms]]\nmatch = \"a\"\njoin = \"true\"\nhistory = {{}}\n\
          [limits]\nping = \"20s\"\n",
         with_key("secret_env = \"S\"")
     );
@@ -523,7 +538,10 @@ fn what_is_printed_can_be_loaded_again() {
     let again = load(&config.print(), &env, &[]).unwrap();
     assert_eq!(again.limits, config.limits);
     assert_eq!(again.rooms[0].join.source(), config.rooms[0].join.source());
-    assert_eq!(again.rooms[0].policy, config.rooms[0].policy);
+    for (again, rule) in again.rooms.iter().zip(&*config.rooms) {
+        assert_eq!(again.policy, rule.policy);
+        assert!(rule.policy.history.is_some());
+    }
     assert_eq!(again.auth.issuers[0].keys[0].secret.expose(), SECRET.as_bytes());
 }
 
@@ -562,11 +580,56 @@ fn a_rule_that_does_not_compile_is_told_with_its_place_and_cause() {
 
 #[test]
 fn rules_up_to_their_number_pass_and_one_more_is_refused() {
-    let rule = "[[rooms]]\nmatch = \"a\"\njoin = \"true\"\n";
+    let rule = rule("");
     let max = crate::guard::RULES_MAX;
     assert_eq!(load(&rule.repeat(max), &[], &[]).unwrap().rooms.len(), max);
     let told = load(&rule.repeat(max + 1), &[], &[]).unwrap_err().to_string();
     assert!(told.contains("rooms has 1001 rules, allowed are 1000"), "{told}");
+}
+
+#[test]
+fn a_room_keeps_what_its_rule_says() {
+    let policy = |lines: &str| load(&rule(lines), &[], &[]).unwrap().rooms[0].policy.clone();
+    assert_eq!((policy("").history, policy("").strict), (None, false));
+    let default = Keep { size: 100, bytes_max: 262_144, ttl_ms: 600_000, replicated: false };
+    assert_eq!(policy("history = {}").history, Some(default));
+    assert_eq!(policy("[rooms.history]").history, Some(default));
+    assert_eq!(policy("history = { size = 7 }").history, Some(Keep { size: 7, ..default }));
+    let all = "history = { size = 100000, bytes_max = \"1 GiB\", ttl = \"720h\" }\n\
+               durability = \"replicated\"\nstrict = true";
+    let most = Keep { size: 100_000, bytes_max: 1 << 30, ttl_ms: 2_592_000_000, replicated: true };
+    assert_eq!((policy(all).history, policy(all).strict), (Some(most), true));
+    assert_eq!(policy("history = {}\ndurability = \"stored\"").history, Some(default));
+}
+
+#[test]
+fn a_history_that_makes_no_sense_is_refused_with_its_mend() {
+    for (lines, told) in [
+        ("history = 100", "4:1: rooms.history is a section: write [rooms.history]"),
+        ("history = { size = 0 }", "4:13: rooms.history.size is 0, allowed are 1 to 100000"),
+        (
+            "history = { ttl = 600 }",
+            "4:13: rooms.history.ttl is 600, which is no time; write its unit, for example \"500ms\", \"5s\" or \"2m\"",
+        ),
+        (
+            "[rooms.history]\nbytes_max = \"1 KB\"",
+            "5:1: rooms.history.bytes_max is \"1 KB\", which is no size; write bytes, or for example \"64 KiB\" or \
+             \"1 MiB\"",
+        ),
+        ("history = { sise = 5 }", "4:13: unknown key rooms.history.sise, did you mean size?"),
+        (
+            "history = {}\ndurability = \"fsync\"",
+            "5:1: rooms.durability is \"fsync\"; write \"stored\" or \"replicated\"",
+        ),
+        (
+            "durability = \"replicated\"",
+            "4:1: rooms.durability is given, but the room keeps nothing; give the room a history, for example \
+             `history = {}`, or leave this out",
+        ),
+        ("strict = \"yes\"", "4:1: rooms.strict is \"yes\", write true or false"),
+    ] {
+        refused(&rule(lines), &format!("roomcast.toml:{told}"));
+    }
 }
 
 #[test]
