@@ -147,6 +147,8 @@ async fn watch(client: &Client) -> Failure {
                 | Event::Pong
                 | Event::TokenExpiring { .. }
                 | Event::Gap { .. }
+                | Event::Skip { .. }
+                | Event::Joined(_)
                 | Event::Degraded { .. }
                 | Event::Other(_),
             ) => {}

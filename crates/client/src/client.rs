@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::driver::{self, Driver, Out};
 use crate::error::{Closed, Error};
-use crate::event::{Ack, Event, Joined, Published, Welcome};
+use crate::event::{Ack, Event, Joined, Position, Published, Welcome};
 use crate::handshake;
 use crate::options::{Format, Options, PublishOptions, TokenIn};
 use crate::pending::Pending;
@@ -91,7 +91,20 @@ impl Client {
     /// [`Error::Refused`] (110 without the right, whether or not the room exists), [`Error::Closed`],
     /// [`Error::Timeout`].
     pub async fn join(&self, room: &str) -> Result<Joined, Error> {
-        let answer = self.request("subscribe", Some(json!({ "room": room })), None).await?;
+        self.subscribe(json!({ "room": room })).await
+    }
+
+    /// Joins a room and asks for what was published behind `since`; [`Joined::recovered`] says whether all of it comes.
+    /// It comes behind the answer, as events.
+    ///
+    /// # Errors
+    /// As [`Client::join`].
+    pub async fn join_since(&self, room: &str, since: &Position) -> Result<Joined, Error> {
+        self.subscribe(json!({ "room": room, "since": since })).await
+    }
+
+    async fn subscribe(&self, data: Value) -> Result<Joined, Error> {
+        let answer = self.request("subscribe", Some(data), None).await?;
         if let Answer::Joined(joined) = answer {
             Ok(joined)
         } else {

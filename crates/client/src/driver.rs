@@ -186,8 +186,8 @@ impl Reading {
             }
             Incoming::Answer { id, answer } => match self.pending.answered(&id, answer) {
                 Some(Answer::Refused(refused)) => Event::Error(refused),
-                Some(Answer::Joined(_) | Answer::Left | Answer::Ack(_) | Answer::Refreshed)
-                | None => return Ok(()),
+                Some(Answer::Joined(joined)) => Event::Joined(joined),
+                Some(Answer::Left | Answer::Ack(_) | Answer::Refreshed) | None => return Ok(()),
             },
             Incoming::Pong(stamp) if stamp.is_some_and(|stamp| self.pending.ponged(stamp)) => {
                 return Ok(());

@@ -87,8 +87,12 @@ pub struct Welcome {
 pub struct Joined {
     /// The room.
     pub room: String,
-    /// From where the member hears everything; absent in rooms without history.
+    /// From where the member hears everything; absent in rooms without history, and while `live` is false.
     pub position: Option<Position>,
+    /// What became of the wish to be told what was missed, or why it cannot be; `None`: there was none.
+    pub recovered: Option<Result<(), String>>,
+    /// False: the node's broker is away; [`Event::Joined`] follows once it is back.
+    pub live: bool,
 }
 
 /// The node's ack of a publication.
@@ -151,7 +155,22 @@ pub enum Event {
         room: Option<String>,
         /// Why, for machines.
         reason: String,
+        /// The position behind which the room goes on.
+        position: Option<Position>,
     },
+    /// Positions of a room were covered without a delivery.
+    Skip {
+        /// The room.
+        room: String,
+        /// The last of them.
+        to: Position,
+        /// How many.
+        count: u64,
+        /// Why, for machines.
+        reasons: Vec<String>,
+    },
+    /// A second answer to a join that came while the broker was away.
+    Joined(Joined),
     /// The node's broker went away, or is back.
     Degraded {
         /// It is away: until told otherwise only this node's members hear what is published.

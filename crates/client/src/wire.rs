@@ -156,10 +156,7 @@ pub fn decode(format: Format, bytes: &[u8]) -> Result<Incoming, Closed> {
     };
     Ok(match kind {
         "welcome" => Incoming::Welcome(welcome(&message)),
-        "subscribed" => answer(Answer::Joined(Joined {
-            room: text(data(&message), "room").unwrap_or_default(),
-            position: metadata(&message).position(),
-        })),
+        "subscribed" => answer(Answer::Joined(joined(&message))),
         "unsubscribed" => answer(Answer::Left),
         "refresh" => answer(Answer::Refreshed),
         "ack" => ack(&message),
@@ -171,7 +168,9 @@ pub fn decode(format: Format, bytes: &[u8]) -> Result<Incoming, Closed> {
         "gap" => Incoming::Event(Event::Gap {
             room: text(data(&message), "room"),
             reason: text(data(&message), "reason").unwrap_or_default(),
+            position: metadata(&message).position(),
         }),
+        "skip" => Incoming::Event(skip(&message).unwrap_or_else(|| Event::Other(message.clone()))),
         "degraded" => {
             Incoming::Event(Event::Degraded { isolated: flag(data(&message), "isolated") })
         }
@@ -231,6 +230,32 @@ fn welcome(message: &Value) -> Welcome {
             .filter_map(|held| held.as_str().map(str::to_owned))
             .collect(),
     }
+}
+
+fn joined(message: &Value) -> Joined {
+    let data = data(message);
+    let recovered = data.get("recovered").and_then(Value::as_bool);
+    let outcome = |recovered| {
+        let why = || text(data, "reason").unwrap_or_default();
+        if recovered { Ok(()) } else { Err(why()) }
+    };
+    Joined {
+        room: text(data, "room").unwrap_or_default(),
+        position: metadata(message).position(),
+        recovered: recovered.map(outcome),
+        live: data.get("live").and_then(Value::as_bool).unwrap_or(true),
+    }
+}
+
+fn skip(message: &Value) -> Option<Event> {
+    let data = data(message);
+    let reasons = data.get("reasons").and_then(Value::as_array).into_iter().flatten();
+    Some(Event::Skip {
+        room: text(data, "room")?,
+        to: Position { epoch: metadata(message).epoch?, offset: data.get("to")?.as_u64()? },
+        count: data.get("count")?.as_u64()?,
+        reasons: reasons.filter_map(|reason| reason.as_str().map(str::to_owned)).collect(),
+    })
 }
 
 fn ack(message: &Value) -> Incoming {
@@ -337,6 +362,8 @@ mod tests {
                 answer: Answer::Joined(Joined {
                     room: "news".into(),
                     position: Some(Position { epoch: "e".into(), offset: 9 }),
+                    recovered: None,
+                    live: true,
                 }),
             },
         );
@@ -361,6 +388,26 @@ mod tests {
     }
 
     #[test]
+    fn a_join_says_what_became_of_what_was_missed() {
+        for (data, recovered, live) in [
+            (json!({"room": "a"}), None, true),
+            (json!({"room": "a", "recovered": true}), Some(Ok(())), true),
+            (
+                json!({"room": "a", "recovered": false, "reason": "too_old"}),
+                Some(Err("too_old".to_owned())),
+                true,
+            ),
+            (json!({"room": "a", "live": false}), None, false),
+        ] {
+            let message =
+                json!({"type": "subscribed", "data": data, "metadata": {"correlation_id": "1"}});
+            let joined = Joined { room: "a".into(), position: None, recovered, live };
+            let answer = Answer::Joined(joined);
+            check(&message, &Incoming::Answer { id: "1".into(), answer });
+        }
+    }
+
+    #[test]
     fn notices_of_the_node_are_events() {
         check(
             &json!({"type": "token_expiring", "data": {"expires_at": "2024-01-15T11:30:00.000Z"}}),
@@ -370,7 +417,27 @@ mod tests {
         );
         check(
             &json!({"type": "gap", "data": {"reason": "overload"}}),
-            &Incoming::Event(Event::Gap { room: None, reason: "overload".into() }),
+            &Incoming::Event(Event::Gap { room: None, reason: "overload".into(), position: None }),
+        );
+        let at = |offset| Position { epoch: "e".into(), offset };
+        check(
+            &json!({"type": "gap", "data": {"room": "news", "reason": "epoch"},
+                "metadata": {"epoch": "e", "offset": 3}}),
+            &Incoming::Event(Event::Gap {
+                room: Some("news".into()),
+                reason: "epoch".into(),
+                position: Some(at(3)),
+            }),
+        );
+        check(
+            &json!({"type": "skip", "data": {"room": "news", "to": 7, "count": 4,
+                "reasons": ["expired", "filtered"]}, "metadata": {"epoch": "e"}}),
+            &Incoming::Event(Event::Skip {
+                room: "news".into(),
+                to: at(7),
+                count: 4,
+                reasons: vec!["expired".into(), "filtered".into()],
+            }),
         );
         for isolated in [true, false] {
             check(

@@ -198,6 +198,8 @@ async fn lost(client: &Client) -> Error {
                 | Event::Pong
                 | Event::TokenExpiring { .. }
                 | Event::Gap { .. }
+                | Event::Skip { .. }
+                | Event::Joined(_)
                 | Event::Degraded { .. }
                 | Event::Other(_),
             ) => {}

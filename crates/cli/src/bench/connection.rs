@@ -322,6 +322,8 @@ impl Connection {
                 | Event::Pong
                 | Event::TokenExpiring { .. }
                 | Event::Gap { .. }
+                | Event::Skip { .. }
+                | Event::Joined(_)
                 | Event::Degraded { .. }
                 | Event::Other(_)
                 | Event::Closed(_),

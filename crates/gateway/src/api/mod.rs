@@ -22,6 +22,7 @@ use hyper::{HeaderMap, Request, Response, StatusCode};
 use roomcast_broker::RelayStats;
 use roomcast_dialects::native::publish_from_json;
 use roomcast_protocol::codes::{Refusal, Refused};
+use roomcast_protocol::envelope::Accepted;
 use roomcast_protocol::guard::{Guard, PublishRight};
 use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::limits::DecodeLimits;
@@ -110,9 +111,26 @@ struct Published<'a> {
     id: &'a str,
     level: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    offset: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     dedup: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reach: Option<&'static str>,
+}
+
+impl<'a> Published<'a> {
+    fn new(id: &'a str, accepted: Accepted) -> Self {
+        Self {
+            id,
+            level: accepted.level.name(),
+            epoch: accepted.position.map(|position| position.epoch.to_string()),
+            offset: accepted.position.map(|position| position.offset),
+            dedup: accepted.dedup_short.then_some("short"),
+            reach: accepted.partial.then_some("partial"),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -231,12 +249,7 @@ impl Api {
         let id = publication.id.clone();
         let outcome = self.parts.core.publish(Arc::new(publication), dedup);
         match tokio::time::timeout(OUTCOME_WAIT, outcome).await {
-            Ok(Ok(accepted)) => {
-                let dedup = accepted.dedup_short.then_some("short");
-                let reach = accepted.partial.then_some("partial");
-                let level = accepted.level.name();
-                Ok(answer::json(StatusCode::OK, &Published { id: &id, level, dedup, reach }))
-            }
+            Ok(Ok(accepted)) => Ok(answer::json(StatusCode::OK, &Published::new(&id, accepted))),
             // A core that ends leaves questions unanswered.
             Ok(Err(refused)) if refused.refusal == Refusal::Unavailable && !self.is_running() => {
                 Err(Problem::unknown_outcome(PUBLISHED_PERHAPS))
