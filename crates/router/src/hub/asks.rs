@@ -68,6 +68,8 @@ pub(super) struct Asks {
     /// Counts what was held early.
     pub(super) serial: u64,
     pub(super) held_bytes: usize,
+    /// Of those under way, how many are answered and wait for orders.
+    pub(super) paused: usize,
 }
 
 impl Asks {
@@ -85,6 +87,7 @@ impl Asks {
             refresh_ms: None,
             serial: 0,
             held_bytes: 0,
+            paused: 0,
         }
     }
 
@@ -98,9 +101,14 @@ impl Asks {
         self.count
     }
 
+    /// Whether the question is about what this room keeps.
+    pub(super) fn is_about(&self, request: u64, room: &str) -> bool {
+        matches!(self.under_way.get(&request), Some(Ask::Repair(name)) if name.as_str() == room)
+    }
+
     /// When something can be asked, if anything is to be.
     fn next_ms(&self) -> Option<u64> {
-        if self.under_way.len() >= ASKS_MAX {
+        if self.under_way.len() - self.paused >= ASKS_MAX {
             return None; // an answer comes first
         }
         let rested = !self.heads.is_empty() || !self.refills.is_empty();

@@ -95,17 +95,16 @@ impl Hub {
         let found = track.behind.iter_mut().find(|it| it.asked == Some(request));
         let Some(behind) = found else { return };
         behind.asked = None;
+        if !behind.drained {
+            return; // its queue has filled again meanwhile
+        }
         let mut given = behind.at;
         let Some(page) = page else {
-            if behind.drained {
-                self.asks.rest_ms = now.mono_ms + ASK_AGAIN_MS;
-                self.asks.refills.push_back((lane, name.clone()));
-            }
-            return;
+            return self.refill_later(now, lane, name);
         };
         if page.head.position.epoch != at.epoch {
-            self.want_head(name); // all that it lacks will be told
-            return;
+            self.want_head(name); // if it is a new one, that says it all
+            return self.refill_later(now, lane, name);
         }
         for kept in page.entries {
             let Some(position) = kept.position().map(|it| at.at(it.offset)) else { continue };
@@ -134,6 +133,11 @@ impl Hub {
                 self.asks.refills.push_back((lane, name.clone()));
             }
         }
+    }
+
+    fn refill_later(&mut self, now: Now, lane: LaneId, name: &RoomName) {
+        self.asks.rest_ms = now.mono_ms + ASK_AGAIN_MS;
+        self.asks.refills.push_back((lane, name.clone()));
     }
 
     /// A room is heard no more: what was held and wanted for it goes.

@@ -11,7 +11,7 @@ use roomcast_protocol::content::Content;
 use roomcast_protocol::envelope::BrokerCommand;
 use roomcast_protocol::ids::LaneId;
 use roomcast_protocol::outbound::Loss;
-use roomcast_protocol::position::{Keep, Position};
+use roomcast_protocol::position::{Keep, Page, Position};
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::{Now, iso8601};
@@ -60,6 +60,8 @@ pub(super) struct Control {
     paused_bytes: usize,
     /// Something of it had to be forgotten.
     overflowed: bool,
+    /// Answers that came meanwhile and hold publications. Bounds: [`super::ASKS_MAX`].
+    pages: Vec<(u64, Option<Page>)>,
     /// When the hub was called last. Units: monotonic milliseconds.
     seen_ms: Option<u64>,
 }
@@ -77,6 +79,7 @@ impl Control {
             paused: VecDeque::new(),
             paused_bytes: 0,
             overflowed: false,
+            pages: Vec::new(),
             seen_ms: None,
         }
     }
@@ -149,9 +152,11 @@ impl Hub {
         if self.watch.is_none() || self.state() != RelayState::Whole {
             return out.push(HubEffect::Lane(lane, LaneMessage::Hold(false)));
         }
-        self.control.late |= bit_of(lane).unwrap_or(0);
         self.doubt_control(now);
-        self.close_control(now, out);
+        if !self.control.is_open() {
+            return out.push(HubEffect::Lane(lane, LaneMessage::Hold(false)));
+        }
+        self.control.late |= bit_of(lane).unwrap_or(0);
     }
 
     /// Keeps a publication for later if orders may be missing.
@@ -169,6 +174,16 @@ impl Hub {
         true
     }
 
+    /// Keeps an answer for later if orders may be missing.
+    pub(super) fn pauses_page(&mut self, request: u64, page: Option<Page>) -> Option<Option<Page>> {
+        if !self.control.is_open() || self.asks.is_about(request, CONTROL) {
+            return Some(page);
+        }
+        self.asks.paused += 1;
+        self.control.pages.push((request, page));
+        None
+    }
+
     /// Goes on if no order is missing any more, or if it has to.
     pub(super) fn close_control(&mut self, now: Now, out: &mut Vec<HubEffect>) {
         let Some(open_ms) = self.control.open_ms else { return };
@@ -184,6 +199,10 @@ impl Hub {
         self.control.open_ms = None;
         for lane in each_lane(std::mem::take(&mut self.control.late)) {
             out.push(HubEffect::Lane(lane, LaneMessage::Hold(false)));
+        }
+        self.asks.paused = 0;
+        for (request, page) in std::mem::take(&mut self.control.pages) {
+            self.page(now, request, page, out);
         }
         self.control.paused_bytes = 0;
         for (publication, published_us) in std::mem::take(&mut self.control.paused) {
@@ -208,13 +227,6 @@ impl Hub {
         user: Box<str>,
         out: &mut Vec<HubEffect>,
     ) {
-        if self.state() == RelayState::Isolated {
-            self.tell_lanes(|| LaneMessage::Disconnect { query: None, user: user.clone() }, out);
-            let text = "The broker is away: this node has ended the user's connections, the others could not be told; \
-                        order it again";
-            let refused = Refused::unavailable(text.into(), RETRY_MS);
-            return out.push(HubEffect::Answer(query, Err(refused)));
-        }
         let Ok(room) = RoomName::system(CONTROL) else { return };
         let publication = Publication {
             room,
@@ -234,6 +246,20 @@ impl Hub {
         self.publish(now, Ticket::Query(query), Arc::new(publication), true, out);
     }
 
+    /// The broker is away: an order is obeyed here alone, and has to be given again for the others.
+    pub(super) fn obey_alone(
+        &self,
+        publication: &Publication,
+        out: &mut Vec<HubEffect>,
+    ) -> Refused {
+        if let Some(user) = ends_sessions_of(publication) {
+            self.tell_lanes(|| LaneMessage::Disconnect { query: None, user: user.into() }, out);
+        }
+        let text = "The broker is away: this node has ended the user's connections, the others could not be told; \
+                    order it again";
+        Refused::unavailable(text.into(), RETRY_MS)
+    }
+
     /// An order came.
     pub(super) fn control(&mut self, item: &Item, out: &mut Vec<HubEffect>) {
         let publication = match item {
@@ -244,9 +270,7 @@ impl Hub {
         if !self.control.obey(publication) {
             return;
         }
-        if let (DISCONNECT, Content::Text(user)) = (&*publication.kind, &publication.content)
-            && let Ok(user) = std::str::from_utf8(user)
-        {
+        if let Some(user) = ends_sessions_of(publication) {
             let own = publication.sender == self.config.node;
             let query = publication.id.parse().ok().map(QueryId).filter(|_| own);
             self.tell_lanes(|| LaneMessage::Disconnect { query, user: user.into() }, out);
@@ -298,5 +322,13 @@ impl Hub {
         out.push(HubEffect::Broker(BrokerCommand::Subscribe { room: name.clone(), request }));
         let unconfirmed = super::Unconfirmed { room: name.clone(), waiting: 0 };
         self.unconfirmed.insert(request, unconfirmed);
+    }
+}
+
+/// Whose sessions the order ends; types of later versions mean nothing here.
+fn ends_sessions_of(publication: &Publication) -> Option<&str> {
+    match &publication.content {
+        Content::Text(user) if &*publication.kind == DISCONNECT => std::str::from_utf8(user).ok(),
+        Content::Text(_) | Content::Json(_) | Content::Binary(_) => None,
     }
 }

@@ -12,7 +12,7 @@ use roomcast_protocol::publication::Publication;
 use roomcast_protocol::time::Now;
 
 use super::watch::RelayState;
-use super::{Hub, each_lane};
+use super::{CONTROL, Hub, each_lane};
 use crate::messages::{HubEffect, LaneMessage, Ticket};
 
 /// Bytes of publications that may wait while the feed is down, or for other nodes; beyond it they are refused.
@@ -181,6 +181,10 @@ impl Hub {
     /// Gives a publication to this node's own members, once.
     fn deliver_here(&mut self, now: Now, waiter: Waiter, out: &mut Vec<HubEffect>) {
         let Waiter { ticket, publication, dedup } = waiter;
+        if publication.room.as_str() == CONTROL {
+            let refused = self.obey_alone(&publication, out);
+            return self.complete(ticket, Err(refused), out);
+        }
         if self.keep_of(&publication.room).is_some() {
             let text =
                 "The broker is away, and this room takes only what it can keep: send it again";

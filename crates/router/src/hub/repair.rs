@@ -179,6 +179,7 @@ impl Hub {
         page: Option<Page>,
         out: &mut Vec<HubEffect>,
     ) {
+        let Some(page) = self.pauses_page(request, page) else { return };
         match self.asks.under_way.remove(&request) {
             Some(Ask::Lane(lane, query)) => out.push(page_for(lane, query, page)),
             Some(Ask::Repair(name)) => {

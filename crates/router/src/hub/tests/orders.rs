@@ -182,3 +182,28 @@ fn an_isolated_node_obeys_alone_and_says_so() {
     assert_eq!(world.seen[..3], own);
     assert_eq!(world.seen[3], "answer 7 unavailable 2000 ms");
 }
+
+#[test]
+fn an_order_that_waits_when_the_broker_goes_is_obeyed_alone() {
+    let mut world = world();
+    steps(&mut world, "auto away\ndown");
+    let disconnect = HubMessage::Disconnect { query: QueryId(7), user: "bob".into() };
+    world.act(|hub, now, out| hub.message(now, disconnect, out));
+    steps(&mut world, "at 3000");
+    let told = ["0: disconnect bob", "1: disconnect bob", "2: disconnect bob"];
+    let at = world.seen.iter().position(|text| text == told[0]).unwrap();
+    assert_eq!(world.seen[at..at + 3], told);
+    assert_eq!(world.seen[at + 3], "answer 7 unavailable 2000 ms");
+}
+
+#[test]
+fn what_was_read_meanwhile_waits_for_orders_too() {
+    let mut world = world();
+    steps(&mut world, "1 joins kept\nsubscribed kept\nheads 5\nfeed kept at=7\nat 600");
+    world.seen.clear();
+    world.act(|hub, now, out| hub.message(now, HubMessage::Late(LaneId(1)), out));
+    steps(&mut world, "page 6-7");
+    assert_eq!(world.seen, ["heads? $control"]);
+    steps(&mut world, "heads 3");
+    assert_eq!(world.seen[1..], ["1: hold false", "1: kept 6", "1: kept 7"]);
+}
