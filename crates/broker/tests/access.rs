@@ -1,11 +1,18 @@
 //! Who a node is to Redis, and what it must be allowed: TLS, and an ACL user with no more than it needs.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
 
 mod common;
 
-use common::{Real, Topology, options, subscribed};
-use roomcast_broker::redis::{RedisOptions, Tls};
+use common::{KEEP, Real, Topology, offsets, options, room, subscribed};
+use roomcast_broker::redis::{RedisOptions, Servers, Tls};
+use roomcast_protocol::envelope::Level;
 use roomcast_protocol::ids::NodeId;
+use roomcast_protocol::position::{Direction, Keep, Span};
 use roomcast_protocol::relay::RelayMode;
 use xtask::servers::Redis;
 
@@ -13,11 +20,13 @@ const ONE: NodeId = NodeId(1);
 
 /// What docs/DEPLOYING.md names, word for word.
 const RULES: &str = "~rc:* resetchannels &room:* &rc:* -@all +info +function|load +fcall +publish +spublish \
-                     +psubscribe +subscribe +unsubscribe +ssubscribe +sunsubscribe +time +get +set +del +hget +hmget \
-                     +hgetall +hset +hdel +hlen +rename +pexpireat";
+                     +psubscribe +subscribe +unsubscribe +ssubscribe +sunsubscribe +time +get +mget +set +del \
+                     +incr +hget +hmget +hgetall +hset +hdel +hlen +zadd +zrevrangebyscore +zremrangebyrank +xadd \
+                     +xlen +xrange +xrevrange +xtrim +rename +pttl +pexpireat +wait";
 
 /// A node with these options can do all that nodes do.
 fn serves(options: RedisOptions) {
+    let has_replica = matches!(options.servers, Servers::Sentinel { .. });
     let mut broker = Real::new(options);
     broker.attach_node(ONE);
     subscribed(&mut broker, ONE, "news", 1);
@@ -29,6 +38,23 @@ fn serves(options: RedisOptions) {
     }
     let heard = broker.heard_until(ONE, "news message ann 3");
     assert_eq!(heard, ["1", "2", "3"].map(|it| format!("news message ann {it}")));
+    // More than once what a room keeps, so that all is done that ever is.
+    let keep = Keep { size: 4, ..KEEP };
+    let first = broker.stored(ONE, 1, "kept", keep);
+    for id in 2..=300 {
+        broker.stored(ONE, id, "kept", keep);
+    }
+    assert_eq!(broker.heads(ONE, &["kept"], keep), Some(vec![first.at(300)]));
+    assert_eq!(offsets(&broker.kept(ONE, "kept", keep)), [297, 298, 299, 300]);
+    let span = Span { direction: Direction::Backward, from: 299, ..Span::above(0) };
+    assert_eq!(offsets(&broker.page(ONE, "kept", keep, span).unwrap()), [297, 298]);
+    let partition = broker.moved(ONE, &[])[0].count;
+    broker.stored(ONE, 301, "kept", keep);
+    let moved = broker.moved(ONE, &[partition]);
+    assert_eq!(moved[0].rooms, Some(vec![(room("kept"), first.at(301))]));
+    broker.publish_kept(ONE, 9, 302, "kept", Keep { replicated: true, ..keep });
+    // Not declined: it waits for replicas, which are only some of the servers'.
+    assert!(broker.outcome(ONE, 9).is_ok_and(|it| it.level == Level::Replicated) == has_replica);
     broker.leave(ONE, "news");
     assert!(broker.beat(ONE).is_some());
 }

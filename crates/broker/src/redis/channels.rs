@@ -21,8 +21,26 @@ const WIDTH: usize = SLOTS / PARTITIONS;
 /// What every channel of rooms in pattern mode, and of outsiders, begins with.
 pub(crate) const PLAIN: &str = "room:";
 
+/// What the names of all nodes' beats begin with.
+pub(crate) const BEATS: &str = "$beat:";
+
 /// The pattern that brings them all.
 pub(crate) const PATTERN: &str = "room:*";
+
+/// Kinds of keys. Of a room: its meta, its stream, and the ids of what is in it, in two generations.
+pub(crate) const META: &str = "meta";
+pub(crate) const STREAM: &str = "stream";
+pub(crate) const KEPT_IDS: &str = "kept-ids";
+pub(crate) const KEPT_IDS_OLD: &str = "kept-ids-old";
+/// Of a room that keeps nothing: ids alone.
+pub(crate) const IDS: &str = "ids";
+pub(crate) const IDS_OLD: &str = "ids-old";
+/// Of a partition: how often its rooms have moved, and which did.
+pub(crate) const COUNTER: &str = "moves";
+pub(crate) const MOVED: &str = "moved";
+/// Of the cluster: the nodes' leases, and into how many partitions the data is laid out.
+pub(crate) const NODES: &str = "nodes";
+pub(crate) const LAYOUT: &str = "partitions";
 
 /// The partitions' tags.
 #[derive(Clone, Debug)]
@@ -48,10 +66,20 @@ impl Tags {
         Self(tags.into_iter().flatten().collect())
     }
 
-    /// A room's tag. The name's own braces mean nothing here.
+    /// A room's tag.
     pub(crate) fn of(&self, room: &str) -> &str {
-        let hash = usize::from(crc16::State::<crc16::XMODEM>::calculate(room.as_bytes()));
-        self.0.get(hash % PARTITIONS).map_or("", |tag| tag)
+        self.0.get(self.partition(room)).map_or("", |tag| tag)
+    }
+
+    /// A room's partition. The name's own braces mean nothing here.
+    #[allow(clippy::unused_self, reason = "a partition means nothing without the table of tags")]
+    pub(crate) fn partition(&self, room: &str) -> usize {
+        usize::from(crc16::State::<crc16::XMODEM>::calculate(room.as_bytes())) % PARTITIONS
+    }
+
+    /// The tags of all partitions, in their order.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|tag| &**tag)
     }
 
     /// The tag of the partition that holds what belongs to no room: leases and the relay's key.
@@ -85,7 +113,7 @@ pub(crate) fn channel(tags: &Tags, mode: RelayMode, room: &str) -> String {
 
 /// The name under which a node's beats are published, in place of a room's.
 pub(crate) fn beat_name(node: NodeId) -> String {
-    format!("$beat:{node}")
+    format!("{BEATS}{node}")
 }
 
 /// What a channel carries: the text behind `room:` or `rc:{t}:`.

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use fred::clients::Client;
 use fred::error::Error;
 use fred::interfaces::{ClientLike, ClusterInterface, EventInterface, FunctionInterface};
+use fred::types::Value;
 use fred::types::cluster::ClusterRouting;
 use fred::types::config::Server;
 use roomcast_protocol::envelope::{BrokerEvent, LinkId};
@@ -21,11 +22,11 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::channels::{self, Kind, PATTERN, PLAIN, beat_name, key};
+use super::channels::{self, Kind, PARTITIONS, PATTERN, PLAIN, beat_name, key};
+use super::faults::{if_full, load};
 use super::functions;
 use super::link::{Link, LinkError, LinkOrder, LinkPlan};
 use super::options::Servers;
-use super::publish;
 use super::shared::{LinkBeat, RELAY_KEY, Shared, Want};
 
 /// How long to rest before connecting again.
@@ -60,6 +61,10 @@ enum Trouble {
     Random(getrandom::Error),
     #[error("the system refused a task")]
     Task,
+    #[error("no answer of the function")]
+    Answer,
+    #[error("its data is laid out in {0} partitions, and this node works with {PARTITIONS}")]
+    Layout(u64),
 }
 
 /// One set of links.
@@ -156,8 +161,8 @@ impl<T: Send + 'static> Feeder<T> {
             let limit = Duration::from_millis(self.shared.options.connect_timeout_ms);
             timeout(limit, client.sync_cluster()).await.map_err(|_| Trouble::Away)??;
         }
-        publish::load(&self.shared, &client).await.or_else(publish::if_full)?;
-        agree_on_key(&self.shared, &client).await?;
+        load(&self.shared, &client).await.or_else(if_full)?;
+        agree(&self.shared, &client).await?;
         self.note_all();
         let mut design = self.design(&client)?;
         let mut connecting = JoinSet::new();
@@ -377,7 +382,8 @@ impl<T: Send + 'static> Feeder<T> {
                 (channel.clone(), channel)
             }
         };
-        design.beats.push(LinkBeat { link: id, kind, channel, key: key(tag, "beat", "") });
+        let key = key(tag, "beat", "");
+        design.beats.push(LinkBeat { link: id, kind, channel, server: Some(server.clone()), key });
         design.plans.push(LinkPlan { id, server, channels: vec![(kind, heard)] });
     }
 }
@@ -398,23 +404,35 @@ fn send(links: &Links, link: Option<usize>, order: LinkOrder) -> bool {
     link.and_then(|at| links.orders.get(at)).is_some_and(|orders| orders.send(order).is_ok())
 }
 
+/// Finds out whether this node can work with the data as it is laid out, and by which key nodes know each other.
+///
 /// Without a key in the configuration, one is made once and kept in Redis; after Redis lost it, the nodes put back the
 /// one they know.
-async fn agree_on_key<T>(shared: &Shared<T>, client: &Client) -> Result<(), Trouble> {
-    if shared.options.keys.is_some() {
-        return Ok(());
+async fn agree<T>(shared: &Shared<T>, client: &Client) -> Result<(), Trouble> {
+    let common = shared.tags.common();
+    let mut memory = vec![key(common, channels::LAYOUT, "")];
+    let mut offered: Vec<Value> = vec![PARTITIONS.to_string().into()];
+    let configured = shared.options.keys.is_some();
+    if !configured {
+        let known = shared.hearing().keys.clone();
+        let bytes = match &known {
+            Some(keys) => keys.current.to_vec(),
+            None => {
+                let mut bytes = vec![0; KEY_BYTES];
+                getrandom::fill(&mut bytes).map_err(Trouble::Random)?;
+                bytes
+            }
+        };
+        memory.push(key(common, RELAY_KEY, ""));
+        offered.push(Bytes::from(bytes).into());
     }
-    let known = shared.hearing().keys.clone();
-    let offered = match &known {
-        Some(keys) => keys.current.to_vec(),
-        None => {
-            let mut bytes = vec![0; KEY_BYTES];
-            getrandom::fill(&mut bytes).map_err(Trouble::Random)?;
-            bytes
-        }
-    };
-    let name = key(shared.tags.common(), RELAY_KEY, "");
-    let kept: Bytes = client.fcall(functions::KEY, vec![name], vec![Bytes::from(offered)]).await?;
-    shared.adopt_key(&kept);
+    let answer: Value = client.fcall(functions::BEGIN, memory, offered).await?;
+    let (partitions, kept) = functions::begun(answer).ok_or(Trouble::Answer)?;
+    if !shared.check_layout(partitions) {
+        return Err(Trouble::Layout(partitions));
+    }
+    if !configured {
+        shared.adopt_key(&kept);
+    }
     Ok(())
 }

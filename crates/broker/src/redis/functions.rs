@@ -4,13 +4,27 @@ use bytes::Bytes;
 use fred::types::Value;
 use roomcast_protocol::envelope::{MasterId, Peer};
 use roomcast_protocol::ids::NodeId;
-use roomcast_protocol::relay::RelayKeys;
+use roomcast_protocol::position::{Epoch, Head, OFFSET_MAX, Position};
 
-/// The library's source.
-pub(crate) const LIBRARY: &str = include_str!("functions.lua");
+/// The library's source: one text, in the order in which its parts use each other.
+pub(crate) const LIBRARY: &str = concat!(
+    include_str!("functions/base.lua"),
+    include_str!("functions/ids.lua"),
+    include_str!("functions/history.lua"),
+    include_str!("functions/beat.lua"),
+);
 
 /// Publishes and remembers the id.
 pub(crate) const PUBLISH: &str = "rc1_publish";
+
+/// Appends to what a room keeps, publishes and remembers the id.
+pub(crate) const APPEND: &str = "rc1_append";
+
+/// Answers with the newest positions of rooms.
+pub(crate) const HEADS: &str = "rc1_heads";
+
+/// Answers with kept publications of a room.
+pub(crate) const HISTORY: &str = "rc1_history";
 
 /// Renews the lease and beats.
 pub(crate) const BEAT: &str = "rc1_beat";
@@ -18,40 +32,105 @@ pub(crate) const BEAT: &str = "rc1_beat";
 /// Beats over one more link.
 pub(crate) const LINK: &str = "rc1_link";
 
-/// Answers with the relay's key where none is configured, and keeps the one that is offered if there is none.
-pub(crate) const KEY: &str = "rc1_key";
+/// Beats for one partition of a Cluster.
+pub(crate) const PART: &str = "rc1_part";
+
+/// Answers with the number of partitions, and with the relay's key where none is configured; keeps what is offered
+/// where there is none.
+pub(crate) const BEGIN: &str = "rc1_begin";
 
 /// How long a node's lease lasts without a beat. Units: milliseconds.
 pub(crate) const LEASE_MS: u64 = 8_000;
 
-/// What a beat is written between: number and master, then the hash.
-const BEAT_HEAD: &[u8] = b"{\"beat\":\"";
-const BEAT_HASH: &[u8] = b"\",\"hash\":\"";
-const BEAT_TAIL: &[u8] = b"\"}";
-
-/// What became of a publication whose id is remembered.
+/// What became of a publication that went through a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Remembered {
+pub(crate) enum Outcome {
     /// Published; the memory may have been too short for all ids.
     New {
-        /// It was.
+        /// Where it stands; `None`: its room keeps nothing.
+        position: Option<Position>,
+        /// It was too short.
         short: bool,
     },
     /// The same content had been published under this id.
-    Same,
+    Same {
+        /// Where it stands.
+        position: Option<Position>,
+    },
     /// Other content had been.
     Other,
 }
 
 /// Reads the answer of [`PUBLISH`].
-pub(crate) fn remembered(answer: Value) -> Option<Remembered> {
+pub(crate) fn remembered(answer: Value) -> Option<Outcome> {
     let mut parts = answer.into_array().into_iter();
     match (parts.next()?.as_str()?.as_ref(), parts.next()?.as_u64()?) {
-        ("new", short) => Some(Remembered::New { short: short == 1 }),
-        ("same", _) => Some(Remembered::Same),
-        ("other", _) => Some(Remembered::Other),
+        ("new", short) => Some(Outcome::New { position: None, short: short == 1 }),
+        ("same", _) => Some(Outcome::Same { position: None }),
+        ("other", _) => Some(Outcome::Other),
         _ => None,
     }
+}
+
+/// Reads the answer of [`APPEND`].
+pub(crate) fn appended(answer: Value) -> Option<Outcome> {
+    let mut parts = answer.into_array().into_iter();
+    let what = parts.next()?.as_u64()?;
+    if what == 2 {
+        return Some(Outcome::Other);
+    }
+    let position = Some(position(parts.next()?, &parts.next()?)?);
+    match (what, parts.next()?.as_u64()?) {
+        (0, short) => Some(Outcome::New { position, short: short == 1 }),
+        (1, _) => Some(Outcome::Same { position }),
+        _ => None,
+    }
+}
+
+/// Reads the answer of [`HEADS`]: the positions of `count` rooms.
+pub(crate) fn heads(answer: Value, count: usize) -> Option<Vec<Position>> {
+    let mut parts = answer.into_array().into_iter();
+    let mut heads = Vec::with_capacity(count);
+    for _ in 0..count {
+        heads.push(position(parts.next()?, &parts.next()?)?);
+    }
+    Some(heads)
+}
+
+/// The answer of [`HISTORY`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stored {
+    pub(crate) head: Head,
+    pub(crate) whole: bool,
+    /// Entries by rising offset: where each stands, and its envelope.
+    pub(crate) entries: Vec<(Position, Bytes)>,
+}
+
+/// Reads the answer of [`HISTORY`].
+pub(crate) fn stored(answer: Value) -> Option<Stored> {
+    let mut parts = answer.into_array().into_iter();
+    let head =
+        Head { position: position(parts.next()?, &parts.next()?)?, first: parts.next()?.as_u64()? };
+    let whole = parts.next()?.as_u64()? == 1;
+    let mut entries = Vec::with_capacity(parts.len() / 3);
+    while let Some(offset) = parts.next() {
+        let place = position(parts.next()?, &offset)?;
+        entries.push((place, parts.next()?.into_bytes()?));
+    }
+    Some(Stored { head, whole, entries })
+}
+
+fn position(epoch: Value, offset: &Value) -> Option<Position> {
+    let bytes = epoch.into_bytes()?;
+    let epoch = Epoch(u128::from_be_bytes(bytes.as_ref().try_into().ok()?));
+    let offset = offset.as_u64().filter(|offset| *offset <= OFFSET_MAX)?;
+    Some(Position { epoch, offset })
+}
+
+/// Reads the answer of [`BEGIN`]: the number of partitions and the relay's key.
+pub(crate) fn begun(answer: Value) -> Option<(u64, Bytes)> {
+    let mut parts = answer.into_array().into_iter();
+    Some((parts.next()?.as_u64()?, parts.next()?.into_bytes()?))
 }
 
 /// The answer of [`BEAT`].
@@ -62,14 +141,16 @@ pub(crate) struct Beaten {
     pub(crate) master: MasterId,
     /// The relay's key as Redis keeps it; empty where one is configured.
     pub(crate) relay_key: Bytes,
+    /// Into how many partitions the data is laid out.
+    pub(crate) partitions: u64,
     pub(crate) peers: Vec<Peer>,
 }
 
 /// Reads the answer of [`BEAT`]; nodes whose digest is not `digest` relay in other modes.
 pub(crate) fn beaten(answer: Value, digest: &str) -> Option<Beaten> {
     let parts = answer.into_array();
-    let (head, peers) = parts.split_at_checked(4)?;
-    let [seconds, micros, master, relay_key] = head else { return None };
+    let (head, peers) = parts.split_at_checked(5)?;
+    let [seconds, micros, master, relay_key, partitions] = head else { return None };
     let time_us = seconds.as_u64()?.checked_mul(1_000_000)?.checked_add(micros.as_u64()?)?;
     let master = master_of(master.as_str()?.as_bytes());
     let peer = |parts: &[Value]| {
@@ -82,74 +163,29 @@ pub(crate) fn beaten(answer: Value, digest: &str) -> Option<Beaten> {
     };
     let peers = peers.chunks_exact(3).filter_map(peer).collect();
     let relay_key = relay_key.clone().into_bytes()?;
-    Some(Beaten { time_us, master, relay_key, peers })
+    Some(Beaten { time_us, master, relay_key, partitions: partitions.as_u64()?, peers })
 }
 
 /// The id of a master by (the beginning of) its replication id.
-fn master_of(replid: &[u8]) -> MasterId {
+pub(crate) fn master_of(replid: &[u8]) -> MasterId {
     let digits = replid.get(..16).unwrap_or(replid);
     let text = std::str::from_utf8(digits).unwrap_or_default();
     MasterId(u64::from_str_radix(text, 16).unwrap_or_default())
-}
-
-/// How a beat's number is given to [`BEAT`] and [`LINK`].
-pub(crate) fn number(seq: u64) -> String {
-    format!("{seq:016x}")
-}
-
-/// Reads a beat that came over the feed under `name`: its number and the master that sent it. `None`: no beat of this
-/// cluster.
-pub(crate) fn heard(keys: &RelayKeys, name: &str, payload: &[u8]) -> Option<(u64, MasterId)> {
-    let rest = payload.strip_suffix(BEAT_TAIL)?;
-    let (rest, hash) = rest.split_at_checked(rest.len().checked_sub(16)?)?;
-    let digits = rest.strip_suffix(BEAT_HASH)?.strip_prefix(BEAT_HEAD)?;
-    // Signed is all before the comma: the quote that ends the digits is part of it.
-    let body = payload.get(..BEAT_HEAD.len() + digits.len() + 1)?;
-    if !keys.verify(name, &[body], hex(hash)?.to_be_bytes()) {
-        return None;
-    }
-    let (seq, master) = digits.split_at_checked(16)?;
-    Some((hex(seq)?, master_of(master)))
-}
-
-/// Lower-case hexadecimal digits and nothing else.
-fn hex(digits: &[u8]) -> Option<u64> {
-    let lower = digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f'));
-    let text = std::str::from_utf8(digits).ok().filter(|_| lower)?;
-    u64::from_str_radix(text, 16).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn keys() -> RelayKeys {
-        RelayKeys { current: (*b"a key of sixteen").into(), previous: None }
-    }
-
-    fn beat(keys: &RelayKeys, name: &str, seq: u64) -> Vec<u8> {
-        let body = format!(r#"{{"beat":"{}0123456789abcdef""#, number(seq));
-        let hash = u64::from_be_bytes(keys.sign(name, &[body.as_bytes()]));
-        format!(r#"{body},"hash":"{hash:016x}"}}"#).into_bytes()
-    }
-
-    #[test]
-    fn a_beat_is_known_by_its_hash() {
-        let bytes = beat(&keys(), "$beat:1", 7);
-        let expected = Some((7, MasterId(0x0123_4567_89ab_cdef)));
-        assert_eq!(heard(&keys(), "$beat:1", &bytes), expected);
-        assert_eq!(heard(&keys(), "$beat:2", &bytes), None, "another node's");
-        for at in 0..bytes.len() {
-            let mut forged = bytes.clone();
-            forged[at] ^= 1;
-            assert_eq!(heard(&keys(), "$beat:1", &forged), None, "byte {at}");
-            assert_eq!(heard(&keys(), "$beat:1", &bytes[..at]), None, "cut at {at}");
-        }
-    }
-
     #[test]
     fn answers_that_are_none_are_not_believed() {
-        assert_eq!(remembered(Value::Null), None);
+        for answer in [Value::Null, Value::Array(vec![Value::Integer(0)])] {
+            assert_eq!(remembered(answer.clone()), None);
+            assert_eq!(appended(answer.clone()), None);
+            assert_eq!(heads(answer.clone(), 1), None);
+            assert_eq!(stored(answer.clone()), None);
+            assert_eq!(begun(answer), None);
+        }
         assert_eq!(beaten(Value::Array(vec![]), "00"), None);
     }
 
@@ -161,6 +197,7 @@ mod tests {
             Value::Integer(5),
             text("0123456789abcdef01"),
             text("a relay key of 16"),
+            text("256"),
             text("000000000000000a"),
             text("1"),
             text("aa"),
@@ -170,7 +207,7 @@ mod tests {
         ];
         let beaten = beaten(Value::Array(answer.to_vec()), "aa").unwrap();
         assert_eq!(beaten.time_us, 2_000_005);
-        assert_eq!(beaten.relay_key, "a relay key of 16");
+        assert_eq!((&*beaten.relay_key, beaten.partitions), (&b"a relay key of 16"[..], 256));
         let peers = [
             Peer { node: NodeId(10), hears: true, agrees: true },
             Peer { node: NodeId(11), hears: false, agrees: false },

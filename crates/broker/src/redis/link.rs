@@ -18,10 +18,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use super::channels::{self, Kind};
+use super::channels::{self, BEATS, Kind};
 use super::connect::{self, Stream};
-use super::functions;
 use super::options::Credentials;
+use super::pulse::{self, Pulse};
 use super::resp::{self, Next, Told};
 use super::shared::{Hearing, Shared};
 use crate::feed::{EVENT_BYTES, FEED_BYTES_MAX};
@@ -252,8 +252,8 @@ impl<T: Send + 'static> Link<T> {
                 Next::Message { channel, payload, length } => {
                     match channels::name_of(channel) {
                         Some(name) if name == self.own_beats => self.beaten(&hearing, payload),
-                        // Another node's beats, or somebody's who has no business here.
-                        Some(name) if name.starts_with('$') => {}
+                        // Another node's beats: rooms of the system are those that the hub wants to hear.
+                        Some(name) if name.starts_with(BEATS) => {}
                         Some(name) => brought.message(&shared, &hearing, name, payload, time),
                         None => {}
                     }
@@ -289,11 +289,11 @@ impl<T: Send + 'static> Link<T> {
 
     fn beaten(&self, hearing: &Hearing, payload: &[u8]) {
         let keys = hearing.keys.as_ref();
-        let heard = keys.and_then(|keys| functions::heard(keys, &self.own_beats, payload));
-        if let Some((seq, master)) = heard {
+        let heard = keys.and_then(|keys| pulse::heard(keys, &self.own_beats, payload));
+        if let Some(Pulse { seq, master, moved }) = heard {
             self.shared.stats.beats_heard.fetch_add(1, Ordering::Relaxed);
             let master = self.shared.master(master);
-            self.shared.tell(BrokerEvent::Beat { link: self.id, seq, master, moved: Vec::new() });
+            self.shared.tell(BrokerEvent::Beat { link: self.id, seq, master, moved });
         }
     }
 
@@ -359,6 +359,8 @@ impl Brought {
         let payload = Bytes::copy_from_slice(payload);
         let codec = &shared.options.codec;
         match codec.decode(keys, room, &payload, time, shared.serial()) {
+            // Names that begin with `$` are the system's: outsiders have no business there.
+            Ok(relayed) if relayed.published_us.is_none() && name.starts_with('$') => {}
             Ok(relayed) => {
                 let publication = Arc::new(relayed.publication);
                 let published_us = relayed.published_us.unwrap_or(0);
@@ -369,6 +371,10 @@ impl Brought {
             Err(cause) => {
                 if let Some(counter) = shared.stats.unreadable.get(cause.index()) {
                     counter.fetch_add(1, Ordering::Relaxed);
+                }
+                if let Some(position) = codec.position(keys, room, &payload) {
+                    let envelope = Envelope::Unreadable { room: room.clone(), position };
+                    shared.feed.send(EVENT_BYTES, BrokerEvent::Envelope(envelope));
                 }
             }
         }

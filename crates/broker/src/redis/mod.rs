@@ -4,13 +4,18 @@
 //! of losing publications. Everything runs in the runtime of the node's core thread. Decides nothing: when to beat,
 //! when a link counts as dead and what a cut means is the hub's business.
 
+mod beats;
 mod channels;
 mod connect;
+mod faults;
 mod feeder;
 mod functions;
+mod history;
 mod link;
 pub mod options;
 mod publish;
+mod pulse;
+mod replicated;
 mod resp;
 mod shared;
 
@@ -32,9 +37,11 @@ use tokio::time::sleep;
 
 use crate::feed::{Feed, feed};
 use crate::stats::RelayStats;
+use beats::Asked;
 use feeder::{FeedOrder, Feeder};
 pub use options::{Address, Credentials, ModeOf, RedisOptions, Servers, Tls};
 use publish::Order;
+use replicated::Replicated;
 use shared::Shared;
 
 /// How long to rest before a client that has given up is made anew.
@@ -85,11 +92,13 @@ impl<T: Send + 'static> RedisBroker<T> {
         let (commands, orders) = mpsc::unbounded_channel();
         let (feed, feed_orders) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
-        tasks.spawn(publish::run(Arc::clone(&shared), orders));
+        let (replicated, appends) = Replicated::new();
+        tasks.spawn(publish::run(Arc::clone(&shared), orders, replicated));
         match connect::connector(shared.options.tls.as_ref()) {
             Ok(connector) => {
                 let feeder = Feeder::new(Arc::clone(&shared), feed_orders, connector.clone());
                 tasks.spawn(feeder.run());
+                tasks.spawn(replicated::run(Arc::clone(&shared), appends, connector.clone()));
                 tasks.spawn(keep_connected(Arc::clone(&shared), connector, client));
             }
             Err(error) => tracing::error!(%error, "Redis cannot be connected to"),
@@ -119,7 +128,7 @@ impl<T: Send + 'static> RedisBroker<T> {
         let Some(attached) = nodes.get(&node) else { return };
         // The tasks live as long as the entry.
         let _gone = match command {
-            BrokerCommand::Publish { ticket, publication, dedup, keep: _ } => {
+            BrokerCommand::Publish { ticket, publication, dedup, keep } => {
                 let (weight, pending) = (publication.weight(), &attached.shared.pending_bytes);
                 let waiting = pending.fetch_add(weight, Ordering::Relaxed);
                 if waiting + weight > attached.shared.options.pending_bytes_max {
@@ -128,11 +137,16 @@ impl<T: Send + 'static> RedisBroker<T> {
                     attached.shared.tell(BrokerEvent::Published { ticket, outcome });
                     return;
                 }
-                attached.commands.send(Order::Publish { ticket, publication, dedup }).is_err()
+                attached.commands.send(Order::Publish { ticket, publication, dedup, keep }).is_err()
             }
-            BrokerCommand::Heads { .. } | BrokerCommand::Read { .. } => false,
-            BrokerCommand::Beat { seq, hears, taken: _ } => {
-                attached.commands.send(Order::Beat { seq, hears }).is_err()
+            BrokerCommand::Heads { request, rooms } => {
+                attached.commands.send(Order::Heads { request, rooms }).is_err()
+            }
+            BrokerCommand::Read { request, room, keep, span } => {
+                attached.commands.send(Order::Read { request, room, keep, span }).is_err()
+            }
+            BrokerCommand::Beat { seq, hears, taken } => {
+                attached.commands.send(Order::Beat(Asked { seq, hears, taken })).is_err()
             }
             BrokerCommand::Subscribe { room, request } => {
                 attached.feed.send(FeedOrder::Subscribe { room, request }).is_err()

@@ -30,6 +30,10 @@ pub struct RedisOptions {
     pub dedup_ttl_ms: u64,
     /// Ids remembered in each of the two generations of a room.
     pub dedup_max: usize,
+    /// How many replicas must have a publication of a room that asks for it.
+    pub replicas_min: u32,
+    /// How long they may take until its outcome counts as unknown. Units: milliseconds.
+    pub wait_timeout_ms: u64,
     /// How the bytes of envelopes are written and read.
     pub codec: Arc<dyn RelayCodec>,
     /// The keys of envelopes; `None`: one is made once and kept in Redis.

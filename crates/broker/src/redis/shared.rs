@@ -16,7 +16,7 @@ use roomcast_protocol::room::RoomName;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::channels::{Kind, Tags};
+use super::channels::{Kind, PARTITIONS, Tags};
 use super::options::{RedisOptions, Servers};
 use crate::feed::{EVENT_BYTES, FeedSender};
 use crate::stats::RelayStats;
@@ -44,6 +44,8 @@ pub(crate) struct Shared<T> {
     hearing: Mutex<Hearing>,
     beats: Mutex<Vec<LinkBeat>>,
     serial: AtomicU64,
+    /// Into how many partitions the data in Redis is laid out; 0: not known yet.
+    partitions: AtomicU64,
     forced: Mutex<Option<Instant>>,
     told: Mutex<Option<Instant>>,
 }
@@ -79,6 +81,8 @@ pub(crate) struct LinkBeat {
     pub(crate) link: LinkId,
     pub(crate) kind: Kind,
     pub(crate) channel: String,
+    /// Where the link is connected to.
+    pub(crate) server: Option<Server>,
     /// A key in one of the link's slots.
     pub(crate) key: String,
 }
@@ -107,6 +111,7 @@ impl<T> Shared<T> {
             hearing: Mutex::new(Hearing { keys, ..Hearing::default() }),
             beats: Mutex::new(Vec::new()),
             serial: AtomicU64::new(0),
+            partitions: AtomicU64::new(0),
             forced: Mutex::new(None),
             told: Mutex::new(None),
         }
@@ -139,6 +144,33 @@ impl<T> Shared<T> {
     pub(crate) fn connected(&self) -> Option<Client> {
         use fred::interfaces::ClientLike;
         self.client.borrow().clone().filter(ClientLike::is_connected)
+    }
+
+    /// The client for commands, if it is connected to data that is laid out as this node does it.
+    pub(crate) fn ready(&self) -> Option<Client> {
+        let known = self.partitions.load(Ordering::Relaxed) == PARTITIONS as u64;
+        self.connected().filter(|_| known)
+    }
+
+    /// Another layout of the data than this node's, by its number of partitions.
+    pub(crate) fn other_layout(&self) -> Option<u64> {
+        let partitions = self.partitions.load(Ordering::Relaxed);
+        (partitions != 0 && partitions != PARTITIONS as u64).then_some(partitions)
+    }
+
+    /// So the data is laid out; says whether this node can work with it.
+    pub(crate) fn check_layout(&self, partitions: u64) -> bool {
+        self.partitions.store(partitions, Ordering::Relaxed);
+        let ours = partitions == PARTITIONS as u64;
+        if !ours && is_due(&self.told, TELL_EVERY) {
+            tracing::error!(
+                partitions,
+                ours = PARTITIONS,
+                "the data in Redis is laid out in another number of partitions: nothing is published until this node \
+                 gets another Redis, or is replaced by one of the version that laid it out"
+            );
+        }
+        ours
     }
 
     /// Some node relays in other modes than this one, or none does any more.

@@ -22,9 +22,10 @@ use roomcast_protocol::codes::Refused;
 use roomcast_protocol::content::Content;
 use roomcast_protocol::contract::{BrokerUnderTest, Brought, DEDUP_MAX, Traits};
 use roomcast_protocol::envelope::{
-    Accepted, BeatReport, BrokerCommand, BrokerEvent, Envelope, LinkId,
+    Accepted, BeatReport, BrokerCommand, BrokerEvent, Count, Envelope, Level, LinkId, Moved,
 };
 use roomcast_protocol::ids::NodeId;
+use roomcast_protocol::position::{Keep, Kept, Page, Position, Span};
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::relay::{RelayFormat, RelayMode};
 use roomcast_protocol::room::RoomName;
@@ -204,6 +205,8 @@ pub fn options(topology: &Topology, mode: RelayMode) -> RedisOptions {
         pending_bytes_max: 16 << 20,
         dedup_ttl_ms: DEDUP_TTL_MS,
         dedup_max: DEDUP_MAX,
+        replicas_min: 1,
+        wait_timeout_ms: 1_000,
         codec: Arc::new(Envelopes {
             format: RelayFormat::MessagePack,
             message_bytes_max: 1 << 20,
@@ -218,6 +221,12 @@ pub fn options(topology: &Topology, mode: RelayMode) -> RedisOptions {
     }
 }
 
+/// The same, writing envelopes in another format.
+pub fn with_format(options: RedisOptions, format: RelayFormat) -> RedisOptions {
+    let codec = Envelopes { format, message_bytes_max: 1 << 20, depth_max: 32 };
+    RedisOptions { codec: Arc::new(codec), ..options }
+}
+
 pub fn traits(topology: &Topology) -> Traits {
     Traits {
         dedup_ttl_ms: DEDUP_TTL_MS,
@@ -225,6 +234,19 @@ pub fn traits(topology: &Topology) -> Traits {
         answers_apart: true,
         rooms_apart: matches!(topology, Topology::Cluster(_)),
     }
+}
+
+/// Keeps enough of everything.
+pub const KEEP: Keep = Keep { size: 100, bytes_max: 256 << 10, ttl_ms: 600_000, replicated: false };
+
+/// The offsets of a page's entries, all of which can be read.
+#[track_caller]
+pub fn offsets(page: &Page) -> Vec<u64> {
+    let offset = |kept: &Kept| match kept {
+        Kept::Publication(publication) => publication.position.unwrap().offset,
+        Kept::Unreadable(position) => panic!("{position:?} cannot be read"),
+    };
+    page.entries.iter().map(offset).collect()
 }
 
 pub fn room(name: &str) -> RoomName {
@@ -295,6 +317,7 @@ pub struct Real {
     broker: AnyBroker<u64>,
     nodes: HashMap<NodeId, Node>,
     beats: u64,
+    asked: u64,
     began: Instant,
     mono_ms: u64,
     late_ms: u64,
@@ -317,6 +340,7 @@ impl Real {
             broker: AnyBroker::Redis(RedisBroker::new(options)),
             nodes: HashMap::new(),
             beats: 1_000,
+            asked: 0,
             began: Instant::now(),
             mono_ms: 0,
             late_ms: 0,
@@ -362,6 +386,107 @@ impl Real {
     ) {
         let publication = Arc::new(publication(name, text, id));
         self.command(node, BrokerCommand::Publish { ticket, publication, dedup, keep: None });
+    }
+
+    /// Publishes in a room that keeps publications.
+    pub fn publish_kept(&mut self, node: NodeId, ticket: u64, id: u64, name: &str, keep: Keep) {
+        let text = format!("text {id}");
+        self.publish_text(node, ticket, id, (name, &text), keep);
+    }
+
+    /// The same with a text of one's own.
+    pub fn publish_text(
+        &mut self,
+        node: NodeId,
+        ticket: u64,
+        id: u64,
+        (name, text): (&str, &str),
+        keep: Keep,
+    ) {
+        let publication = Arc::new(publication(name, text, id));
+        let keep = Some(keep);
+        self.command(node, BrokerCommand::Publish { ticket, publication, dedup: false, keep });
+    }
+
+    /// Publishes in a room that keeps publications, and waits for the position.
+    #[track_caller]
+    pub fn stored(&mut self, node: NodeId, id: u64, name: &str, keep: Keep) -> Position {
+        self.asked += 1;
+        let ticket = 1_000_000 + self.asked;
+        self.publish_kept(node, ticket, id, name, keep);
+        let accepted = self.outcome(node, ticket).unwrap();
+        assert_eq!((accepted.level, accepted.partial), (Level::Stored, false));
+        accepted.position.unwrap()
+    }
+
+    /// The newest positions of rooms.
+    #[track_caller]
+    pub fn heads(&mut self, node: NodeId, names: &[&str], keep: Keep) -> Option<Vec<Position>> {
+        self.asked += 1;
+        let asked = self.asked;
+        let rooms = names.iter().map(|name| (RoomName::system(name).unwrap(), keep)).collect();
+        self.command(node, BrokerCommand::Heads { request: asked, rooms });
+        self.wait(node, "heads", |event| match event {
+            BrokerEvent::Heads { request, heads } if *request == asked => Some(heads.clone()),
+            _ => None,
+        })
+    }
+
+    /// What a room keeps, within a span.
+    #[track_caller]
+    pub fn page(&mut self, node: NodeId, name: &str, keep: Keep, span: Span) -> Option<Page> {
+        self.asked += 1;
+        let asked = self.asked;
+        let room = RoomName::system(name).unwrap();
+        self.command(node, BrokerCommand::Read { request: asked, room, keep, span });
+        self.wait(node, "a page", |event| match event {
+            BrokerEvent::Read { request, page } if *request == asked => Some(page.clone()),
+            _ => None,
+        })
+    }
+
+    /// All that a room keeps.
+    #[track_caller]
+    pub fn kept(&mut self, node: NodeId, name: &str, keep: Keep) -> Page {
+        self.page(node, name, keep, Span::above(0)).unwrap()
+    }
+
+    /// The next publication that comes over the feed, whatever it is.
+    #[track_caller]
+    pub fn next_envelope(&mut self, node: NodeId) -> Envelope {
+        self.wait(node, "an envelope", |event| match event {
+            BrokerEvent::Envelope(envelope) => Some(envelope.clone()),
+            _ => None,
+        })
+    }
+
+    /// Beats, and answers with what moved in partitions as the beats over all links tell it.
+    #[track_caller]
+    pub fn moved(&mut self, node: NodeId, taken: &[Count]) -> Vec<Moved> {
+        if !self.masters.is_empty() {
+            subscribed(self, node, BARRIER, 0);
+        }
+        self.beats += 1;
+        let beat = self.beats;
+        let taken = taken.to_vec();
+        self.command(node, BrokerCommand::Beat { seq: beat, hears: true, taken });
+        self.wait(node, "a beat's answer", |event| match event {
+            BrokerEvent::BeatAnswered { seq, report } if *seq == beat => {
+                Some(report.as_ref().unwrap().links.clone())
+            }
+            _ => None,
+        });
+        self.settle(node);
+        let events = &mut self.nodes.get_mut(&node).unwrap().events;
+        let mut found = Vec::new();
+        for event in events {
+            match event {
+                BrokerEvent::Beat { seq, moved, .. } if *seq == beat => found.append(moved),
+                _ => {}
+            }
+        }
+        found.sort_by_key(|moved| moved.count.partition);
+        found
     }
 
     /// How a publication ended.

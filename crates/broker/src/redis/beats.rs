@@ -1,0 +1,168 @@
+//! The node's heartbeat: renews its lease, and goes out over every link of its feed.
+//!
+//! Says with it what moved in which partition, so that a node finds out that it missed something (G7). Without a
+//! Cluster all partitions are in the beat of the one link. In a Cluster each partition has a function call of its own on
+//! its master, which sends a beat only if something moved.
+
+use bytes::Bytes;
+use fred::clients::Client;
+use fred::error::Error;
+use fred::interfaces::{ClusterInterface, FunctionInterface};
+use fred::types::Value;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use roomcast_protocol::envelope::{BeatReport, Count};
+use roomcast_protocol::relay::{RelayKeys, RelayMode};
+use tokio::time::Instant;
+
+use super::channels::{self, Kind, PARTITIONS, beat_name, key};
+use super::faults::{Fault, mend};
+use super::functions::{self, BEAT, Beaten, LEASE_MS, LINK, PART};
+use super::options::Servers;
+use super::publish::{hurried, micros};
+use super::pulse::number;
+use super::shared::{LinkBeat, RELAY_KEY, Shared};
+
+/// A beat as the hub asks for it.
+#[derive(Debug)]
+pub(crate) struct Asked {
+    pub(crate) seq: u64,
+    pub(crate) hears: bool,
+    pub(crate) taken: Vec<Count>,
+}
+
+impl Asked {
+    /// How far the node has followed each partition; empty: it has not.
+    fn taken(&self) -> Vec<String> {
+        let mut taken = vec![String::new(); PARTITIONS];
+        for Count { partition, count } in &self.taken {
+            if let Some(place) = taken.get_mut(usize::from(*partition)) {
+                *place = count.to_string();
+            }
+        }
+        taken
+    }
+}
+
+/// Renews the lease and beats over every link that is up.
+pub(crate) async fn beat<T>(shared: &Shared<T>, asked: &Asked) -> Option<BeatReport> {
+    let client = shared.ready()?;
+    let keys = shared.hearing().keys.clone()?;
+    let links = shared.beats().clone();
+    let began = Instant::now();
+    let answer = match beaten(shared, &client, &keys, links.first(), asked).await {
+        Ok(answer) => answer?,
+        Err(error) => {
+            tracing::debug!(%error, seq = asked.seq, "a beat was not answered");
+            mend(shared, &client, &Fault::of(&error), &error).await;
+            return None;
+        }
+    };
+    shared.stats.set_time(answer.time_us + micros(began) / 2);
+    if shared.options.keys.is_none() {
+        shared.adopt_key(&answer.relay_key);
+    }
+    if !shared.check_layout(answer.partitions) {
+        return None;
+    }
+    shared.hear_in_every_mode(answer.peers.iter().any(|peer| !peer.agrees));
+    for link in links.iter().skip(1) {
+        let arguments = addressed(shared, &keys, link, asked.seq);
+        let sent: Result<(), Error> =
+            hurried(&client, None).fcall(LINK, vec![link.key.clone()], arguments).await;
+        sent.inspect_err(|error| tracing::debug!(%error, "a link was not beaten")).ok()?;
+    }
+    if matches!(shared.options.servers, Servers::Cluster(_)) {
+        parts(shared, &client, &keys, &links, asked).await;
+    }
+    let links = links.into_iter().map(|link| link.link).collect();
+    Some(BeatReport { master: shared.master(answer.master), links, peers: answer.peers })
+}
+
+async fn beaten<T>(
+    shared: &Shared<T>,
+    client: &Client,
+    keys: &RelayKeys,
+    link: Option<&LinkBeat>,
+    asked: &Asked,
+) -> Result<Option<Beaten>, Error> {
+    let common = shared.tags.common();
+    let mut memory = vec![key(common, channels::NODES, ""), key(common, channels::LAYOUT, "")];
+    if shared.options.keys.is_none() {
+        memory.push(key(common, RELAY_KEY, ""));
+    }
+    let before = memory.len();
+    let mut arguments: Vec<Value> = vec![
+        shared.node.to_string().into(),
+        u8::from(asked.hears).to_string().into(),
+        shared.digest.as_str().into(),
+        LEASE_MS.to_string().into(),
+        link.map_or("p", kind_of).into(),
+        link.map_or("", |link| link.channel.as_str()).into(),
+        beat_name(shared.node).into(),
+        Bytes::copy_from_slice(&keys.current).into(),
+        number(asked.seq).into(),
+        PARTITIONS.to_string().into(),
+        before.to_string().into(),
+    ];
+    if !matches!(shared.options.servers, Servers::Cluster(_)) {
+        memory.extend(shared.tags.all().map(|tag| key(tag, channels::COUNTER, "")));
+        arguments.extend(asked.taken().into_iter().map(Value::from));
+    }
+    let answer: Value = hurried(client, None).fcall(BEAT, memory, arguments).await?;
+    Ok(functions::beaten(answer, &shared.digest))
+}
+
+/// A beat for each partition of a Cluster where something moved, over the link that carries its rooms. One that fails is
+/// of no account: the next one tells the same again.
+async fn parts<T>(
+    shared: &Shared<T>,
+    client: &Client,
+    keys: &RelayKeys,
+    links: &[LinkBeat],
+    asked: &Asked,
+) {
+    let Some(routing) = client.cached_cluster_state() else { return };
+    let taken = asked.taken();
+    let calls = FuturesUnordered::new();
+    for ((partition, tag), taken) in shared.tags.all().enumerate().zip(taken) {
+        let counter = key(tag, channels::COUNTER, "");
+        let server = routing.get_server(channels::slot(&counter));
+        let sharded =
+            links.iter().find(|it| it.kind == Kind::Sharded && it.server.as_ref() == server);
+        let plain = links.iter().find(|it| it.kind != Kind::Sharded);
+        let link = if shared.options.mode == RelayMode::Sharded {
+            sharded.or(plain)
+        } else {
+            plain.or(sharded)
+        };
+        let Some(link) = link else { continue };
+        let mut arguments = addressed(shared, keys, link, asked.seq);
+        arguments.extend([partition.to_string().into(), taken.into()]);
+        let memory = vec![counter, key(tag, channels::MOVED, "")];
+        let client = hurried(client, None);
+        calls.push(async move { client.fcall::<(), _, _, _>(PART, memory, arguments).await });
+    }
+    let failed = calls.filter(|sent| std::future::ready(sent.is_err())).count().await;
+    if failed > 0 {
+        tracing::debug!(failed, "partitions were not beaten");
+    }
+}
+
+/// The arguments by which every beat begins.
+fn addressed<T>(shared: &Shared<T>, keys: &RelayKeys, link: &LinkBeat, seq: u64) -> Vec<Value> {
+    vec![
+        kind_of(link).into(),
+        link.channel.as_str().into(),
+        beat_name(shared.node).into(),
+        Bytes::copy_from_slice(&keys.current).into(),
+        number(seq).into(),
+    ]
+}
+
+fn kind_of(link: &LinkBeat) -> &'static str {
+    match link.kind {
+        Kind::Sharded => "s",
+        Kind::Pattern | Kind::Plain => "p",
+    }
+}
