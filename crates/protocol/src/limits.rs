@@ -38,11 +38,13 @@ pub enum LimitName {
     OutboxesBytes,
     /// Sessions of the node that have not authenticated yet.
     Unauthenticated,
+    /// Requests for history of one session that are under way.
+    HistoriesPerSession,
 }
 
 impl LimitName {
     /// All of them, in the order of the documents.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::ConnectionsPerIp,
         Self::ConnectionsPerUser,
         Self::ConnectionsPerNode,
@@ -60,6 +62,7 @@ impl LimitName {
         Self::OutboxBytes,
         Self::OutboxesBytes,
         Self::Unauthenticated,
+        Self::HistoriesPerSession,
     ];
 
     /// The configuration key below `[limits]`, also the name in refusals and metrics.
@@ -83,6 +86,7 @@ impl LimitName {
             Self::OutboxBytes => "outbox_bytes",
             Self::OutboxesBytes => "outboxes_bytes",
             Self::Unauthenticated => "unauthenticated_max",
+            Self::HistoriesPerSession => "histories_per_session",
         }
     }
 
@@ -120,6 +124,8 @@ impl Default for DecodeLimits {
 pub struct SessionLimits {
     /// Rooms of one session, those joined at connect included.
     pub rooms_max: usize,
+    /// Requests for history of one session that are under way.
+    pub histories_max: u8,
     /// Messages of one user in any 60 s.
     pub messages_per_minute: u32,
     /// Acks, marks, keep-alives and refreshes of one user in any 60 s.
@@ -142,6 +148,7 @@ impl Default for SessionLimits {
     fn default() -> Self {
         Self {
             rooms_max: 128,
+            histories_max: 4,
             messages_per_minute: 100,
             controls_per_minute: 600,
             connections_per_user: 10,

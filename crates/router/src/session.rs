@@ -33,7 +33,7 @@ pub(crate) struct Membership {
 }
 
 impl Membership {
-    /// The room is not live yet, or the session has not been welcomed.
+    /// The room is not live yet, the session has not been welcomed, or it catches up.
     pub(crate) const WAITING: u32 = u32::MAX;
 }
 
@@ -81,6 +81,8 @@ pub(crate) struct Session {
     pub(crate) armed_ms: u64,
     /// The coming expiry was told.
     pub(crate) expiry_told: bool,
+    /// Requests for history under way.
+    pub(crate) histories: u8,
 }
 
 /// What a session's time has come for.

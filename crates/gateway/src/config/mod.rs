@@ -185,6 +185,7 @@ impl Limits {
             LimitName::OutboxBytes => size(self.outbox_bytes),
             LimitName::OutboxesBytes => size(self.outboxes_bytes),
             LimitName::Unauthenticated => size(self.unauthenticated_max),
+            LimitName::HistoriesPerSession => self.session.histories_max.into(),
         }
     }
 }

@@ -205,11 +205,13 @@ fn session_limits(raw: &RawLimits, r: &mut Reader<'_>) -> SessionLimits {
     let mut count =
         |name: &str, value: &Scalar, range| r.count(&format!("limits.{name}"), value, range);
     let rooms = count("rooms_per_session", &raw.rooms_per_session, 1..=65_535);
+    let histories = count("histories_per_session", &raw.histories_per_session, 1..=64);
     let sent = count("messages_per_minute", &raw.messages_per_minute, messages.clone());
     let controls = count("controls_per_minute", &raw.controls_per_minute, messages);
     let users = count("connections_per_user", &raw.connections_per_user, 1..=1_000_000);
     SessionLimits {
         rooms_max: usize_of(rooms),
+        histories_max: u8::try_from(histories).unwrap_or(u8::MAX),
         messages_per_minute: u32_of(sent),
         controls_per_minute: u32_of(controls),
         connections_per_user: u32_of(users),

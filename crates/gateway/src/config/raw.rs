@@ -64,6 +64,7 @@ pub(super) struct RawLimits {
     pub(super) messages_per_minute: Scalar,
     pub(super) controls_per_minute: Scalar,
     pub(super) rooms_per_session: Scalar,
+    pub(super) histories_per_session: Scalar,
     pub(super) batch_messages: Scalar,
     pub(super) frame_bytes: Scalar,
     pub(super) message_bytes: Scalar,

@@ -95,6 +95,7 @@ fn the_defaults_are_those_of_the_design() {
         1 << 20,
         256 << 20,
         1_000,
+        4,
     ];
     assert_eq!(limits, expected);
     let Limits { header_ms, header_bytes, write_ms, .. } = config.limits;
@@ -133,6 +134,7 @@ fn every_limit_of_the_protocol_is_a_key_by_its_name() {
         let value = match limit {
             LimitName::RoomsPerSession | LimitName::BatchMessages => 5_000,
             LimitName::Depth => 100,
+            LimitName::HistoriesPerSession => 50,
             LimitName::TokenBytes => 9_000,
             LimitName::OutboxesBytes => 2_000_000,
             LimitName::ConnectionsPerIp

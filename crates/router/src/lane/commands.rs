@@ -15,7 +15,7 @@ use roomcast_protocol::time::{Now, iso8601};
 
 use super::Lane;
 use super::membership::is_own;
-use super::rooms::Room;
+use super::rooms::{Ask, Room};
 use crate::messages::{Effect, HubMessage, Ticket};
 use crate::session::{Evaluated, Phase, RIGHTS_MAX};
 
@@ -28,6 +28,7 @@ const EARLY_PINGS_MAX: u8 = 16;
 impl Lane {
     /// Takes one command of a session.
     pub fn command(&mut self, now: Now, key: SessionKey, command: Command, out: &mut Vec<Effect>) {
+        self.begin_turn(now, out);
         let Some(session) = self.session_mut(key) else { return };
         let phase = session.phase;
         match (phase, command) {
@@ -83,7 +84,7 @@ impl Lane {
             }
             Command::Join(request) => {
                 if self.may_send(now, key, &request.reply, out) {
-                    self.join(key, request, out);
+                    self.join(now, key, request, out);
                 }
             }
             Command::Leave(request) => {
@@ -99,7 +100,7 @@ impl Lane {
             }
             Command::History(request) => {
                 if self.may_send(now, key, &request.reply, out) {
-                    self.refuse(key, &request.reply, &Refusal::Unavailable.into(), out);
+                    self.history(now, key, request, out);
                 }
             }
             Command::KeepAlive(_) => {}
@@ -230,17 +231,26 @@ impl Lane {
     }
 
     /// The client can inflate: from now on its frames are of the deflated format.
-    fn set_compressed(&mut self, key: SessionKey, compressed: bool, out: &mut Vec<Effect>) {
+    pub(super) fn set_compressed(
+        &mut self,
+        key: SessionKey,
+        compressed: bool,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(held) = self.session(key).map(|session| session.format) else { return };
         let Some(mut format) = self.formats.get(usize::from(held)).copied() else { return };
         if compressed && format.encoding != format.encoding.deflated() {
+            // What is under way in the old format would be given to it now.
+            if self.turns.held {
+                return self.turns.put_off_compressed(key);
+            }
             format.encoding = format.encoding.deflated();
             let index = self.format_index(format);
             self.set_format(key, index, out);
         }
     }
 
-    fn join(&mut self, key: SessionKey, request: RoomRequest, out: &mut Vec<Effect>) {
+    fn join(&mut self, now: Now, key: SessionKey, request: RoomRequest, out: &mut Vec<Effect>) {
         let name = match RoomName::parse(&request.room) {
             Ok(name) => name,
             Err(cause) => return self.refuse(key, &request.reply, &cause.into(), out),
@@ -262,7 +272,8 @@ impl Lane {
             let refused = Refused::new(Refusal::PermissionDenied);
             return self.refuse(key, &request.reply, &refused, out);
         };
-        self.enter(key, &name, rule, (request.reply, request.since.is_some()), out);
+        let ask = Ask { reply: request.reply, since: request.since };
+        self.enter(now, key, &name, rule, ask, out);
     }
 
     /// Leaving a room one is not in is answered like leaving one: clients leave again after a reconnect.

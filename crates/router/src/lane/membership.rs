@@ -9,12 +9,15 @@ use roomcast_protocol::command::ReplyTo;
 use roomcast_protocol::guard::{Principal, RuleIndex};
 use roomcast_protocol::ids::{SessionId, SessionKey};
 use roomcast_protocol::outbound::{Entry, Outbound};
-use roomcast_protocol::position::Unrecovered;
+use roomcast_protocol::position::{Position, Unrecovered};
 use roomcast_protocol::publication::Priority;
 use roomcast_protocol::room::RoomName;
+use roomcast_protocol::time::Now;
 
-use super::rooms::{Member, Room, WAITING_MAX};
-use super::{Lane, holds_in};
+use super::Lane;
+use super::rooms::{Ask, Member, Room, WAITING_MAX, Waiting};
+use super::scribe::Scribe;
+use super::stream::Stream;
 use crate::messages::{Effect, HubMessage};
 use crate::session::{Membership, Phase, Session};
 
@@ -22,17 +25,17 @@ impl Lane {
     /// Puts a session that is ready into the room, at once or when the room is live, and answers then.
     pub(super) fn enter(
         &mut self,
+        now: Now,
         key: SessionKey,
         name: &RoomName,
         rule: RuleIndex,
-        reply: (ReplyTo, bool),
+        ask: Ask,
         out: &mut Vec<Effect>,
     ) {
         let index = self.room_index(name, rule, out);
         let Some(room) = self.rooms.get_mut(index as usize) else { return };
         if room.live {
-            self.add_member(index, key);
-            return self.answer_join(key, name, &reply, out);
+            return self.enter_live(now, key, index, ask, out);
         }
         let Some(session) =
             self.sessions.get_mut(key.index as usize).filter(|session| session.key == key)
@@ -42,12 +45,47 @@ impl Lane {
         if !session.rooms.iter().any(|entry| entry.room == index) {
             session.rooms.push(Membership { room: index, place: Membership::WAITING });
         } else if room.waiting().len() >= WAITING_MAX {
-            return self.refuse(key, &reply.0, &Refusal::Unavailable.into(), out);
+            return self.refuse(key, &ask.reply, &Refusal::Unavailable.into(), out);
         }
-        room.waiting().push((key, Some(reply)));
+        let told = room.is_away();
+        let reply = told.then(|| ask.reply.clone());
+        room.waiting().push(Waiting { key, ask: Some(ask), told });
+        if let Some(reply) = reply {
+            self.tell_away(key, name, &reply, out);
+        }
     }
 
-    /// Reserves a place in one of the session's own rooms, taken at its welcome; says whether the room is live.
+    fn enter_live(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        index: u32,
+        ask: Ask,
+        out: &mut Vec<Effect>,
+    ) {
+        if self.position(index).is_some() {
+            return self.enter_stream(now, key, index, ask, out);
+        }
+        self.add_member(index, key);
+        if let Some(name) = self.name_of(index) {
+            self.answer_join(key, &name, &ask, out);
+        }
+    }
+
+    /// The broker is away: the position follows.
+    fn tell_away(
+        &mut self,
+        key: SessionKey,
+        name: &RoomName,
+        reply: &ReplyTo,
+        out: &mut Vec<Effect>,
+    ) {
+        let entry = Entry { position: None, recovered: None, live: false };
+        self.send(key, &Outbound::Joined { reply, room: name.as_str(), entry }, out);
+    }
+
+    /// Reserves a place in one of the session's own rooms, taken at its welcome; says whether the room is live, or
+    /// cannot be waited for.
     pub(super) fn reserve(
         &mut self,
         key: SessionKey,
@@ -58,10 +96,11 @@ impl Lane {
         let index = self.room_index(name, rule, out);
         let Some(room) = self.rooms.get_mut(index as usize) else { return false };
         room.entering += 1;
+        let away = room.is_away();
         if !room.live {
-            room.waiting().push((key, None));
+            room.waiting().push(Waiting { key, ask: None, told: away });
         }
-        let live = room.live;
+        let live = room.live || away;
         if let Some(session) = self.session_mut(key) {
             if session.rooms.capacity() == 0 {
                 session.rooms.reserve_exact(3);
@@ -71,15 +110,32 @@ impl Lane {
         live
     }
 
-    /// The session is welcomed: it takes the places it reserved.
+    /// The session is welcomed: it takes the places it reserved in rooms that are live.
     pub(super) fn take_reserved(&mut self, key: SessionKey) {
         let Some(session) = self.session(key) else { return };
         let reserved: Vec<u32> = session.rooms.iter().map(|entry| entry.room).collect();
         for index in reserved {
-            if let Some(room) = self.rooms.get_mut(index as usize) {
-                room.entering -= 1;
+            let Some(room) = self.rooms.get_mut(index as usize) else { continue };
+            room.entering -= 1;
+            if room.live {
+                self.tell_skips(index);
+                self.add_member(index, key);
             }
-            self.add_member(index, key);
+        }
+    }
+
+    /// The session is welcomed: it is told from where it hears its own rooms, where they keep publications.
+    pub(super) fn tell_own_positions(&mut self, key: SessionKey, out: &mut Vec<Effect>) {
+        let Some(session) = self.session(key) else { return };
+        let rooms: Vec<u32> = session.rooms.iter().map(|entry| entry.room).collect();
+        for index in rooms {
+            self.tell_own_position(index, key, out);
+        }
+    }
+
+    fn tell_own_position(&mut self, index: u32, key: SessionKey, out: &mut Vec<Effect>) {
+        if let Some(position) = self.position(index) {
+            self.answer_entry(index, key, &ReplyTo::default(), (position, None), out);
         }
     }
 
@@ -89,28 +145,32 @@ impl Lane {
             return *index;
         }
         self.room_serial = self.room_serial.wrapping_add(1);
-        let index = self.rooms.insert(Room::new(name.clone(), rule, self.room_serial));
+        let policy = self.guard.policy(rule);
+        let stream = || Box::new(Stream { class: policy.priority, ..Stream::default() });
+        let stream = policy.history.is_some().then(stream);
+        let index = self.rooms.insert(Room::new(name.clone(), rule, self.room_serial, stream));
         let index = u32::try_from(index).unwrap_or(u32::MAX);
         self.names.insert(name.clone(), index);
         out.push(Effect::Hub(HubMessage::Join { lane: self.id, room: name.clone() }));
         index
     }
 
-    fn answer_join(
-        &mut self,
-        key: SessionKey,
-        name: &RoomName,
-        (reply, since): &(ReplyTo, bool),
-        out: &mut Vec<Effect>,
-    ) {
-        let recovered = since.then_some(Err(Unrecovered::NoHistory));
-        let entry = Entry { position: None, recovered, live: true };
-        let joined = Outbound::Joined { reply, room: name.as_str(), entry };
+    /// Answers a join of a room without a position; one of a room that keeps publications is given up.
+    fn answer_join(&mut self, key: SessionKey, name: &RoomName, ask: &Ask, out: &mut Vec<Effect>) {
+        let index = self.names.get(name).copied();
+        let room = index.and_then(|index| self.rooms.get(index as usize));
+        let keeps = room.is_some_and(|room| room.stream.is_some());
+        let position = room.and_then(Room::position);
+        let why = if keeps { Unrecovered::Unavailable } else { Unrecovered::NoHistory };
+        let recovered = ask.since.map(|_| Err(why));
+        let live = !keeps || position.is_some() && !self.isolated;
+        let entry = Entry { position, recovered, live };
+        let joined = Outbound::Joined { reply: &ask.reply, room: name.as_str(), entry };
         self.send(key, &joined, out);
     }
 
     /// Makes the session a member, unless it is one.
-    fn add_member(&mut self, index: u32, key: SessionKey) {
+    pub(super) fn add_member(&mut self, index: u32, key: SessionKey) {
         let Some(session) =
             self.sessions.get_mut(key.index as usize).filter(|session| session.key == key)
         else {
@@ -132,18 +192,63 @@ impl Lane {
     }
 
     /// The hub subscribed the lane: all who waited become members, in the order they came.
-    pub(super) fn room_is_live(&mut self, name: &RoomName, out: &mut Vec<Effect>) {
+    pub(super) fn room_is_live(
+        &mut self,
+        now: Now,
+        name: &RoomName,
+        position: Option<Position>,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(index) = self.names.get(name).copied() else { return };
         let Some(room) = self.rooms.get_mut(index as usize) else { return };
         if room.live {
             return;
         }
-        for (key, reply) in room.begin() {
+        let waiting = room.begin();
+        if let Some(stream) = &mut room.stream {
+            stream.position = position;
+        }
+        for Waiting { key, ask, told } in waiting {
+            let Some(session) = self.session_mut(key) else { continue };
+            match (ask, &mut session.phase) {
+                (Some(ask), Phase::Connecting | Phase::Joining(_) | Phase::Ready) => {
+                    self.enter_live(now, key, index, ask, out);
+                }
+                (None, Phase::Joining(count)) if !told => {
+                    *count = count.saturating_sub(1);
+                    self.try_ready(key, out);
+                }
+                // Welcomed while the broker was away.
+                (None, Phase::Ready) => {
+                    self.add_member(index, key);
+                    self.tell_own_position(index, key, out);
+                }
+                (None, Phase::Connecting | Phase::Joining(_)) => {}
+            }
+        }
+        self.drop_if_unused(index, out);
+    }
+
+    /// The broker is away: who waits is told so, and goes on waiting; who waits for its welcome does not.
+    pub(super) fn room_is_away(&mut self, name: &RoomName, out: &mut Vec<Effect>) {
+        let Some(index) = self.names.get(name).copied() else { return };
+        let Some(room) = self.rooms.get_mut(index as usize).filter(|room| !room.live) else {
+            return;
+        };
+        let Some(stream) = &mut room.stream else { return };
+        stream.away = true;
+        let untold = room.waiting().iter_mut().filter(|waiting| !waiting.told);
+        let untold: Vec<_> = untold
+            .map(|waiting| {
+                waiting.told = true;
+                (waiting.key, waiting.ask.as_ref().map(|ask| ask.reply.clone()))
+            })
+            .collect();
+        for (key, reply) in untold {
             let Some(session) = self.session_mut(key) else { continue };
             match (reply, &mut session.phase) {
                 (Some(reply), Phase::Connecting | Phase::Joining(_) | Phase::Ready) => {
-                    self.add_member(index, key);
-                    self.answer_join(key, name, &reply, out);
+                    self.tell_away(key, name, &reply, out);
                 }
                 (None, Phase::Joining(count)) => {
                     *count = count.saturating_sub(1);
@@ -152,7 +257,6 @@ impl Lane {
                 (None, Phase::Connecting | Phase::Ready) => {}
             }
         }
-        self.drop_if_unused(index, out);
     }
 
     /// A member leaves at its own wish. What waits for it goes before the answer; joins of it that still wait are
@@ -165,9 +269,10 @@ impl Lane {
         out: &mut Vec<Effect>,
     ) {
         if let Some(index) = self.names.get(name).copied() {
-            for reply in self.withdraw(index, key) {
-                self.answer_join(key, name, &reply, out);
+            for ask in self.withdraw(index, key) {
+                self.answer_join(key, name, &ask, out);
             }
+            self.tell_skips(index);
             self.leave_room(index, key, out);
             self.drop_if_unused(index, out);
         }
@@ -184,8 +289,8 @@ impl Lane {
         self.leave_room(index, key, out);
         self.drop_if_unused(index, out);
         let denied = Refused::new(Refusal::PermissionDenied);
-        for (reply, _) in &withdrawn {
-            self.refuse(key, reply, &denied, out);
+        for ask in &withdrawn {
+            self.refuse(key, &ask.reply, &denied, out);
         }
         if withdrawn.is_empty() {
             let reply = ReplyTo { id: None, room: Some(name.as_str().into()) };
@@ -193,23 +298,30 @@ impl Lane {
         }
     }
 
-    /// Takes back the session's joins that wait for the room to become live.
-    fn withdraw(&mut self, index: u32, key: SessionKey) -> Vec<(ReplyTo, bool)> {
+    /// Takes back the session's joins that wait for the room to become live, or for what it missed; says which have not
+    /// been answered.
+    pub(super) fn withdraw(&mut self, index: u32, key: SessionKey) -> Vec<Ask> {
+        if let Some(catch_up) = self.end_catch_up(index, key) {
+            return catch_up.unanswered();
+        }
         let waits = |session: &Session| {
             let entry = session.rooms.iter().find(|entry| entry.room == index);
             entry.is_some_and(|entry| entry.place == Membership::WAITING)
         };
-        let Some(room) = self.rooms.get_mut(index as usize) else { return Vec::new() };
+        let Some(room) = self.rooms.get_mut(index as usize).filter(|room| !room.live) else {
+            return Vec::new();
+        };
         if !self.sessions.get(key.index as usize).is_some_and(waits) {
             return Vec::new();
         }
-        let taken = room.waiting().extract_if(.., |(waiting, _)| *waiting == key);
-        taken.filter_map(|(_, reply)| reply).collect()
+        let taken = room.waiting().extract_if(.., |waiting| waiting.key == key);
+        taken.filter(|waiting| !waiting.told).filter_map(|waiting| waiting.ask).collect()
     }
 
     /// Takes the session out of the room, giving it first what is still under way; a reply that follows in a higher
     /// class will not overtake that.
     pub(super) fn leave_room(&mut self, index: u32, key: SessionKey, out: &mut Vec<Effect>) {
+        self.end_catch_up(index, key);
         let Some(session) = self.session_mut(key) else { return };
         let Some(at) = session.rooms.iter().position(|entry| entry.room == index) else { return };
         let entry = session.rooms.swap_remove(at);
@@ -220,19 +332,45 @@ impl Lane {
         } else if joining && let Some(room) = self.rooms.get_mut(index as usize) {
             room.entering -= 1;
         }
-        let overtaken = self.rooms.get(index as usize).is_some_and(Room::has_lower_classes);
-        if entry.place != Membership::WAITING && overtaken {
+        self.settle(index, key, out);
+    }
+
+    /// Takes a member out of the room's list for a while, likewise.
+    pub(super) fn step_out(&mut self, index: u32, key: SessionKey, out: &mut Vec<Effect>) {
+        let Some(session) = self.session_mut(key) else { return };
+        let Some(entry) = session.rooms.iter_mut().find(|entry| entry.room == index) else {
+            return;
+        };
+        let place = std::mem::replace(&mut entry.place, Membership::WAITING);
+        if place != Membership::WAITING {
+            self.memberships -= 1;
+            self.take_out(index, place, out);
+        }
+        self.settle(index, key, out);
+    }
+
+    pub(super) fn is_member(&self, index: u32, key: SessionKey) -> bool {
+        let is_in = |entry: &Membership| entry.room == index && entry.place != Membership::WAITING;
+        self.session(key).is_some_and(|session| session.rooms.iter().any(is_in))
+    }
+
+    /// Keeps what follows in a higher class from overtaking what the session was given of the room.
+    fn settle(&self, index: u32, key: SessionKey, out: &mut Vec<Effect>) {
+        if self.rooms.get(index as usize).is_some_and(Room::has_lower_classes) {
             out.push(Effect::Send { to: key.index, frame: Bytes::new(), class: Priority::High });
         }
     }
 
-    /// Takes the member at `place` out of the room's list.
+    /// Takes the member at `place` out of the room's list; while the lane holds it is given nothing.
     fn take_out(&mut self, index: u32, place: u32, out: &mut Vec<Effect>) {
         let Some(room) = self.rooms.get_mut(index as usize) else { return };
         let before = out.len();
         let mut moves = Vec::new();
         let moved = |member: Member, place| moves.push((member.session, place));
-        room.remove(place as usize, out, moved, holds_in(&self.sessions));
+        let mut scribe =
+            Scribe::new(&self.formats, &self.sessions, &mut self.sink, &mut self.counters);
+        let gives = (!self.turns.held).then_some(&mut scribe);
+        room.remove(place as usize, out, moved, gives);
         self.counters.deliveries += (out.len() - before) as u64;
         for (session, place) in moves {
             let entries = self.sessions.get_mut(session as usize).map(|s| &mut s.rooms);

@@ -3,20 +3,28 @@
 //! Keeps INV-3 (a session is a member of exactly the rooms it lists), INV-5 (one answer for each command that wants
 //! one) and INV-10 (a publication is encoded at most once per format).
 
+mod alarms;
+mod catching;
 mod commands;
+mod counters;
+mod history;
+mod holding;
+mod keeping;
 mod membership;
 mod orders;
 mod rooms;
+mod scribe;
 mod served;
+mod stream;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use foldhash::quality::FixedState;
-use roomcast_protocol::codes::{Close, Refusal, Refused};
+use roomcast_protocol::codes::{Close, Refused};
 use roomcast_protocol::command::{Command, ReplyTo};
 use roomcast_protocol::dialect::Format;
 use roomcast_protocol::frame::FrameSink;
@@ -24,7 +32,7 @@ use roomcast_protocol::guard::{AuthError, Guard, Principal};
 use roomcast_protocol::ids::{LaneId, SessionId, SessionKey};
 use roomcast_protocol::limits::{LimitName, SessionLimits};
 use roomcast_protocol::outbound::Outbound;
-use roomcast_protocol::publication::{Priority, Publication};
+use roomcast_protocol::publication::Priority;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 use slab::Slab;
@@ -33,9 +41,16 @@ use crate::messages::{Effect, HubMessage, LaneMessage};
 use crate::meter::{Place, Users};
 use crate::session::{Due, Phase, Session};
 use crate::wheel::Wheel;
+use alarms::Alarms;
+use catching::CatchUp;
 pub use commands::publication_of;
+use counters::add_one;
+pub use counters::{Counters, Sizes};
+use history::Reads;
+use holding::Turns;
 use membership::own_rooms;
 use rooms::Room;
+use scribe::Scribe;
 pub use served::SERVED_MAX;
 use served::Served;
 
@@ -44,61 +59,6 @@ pub const SLICE_MEMBERS: usize = 64;
 
 /// Bytes that may wait in the rooms of a lane. Over it, what comes next has members served first.
 pub const BACKLOG_BYTES_MAX: usize = 4 << 20;
-
-/// What happened on a lane since it began; the shell publishes the differences.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Counters {
-    /// Publications taken from clients.
-    pub received: u64,
-    /// Publications that came from the hub.
-    pub publications: u64,
-    /// Publications that found no member here.
-    pub unwanted: u64,
-    /// Publications that came too late.
-    pub expired: u64,
-    /// Encodings made of publications.
-    pub encodings: u64,
-    /// Frames given to members of rooms.
-    pub deliveries: u64,
-    /// Sessions that became ready.
-    pub ready: u64,
-    /// Refusals, by [`Refusal::index`].
-    pub refusals: [u64; Refusal::ALL.len()],
-    /// Closes, by [`Close::index`].
-    pub closes: [u64; Close::ALL.len()],
-    /// Limits that bit, by [`LimitName::index`].
-    pub limits: [u64; LimitName::ALL.len()],
-}
-
-impl Default for Counters {
-    fn default() -> Self {
-        Self {
-            received: 0,
-            publications: 0,
-            unwanted: 0,
-            expired: 0,
-            encodings: 0,
-            deliveries: 0,
-            ready: 0,
-            refusals: [0; Refusal::ALL.len()],
-            closes: [0; Close::ALL.len()],
-            limits: [0; LimitName::ALL.len()],
-        }
-    }
-}
-
-/// How large a lane is now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sizes {
-    /// Sessions.
-    pub sessions: usize,
-    /// Sessions without a good token yet.
-    pub unauthenticated: usize,
-    /// Rooms.
-    pub rooms: usize,
-    /// Places in rooms.
-    pub memberships: usize,
-}
 
 /// How a connection begins.
 pub enum Opening {
@@ -148,6 +108,11 @@ pub struct Lane {
     room_serial: u32,
     backlog_bytes: usize,
     wheel: Wheel,
+    alarms: Alarms,
+    turns: Turns,
+    reads: Reads,
+    /// Sessions that are told what they missed of a room, by room and session; they are no members yet.
+    catching: BTreeMap<(u32, u32), CatchUp>,
     sink: FrameSink,
     counters: Counters,
     unauthenticated: usize,
@@ -176,6 +141,10 @@ impl Lane {
             room_serial: 0,
             backlog_bytes: 0,
             wheel: Wheel::default(),
+            alarms: Alarms::default(),
+            turns: Turns::default(),
+            reads: Reads::default(),
+            catching: BTreeMap::new(),
             sink: FrameSink::new(),
             counters: Counters::default(),
             unauthenticated: 0,
@@ -233,6 +202,7 @@ impl Lane {
         opening: Opening,
         out: &mut Vec<Effect>,
     ) -> SessionKey {
+        self.begin_turn(now, out);
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         let format = self.format_index(format);
@@ -254,6 +224,7 @@ impl Lane {
             pinged_ms: 0,
             armed_ms: u64::MAX,
             expiry_told: false,
+            histories: 0,
         });
         self.unauthenticated += 1;
         match opening {
@@ -294,16 +265,23 @@ impl Lane {
 
     /// Takes what the hub says.
     pub fn message(&mut self, now: Now, message: LaneMessage, out: &mut Vec<Effect>) {
+        self.begin_turn(now, out);
         match message {
             LaneMessage::Publication { publication, published_us } => {
-                self.publication(now, &publication, published_us);
+                self.publication(now, &publication, published_us, out);
                 while self.backlog_bytes > BACKLOG_BYTES_MAX && self.serve(SLICE_MEMBERS, out) {}
             }
-            LaneMessage::Joined { room, .. } => self.room_is_live(&room, out),
-            LaneMessage::Unreadable { .. }
-            | LaneMessage::Gap { .. }
-            | LaneMessage::Page { .. }
-            | LaneMessage::Hold(_) => {}
+            LaneMessage::Joined { room, position, live: true } => {
+                self.room_is_live(now, &room, position, out);
+            }
+            LaneMessage::Joined { room, live: false, .. } => self.room_is_away(&room, out),
+            LaneMessage::Unreadable { room, position } => {
+                self.unreadable(now, &room, position, out);
+            }
+            LaneMessage::Gap { room, position, loss } => self.gap(now, &room, position, loss, out),
+            LaneMessage::Page { query, page } => self.page(now, query, page, out),
+            LaneMessage::Hold(true) => self.hold(),
+            LaneMessage::Hold(false) => self.go_on(now, out),
             LaneMessage::Published { session, reply, ack, outcome } => match (outcome, ack) {
                 (Ok(accepted), Some(id)) => {
                     self.send(session, &Outbound::Accepted { id: &id, accepted }, out);
@@ -322,16 +300,20 @@ impl Lane {
 
     /// Serves up to `budget` members, [`SLICE_MEMBERS`] of a room at a time; says whether more wait.
     pub fn serve(&mut self, budget: usize, out: &mut Vec<Effect>) -> bool {
+        if self.turns.held {
+            return false;
+        }
         let mut left = budget;
         while left > 0
             && let Some((index, serial)) = self.busy.pop_front()
         {
-            let sessions = &self.sessions;
+            let mut scribe =
+                Scribe::new(&self.formats, &self.sessions, &mut self.sink, &mut self.counters);
             let room = self.rooms.get_mut(index as usize);
             let Some(room) = room.filter(|room| room.serial == serial) else { continue };
             let (before, bytes) = (out.len(), room.bytes());
             let finished = |stamps| self.served.finish(stamps);
-            let served = room.serve(left.min(SLICE_MEMBERS), out, holds_in(sessions), finished);
+            let served = room.serve(left.min(SLICE_MEMBERS), out, &mut scribe, finished);
             self.counters.deliveries += (out.len() - before) as u64;
             self.backlog_bytes -= bytes - room.bytes();
             left = left.saturating_sub(served.max(1));
@@ -353,11 +335,14 @@ impl Lane {
     /// When [`Lane::tick`] wants to be called next. Units: monotonic milliseconds.
     #[must_use]
     pub fn next_wake(&self) -> Option<u64> {
-        self.wheel.next_wake()
+        let turn = (!self.sessions.is_empty()).then(|| self.turns.next_ms());
+        [self.wheel.next_wake(), self.alarms.next_wake(), turn].into_iter().flatten().min()
     }
 
     /// Acts on deadlines that have come.
     pub fn tick(&mut self, now: Now, out: &mut Vec<Effect>) {
+        self.begin_turn(now, out);
+        self.ring(now, out);
         for key in self.wheel.due(now.mono_ms) {
             let limits = self.limits;
             let Some(session) = self.session_mut(key) else { continue };
@@ -472,6 +457,7 @@ impl Lane {
         self.encode_for(key, out, |session| {
             session.who.as_deref().map(|who| Outbound::Welcome { who, session: session.id })
         });
+        self.tell_own_positions(key, out);
         if self.isolated {
             self.send(key, &Outbound::Degraded { isolated: true }, out);
         }
@@ -491,6 +477,10 @@ impl Lane {
         let mut undelivered = Vec::new();
         let deliveries = self.counters.deliveries;
         for index in rooms {
+            // An outage may last: who has gone must not wait for its end.
+            if self.rooms.get(index as usize).is_some_and(Room::is_away) {
+                self.withdraw(index, key);
+            }
             self.leave_room(index, key, &mut undelivered);
             self.drop_if_unused(index, out);
         }
@@ -504,42 +494,6 @@ impl Lane {
         }
         if let Some(agent_id) = session.who.and_then(|who| who.agent_id) {
             out.push(Effect::Hub(HubMessage::Agent { agent_id, up: false }));
-        }
-    }
-
-    /// A publication of a room that this lane hears: encoded once for each format, then on its way.
-    fn publication(&mut self, now: Now, publication: &Publication, published_us: u64) {
-        self.counters.publications += 1;
-        let Some(index) = self.names.get(&publication.room).copied() else {
-            self.counters.unwanted += 1;
-            return;
-        };
-        if publication.expires_unix_ms.is_some_and(|expires| now.unix_ms >= expires) {
-            self.counters.expired += 1;
-            return;
-        }
-        let Some(room) = self.rooms.get_mut(index as usize) else { return };
-        if room.members.is_empty() {
-            self.counters.unwanted += 1;
-            return;
-        }
-        let class = publication.priority.unwrap_or(self.guard.policy(room.rule).priority);
-        let (formats, sink, encodings) =
-            (&self.formats, &mut self.sink, &mut self.counters.encodings);
-        let bytes = room.bytes();
-        let stamp = |stamps: &mut Vec<u64>| self.served.stamp(stamps, published_us);
-        room.publish(class, &publication.requires, stamp, |format, bytes| {
-            if let Some(format) = formats.get(usize::from(format)) {
-                sink.clear();
-                format.dialect.encode(&Outbound::Publication(publication), format.encoding, sink);
-                bytes.extend_from_slice(sink.bytes());
-                *encodings += 1;
-            }
-        });
-        self.backlog_bytes += room.bytes() - bytes;
-        if !room.listed {
-            room.listed = true;
-            self.busy.push_back((index, room.serial));
         }
     }
 
@@ -583,19 +537,5 @@ impl Lane {
 
     fn count_limit(&mut self, limit: LimitName) {
         add_one(&mut self.counters.limits, limit.index());
-    }
-}
-
-fn add_one(counters: &mut [u64], index: usize) {
-    if let Some(counter) = counters.get_mut(index) {
-        *counter += 1;
-    }
-}
-
-/// Whether a session holds all of these permissions.
-fn holds_in(sessions: &Slab<Session>) -> impl Fn(u32, &[Box<str>]) -> bool + '_ {
-    |session, needed| {
-        let who = sessions.get(session as usize).and_then(|session| session.who.as_ref());
-        who.is_some_and(|who| needed.iter().all(|permission| who.holds(permission)))
     }
 }

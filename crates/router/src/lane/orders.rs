@@ -12,11 +12,15 @@ use crate::messages::{Answer, Effect, MemberInfo, QueryId};
 use crate::session::{Phase, Session};
 
 impl Lane {
-    /// Publications were lost: each session that may have missed one is told.
+    /// Publications of ephemeral rooms were lost: each session that may have missed one is told.
     pub(super) fn tell_of_gap(&mut self, loss: Loss, out: &mut Vec<Effect>) {
-        let concerned =
-            |session: &Session| session.phase == Phase::Ready && !session.rooms.is_empty();
+        let keeps_nothing =
+            |index: u32| self.rooms.get(index as usize).is_some_and(|room| room.stream.is_none());
+        let concerned = |session: &Session| {
+            session.phase == Phase::Ready && session.rooms.iter().any(|it| keeps_nothing(it.room))
+        };
         for key in self.keys_of(concerned) {
+            self.counters.gaps += 1;
             self.send(key, &Outbound::Gap { room: None, loss }, out);
         }
     }

@@ -3,6 +3,9 @@
 //! Publications that arrive while others wait are merged into one write per member. A big room is served in slices;
 //! whoever joins or leaves between two slices still hears exactly what was accepted while a member: the members are
 //! kept in segments by what they have been given, and a leaving one is given the rest at once.
+//!
+//! In a room that keeps publications each member covers each offset once (G3). What all of them skip is a frame like a
+//! publication's; what only some of them skip is told in front of the next frame that they are given.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,9 +14,13 @@ use bytes::Bytes;
 use roomcast_protocol::command::ReplyTo;
 use roomcast_protocol::guard::RuleIndex;
 use roomcast_protocol::ids::SessionKey;
+use roomcast_protocol::outbound::SkipReason;
+use roomcast_protocol::position::Position;
 use roomcast_protocol::publication::Priority;
 use roomcast_protocol::room::RoomName;
 
+use super::scribe::Scribe;
+use super::stream::{Run, Stream};
 use crate::messages::Effect;
 
 /// Bytes of merged frames after which a new write begins: a frame of a higher class never waits behind more.
@@ -25,8 +32,23 @@ pub(crate) const WAITING_MAX: usize = 1_024;
 /// What a batch weighs beside its frames. Units: bytes.
 const BATCH_BYTES: usize = 512;
 
-/// A join that waits for the room to become live; `None`: one of the session's own rooms, which nobody asked for.
-pub(crate) type Waiting = (SessionKey, Option<(ReplyTo, bool)>);
+/// A join, as far as its answer needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Ask {
+    pub(crate) reply: ReplyTo,
+    /// The member wants to be told what it missed since then.
+    pub(crate) since: Option<Position>,
+}
+
+/// A join that waits for the room to become live.
+#[derive(Clone, Debug)]
+pub(crate) struct Waiting {
+    pub(crate) key: SessionKey,
+    /// `None`: one of the session's own rooms, which nobody asked for.
+    pub(crate) ask: Option<Ask>,
+    /// It was told that the broker is away; the position follows.
+    pub(crate) told: bool,
+}
 
 /// A session in a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +71,8 @@ struct Batch {
     end: Option<usize>,
     /// Only members that hold all of these get it.
     requires: Option<Arc<[Box<str>]>>,
+    /// What the others skip instead; only one publication is in it then.
+    placed: Option<Position>,
     /// When its publications were published, where that is known.
     stamps: Vec<u64>,
 }
@@ -78,6 +102,8 @@ pub(crate) struct Room {
     pub(crate) formats: Vec<(u8, u32)>,
     /// What waits; most rooms are idle, and pay 8 bytes for it.
     work: Option<Box<Work>>,
+    /// Where it stands, if it keeps publications.
+    pub(crate) stream: Option<Box<Stream>>,
 }
 
 /// What waits for members, and before the room is live, who waits to become one.
@@ -90,7 +116,12 @@ struct Work {
 }
 
 impl Room {
-    pub(crate) fn new(name: RoomName, rule: RuleIndex, serial: u32) -> Self {
+    pub(crate) fn new(
+        name: RoomName,
+        rule: RuleIndex,
+        serial: u32,
+        stream: Option<Box<Stream>>,
+    ) -> Self {
         Self {
             name,
             rule,
@@ -102,7 +133,18 @@ impl Room {
             members: Vec::new(),
             formats: Vec::new(),
             work: None,
+            stream,
         }
+    }
+
+    /// Where it stands as of the lane's queue; `None`: it is ephemeral, or not live yet.
+    pub(crate) fn position(&self) -> Option<Position> {
+        self.stream.as_ref().and_then(|stream| stream.position)
+    }
+
+    /// The hub said that the broker is away: joins are answered all the same.
+    pub(crate) fn is_away(&self) -> bool {
+        !self.live && self.stream.as_ref().is_some_and(|stream| stream.away)
     }
 
     /// Bytes that wait for members.
@@ -126,9 +168,17 @@ impl Room {
         self.lower != 0
     }
 
+    /// Notes that its frames leave in this class, from here or otherwise.
+    pub(crate) fn note_class(&mut self, class: Priority) {
+        if class != Priority::High {
+            self.lower |= 1 << class as u8;
+        }
+    }
+
     /// Whether nobody is in it, nor about to be. One that is not live yet is never dropped: the hub still answers.
     pub(crate) fn is_unused(&self) -> bool {
-        self.live && self.members.is_empty() && self.entering == 0
+        let catching = self.stream.as_ref().map_or(0, |stream| stream.catching);
+        self.live && self.members.is_empty() && self.entering == 0 && catching == 0
     }
 
     /// The room's own counts.
@@ -144,6 +194,11 @@ impl Room {
         assert!(!self.live || self.work.is_none() || self.has_work(), "idle rooms hold no memory");
         if let Some(work) = &self.work {
             assert_eq!(work.bytes, work.queue.iter().map(Batch::bytes).sum::<usize>());
+        }
+        if let Some(stream) = &self.stream {
+            let is_member = |session: &u32| self.members.iter().any(|it| it.session == *session);
+            assert!(stream.own.keys().all(is_member), "only members have skips of their own");
+            assert!(stream.run.is_none() || !self.members.is_empty(), "nobody is to be told");
         }
     }
 
@@ -176,21 +231,27 @@ impl Room {
         u32::try_from(self.members.len() - 1).unwrap_or(u32::MAX - 1)
     }
 
-    /// Takes out the member at `place`, giving it first what is still under way to it; `moved` is told each member
-    /// that changed its place. `holds` says whether a session holds all of these permissions.
+    /// Takes out the member at `place`, giving it first what is still under way to it, unless there is no `scribe`;
+    /// `moved` is told each member that changed its place.
     pub(crate) fn remove(
         &mut self,
         place: usize,
         out: &mut Vec<Effect>,
         mut moved: impl FnMut(Member, u32),
-        holds: impl Fn(u32, &[Box<str>]) -> bool,
+        scribe: Option<&mut Scribe<'_>>,
     ) {
         let Some(member) = self.members.get(place).copied() else { return };
         let count = self.members.len();
-        for batch in self.batches() {
-            if (batch.start..batch.end.unwrap_or(count)).contains(&place) {
-                batch.give(member, out, &holds);
+        let Self { name, work, stream, .. } = self;
+        if let Some(scribe) = scribe {
+            for batch in work.iter_mut().flat_map(|work| work.queue.iter_mut()) {
+                if (batch.start..batch.end.unwrap_or(count)).contains(&place) {
+                    batch.give(member, name, stream, out, scribe);
+                }
             }
+            tell_own_skips(member, name, stream, out, scribe);
+        } else if let Some(stream) = stream {
+            stream.own.remove(&member.session);
         }
         // The hole travels over the segments' ends to the end of the list, so that each segment stays whole.
         let mut hole = place;
@@ -209,6 +270,11 @@ impl Room {
             }
         }
         self.members.pop();
+        if self.members.is_empty()
+            && let Some(stream) = &mut self.stream
+        {
+            stream.run = None;
+        }
         for batch in self.batches() {
             batch.start -= usize::from(batch.start > place);
             batch.end = batch.end.map(|end| end - usize::from(end > place));
@@ -226,15 +292,17 @@ impl Room {
         }
     }
 
-    /// Puts one publication's frames, `encode`d once for each format in use, behind what waits already; `stamp` notes
-    /// when it was published.
+    /// Puts one frame of each format in use, `encode`d once, behind what waits already; `stamp` notes when it was
+    /// published.
     pub(crate) fn publish(
         &mut self,
         class: Priority,
         requires: &[Box<str>],
+        placed: Option<Position>,
         stamp: impl FnOnce(&mut Vec<u64>),
         mut encode: impl FnMut(u8, &mut Vec<u8>),
     ) {
+        self.note_class(class);
         let work = self.work.get_or_insert_default();
         let merges = work.queue.back().is_some_and(|batch| {
             batch.class == class
@@ -243,19 +311,14 @@ impl Room {
                 && requires.is_empty()
                 && batch.size() < MERGE_BYTES_MAX
         });
-        if class != Priority::High {
-            self.lower |= 1 << class as u8;
-        }
         if !merges {
+            let mut batch = Batch::new(class, self.formats.len());
+            if !requires.is_empty() {
+                batch.requires = Some(requires.into());
+                batch.placed = placed;
+            }
             work.bytes += BATCH_BYTES;
-            work.queue.push_back(Batch {
-                class,
-                frames: Vec::with_capacity(self.formats.len()),
-                start: 0,
-                end: None,
-                requires: (!requires.is_empty()).then(|| requires.into()),
-                stamps: Vec::new(),
-            });
+            work.queue.push_back(batch);
         }
         let Some(batch) = work.queue.back_mut() else { return };
         stamp(&mut batch.stamps);
@@ -267,13 +330,43 @@ impl Room {
         }
     }
 
+    /// Tells all members what they skip, behind what waits already, so that whoever joins now is not told.
+    pub(crate) fn tell_skips(&mut self, scribe: &mut Scribe<'_>) {
+        let Some(stream) = &mut self.stream else { return };
+        let Some(run) = stream.run.take() else { return };
+        let (class, name) = (stream.class, self.name.clone());
+        self.publish(
+            class,
+            &[],
+            None,
+            |_| {},
+            |format, bytes| {
+                scribe.append(format, &run.outbound(&name), bytes);
+            },
+        );
+    }
+
+    /// Has all members that skipped something on their own told it: a write without frames passes by each of them.
+    pub(crate) fn nudge(&mut self) {
+        let Some(stream) = &self.stream else { return };
+        let filters = |batch: &Batch| batch.requires.is_some();
+        let queue = self.work.as_ref().map(|work| &work.queue);
+        let last_filters = queue.and_then(|queue| queue.back()).map(filters);
+        if last_filters == Some(true) || last_filters.is_none() && !stream.own.is_empty() {
+            let batch = Batch::new(stream.class, 0);
+            let work = self.work.get_or_insert_default();
+            work.bytes += BATCH_BYTES;
+            work.queue.push_back(batch);
+        }
+    }
+
     /// Gives the oldest frames to at most `budget` members, and says how many that were; `finished` gets the stamps of
     /// publications that all members have now.
     pub(crate) fn serve(
         &mut self,
         budget: usize,
         out: &mut Vec<Effect>,
-        holds: impl Fn(u32, &[Box<str>]) -> bool,
+        scribe: &mut Scribe<'_>,
         finished: impl FnOnce(Vec<u64>),
     ) -> usize {
         let Some(work) = &mut self.work else { return 0 };
@@ -282,7 +375,7 @@ impl Room {
         let slice_end = end.min(batch.start + budget);
         let slice = self.members.get(batch.start..slice_end).unwrap_or_default();
         for member in slice {
-            batch.give(*member, out, &holds);
+            batch.give(*member, &self.name, &mut self.stream, out, scribe);
         }
         let served = slice.len();
         batch.start = slice_end;
@@ -298,7 +391,37 @@ impl Room {
     }
 }
 
+/// Tells a member what it skipped on its own.
+fn tell_own_skips(
+    member: Member,
+    name: &RoomName,
+    stream: &mut Option<Box<Stream>>,
+    out: &mut Vec<Effect>,
+    scribe: &mut Scribe<'_>,
+) {
+    if let Some(stream) = stream
+        && let Some(run) = stream.own.remove(&member.session)
+    {
+        let frame = scribe.skip(member.format, name, run);
+        if !frame.is_empty() {
+            out.push(Effect::Send { to: member.session, frame, class: stream.class });
+        }
+    }
+}
+
 impl Batch {
+    fn new(class: Priority, formats: usize) -> Self {
+        Self {
+            class,
+            frames: Vec::with_capacity(formats),
+            start: 0,
+            end: None,
+            requires: None,
+            placed: None,
+            stamps: Vec::new(),
+        }
+    }
+
     fn size(&self) -> usize {
         self.frames.iter().map(|(_, frames)| frames.len()).max().unwrap_or(0)
     }
@@ -323,12 +446,22 @@ impl Batch {
     fn give(
         &mut self,
         member: Member,
+        name: &RoomName,
+        stream: &mut Option<Box<Stream>>,
         out: &mut Vec<Effect>,
-        holds: &impl Fn(u32, &[Box<str>]) -> bool,
+        scribe: &mut Scribe<'_>,
     ) {
-        if self.requires.as_ref().is_some_and(|needed| !holds(member.session, needed)) {
+        if self.requires.as_ref().is_some_and(|needed| !scribe.holds(member.session, needed)) {
+            if let Some(placed) = self.placed
+                && let Some(stream) = stream
+            {
+                let run = stream.own.entry(member.session).or_insert_with(|| Run::empty(placed));
+                run.skip(placed, SkipReason::Filtered);
+                scribe.count_skips(SkipReason::Filtered, 1);
+            }
             return;
         }
+        tell_own_skips(member, name, stream, out, scribe);
         let class = self.class;
         if let Some((_, frames)) = self.frames.iter_mut().find(|(held, _)| *held == member.format) {
             let frame = frames.share();

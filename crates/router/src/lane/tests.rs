@@ -1,9 +1,13 @@
 //! Scripts for the lane: text in, effects out. [`check`] runs one; [`World`] is what a script acts on, with a table
 //! for a guard and a dialect whose frames are short texts.
 
+mod catching;
+mod covering;
 mod deadlines;
 mod entering;
 mod frames;
+mod history;
+mod holding;
 mod model;
 mod orders;
 mod publishing;
@@ -16,7 +20,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use roomcast_protocol::codes::{Close, Refusal, Refused};
 use roomcast_protocol::command::{
-    Authenticate, Command, Publish, ReplyTo, RoomRequest, Unreadable,
+    Authenticate, Command, HistoryRequest, Publish, ReplyTo, RoomRequest, Unreadable,
 };
 use roomcast_protocol::content::Content;
 use roomcast_protocol::dialect::{Encoding, Format};
@@ -24,7 +28,9 @@ use roomcast_protocol::envelope::Accepted;
 use roomcast_protocol::ids::{LaneId, SessionId, SessionKey};
 use roomcast_protocol::limits::SessionLimits;
 use roomcast_protocol::outbound::Loss;
-use roomcast_protocol::position::{Epoch, Position};
+use roomcast_protocol::position::{
+    Direction, Epoch, Head, Kept, OFFSET_MAX, Page, Position, Span, Unrecovered,
+};
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
@@ -32,7 +38,7 @@ use roomcast_protocol::time::Now;
 use super::{Admission, Lane, LaneConfig, Opening};
 use crate::messages::{Answer, Effect, HubMessage, LaneMessage, QueryId, Ticket};
 use crate::meter::Users;
-use frames::{OWN, PLAIN, Table, texts};
+use frames::{OWN, PLAIN, Table, position, texts};
 
 /// Runs a script and compares what the lane wanted done.
 ///
@@ -74,11 +80,16 @@ impl World {
                 "messages" => limits.messages_per_minute = value,
                 "controls" => limits.controls_per_minute = value,
                 "connections" => limits.connections_per_user = value,
+                "histories" => limits.histories_max = u8::try_from(value).unwrap(),
                 _ => panic!("no limit {name}"),
             }
         }
         let users = Arc::new(Users::new(7));
-        let guard = Arc::new(Table::default());
+        let mut table = Table::default();
+        if script.lines().any(|line| line.trim() == "kept") {
+            table.keep_own_rooms();
+        }
+        let guard = Arc::new(table);
         let config =
             LaneConfig { id: LaneId(0), guard, limits, users: Arc::clone(&users), seed: 7 };
         Self {
@@ -99,6 +110,11 @@ impl World {
         match subject {
             "limits" => {}
             "manual" => self.manual = true,
+            "kept" => {}
+            "asleep" => {
+                self.now.mono_ms += rest.parse::<u64>().unwrap();
+                self.now.unix_ms = self.now.mono_ms;
+            }
             "at" => self.turn_clock(rest.parse().unwrap(), &mut out),
             "wait" => self.turn_clock(self.now.mono_ms + rest.parse::<u64>().unwrap(), &mut out),
             "serve" => {
@@ -134,6 +150,14 @@ impl World {
             "unwanted" => counters.unwanted,
             "ready" => counters.ready,
             "users" => self.users.len() as u64,
+            "gaps" => counters.gaps,
+            "jumps" => counters.jumps,
+            "holds" => counters.holds,
+            "histories" => counters.histories,
+            "recovered" => counters.recovered,
+            "unrecovered" => counters.unrecovered.iter().sum(),
+            "too-old" => counters.unrecovered[Unrecovered::TooOld as usize],
+            "skipped" => return format!("{:?} skipped", counters.skips),
             _ => panic!("nobody counts {what}"),
         };
         format!("{count} {what}")
@@ -153,7 +177,27 @@ impl World {
     fn hub_says(&mut self, what: &str, out: &mut Vec<Effect>) {
         let (verb, rest) = what.split_once(' ').unwrap_or((what, ""));
         let message = match verb {
-            "joined" => LaneMessage::Joined { room: room(rest), position: None, live: true },
+            "joined" => {
+                let (name, at) = rest.split_once(" at ").unwrap_or((rest, ""));
+                let position = (!at.is_empty()).then(|| position(at));
+                LaneMessage::Joined { room: room(name), position, live: true }
+            }
+            "away" => LaneMessage::Joined { room: room(rest), position: None, live: false },
+            "unreadable" => {
+                let (name, at) = rest.split_once(" at ").unwrap();
+                LaneMessage::Unreadable { room: room(name), position: position(at) }
+            }
+            "gap" => {
+                let (name, at) = rest.split_once(" at ").unwrap();
+                let loss = Loss::TooOld;
+                LaneMessage::Gap { room: room(name), position: position(at), loss }
+            }
+            "page" => {
+                let (query, rest) = rest.split_once(' ').unwrap();
+                LaneMessage::Page { query: query.parse().unwrap(), page: page(rest) }
+            }
+            "hold" => LaneMessage::Hold(true),
+            "resume" => LaneMessage::Hold(false),
             "lagged" => LaneMessage::Lost(Loss::Overload),
             "isolated" => LaneMessage::Degraded { isolated: true },
             "whole" => LaneMessage::Degraded { isolated: false },
@@ -278,19 +322,25 @@ impl World {
                 self.seen.push(short(&format!("hub join {room}")));
             }
             HubMessage::Join { room, .. } => {
-                self.lane.message(
-                    self.now,
-                    LaneMessage::Joined { room, position: None, live: true },
-                    next,
-                );
+                let rule = self.lane.guard.rule(&room).expect("a room with a rule");
+                let keeps = self.lane.guard.policy(rule).history.is_some();
+                let position = keeps.then_some(Position { epoch: Epoch(1), offset: 0 });
+                let joined = LaneMessage::Joined { room, position, live: true };
+                self.lane.message(self.now, joined, next);
             }
             HubMessage::Leave { room, .. } => {
                 if self.manual {
                     self.seen.push(short(&format!("hub leave {room}")));
                 }
             }
-            HubMessage::Read { query, room, .. } => {
-                self.seen.push(short(&format!("hub read {query} {room}")));
+            HubMessage::Read { query, room, span, .. } => {
+                let Span { direction, from, count_max, bytes_max } = span;
+                assert_eq!(bytes_max, Span::BYTES_MAX);
+                let way = if direction == Direction::Forward { "above" } else { "below" };
+                let from = if from > OFFSET_MAX { "all".into() } else { from.to_string() };
+                let limited = count_max != Span::COUNT_MAX;
+                let limit = if limited { format!(" limit {count_max}") } else { String::new() };
+                self.seen.push(short(&format!("hub read {query} {room} {way} {from}{limit}")));
             }
             HubMessage::Late(_) => self.seen.push("hub late".into()),
             HubMessage::Disconnect { user, .. } => panic!("a lane ends {user} everywhere"),
@@ -376,7 +426,8 @@ fn walk(lane: &Lane) {
 }
 
 fn is_reply(text: &str) -> bool {
-    const WORDS: [&str; 10] = [
+    const WORDS: [&str; 11] = [
+        "history",
         "welcome",
         "pong",
         "joined",
@@ -385,7 +436,7 @@ fn is_reply(text: &str) -> bool {
         "refused",
         "refreshed",
         "expiring",
-        "gap",
+        "gap ",
         "degraded",
     ];
     let text = ["z ", "m ", "mz "].iter().find_map(|it| text.strip_prefix(it)).unwrap_or(text);
@@ -434,8 +485,31 @@ fn publication(name: &str, rest: &str, now: Now) -> Publication {
         correlation_id: None,
         requires: all.requires,
         isolated: false,
-        position: None,
+        position: options(rest).find(|(held, _)| *held == "pos").map(|(_, at)| position(at)),
     }
+}
+
+/// What a room keeps: `head=9 first=1 whole 4:text 5:? 6:text!permission 7:text<expires_ms`, or `none`.
+fn page(text: &str) -> Option<Page> {
+    let option = |name| options(text).find(|(held, _)| *held == name).map(|(_, value)| value);
+    let entry = |(at, text): (&str, &str)| {
+        let position = position(at);
+        if text == "?" {
+            return Kept::Unreadable(position);
+        }
+        let (text, expires) = text.split_once('<').unwrap_or((text, ""));
+        let (text, requires) = text.split_once('!').unwrap_or((text, ""));
+        let rest = format!("{text} pos={at}");
+        let mut all = publication("tape", &rest, Now::default());
+        all.requires.extend((!requires.is_empty()).then(|| requires.into()));
+        all.expires_unix_ms = expires.parse().ok();
+        Kept::Publication(Arc::new(all))
+    };
+    let head = position(option("head")?);
+    let first = option("first").map_or(1, |first| first.parse().unwrap());
+    let entries = text.split(' ').filter_map(|word| word.split_once(':')).map(entry).collect();
+    let whole = text.split(' ').any(|word| word == "whole");
+    Some(Page { head: Head { position: head, first }, entries, whole })
 }
 
 fn command(text: &str) -> Command {
@@ -455,7 +529,10 @@ fn command(text: &str) -> Command {
             let request = RoomRequest {
                 reply,
                 room: first.into(),
-                since: has("since").then_some(Position { epoch: Epoch(1), offset: 1 }),
+                since: words.iter().find_map(|word| {
+                    let at = word.strip_prefix("since")?;
+                    Some(position(at.strip_prefix('=').unwrap_or("1")))
+                }),
             };
             if verb == "joins" { Command::Join(request) } else { Command::Leave(request) }
         }
@@ -464,6 +541,13 @@ fn command(text: &str) -> Command {
             (!first.is_empty()).then(|| Bytes::copy_from_slice(first.as_bytes())),
         ),
         "acks" => Command::Ack(first.into()),
+        "asks" => Command::History(HistoryRequest {
+            reply: ReplyTo { id, room: Some(first.into()) },
+            room: first.into(),
+            direction: if has("forward") { Direction::Forward } else { Direction::Backward },
+            from: options(rest).find(|it| it.0 == "from").map(|it| it.1.parse().unwrap()),
+            limit: options(rest).find(|it| it.0 == "limit").map(|it| it.1.parse().unwrap()),
+        }),
         "garbles" => Command::Unreadable(Unreadable {
             reply: ReplyTo { id, room: None },
             refused: Refused::new(Refusal::BadJson),

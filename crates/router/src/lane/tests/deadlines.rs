@@ -199,5 +199,5 @@ fn limits_of_any_size_do_not_overflow() {
     let mut out = Vec::new();
     world.lane.tick(world.now, &mut out);
     assert!(out.is_empty());
-    assert!(world.lane.next_wake().is_none_or(|wake| wake > 1 << 60));
+    assert!(world.lane.wheel.next_wake().is_none_or(|wake| wake > 1 << 60));
 }

@@ -8,7 +8,7 @@ use roomcast_protocol::guard::{
 };
 use roomcast_protocol::limits::DecodeLimits;
 use roomcast_protocol::outbound::{Outbound, SkipReason};
-use roomcast_protocol::position::Kept;
+use roomcast_protocol::position::{Direction, Epoch, Keep, Kept, Position};
 use roomcast_protocol::publication::Priority;
 use roomcast_protocol::room::RoomName;
 
@@ -67,7 +67,7 @@ fn text_of(outbound: &Outbound<'_>) -> String {
         }
         Outbound::Pong { timestamp: None, unix_ms } => format!("pong at {unix_ms}"),
         Outbound::Joined { reply, room, entry } => {
-            let at = entry.position.map_or(String::new(), |at| format!(" at {}", at.offset));
+            let at = entry.position.map_or(String::new(), |at| format!(" at {}", place(at)));
             let recovered = match entry.recovered {
                 None => String::new(),
                 Some(Ok(())) => " recovered".into(),
@@ -78,7 +78,8 @@ fn text_of(outbound: &Outbound<'_>) -> String {
         }
         Outbound::Left { reply, room } => format!("left {room}{}", id(reply)),
         Outbound::Accepted { id, accepted } => {
-            format!("accepted {id}{}", if accepted.dedup_short { " short" } else { "" })
+            let at = accepted.position.map_or(String::new(), |at| format!(" at {}", place(at)));
+            format!("accepted {id}{at}{}", if accepted.dedup_short { " short" } else { "" })
         }
         Outbound::Refused { reply, refused } => {
             let room = reply.room.as_ref().map_or(String::new(), |room| format!(" {room}"));
@@ -90,24 +91,41 @@ fn text_of(outbound: &Outbound<'_>) -> String {
         }
         Outbound::TokenExpiring { expires_unix_ms } => format!("expiring at {expires_unix_ms}"),
         Outbound::Publication(publication) => {
-            format!("{} {}", publication.room, content_text(&publication.content))
+            let at = publication.position.map_or(String::new(), |at| format!(" @{}", place(at)));
+            format!("{} {}{at}", publication.room, content_text(&publication.content))
         }
         Outbound::Gap { room: None, loss } => format!("gap {}", loss.name()),
         Outbound::Gap { room: Some((room, at)), loss } => {
-            format!("gap {room} at {} {}", at.offset, loss.name())
+            format!("gap {room} at {} {}", place(*at), loss.name())
         }
-        Outbound::Skip { room, to, count, reasons, .. } => {
+        Outbound::Skip { room, epoch, to, count, reasons } => {
             let reasons: Vec<_> = reasons.iter().map(SkipReason::name).collect();
+            let to = place(Position { epoch: *epoch, offset: *to });
             format!("skip {room} to {to} count {count} {}", reasons.join("+"))
         }
-        Outbound::History { reply, room, page, next, .. } => {
-            let offsets = page.entries.iter().filter_map(Kept::position).map(|at| at.offset);
-            let offsets: Vec<_> = offsets.map(|offset| offset.to_string()).collect();
+        Outbound::History { reply, room, direction, page, next } => {
+            let places = page.entries.iter().filter_map(Kept::position).map(place);
+            let places = places.collect::<Vec<_>>().join(",");
             let next = next.map_or(String::new(), |next| format!(" next {next}"));
-            format!("history {room}{} {}{next}", id(reply), offsets.join(","))
+            let backward = *direction == Direction::Backward;
+            let direction = if backward { "backward" } else { "forward" };
+            format!("history {room}{} {direction} [{places}]{next}", id(reply))
         }
         Outbound::Degraded { isolated } => format!("degraded {isolated}"),
     }
+}
+
+/// Short for a position: the offset, behind its epoch's number where that is not the first.
+pub(super) fn place(Position { epoch, offset }: Position) -> String {
+    if epoch == Epoch(1) { offset.to_string() } else { format!("e{}.{offset}", epoch.0) }
+}
+
+/// Reads what [`place`] writes.
+pub(super) fn position(text: &str) -> Position {
+    let (epoch, offset) = text
+        .strip_prefix('e')
+        .map_or(("1", text), |it| it.split_once('.').expect("an epoch, a dot, an offset"));
+    Position { epoch: Epoch(epoch.parse().unwrap()), offset: offset.parse().unwrap() }
 }
 
 /// The payloads of frames from a server: short, medium and long ones.
@@ -135,8 +153,10 @@ pub(super) struct Table {
 }
 
 /// What a room's name begins with, by rule.
-const RULES: [&str; 10] =
-    ["news", "secret", "agent", "typed", "urgent", "slow", "user-", "session-", "role-", "team-"];
+const RULES: [&str; 12] = [
+    "news", "secret", "agent", "typed", "urgent", "slow", "user-", "session-", "role-", "team-",
+    "tape", "lowtape",
+];
 
 impl Default for Table {
     fn default() -> Self {
@@ -144,7 +164,18 @@ impl Default for Table {
         policies[3].types = vec!["a".into(), "b".into()];
         policies[4].priority = Priority::High;
         policies[5].priority = Priority::Low;
+        policies[11].priority = Priority::Low;
+        let keep = Keep { size: 100, bytes_max: 1 << 20, ttl_ms: 1 << 30, replicated: false };
+        policies[10].history = Some(keep);
+        policies[11].history = Some(keep);
         Self { policies }
+    }
+}
+
+impl Table {
+    /// Users' own rooms keep publications.
+    pub(super) fn keep_own_rooms(&mut self) {
+        self.policies[6].history = self.policies[10].history;
     }
 }
 

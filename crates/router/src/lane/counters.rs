@@ -1,0 +1,89 @@
+//! What a lane counts of itself, and how large it is.
+
+use roomcast_protocol::codes::{Close, Refusal};
+use roomcast_protocol::limits::LimitName;
+use roomcast_protocol::outbound::SkipReason;
+use roomcast_protocol::position::Unrecovered;
+
+/// What happened on a lane since it began; the shell publishes the differences.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counters {
+    /// Publications taken from clients.
+    pub received: u64,
+    /// Publications that came from the hub.
+    pub publications: u64,
+    /// Publications that found no member here.
+    pub unwanted: u64,
+    /// Publications that came too late.
+    pub expired: u64,
+    /// Encodings made of publications.
+    pub encodings: u64,
+    /// Frames given to members of rooms.
+    pub deliveries: u64,
+    /// Sessions that became ready.
+    pub ready: u64,
+    /// Refusals, by [`Refusal::index`].
+    pub refusals: [u64; Refusal::ALL.len()],
+    /// Closes, by [`Close::index`].
+    pub closes: [u64; Close::ALL.len()],
+    /// Limits that bit, by [`LimitName::index`].
+    pub limits: [u64; LimitName::ALL.len()],
+    /// Offsets that members covered without a delivery, in the order of [`SkipReason::ALL`].
+    pub skips: [u64; SkipReason::ALL.len()],
+    /// Notices of gaps given to members.
+    pub gaps: u64,
+    /// Joins that were given all they had missed.
+    pub recovered: u64,
+    /// Joins that could not be, in the order of [`Unrecovered::ALL`].
+    pub unrecovered: [u64; Unrecovered::ALL.len()],
+    /// Requests for history that were answered with a page.
+    pub histories: u64,
+    /// Positions that did not follow the one before: ignored, or told as a gap.
+    pub jumps: u64,
+    /// Times the lane was late for its turn and held.
+    pub holds: u64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            received: 0,
+            publications: 0,
+            unwanted: 0,
+            expired: 0,
+            encodings: 0,
+            deliveries: 0,
+            ready: 0,
+            refusals: [0; Refusal::ALL.len()],
+            closes: [0; Close::ALL.len()],
+            limits: [0; LimitName::ALL.len()],
+            skips: [0; SkipReason::ALL.len()],
+            gaps: 0,
+            recovered: 0,
+            unrecovered: [0; Unrecovered::ALL.len()],
+            histories: 0,
+            jumps: 0,
+            holds: 0,
+        }
+    }
+}
+
+/// How large a lane is now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// Sessions.
+    pub sessions: usize,
+    /// Sessions without a good token yet.
+    pub unauthenticated: usize,
+    /// Rooms.
+    pub rooms: usize,
+    /// Places in rooms.
+    pub memberships: usize,
+}
+
+/// Adds one to the counter at `index`.
+pub(super) fn add_one(counters: &mut [u64], index: usize) {
+    if let Some(counter) = counters.get_mut(index) {
+        *counter += 1;
+    }
+}

@@ -1,0 +1,80 @@
+//! When the lane may not give anything to members: orders to end sessions may have been missed (G22). That is so while
+//! the hub says it, and after the lane itself was late for its turn, until the hub has looked.
+
+use roomcast_protocol::ids::SessionKey;
+use roomcast_protocol::outbound::Loss;
+use roomcast_protocol::position::Page;
+use roomcast_protocol::time::Now;
+
+use super::Lane;
+use crate::messages::{Effect, HubMessage};
+
+/// How often a lane with sessions wants a turn, so that it notices when it did not get one. Units: milliseconds.
+const TURN_MS: u64 = 500;
+
+/// A turn that comes so much later than asked for counts as missed orders (G22). Units: milliseconds.
+const LATE_MS: u64 = 1_000;
+
+/// The lane's turns, and what waits while it holds.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    /// When it last had one. Units: monotonic milliseconds.
+    last_ms: u64,
+    pub(super) held: bool,
+    /// Answers of the broker, to be looked at once the lane goes on. Bounds: the reads under way.
+    pages: Vec<(u64, Option<Page>)>,
+    /// Sessions that can inflate from then on. Bounds: the lane's sessions.
+    compressed: Vec<SessionKey>,
+    /// Publications of ephemeral rooms were dropped.
+    pub(super) shed: bool,
+}
+
+impl Turns {
+    /// When the next one is due. Units: monotonic milliseconds.
+    pub(super) const fn next_ms(&self) -> u64 {
+        self.last_ms.saturating_add(TURN_MS)
+    }
+
+    /// Keeps an answer for later.
+    pub(super) fn put_off(&mut self, query: u64, page: Option<Page>) {
+        self.pages.push((query, page));
+    }
+
+    /// Keeps a session's wish for later.
+    pub(super) fn put_off_compressed(&mut self, key: SessionKey) {
+        self.compressed.push(key);
+    }
+}
+
+impl Lane {
+    /// Notes that the lane has a turn. Where it comes too late, it holds, and asks the hub.
+    pub(super) fn begin_turn(&mut self, now: Now, out: &mut Vec<Effect>) {
+        let late_ms = self.turns.next_ms().saturating_add(LATE_MS);
+        if !self.sessions.is_empty() && now.mono_ms > late_ms {
+            self.counters.holds += 1;
+            self.hold();
+            out.push(Effect::Hub(HubMessage::Late(self.id)));
+        }
+        self.turns.last_ms = now.mono_ms;
+    }
+
+    /// Gives nothing to members from now on.
+    pub(super) const fn hold(&mut self) {
+        self.turns.held = true;
+    }
+
+    /// Gives what has waited.
+    pub(super) fn go_on(&mut self, now: Now, out: &mut Vec<Effect>) {
+        self.turns.held = false;
+        for key in std::mem::take(&mut self.turns.compressed) {
+            self.set_compressed(key, true, out);
+        }
+        if std::mem::take(&mut self.turns.shed) {
+            self.tell_of_gap(Loss::Overload, out);
+        }
+        self.tell_of_shed();
+        for (query, page) in std::mem::take(&mut self.turns.pages) {
+            self.page(now, query, page, out);
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! Writes frames for members of rooms and knows what they may read; borrows what it needs of the lane.
+
+use bytes::Bytes;
+use roomcast_protocol::dialect::Format;
+use roomcast_protocol::frame::FrameSink;
+use roomcast_protocol::outbound::{Outbound, SkipReason};
+use roomcast_protocol::room::RoomName;
+use slab::Slab;
+
+use super::counters::Counters;
+use super::stream::Run;
+use crate::session::Session;
+
+/// What is at hand for whoever writes to members.
+pub(crate) struct Scribe<'a> {
+    formats: &'a [Format],
+    sessions: &'a Slab<Session>,
+    sink: &'a mut FrameSink,
+    pub(crate) counters: &'a mut Counters,
+    /// The last skip's frame: members that lack a permission mostly skip the same.
+    last_skip: Option<(u8, Run, Bytes)>,
+}
+
+impl<'a> Scribe<'a> {
+    pub(crate) const fn new(
+        formats: &'a [Format],
+        sessions: &'a Slab<Session>,
+        sink: &'a mut FrameSink,
+        counters: &'a mut Counters,
+    ) -> Self {
+        Self { formats, sessions, sink, counters, last_skip: None }
+    }
+
+    /// Whether a session holds all of these permissions.
+    pub(crate) fn holds(&self, session: u32, needed: &[Box<str>]) -> bool {
+        let who = self.sessions.get(session as usize).and_then(|session| session.who.as_ref());
+        who.is_some_and(|who| needed.iter().all(|permission| who.holds(permission)))
+    }
+
+    /// Counts offsets that members covered without a delivery.
+    pub(crate) fn count_skips(&mut self, reason: SkipReason, count: u64) {
+        if let Some(counter) = self.counters.skips.get_mut(reason as usize) {
+            *counter += count;
+        }
+    }
+
+    /// Appends the outbound's frame.
+    pub(crate) fn append(&mut self, format: u8, outbound: &Outbound<'_>, out: &mut Vec<u8>) {
+        if let Some(format) = self.formats.get(usize::from(format)) {
+            self.sink.clear();
+            format.dialect.encode(outbound, format.encoding, self.sink);
+            out.extend_from_slice(self.sink.bytes());
+        }
+    }
+
+    /// The frame that tells a run of skips.
+    pub(crate) fn skip(&mut self, format: u8, room: &RoomName, run: Run) -> Bytes {
+        if let Some((last_format, last_run, frame)) = &self.last_skip
+            && (*last_format, *last_run) == (format, run)
+        {
+            return frame.clone();
+        }
+        let mut frame = Vec::new();
+        self.append(format, &run.outbound(room), &mut frame);
+        let frame = Bytes::from(frame);
+        self.last_skip = Some((format, run, frame.clone()));
+        frame
+    }
+}

@@ -1,0 +1,78 @@
+//! Where a room that keeps publications stands on a lane, and what its members have yet to be told that they skipped
+//! (G3). Knows nothing of frames and members' places.
+
+use std::collections::BTreeMap;
+
+use roomcast_protocol::outbound::{Outbound, SkipReason, SkipReasons};
+use roomcast_protocol::position::Position;
+use roomcast_protocol::publication::Priority;
+use roomcast_protocol::room::RoomName;
+
+/// Offsets covered one behind the other without a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// The last of them.
+    to: Position,
+    count: u64,
+    reasons: SkipReasons,
+}
+
+impl Run {
+    /// One that ends before `position`.
+    pub(crate) fn empty(position: Position) -> Self {
+        Self { to: position, count: 0, reasons: SkipReasons::default() }
+    }
+
+    /// Goes on to `position`.
+    pub(crate) fn skip(&mut self, position: Position, reason: SkipReason) {
+        self.to = position;
+        self.count += 1;
+        self.reasons.insert(reason);
+    }
+
+    /// As its members are told.
+    pub(crate) fn outbound(self, name: &RoomName) -> Outbound<'_> {
+        let Self { to, count, reasons } = self;
+        let room = name.as_str();
+        Outbound::Skip { room, epoch: to.epoch, to: to.offset, count, reasons }
+    }
+}
+
+/// Where a room that keeps publications stands on a lane.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    /// The class of its frames: all of them in one, so that none overtakes another.
+    pub(crate) class: Priority,
+    /// What the members have covered once all is served that waits; `None`: not live yet.
+    pub(crate) position: Option<Position>,
+    /// The hub said that the broker is away.
+    pub(crate) away: bool,
+    /// What all members skip, up to the position, and have yet to be told.
+    pub(crate) run: Option<Run>,
+    /// What members skipped on their own, by session, and have yet to be told. Bounds: the room's members.
+    pub(crate) own: BTreeMap<u32, Run>,
+    /// When skips are told by themselves; `u64::MAX`: none wait. Units: monotonic milliseconds.
+    pub(crate) tell_at_ms: u64,
+    /// An alarm is set for that.
+    pub(crate) armed: bool,
+    /// Sessions that catch up, and are no members yet.
+    pub(crate) catching: u32,
+    /// Publications were dropped while the lane held: the members are told once it goes on.
+    pub(crate) shed: bool,
+}
+
+impl Default for Stream {
+    fn default() -> Self {
+        Self {
+            class: Priority::Normal,
+            position: None,
+            away: false,
+            run: None,
+            own: BTreeMap::new(),
+            tell_at_ms: u64::MAX,
+            armed: false,
+            catching: 0,
+            shed: false,
+        }
+    }
+}
