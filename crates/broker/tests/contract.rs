@@ -7,10 +7,13 @@ use roomcast_broker::feed::FEED_BYTES_MAX;
 use roomcast_broker::memory::DEDUP_TTL_MS;
 use roomcast_broker::{AnyBroker, Feed, MemoryBroker, MemoryLimits};
 use roomcast_protocol::contract::{
-    BrokerUnderTest, Brought, DEDUP_MAX, FILL_COUNT, SCRIPTS, Traits, run,
+    BrokerUnderTest, Brought, DEDUP_MAX, FILL_COUNT, HISTORY, History, Lost, SCRIPTS, Traits, run,
 };
 use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent};
 use roomcast_protocol::ids::NodeId;
+
+/// What an event weighs beside its publication.
+const EVENT_BYTES: usize = 128;
 
 struct Memory {
     broker: AnyBroker<u64>,
@@ -25,6 +28,7 @@ impl Memory {
     }
 }
 
+#[allow(clippy::panic, reason = "what is never asked fails as tests do")]
 impl BrokerUnderTest for Memory {
     fn attach(&mut self, node: NodeId) {
         self.feeds.insert(node, self.broker.attach(node, &Arc::default()));
@@ -45,18 +49,32 @@ impl BrokerUnderTest for Memory {
         assert_eq!(feed.bytes(), 0, "an empty feed weighs nothing");
         Brought { events, ended: feed.has_ended() }
     }
+
+    fn lose(&mut self, what: Lost<'_>) {
+        panic!("a process keeps what it has: {what:?}");
+    }
+
+    fn promote(&mut self) {
+        panic!("a process is its only master");
+    }
 }
 
 fn traits() -> Traits {
     // What an event weighs beside its payload: itself, the publication's fixed parts, id, type and sender.
-    let beside = 128 + 256 + "n0001".len() + "message".len() + "ann".len();
-    let fill_bytes = Some(FEED_BYTES_MAX / FILL_COUNT - beside);
-    Traits { dedup_ttl_ms: DEDUP_TTL_MS, fill_bytes, answers_apart: false, rooms_apart: false }
+    let beside = EVENT_BYTES + 256 + "n0001".len() + "message".len() + "ann".len();
+    Traits {
+        dedup_ttl_ms: DEDUP_TTL_MS,
+        fill_bytes: Some(FEED_BYTES_MAX / FILL_COUNT - beside),
+        answers_apart: false,
+        rooms_apart: false,
+        history: History { beside_bytes: beside - EVENT_BYTES, loses: false, beats: false },
+    }
 }
 
 #[test]
 fn the_memory_broker_keeps_the_contract() {
+    let scripts = SCRIPTS.iter().chain(HISTORY);
     let failed: Vec<_> =
-        SCRIPTS.iter().filter_map(|script| run(script, &traits(), Memory::new()).err()).collect();
+        scripts.filter_map(|script| run(script, &traits(), Memory::new()).err()).collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));
 }

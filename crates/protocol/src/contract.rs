@@ -4,12 +4,20 @@
 //! One step a line: `1 attaches`, `1 detaches`, `1 subscribes news`, `1 unsubscribes news`,
 //! `1 publishes news hi [id=x] [by=ann] [kind=k] [bytes=n] [dedup]`, `at 500`, and `1 hears`, which shows what node 1's
 //! feed has brought since it was last asked. Tickets count the publications of the whole script from 1.
+//!
+//! About history: `1 publishes news hi keep=3 [keep_bytes=n] [keep_ttl=ms]` (said once, it holds for the room from then
+//! on), `1 heads news other`, `1 reads news above 0 [limit=n] [bytes=n]`, `1 reads news below max`, `1 beats`; and
+//! `loses meta news`, `loses stream news`, `loses ids news`, `loses everything`, `promotes` (another master). Positions
+//! are shown with epochs numbered in the order in which they were heard of: `e0:1`.
 
+mod history;
 mod stage;
 
 use crate::envelope::{BrokerCommand, BrokerEvent};
 use crate::ids::NodeId;
+use crate::room::RoomName;
 
+pub use history::HISTORY;
 use stage::{Apart, Stage};
 
 /// What a feed has brought.
@@ -34,6 +42,25 @@ pub trait BrokerUnderTest {
 
     /// Takes what the node's feed has brought, all of it: a broker that is not done at once is waited for.
     fn drain(&mut self, node: NodeId) -> Brought;
+
+    /// Loses what was kept; never asked of a broker whose [`Traits`] say that it cannot.
+    fn lose(&mut self, what: Lost<'_>);
+
+    /// Has another master with the same data from now on; never asked of a broker whose [`Traits`] say that it cannot.
+    fn promote(&mut self);
+}
+
+/// What can be lost.
+#[derive(Clone, Copy, Debug)]
+pub enum Lost<'a> {
+    /// What is known of a room's stream.
+    Meta(&'a RoomName),
+    /// The entries of a room's stream.
+    Stream(&'a RoomName),
+    /// Both generations of a room's ids.
+    Ids(&'a RoomName),
+    /// All data.
+    Everything,
 }
 
 /// What the scripts need to know about a broker.
@@ -49,6 +76,19 @@ pub struct Traits {
     pub answers_apart: bool,
     /// Rooms come by different connections: only the order within each says something.
     pub rooms_apart: bool,
+    /// What its history can do.
+    pub history: History,
+}
+
+/// What the scripts need to know about a broker's history.
+#[derive(Clone, Copy, Debug)]
+pub struct History {
+    /// What an envelope of `1 publishes news text` weighs beside its payload. Units: bytes.
+    pub beside_bytes: usize,
+    /// It can lose what it keeps, and have another master.
+    pub loses: bool,
+    /// It answers beats and brings them back. Their numbers are below 1,000.
+    pub beats: bool,
 }
 
 /// How many publications fill a feed.
@@ -318,10 +358,7 @@ pub const SCRIPTS: &[Script] = &[
 /// # Errors
 /// What was heard instead, or the step that cannot be read.
 pub fn run<B: BrokerUnderTest>(script: &Script, traits: &Traits, broker: B) -> Result<(), String> {
-    let fills = script.steps.contains("{fill");
-    let Some(names) = names_of(traits).filter(|_| traits.fill_bytes.is_some() || !fills) else {
-        return Ok(());
-    };
+    let Some(names) = names_of(traits).filter(|_| can(traits, script)) else { return Ok(()) };
     let filled = |text: &str| {
         let fill = |text: String, (name, value): &(&str, u64)| {
             text.replace(&format!("{{{name}}}"), &value.to_string())
@@ -342,10 +379,19 @@ pub fn run<B: BrokerUnderTest>(script: &Script, traits: &Traits, broker: B) -> R
     Err(format!("{}\nheard:\n{heard}\nexpected:\n{expected}\n", script.claim))
 }
 
+/// Whether the broker can do what the script asks for.
+fn can(traits: &Traits, script: &Script) -> bool {
+    let asks = |words: &[&str]| words.iter().any(|word| script.steps.contains(word));
+    (traits.fill_bytes.is_some() || !asks(&["{fill"]))
+        && (traits.history.loses || !asks(&["loses ", "promotes"]))
+        && (traits.history.beats || !asks(&[" beats"]))
+}
+
 fn names_of(traits: &Traits) -> Option<Vec<(&'static str, u64)>> {
     let ttl = traits.dedup_ttl_ms;
     let fill = u64::try_from(traits.fill_bytes.unwrap_or(0)).ok()?;
     let count = u64::try_from(FILL_COUNT).ok()?;
+    let two = 2 * (u64::try_from(traits.history.beside_bytes).ok()? + 9);
     Some(vec![
         ("ttl-1", ttl.checked_sub(1)?),
         ("ttl", ttl),
@@ -360,5 +406,7 @@ fn names_of(traits: &Traits) -> Option<Vec<(&'static str, u64)>> {
         ("count", count),
         ("count+1", count + 1),
         ("count+2", count + 2),
+        ("two", two),
+        ("two-1", two - 1),
     ])
 }

@@ -20,7 +20,7 @@ use roomcast_broker::{AnyBroker, Feed, RedisBroker};
 use roomcast_dialects::relay::Envelopes;
 use roomcast_protocol::codes::Refused;
 use roomcast_protocol::content::Content;
-use roomcast_protocol::contract::{BrokerUnderTest, Brought, DEDUP_MAX, Traits};
+use roomcast_protocol::contract::{BrokerUnderTest, Brought, DEDUP_MAX, History, Lost, Traits};
 use roomcast_protocol::envelope::{
     Accepted, BeatReport, BrokerCommand, BrokerEvent, Count, Envelope, Level, LinkId, Moved,
 };
@@ -233,6 +233,7 @@ pub fn traits(topology: &Topology) -> Traits {
         fill_bytes: None,
         answers_apart: true,
         rooms_apart: matches!(topology, Topology::Cluster(_)),
+        history: History { beside_bytes: 0, loses: false, beats: false },
     }
 }
 
@@ -731,5 +732,13 @@ impl BrokerUnderTest for Real {
         };
         let events = std::mem::take(&mut node.events).into_iter().filter(wanted).collect();
         Brought { events, ended: node.feed.has_ended() }
+    }
+
+    fn lose(&mut self, what: Lost<'_>) {
+        panic!("not asked of a server yet: {what:?}");
+    }
+
+    fn promote(&mut self) {
+        panic!("not asked of a server yet");
     }
 }

@@ -3,12 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{BrokerUnderTest, Brought};
+use super::{BrokerUnderTest, Brought, Lost};
 use crate::content::Content;
-use crate::envelope::{BrokerCommand, BrokerEvent, Envelope};
+use crate::envelope::{BrokerCommand, BrokerEvent, Count, Envelope, Moved};
 use crate::ids::NodeId;
+use crate::position::{Direction, Epoch, Keep, Kept, Page, Position, Span};
 use crate::publication::Publication;
 use crate::room::RoomName;
+
+/// What rooms keep where a script does not say it.
+const KEEP: Keep = Keep { size: 100, bytes_max: 1 << 20, ttl_ms: 60_000, replicated: false };
 
 pub(super) struct Stage<B> {
     broker: B,
@@ -18,31 +22,61 @@ pub(super) struct Stage<B> {
     request: u64,
     /// Publications that got no id from the script.
     named: u64,
+    /// What rooms keep, as the script last said.
+    keeps: BTreeMap<RoomName, Keep>,
+    /// Counters of partitions, as beats have told each node.
+    taken: BTreeMap<NodeId, BTreeMap<u16, u64>>,
+    epochs: Epochs,
     pub(super) heard: Vec<String>,
 }
 
 impl<B: BrokerUnderTest> Stage<B> {
     pub(super) const fn new(broker: B, apart: Apart) -> Self {
-        Self { broker, apart, mono_ms: 0, ticket: 0, request: 0, named: 0, heard: Vec::new() }
+        Self {
+            broker,
+            apart,
+            mono_ms: 0,
+            ticket: 0,
+            request: 0,
+            named: 0,
+            keeps: BTreeMap::new(),
+            taken: BTreeMap::new(),
+            epochs: Epochs(Vec::new()),
+            heard: Vec::new(),
+        }
     }
 
     /// Takes one step; `None`: it cannot be read.
     pub(super) fn step(&mut self, line: &str) -> Option<()> {
         let words: Vec<_> = line.split(' ').collect();
         let (subject, rest) = words.split_first()?;
-        let (verb, rest) = rest.split_first()?;
-        if *subject == "at" {
-            self.mono_ms = verb.parse().ok()?;
-            return Some(());
+        match (*subject, rest) {
+            ("at", [ms]) => self.mono_ms = ms.parse().ok()?,
+            ("promotes", []) => self.broker.promote(),
+            ("loses", ["everything"]) => self.broker.lose(Lost::Everything),
+            ("loses", [what, room]) => {
+                let room = RoomName::parse(room).ok()?;
+                self.broker.lose(match *what {
+                    "meta" => Lost::Meta(&room),
+                    "stream" => Lost::Stream(&room),
+                    "ids" => Lost::Ids(&room),
+                    _ => return None,
+                });
+            }
+            (node, [verb, rest @ ..]) => self.act(NodeId(node.parse().ok()?), verb, rest)?,
+            (_, []) => return None,
         }
-        let node = NodeId(subject.parse().ok()?);
-        match *verb {
+        Some(())
+    }
+
+    fn act(&mut self, node: NodeId, verb: &str, rest: &[&str]) -> Option<()> {
+        match verb {
             "attaches" => self.broker.attach(node),
             "detaches" => self.broker.detach(node),
             "subscribes" | "unsubscribes" => {
                 let room = RoomName::parse(rest.first()?).ok()?;
                 self.request += 1;
-                let command = if *verb == "subscribes" {
+                let command = if verb == "subscribes" {
                     BrokerCommand::Subscribe { room, request: self.request }
                 } else {
                     BrokerCommand::Unsubscribe(room)
@@ -50,6 +84,25 @@ impl<B: BrokerUnderTest> Stage<B> {
                 self.broker.execute(node, self.mono_ms, command);
             }
             "publishes" => self.publish(node, rest)?,
+            "heads" => {
+                self.request += 1;
+                let room = |name: &&str| {
+                    let room = RoomName::parse(name).ok()?;
+                    let keep = self.keeps.get(&room).copied().unwrap_or(KEEP);
+                    Some((room, keep))
+                };
+                let rooms = rest.iter().map(room).collect::<Option<_>>()?;
+                let command = BrokerCommand::Heads { request: self.request, rooms };
+                self.broker.execute(node, self.mono_ms, command);
+            }
+            "reads" => self.read(node, rest)?,
+            "beats" => {
+                self.request += 1;
+                let taken = self.taken.entry(node).or_default().iter();
+                let taken = taken.map(|(&partition, &count)| Count { partition, count }).collect();
+                let command = BrokerCommand::Beat { seq: self.request, hears: true, taken };
+                self.broker.execute(node, self.mono_ms, command);
+            }
             "hears" => self.hear(node, rest.first().copied().unwrap_or("")),
             _ => return None,
         }
@@ -59,7 +112,9 @@ impl<B: BrokerUnderTest> Stage<B> {
     fn publish(&mut self, node: NodeId, words: &[&str]) -> Option<()> {
         let (room, words) = words.split_first()?;
         let (text, words) = words.split_first()?;
-        let options: BTreeMap<_, _> = words.iter().filter_map(|it| it.split_once('=')).collect();
+        let room = RoomName::parse(room).ok()?;
+        let options = options(words);
+        let keep = self.keep(&room, &options)?;
         let bytes = options.get("bytes").map_or(Some(text.len()), |it| it.parse().ok())?;
         let payload = format!("{text}{}", ".".repeat(bytes.saturating_sub(text.len())));
         for _ in 0..options.get("repeat").map_or(Some(1), |it| it.parse().ok())? {
@@ -67,7 +122,7 @@ impl<B: BrokerUnderTest> Stage<B> {
             self.named += 1;
             let named = format!("n{:04}", self.named);
             let publication = Publication {
-                room: RoomName::parse(room).ok()?,
+                room: room.clone(),
                 id: options.get("id").map_or(&*named, |id| *id).into(),
                 kind: (*options.get("kind").unwrap_or(&"message")).into(),
                 timestamp: "1970-01-01T00:00:00.000Z".into(),
@@ -85,10 +140,45 @@ impl<B: BrokerUnderTest> Stage<B> {
                 ticket: self.ticket,
                 publication: Arc::new(publication),
                 dedup: words.contains(&"dedup"),
-                keep: None,
+                keep,
             };
             self.broker.execute(node, self.mono_ms, command);
         }
+        Some(())
+    }
+
+    /// What a room keeps: as the options say, or as was said before; `None` within: it is ephemeral.
+    fn keep(&mut self, room: &RoomName, options: &BTreeMap<&str, &str>) -> Option<Option<Keep>> {
+        if let Some(size) = options.get("keep") {
+            let number = |name: &str, otherwise: u64| {
+                options.get(name).map_or(Some(otherwise), |it| it.parse().ok())
+            };
+            let bytes_max = number("keep_bytes", KEEP.bytes_max)?;
+            let ttl_ms = number("keep_ttl", KEEP.ttl_ms)?;
+            let keep = Keep { size: size.parse().ok()?, bytes_max, ttl_ms, replicated: false };
+            self.keeps.insert(room.clone(), keep);
+        }
+        Some(self.keeps.get(room).copied())
+    }
+
+    fn read(&mut self, node: NodeId, words: &[&str]) -> Option<()> {
+        let [room, side, from, words @ ..] = words else { return None };
+        let options = options(words);
+        let room = RoomName::parse(room).ok()?;
+        let span = Span {
+            direction: match *side {
+                "above" => Direction::Forward,
+                "below" => Direction::Backward,
+                _ => return None,
+            },
+            from: if *from == "max" { u64::MAX } else { from.parse().ok()? },
+            count_max: options.get("limit").map_or(Some(Span::COUNT_MAX), |it| it.parse().ok())?,
+            bytes_max: options.get("bytes").map_or(Some(Span::BYTES_MAX), |it| it.parse().ok())?,
+        };
+        self.request += 1;
+        let keep = self.keep(&room, &options)?.unwrap_or(KEEP);
+        let command = BrokerCommand::Read { request: self.request, room, keep, span };
+        self.broker.execute(node, self.mono_ms, command);
         Some(())
     }
 
@@ -96,10 +186,23 @@ impl<B: BrokerUnderTest> Stage<B> {
         let Brought { events, ended } = self.broker.drain(node);
         let publications =
             events.iter().filter(|event| matches!(event, BrokerEvent::Envelope(_))).count();
+        for event in &events {
+            if let BrokerEvent::Beat { moved, .. } = event {
+                let told = moved.iter().map(|moved| (moved.count.partition, moved.count.count));
+                self.taken.entry(node).or_default().extend(told);
+            }
+        }
+        let epochs = &mut self.epochs;
         let mut heard: Vec<String> = match what {
             "count" => vec![format!("{publications} publications")],
-            "completions" => merged(&events.iter().filter_map(completion).collect::<Vec<_>>()),
-            _ => events.iter().map(shown).collect(),
+            "completions" => {
+                let completions = events.iter().filter(|it| is_completion(it));
+                merged(&completions.map(|event| epochs.shown(event)).collect::<Vec<_>>())
+            }
+            "answers" => {
+                events.iter().filter(|it| is_answer(it)).map(|event| epochs.shown(event)).collect()
+            }
+            _ => events.iter().map(|event| epochs.shown(event)).collect(),
         };
         if ended {
             heard.push("end".into());
@@ -112,31 +215,95 @@ impl<B: BrokerUnderTest> Stage<B> {
     }
 }
 
-fn shown(event: &BrokerEvent<u64>) -> String {
-    match event {
-        BrokerEvent::Envelope(Envelope::Publication { publication, .. }) => {
-            let text = match &publication.content {
-                Content::Json(bytes) | Content::Text(bytes) | Content::Binary(bytes) => bytes,
-            };
-            format!("{} {}", publication.room, String::from_utf8_lossy(text))
-        }
-        BrokerEvent::Envelope(Envelope::Unreadable { room, .. }) => format!("{room} unreadable"),
-        BrokerEvent::Heads { request, .. } => format!("heads {request}"),
-        BrokerEvent::Read { request, .. } => format!("read {request}"),
-        BrokerEvent::Subscribed { room, .. } => format!("subscribed {room}"),
-        BrokerEvent::FeedUp { .. } => "feed up".into(),
-        BrokerEvent::FeedDown => "feed down".into(),
-        BrokerEvent::Alive(_) => "alive".into(),
-        BrokerEvent::Beat { seq, .. } => format!("beat {seq}"),
-        BrokerEvent::BeatAnswered { seq, .. } => format!("beat answered {seq}"),
-        BrokerEvent::Published { ticket, outcome: Ok(accepted) } => {
-            format!("published {ticket}{}", if accepted.dedup_short { " short" } else { "" })
-        }
-        BrokerEvent::Published { ticket, outcome: Err(refused) } => {
-            let retry = if refused.retry_after_ms.is_some() { " retry" } else { "" };
-            format!("{} {ticket}{retry}", refused.refusal.row().name)
+fn options<'a>(words: &[&'a str]) -> BTreeMap<&'a str, &'a str> {
+    words.iter().filter_map(|it| it.split_once('=')).collect()
+}
+
+/// Epochs in the order in which they were first heard of: how scripts name them.
+struct Epochs(Vec<Epoch>);
+
+impl Epochs {
+    fn shown(&mut self, event: &BrokerEvent<u64>) -> String {
+        match event {
+            BrokerEvent::Envelope(Envelope::Publication { publication, .. }) => {
+                let position = publication.position.map(|it| format!(" {}", self.position(it)));
+                let text = text(&publication.content);
+                format!("{} {text}{}", publication.room, position.unwrap_or_default())
+            }
+            BrokerEvent::Envelope(Envelope::Unreadable { room, position }) => {
+                format!("{room} unreadable {}", self.position(*position))
+            }
+            BrokerEvent::Heads { heads: Some(heads), .. } => {
+                let heads: String =
+                    heads.iter().map(|it| format!(" {}", self.position(*it))).collect();
+                format!("heads{heads}")
+            }
+            BrokerEvent::Heads { heads: None, .. } => "no heads".into(),
+            BrokerEvent::Read { page: Some(page), .. } => self.page(page),
+            BrokerEvent::Read { page: None, .. } => "no page".into(),
+            BrokerEvent::Subscribed { room, .. } => format!("subscribed {room}"),
+            BrokerEvent::FeedUp { .. } => "feed up".into(),
+            BrokerEvent::FeedDown => "feed down".into(),
+            BrokerEvent::Alive(_) => "alive".into(),
+            BrokerEvent::Beat { moved, .. } => self.beat(moved),
+            BrokerEvent::BeatAnswered { seq, .. } => format!("beat answered {seq}"),
+            BrokerEvent::Published { ticket, outcome: Ok(accepted) } => {
+                // Rooms without history have no other level.
+                let level = match accepted.position {
+                    None => "published",
+                    Some(_) => accepted.level.name(),
+                };
+                let position = accepted.position.map(|it| format!(" {}", self.position(it)));
+                let short = if accepted.dedup_short { " short" } else { "" };
+                format!("{level} {ticket}{}{short}", position.unwrap_or_default())
+            }
+            BrokerEvent::Published { ticket, outcome: Err(refused) } => {
+                let retry = if refused.retry_after_ms.is_some() { " retry" } else { "" };
+                format!("{} {ticket}{retry}", refused.refusal.row().name)
+            }
         }
     }
+
+    fn position(&mut self, position: Position) -> String {
+        let Position { epoch, offset } = position;
+        let known = self.0.iter().position(|known| *known == epoch);
+        let at = known.unwrap_or_else(|| {
+            self.0.push(epoch);
+            self.0.len() - 1
+        });
+        format!("e{at}:{offset}")
+    }
+
+    fn page(&mut self, page: &Page) -> String {
+        let head = self.position(page.head.position);
+        let entries = page.entries.iter().map(|entry| {
+            let position = entry.position().map_or("nowhere".into(), |it| self.position(it));
+            match entry {
+                Kept::Publication(it) => format!("{position} {}; ", text(&it.content)),
+                Kept::Unreadable(_) => format!("{position} unreadable; "),
+            }
+        });
+        let entries: String = entries.collect();
+        let end = if page.whole { "whole" } else { "more" };
+        format!("page {head} from {}: {entries}{end}", page.head.first)
+    }
+
+    /// Rooms by name: how they spread over partitions is the broker's.
+    fn beat(&mut self, moved: &[Moved]) -> String {
+        let mut rooms: Vec<_> =
+            moved.iter().flat_map(|moved| moved.rooms.iter().flatten()).collect();
+        rooms.sort_by_key(|(room, _)| room);
+        let any = moved.iter().any(|moved| moved.rooms.is_none());
+        let rooms =
+            rooms.into_iter().map(|(room, head)| format!("{room} {}", self.position(*head)));
+        let told: Vec<_> = any.then(|| "any".to_owned()).into_iter().chain(rooms).collect();
+        if told.is_empty() { "beat".into() } else { format!("beat {}", told.join(" ")) }
+    }
+}
+
+fn text(content: &Content) -> String {
+    let (Content::Json(bytes) | Content::Text(bytes) | Content::Binary(bytes)) = content;
+    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// What of a line's order says nothing.
@@ -152,7 +319,8 @@ impl Apart {
         let (node, heard) = line.split_once(": ").unwrap_or(("", line));
         let is_answer = |part: &&str| {
             let mut words = part.split(' ').filter(|word| word.parse::<u64>().is_err());
-            matches!(words.next(), Some("published" | "duplicate" | "unavailable"))
+            let word = words.next().unwrap_or_default();
+            ["published", "stored", "duplicate", "unavailable", "heads", "page"].contains(&word)
         };
         let is_answer = |part: &&str| self.answers && is_answer(part);
         let (answers, mut others): (Vec<_>, Vec<_>) = heard.split(", ").partition(is_answer);
@@ -163,8 +331,13 @@ impl Apart {
     }
 }
 
-fn completion(event: &BrokerEvent<u64>) -> Option<String> {
-    matches!(event, BrokerEvent::Published { .. }).then(|| shown(event))
+fn is_completion(event: &BrokerEvent<u64>) -> bool {
+    matches!(event, BrokerEvent::Published { .. })
+}
+
+fn is_answer(event: &BrokerEvent<u64>) -> bool {
+    let asked = matches!(event, BrokerEvent::Heads { .. } | BrokerEvent::Read { .. });
+    asked || is_completion(event)
 }
 
 /// Four or more successes of one kind in a row are only counted.
