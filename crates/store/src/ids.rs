@@ -135,7 +135,7 @@ impl<V> Ids<V> {
             if is_old && self.old.highest < named_first {
                 self.turn();
                 self.short = false;
-            } else if is_full && !self.young.named.contains_key(&key) {
+            } else if is_full {
                 self.turn();
                 self.short = true;
             }

@@ -35,11 +35,10 @@ impl Partition {
 
     /// The rooms that moved since the counter stood at `taken`; `None`: any may have.
     pub(crate) fn since(&self, taken: u64) -> Option<Vec<&RoomName>> {
-        let oldest = self.by_score.first_key_value().map_or(0, |(score, _)| *score);
-        let forgotten = self.by_score.len() >= MOVED_MAX && taken + 1 < oldest;
-        if taken > self.counter || forgotten {
+        if taken > self.counter {
             return None;
         }
+        // Where one of them is not known any more, all that are known moved later, and are too many.
         let rooms: Vec<_> = self.by_score.range(taken + 1..).map(|(_, room)| room).collect();
         (rooms.len() <= TOLD_MAX).then_some(rooms)
     }

@@ -101,10 +101,8 @@ impl<E> Room<E> {
                 let (head, total) = (last.position.offset, meta.total.max(last.cum));
                 (Meta { head, total, ..meta }, true)
             }
-            // The older entries stay, but are not given any more: a page has no holes.
-            (Some(meta), Some(last)) if last.position.offset < meta.head => {
-                (meta.emptied(), meta.first <= meta.head)
-            }
+            // A page has no holes: the older entries cannot be answered for.
+            (Some(meta), Some(last)) if last.position.offset < meta.head => (meta.emptied(), true),
             (Some(meta), _) => (meta, false),
         };
         let renewed = renewed || meta.master != master;
@@ -115,6 +113,14 @@ impl<E> Room<E> {
             meta.expires_ms = from_ms + META_MS;
         }
         Touched { meta, renewed }
+    }
+
+    /// Writes what a touch came to.
+    pub(crate) fn settle(&mut self, meta: Meta) {
+        if self.stream.last().is_some_and(|last| last.position.offset < meta.first) {
+            self.stream = Stream::default();
+        }
+        self.meta = Some(meta);
     }
 
     /// What is to be known of a stream of which nothing is.

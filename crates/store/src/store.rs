@@ -335,13 +335,13 @@ impl<E: Clone> Store<E> {
                 return None;
             }
             let Touched { meta, .. } = Room::<E>::default().touch(at.now_ms, self.master, at.fresh);
-            self.write(room, |room| room.meta = Some(meta));
+            self.write(room, |room| room.settle(meta));
             self.move_room(room);
             return Some(meta);
         };
         let Touched { meta, renewed } = known.touch(at.now_ms, self.master, at.fresh);
         if known.meta != Some(meta) {
-            self.write(room, |room| room.meta = Some(meta));
+            self.write(room, |room| room.settle(meta));
         }
         if renewed {
             self.move_room(room);
@@ -389,11 +389,12 @@ impl<E: Clone> Store<E> {
 
 /// Appends an entry to a touched room, and trims it.
 fn append<E>(room: &mut Room<E>, meta: Meta, keep: &Keep, now_ms: u64, bytes: u64, payload: E) {
+    room.settle(meta);
     let mut meta = meta;
     meta.head += 1;
     meta.total += bytes;
     if meta.until_ms < now_ms.saturating_add(keep.ttl_ms) {
-        meta.until_ms = now_ms.saturating_add(keep.ttl_ms).saturating_add(keep.ttl_ms / 4);
+        meta.until_ms = now_ms.saturating_add(keep.ttl_ms).saturating_add(keep.ttl_ms.div_ceil(4));
         meta.expires_ms = meta.expires_ms.max(meta.until_ms + crate::META_MS);
     }
     // A clock that was put back must not let older entries outlive newer ones.
