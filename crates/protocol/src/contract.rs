@@ -358,25 +358,44 @@ pub const SCRIPTS: &[Script] = &[
 /// # Errors
 /// What was heard instead, or the step that cannot be read.
 pub fn run<B: BrokerUnderTest>(script: &Script, traits: &Traits, broker: B) -> Result<(), String> {
-    let Some(names) = names_of(traits).filter(|_| can(traits, script)) else { return Ok(()) };
-    let filled = |text: &str| {
-        let fill = |text: String, (name, value): &(&str, u64)| {
-            text.replace(&format!("{{{name}}}"), &value.to_string())
-        };
-        names.iter().fold(text.to_owned(), fill)
-    };
-    let apart = Apart { answers: traits.answers_apart, rooms: traits.rooms_apart };
-    let mut stage = Stage::new(broker, apart);
-    for line in filled(script.steps).lines().map(str::trim) {
-        stage.step(line).ok_or_else(|| format!("{}: cannot read `{line}`", script.claim))?;
-    }
-    let expected = filled(script.expected);
-    let expected: Vec<String> = expected.lines().map(|line| apart.shape(line.trim())).collect();
-    if stage.heard == expected {
+    if !can(traits, script) {
         return Ok(());
     }
-    let (heard, expected) = (stage.heard.join("\n"), expected.join("\n"));
+    let heard = play(script.steps, traits, broker)
+        .map_err(|failed| format!("{}: {failed}", script.claim))?;
+    let apart = Apart { answers: traits.answers_apart, rooms: traits.rooms_apart };
+    let expected = filled(script.expected, traits);
+    let expected: Vec<String> = expected.lines().map(|line| apart.shape(line.trim())).collect();
+    if heard == expected {
+        return Ok(());
+    }
+    let (heard, expected) = (heard.join("\n"), expected.join("\n"));
     Err(format!("{}\nheard:\n{heard}\nexpected:\n{expected}\n", script.claim))
+}
+
+/// Plays steps on a fresh broker, and answers with what was heard: one line for each time that a node was asked.
+///
+/// # Errors
+/// The step that cannot be read.
+pub fn play<B: BrokerUnderTest>(
+    steps: &str,
+    traits: &Traits,
+    broker: B,
+) -> Result<Vec<String>, String> {
+    let apart = Apart { answers: traits.answers_apart, rooms: traits.rooms_apart };
+    let mut stage = Stage::new(broker, apart);
+    for line in filled(steps, traits).lines().map(str::trim) {
+        stage.step(line).ok_or_else(|| format!("cannot read `{line}`"))?;
+    }
+    Ok(stage.heard)
+}
+
+/// The text with the broker's own numbers.
+fn filled(text: &str, traits: &Traits) -> String {
+    let fill = |text: String, (name, value): &(&str, u64)| {
+        text.replace(&format!("{{{name}}}"), &value.to_string())
+    };
+    names_of(traits).iter().flatten().fold(text.to_owned(), fill)
 }
 
 /// Whether the broker can do what the script asks for.
