@@ -1,0 +1,133 @@
+//! Random operations on a real Redis and on the store that is its reference: answers, what is heard and what is kept
+//! must be the same. A seed fixes a run; the failing one prints its steps up to the first difference.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
+
+mod common;
+
+use std::fmt::Write as _;
+
+use common::{Real, Topology, options, traits};
+use roomcast_broker::redis::RedisOptions;
+use roomcast_protocol::contract::{Traits, play};
+use roomcast_protocol::relay::RelayMode;
+use roomcast_store::bare::Bare;
+
+/// Longer than any run: what depends on time is the contract's.
+const DEDUP_TTL_MS: u64 = 3_600_000;
+
+/// Random numbers by a seed (SplitMix64).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut word = self.0;
+        word = (word ^ (word >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        word = (word ^ (word >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        (word ^ (word >> 31)) % bound
+    }
+
+    fn one_of<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        of[usize::try_from(self.below(of.len().try_into().unwrap())).unwrap()]
+    }
+}
+
+/// What a room keeps is said with each of its publications and pages. Times are far beyond any run.
+const ROOMS: [(&str, &str); 3] = [
+    ("few", "keep=4 keep_ttl=7200000"),
+    ("short", "keep=99 keep_bytes={two} keep_ttl=7200000"),
+    ("long", "keep=40 keep_ttl=7200000"),
+];
+
+/// A script of so many operations, each followed by what both nodes hear.
+fn script(seed: u64, count: u64, traits: &Traits) -> String {
+    let mut random = Random(seed);
+    let mut steps = String::from("1 attaches\n2 attaches\n");
+    for (room, _) in ROOMS {
+        write!(steps, "1 subscribes {room}\n2 subscribes {room}\n").unwrap();
+    }
+    steps.push_str("1 subscribes talk\n1 hears\n2 hears\n");
+    for _ in 0..count {
+        let node = 1 + random.below(2);
+        let (room, keep) = ROOMS[usize::try_from(random.below(3)).unwrap()];
+        let step = match random.below(100) {
+            0..50 => {
+                let (text, by) =
+                    (random.one_of(&["x", "x", "x", "y"]), random.one_of(&["ann", "bob"]));
+                // Some ids come again soon, others when the memory has turned, most never.
+                let id = match random.below(4) {
+                    0 => format!(" id=i-{:03}", random.below(3)),
+                    1 => format!(" id=j-{:03}", random.below(30)),
+                    _ => String::new(),
+                };
+                format!("{node} publishes {room} {text} {keep} bytes=9 by={by}{id}")
+            }
+            50..55 => format!("{node} publishes talk x bytes=9 id=t-{:03} dedup", random.below(4)),
+            55..70 => {
+                let side = random.one_of(&["above", "below"]);
+                let from = random.below(40);
+                let limit = 1 + random.below(8);
+                let bytes = random.one_of(&["", " bytes={two}", " bytes={two-1}", " bytes=1"]);
+                format!("{node} reads {room} {side} {from} {keep} limit={limit}{bytes}")
+            }
+            70..75 => format!("{node} reads {room} below max {keep}"),
+            75..80 => format!("{node} heads {room}"),
+            80..90 if traits.history.beats => format!("{node} beats"),
+            90..97 if traits.history.loses => {
+                format!("loses {} {room}", random.one_of(&["meta", "stream", "ids"]))
+            }
+            97 if traits.history.loses => "loses everything".to_owned(),
+            98 if traits.history.loses => "promotes".to_owned(),
+            _ => continue,
+        };
+        write!(steps, "{step}\n1 hears\n2 hears\n").unwrap();
+    }
+    steps
+}
+
+#[track_caller]
+fn agree(seeds: std::ops::Range<u64>, mode: RelayMode) {
+    let topology = Topology::standalone();
+    let traits = Traits { dedup_ttl_ms: DEDUP_TTL_MS, ..traits(&topology) };
+    let beside_bytes = traits.history.beside_bytes.try_into().unwrap();
+    for seed in seeds {
+        topology.flush();
+        let steps = script(seed, 150, &traits);
+        let options = RedisOptions { dedup_ttl_ms: DEDUP_TTL_MS, ..options(&topology, mode) };
+        let redis = play(&steps, &traits, Real::new(options)).unwrap();
+        let store = play(&steps, &traits, Bare::new(DEDUP_TTL_MS, beside_bytes)).unwrap();
+        let differs = redis.iter().zip(&store).position(|(redis, store)| redis != store);
+        if let Some(at) = differs {
+            let mut left = at + 1;
+            let until = steps.lines().take_while(|step| {
+                let goes_on = left > 0;
+                left -= usize::from(goes_on && step.ends_with(" hears"));
+                goes_on
+            });
+            let until: Vec<_> = until.filter(|step| !step.ends_with(" hears")).collect();
+            let (redis, store, until) = (&redis[at], &store[at], until.join("\n"));
+            panic!("seed {seed}\n{until}\nRedis: {redis}\nstore: {store}");
+        }
+        assert_eq!(redis.len(), store.len(), "seed {seed}");
+    }
+}
+
+#[test]
+fn redis_and_the_store_agree_over_the_pattern() {
+    agree(0..6, RelayMode::Pattern);
+}
+
+#[test]
+fn redis_and_the_store_agree_over_channels_of_rooms() {
+    agree(100..103, RelayMode::Exact);
+}
+
+#[test]
+fn redis_and_the_store_agree_over_sharded_channels() {
+    agree(200..203, RelayMode::Sharded);
+}
