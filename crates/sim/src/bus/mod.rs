@@ -1,0 +1,162 @@
+//! The bus of a run: Redis servers as nodes know them. Commands run atomically on a server; what is published goes to the
+//! feed links that are connected to it; replicas follow late, and with a tail missing if need be.
+
+pub(crate) mod execute;
+pub(crate) mod server;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use roomcast_protocol::codes::Refused;
+use roomcast_protocol::envelope::{BeatReport, Count, Envelope, MasterId, Moved};
+use roomcast_protocol::position::{Keep, Page, Position, Span};
+use roomcast_protocol::publication::Publication;
+use roomcast_protocol::room::RoomName;
+
+use crate::random::Random;
+use server::Server;
+
+/// Partitions of a run: few, so that moves and counters of different rooms meet.
+pub(crate) const PARTITIONS: u16 = 8;
+
+/// How long a node's lease lasts. Units: milliseconds.
+pub(crate) const LEASE_MS: u64 = 8_000;
+
+/// How rooms are heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hearing {
+    /// One pattern brings every room.
+    Pattern,
+    /// Each room is subscribed while the node has a member.
+    Exact,
+}
+
+/// What a node asks a server.
+#[derive(Clone, Debug)]
+pub(crate) enum Call {
+    Publish(Publishing),
+    Heads { rooms: Vec<(RoomName, Keep)>, fresh: u128 },
+    Read { room: RoomName, keep: Keep, span: Span, fresh: u128 },
+    Beat { seq: u64, hears: bool, taken: Vec<Count> },
+    Load,
+}
+
+/// A publication on its way to a server, as its node signed it: its expiry is by the cluster's time.
+#[derive(Clone, Debug)]
+pub(crate) struct Publishing {
+    pub(crate) publication: Arc<Publication>,
+    pub(crate) published_us: u64,
+    pub(crate) dedup: bool,
+    pub(crate) keep: Option<Keep>,
+    pub(crate) fresh: u128,
+    /// With the planted bug of two steps: the position that the first step gave.
+    pub(crate) second_step: Option<Position>,
+}
+
+/// What came of a publication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    New { position: Option<Position>, short: bool },
+    Same { position: Option<Position> },
+    Other,
+}
+
+/// What a server answers.
+#[derive(Clone, Debug)]
+pub(crate) enum Answer {
+    Published(Verdict),
+    Heads(Vec<Position>),
+    Read(Page),
+    Beaten { report: BeatReport, time_us: u64 },
+    Loaded,
+    Fault(Fault),
+}
+
+/// Why a command came to nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It certainly did not happen, and may soon.
+    NotYet,
+    /// The functions are not there.
+    NoFunction,
+    /// The server is no master any more.
+    NoMaster,
+    /// The server declined it, for a reason that lasts.
+    Declined(Refused),
+    /// It may have happened.
+    Unknown,
+}
+
+/// What a feed link brings.
+#[derive(Clone, Debug)]
+pub(crate) enum Item {
+    Envelope(Envelope),
+    Confirmed { room: RoomName, request: u64 },
+    Beat { seq: u64, master: MasterId, moved: Vec<Moved> },
+}
+
+/// All servers, and who is what.
+pub(crate) struct Bus {
+    pub(crate) servers: Vec<Server>,
+    /// The master of each shard, as the majority sees it.
+    pub(crate) masters: Vec<usize>,
+    /// Which shard has which partition.
+    pub(crate) owners: Vec<usize>,
+    pub(crate) hearing: Hearing,
+    /// Executions so far; the order in which all rooms' publications happened.
+    pub(crate) executed: u64,
+    masters_made: u64,
+}
+
+impl Bus {
+    /// One master for each of `shards`, each with a server that can follow it.
+    pub(crate) fn new(shards: usize, hearing: Hearing, random: &mut Random) -> Self {
+        let mut bus = Self {
+            servers: Vec::new(),
+            masters: Vec::new(),
+            owners: (0..usize::from(PARTITIONS)).map(|at| at % shards).collect(),
+            hearing,
+            executed: 0,
+            masters_made: 0,
+        };
+        for shard in 0..shards {
+            let id = bus.master_id();
+            bus.masters.push(bus.servers.len());
+            bus.servers.push(Server::new(shard, id, random.range(0, 60) as i64 - 30));
+        }
+        bus
+    }
+
+    /// A replication id that no server had before.
+    pub(crate) fn master_id(&mut self) -> MasterId {
+        self.masters_made += 1;
+        MasterId(self.masters_made)
+    }
+
+    pub(crate) fn shard_of(&self, room: &RoomName) -> usize {
+        self.owners[usize::from(partition_of(room))]
+    }
+
+    pub(crate) fn master_of(&self, room: &RoomName) -> usize {
+        self.masters[self.shard_of(room)]
+    }
+
+    pub(crate) fn is_current(&self, server: usize) -> bool {
+        self.masters.contains(&server)
+    }
+}
+
+/// In which partition a room is.
+pub(crate) fn partition_of(room: &RoomName) -> u16 {
+    let sum = room.as_str().bytes().fold(7_u32, |sum, byte| sum.wrapping_mul(31) ^ u32::from(byte));
+    (sum % u32::from(PARTITIONS)) as u16
+}
+
+/// What a server keeps; what a replica has of it, as of some time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Data {
+    /// Ids of ephemeral rooms, with what was published under them.
+    pub(crate) ids: BTreeMap<(RoomName, Box<str>, Box<str>), u64>,
+    /// Until when a node has a lease, and whether its feed hears.
+    pub(crate) leases: BTreeMap<roomcast_protocol::ids::NodeId, (u64, bool)>,
+}

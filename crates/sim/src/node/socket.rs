@@ -1,0 +1,329 @@
+//! Clients' sockets: an outbox on the node, a kernel's buffer in between (written is not received), and what the client
+//! has read.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use roomcast_protocol::codes::Close;
+use roomcast_protocol::dialect::Decoder;
+use roomcast_protocol::ids::SessionKey;
+use roomcast_protocol::publication::Priority;
+use roomcast_protocol::time::Now;
+use roomcast_router::outbox::Outbox;
+
+use super::lane::Inbound;
+use crate::wire::{Framed, frame};
+use crate::world::{Event, World};
+
+/// Bytes that may wait in an outbox.
+pub(crate) const OUTBOX_BYTES: usize = 64 << 10;
+
+/// Bytes that a kernel holds for a client.
+const KERNEL_BYTES: usize = 8 << 10;
+
+/// How long a socket may take nothing. Units: milliseconds.
+pub(crate) const WRITE_MS: u64 = 10_000;
+
+/// How long a closing socket may take for what waits. Units: milliseconds.
+const CLOSE_MS: u64 = 1_500;
+
+#[derive(Debug)]
+enum Down {
+    Bytes(Bytes),
+    Reset,
+}
+
+/// One connection of a client.
+pub(crate) struct Socket {
+    pub(crate) client: usize,
+    pub(crate) node: usize,
+    pub(crate) life: u32,
+    pub(crate) lane: usize,
+    pub(crate) token: String,
+    pub(crate) key: Option<SessionKey>,
+    pub(crate) decoder: Option<Box<dyn Decoder>>,
+    /// When its session began.
+    pub(crate) opened_ms: Option<u64>,
+    /// The session may act.
+    pub(crate) ready: bool,
+    /// What came before that.
+    pub(crate) leftover: Vec<Box<str>>,
+    pub(crate) outbox: Option<Box<Outbox>>,
+    ending: Option<Close>,
+    pub(crate) server_open: bool,
+    pub(crate) client_open: bool,
+    /// Nothing passes any more, and neither side knows.
+    pub(crate) silent: bool,
+    down: VecDeque<Down>,
+    down_bytes: usize,
+    read_at_ms: Option<u64>,
+    up_ms: u64,
+    buffer: Vec<u8>,
+    /// When the client read something last.
+    pub(crate) heard_ms: u64,
+    /// The client reads nothing until then.
+    pub(crate) paused_until_ms: u64,
+    /// How many bytes the client reads at once, and how long it rests in between.
+    pub(crate) pace: (usize, u64),
+    /// Permissions of the session's newest token, and when it came.
+    pub(crate) permissions: (Vec<String>, u64),
+}
+
+impl Socket {
+    pub(crate) fn new(client: usize, (node, life, lane): (usize, u32, usize), token: String) -> Self {
+        let permissions = token.split('+').skip(1).map(str::to_owned).collect();
+        Self {
+            client,
+            node,
+            life,
+            lane,
+            token,
+            key: None,
+            decoder: None,
+            opened_ms: None,
+            ready: false,
+            leftover: Vec::new(),
+            outbox: None,
+            ending: None,
+            server_open: true,
+            client_open: true,
+            silent: false,
+            down: VecDeque::new(),
+            down_bytes: 0,
+            read_at_ms: None,
+            up_ms: 0,
+            buffer: Vec::new(),
+            heard_ms: 0,
+            paused_until_ms: 0,
+            pace: (1 << 20, 0),
+            permissions: (permissions, 0),
+        }
+    }
+}
+
+impl World {
+    /// The session's token is another from now on.
+    pub(crate) fn note_refresh(&mut self, socket: usize, token: &str) {
+        let permissions = token.split('+').skip(1).map(str::to_owned).collect();
+        self.sockets[socket].permissions = (permissions, self.now_ms);
+    }
+
+    /// Sends frames, now or from the outbox; says whether the outbox ran over its limit, which it says once.
+    pub(crate) fn send_down(
+        &mut self,
+        socket: usize,
+        now: Now,
+        frame: Bytes,
+        class: Priority,
+    ) -> bool {
+        let it = &mut self.sockets[socket];
+        if it.ending.is_some() || !it.server_open {
+            return false;
+        }
+        if let Some(waiting) = &mut it.outbox {
+            if waiting.bytes() + frame.len() > OUTBOX_BYTES {
+                self.stats.outboxes_overrun += 1;
+                waiting.clear_waiting();
+                self.begin_close(socket, Close::Slow);
+                return true;
+            }
+            waiting.push(frame, class);
+            return false;
+        }
+        let written = frame.len().min(KERNEL_BYTES.saturating_sub(it.down_bytes));
+        if written < frame.len() {
+            let mut waiting = Box::new(Outbox::new(now.mono_ms));
+            if written == 0 {
+                waiting.push(frame.clone(), class);
+            } else {
+                waiting.push_begun(frame.slice(written..));
+            }
+            it.outbox = Some(waiting);
+            let (node, lane) = (it.node, it.lane);
+            self.nodes[node].lanes[lane].blocked.push(socket);
+        }
+        self.write(socket, frame.slice(..written));
+        false
+    }
+
+    pub(crate) fn send_ping(&mut self, socket: usize, now: Now) {
+        self.send_down(socket, now, Bytes::from_static(&[0x89, 0]), Priority::High);
+    }
+
+    fn write(&mut self, socket: usize, bytes: Bytes) {
+        if bytes.is_empty() {
+            return;
+        }
+        let it = &mut self.sockets[socket];
+        it.down_bytes += bytes.len();
+        it.down.push_back(Down::Bytes(bytes));
+        self.want_read(socket);
+    }
+
+    fn want_read(&mut self, socket: usize) {
+        let in_ms = self.delay();
+        let it = &mut self.sockets[socket];
+        if it.silent || !it.client_open || it.read_at_ms.is_some() {
+            return;
+        }
+        let at = (self.now_ms + in_ms + it.pace.1).max(it.paused_until_ms);
+        it.read_at_ms = Some(at);
+        self.at(at, Event::ClientRead { socket });
+    }
+
+    /// Writes what waits, as far as the kernel takes it.
+    pub(crate) fn drain(&mut self, socket: usize, now: Now) {
+        loop {
+            let it = &mut self.sockets[socket];
+            if !it.server_open {
+                return;
+            }
+            let Some(outbox) = &mut it.outbox else { break };
+            let space = KERNEL_BYTES.saturating_sub(it.down_bytes);
+            let Some(bytes) = outbox.front() else {
+                it.outbox = None;
+                break;
+            };
+            if space == 0 {
+                return;
+            }
+            let count = space.min(bytes.len());
+            let bytes = Bytes::copy_from_slice(&bytes[..count]);
+            outbox.written(count, now.mono_ms);
+            self.write(socket, bytes);
+        }
+        if let Some(close) = self.sockets[socket].ending {
+            let [high, low] = close.row().code.to_be_bytes();
+            self.write(socket, Bytes::copy_from_slice(&[0x88, 2, high, low]));
+            self.sockets[socket].server_open = false;
+        }
+    }
+
+    /// Has what waits sent, a Close frame, and no more.
+    pub(crate) fn begin_close(&mut self, socket: usize, close: Close) {
+        let it = &mut self.sockets[socket];
+        if it.ending.is_some() {
+            return;
+        }
+        it.ending = Some(close);
+        self.stats.closes += 1;
+        let now = self.nodes[self.sockets[socket].node].now(self.now_ms);
+        self.drain(socket, now);
+        self.at(self.now_ms + CLOSE_MS, Event::CloseDeadline { socket });
+    }
+
+    /// A socket that closes took too long.
+    pub(crate) fn reset(&mut self, socket: usize) {
+        let it = &mut self.sockets[socket];
+        it.outbox = None;
+        if std::mem::take(&mut it.server_open) {
+            it.down.push_back(Down::Reset);
+            self.want_read(socket);
+        }
+    }
+
+    /// The client reads what has come.
+    pub(crate) fn client_read(&mut self, socket: usize) {
+        let it = &mut self.sockets[socket];
+        it.read_at_ms = None;
+        if !it.client_open || it.silent {
+            return;
+        }
+        if it.paused_until_ms > self.now_ms {
+            return self.want_read(socket);
+        }
+        it.heard_ms = self.now_ms;
+        let mut left = it.pace.0;
+        let mut reset = false;
+        while left > 0
+            && let Some(front) = it.down.pop_front()
+        {
+            match front {
+                Down::Bytes(bytes) => {
+                    let count = bytes.len().min(left);
+                    it.buffer.extend_from_slice(&bytes[..count]);
+                    left -= count;
+                    it.down_bytes -= count;
+                    if count < bytes.len() {
+                        it.down.push_front(Down::Bytes(bytes.slice(count..)));
+                    }
+                }
+                Down::Reset => reset = true,
+            }
+        }
+        let (more, open, at) = (!it.down.is_empty(), it.server_open, (it.node, it.lane));
+        if it.outbox.is_some() && open {
+            self.inbound(at, Inbound::Drain(socket));
+        }
+        if more {
+            self.want_read(socket);
+        }
+        self.read_frames(socket);
+        if reset && self.sockets[socket].client_open {
+            self.client_lost(socket, None);
+        }
+    }
+
+    fn read_frames(&mut self, socket: usize) {
+        let buffer = std::mem::take(&mut self.sockets[socket].buffer);
+        let mut at = 0;
+        while self.sockets[socket].client_open
+            && let Some((framed, length)) = frame(&buffer[at..])
+        {
+            at += length;
+            match framed {
+                Framed::Text(text) => self.client_hears(socket, text),
+                Framed::Ping => self.client_sends(socket, None),
+                Framed::Close(code) => self.client_lost(socket, Some(code)),
+            }
+        }
+        self.sockets[socket].buffer = buffer[at..].to_vec();
+    }
+
+    /// The client sends a text, or a pong.
+    pub(crate) fn client_sends(&mut self, socket: usize, text: Option<String>) {
+        let in_ms = self.delay();
+        let it = &mut self.sockets[socket];
+        if it.silent || !it.client_open {
+            return;
+        }
+        it.up_ms = it.up_ms.max(self.now_ms + in_ms);
+        let at = it.up_ms;
+        self.at(at, Event::Up { socket, text: text.map(String::into_boxed_str) });
+    }
+
+    /// What a client sent is at its node.
+    pub(crate) fn up(&mut self, socket: usize, text: Option<Box<str>>) {
+        let it = &self.sockets[socket];
+        let (node, lane) = (it.node, it.lane);
+        if it.silent || !it.server_open || !self.is_alive(socket) {
+            return;
+        }
+        let inbound = match text {
+            Some(text) => Inbound::Text(socket, text),
+            None => Inbound::Pong(socket),
+        };
+        self.inbound((node, lane), inbound);
+    }
+
+    /// Whether the node that the socket belongs to still runs.
+    pub(crate) fn is_alive(&self, socket: usize) -> bool {
+        let it = &self.sockets[socket];
+        let node = &self.nodes[it.node];
+        node.up && node.life == it.life
+    }
+
+    /// The client's side of the socket is gone; `told`: the node hears of it.
+    pub(crate) fn drop_client_side(&mut self, socket: usize, told: bool) {
+        let it = &mut self.sockets[socket];
+        it.client_open = false;
+        it.down.clear();
+        let at = (it.node, it.lane);
+        if told && self.sockets[socket].server_open && self.is_alive(socket) {
+            self.inbound(at, Inbound::Gone(socket));
+        }
+        if !told {
+            self.sockets[socket].silent = true;
+        }
+    }
+}

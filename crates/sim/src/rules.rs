@@ -1,0 +1,123 @@
+//! The rooms of a run and who may do what in them: a guard that is a table, and tokens that are texts.
+
+use roomcast_protocol::guard::{
+    AuthError, Guard, Kind, Policy, Principal, PublishRight, RuleIndex,
+};
+use roomcast_protocol::position::Keep;
+use roomcast_protocol::room::RoomName;
+
+/// One room of a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RoomRule {
+    pub(crate) name: &'static str,
+    /// The permission that joining and publishing need.
+    pub(crate) needs: Option<&'static str>,
+    pub(crate) keep: Option<Keep>,
+    pub(crate) strict: bool,
+}
+
+const fn ephemeral(name: &'static str, needs: Option<&'static str>) -> RoomRule {
+    RoomRule { name, needs, keep: None, strict: false }
+}
+
+const fn kept(name: &'static str, size: u32, bytes_max: u64, ttl_ms: u64) -> RoomRule {
+    let keep = Keep { size, bytes_max, ttl_ms, replicated: false };
+    RoomRule { name, needs: None, keep: if HISTORY { Some(keep) } else { None }, strict: false }
+}
+
+/// Rooms keep what their rules say.
+const HISTORY: bool = false;
+
+/// The rooms: small sizes, so that retention bites.
+pub(crate) const ROOMS: [RoomRule; 10] = [
+    ephemeral("loose", None),
+    ephemeral("busy", None),
+    ephemeral("loose-secret", Some("s")),
+    kept("plain", 40, 64 << 10, 600_000),
+    kept("wide", 200, 256 << 10, 600_000),
+    RoomRule { needs: Some("s"), ..kept("secret", 40, 64 << 10, 600_000) },
+    kept("short", 5, 64 << 10, 600_000),
+    kept("brief", 40, 64 << 10, 3_000),
+    RoomRule {
+        keep: if HISTORY { Some(Keep { size: 40, bytes_max: 4_096, ttl_ms: 600_000, replicated: true }) } else { None },
+        ..kept("safe", 40, 4_096, 600_000)
+    },
+    RoomRule { strict: true, ..kept("strict", 40, 64 << 10, 600_000) },
+];
+
+/// Permissions that tokens may hold: `s` opens the secret rooms, `r` is what publications may require.
+pub(crate) const PERMISSIONS: [&str; 2] = ["s", "r"];
+
+/// The room of this name; own rooms (`user-`, `session-`) are none of them.
+pub(crate) fn room_index(name: &str) -> Option<usize> {
+    ROOMS.iter().position(|rule| rule.name == name)
+}
+
+/// The guard of every lane and hub.
+pub(crate) struct Rules {
+    policies: Vec<Policy>,
+}
+
+impl Rules {
+    pub(crate) fn new() -> Self {
+        let policy = |rule: &RoomRule| Policy {
+            history: rule.keep,
+            strict: rule.strict,
+            ..Policy::default()
+        };
+        let own = Policy::default();
+        Self { policies: ROOMS.iter().map(policy).chain([own]).collect() }
+    }
+}
+
+/// A token of this user with these permissions.
+pub(crate) fn token(user: &str, permissions: &[&str]) -> String {
+    let mut text = user.to_owned();
+    for permission in permissions {
+        text.push('+');
+        text.push_str(permission);
+    }
+    text
+}
+
+impl Guard for Rules {
+    fn verify(&self, token: &str, _unix_ms: u64) -> Result<Principal, AuthError> {
+        let mut parts = token.split('+');
+        let id = parts.next().filter(|id| !id.is_empty());
+        let id = id.ok_or(AuthError::Unauthorized("the token names nobody"))?;
+        Ok(Principal {
+            kind: if id.starts_with("backend") { Kind::Backend } else { Kind::User },
+            realm: "".into(),
+            id: id.into(),
+            permissions: parts.map(Into::into).collect(),
+            roles: Box::default(),
+            teams: Box::default(),
+            agent_id: None,
+            expires_unix_ms: 1 << 50,
+            claims: "{}".into(),
+        })
+    }
+
+    fn rule(&self, room: &RoomName) -> Option<RuleIndex> {
+        let name = room.as_str();
+        if name.starts_with("user-") || name.starts_with("session-") {
+            return u16::try_from(ROOMS.len()).ok().map(RuleIndex);
+        }
+        u16::try_from(room_index(name)?).ok().map(RuleIndex)
+    }
+
+    fn policy(&self, rule: RuleIndex) -> &Policy {
+        &self.policies[usize::from(rule.0)]
+    }
+
+    fn may_join(&self, rule: RuleIndex, _room: &RoomName, who: &Principal) -> bool {
+        let rule = ROOMS.get(usize::from(rule.0));
+        rule.is_some_and(|rule| rule.needs.is_none_or(|needed| who.holds(needed)))
+    }
+
+    fn may_publish(&self, rule: RuleIndex, room: &RoomName, who: &Principal) -> PublishRight {
+        let allowed = self.may_join(rule, room, who)
+            || who.kind == Kind::Backend && room.as_str().starts_with("user-");
+        if allowed { PublishRight::Yes } else { PublishRight::No }
+    }
+}

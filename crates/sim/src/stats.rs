@@ -1,0 +1,109 @@
+//! What runs counted, for the table at the end.
+
+use std::collections::BTreeMap;
+
+/// The counts of one run, or of many.
+#[derive(Clone, Debug, Default)]
+pub struct Stats {
+    /// Events that happened.
+    pub events: u64,
+    /// Publications of clients.
+    pub publications: u64,
+    /// Publications that a server carried out; repeats included.
+    pub executed: u64,
+    /// Acks that clients got.
+    pub acked: u64,
+    /// Of these, isolated ones.
+    pub isolated: u64,
+    /// Refusals with a known outcome.
+    pub refused: u64,
+    /// Outcomes that were told as unknown.
+    pub unknown: u64,
+    /// Publications that clients heard.
+    pub deliveries: u64,
+    /// Of these, those that a client had heard before.
+    pub duplicates: u64,
+    /// Gaps that clients were told of.
+    pub gaps: u64,
+    /// Skips that clients were told of.
+    pub skips: u64,
+    /// Joins that clients asked for with what they had.
+    pub since: u64,
+    /// Of these, those that were recovered.
+    pub recovered: u64,
+    /// History pages that clients got.
+    pub pages: u64,
+    /// Commands that servers carried out.
+    pub commands: u64,
+    /// Commands that were not answered in time.
+    pub timeouts: u64,
+    /// Feeds that were lost.
+    pub feed_losses: u64,
+    /// Links that hubs asked to connect anew.
+    pub reconnects: u64,
+    /// Links that servers cut because nobody read them.
+    pub output_cuts: u64,
+    /// Things that a silent link swallowed.
+    pub swallowed: u64,
+    /// Publications dropped for a lane whose queue was full.
+    pub lane_drops: u64,
+    /// Outboxes that ran over.
+    pub outboxes_overrun: u64,
+    /// Connections that nodes closed.
+    pub closes: u64,
+    /// Connections that clients made.
+    pub connections: u64,
+    /// Users that were kicked.
+    pub kicks: u64,
+    /// Faults, by kind.
+    pub faults: BTreeMap<&'static str, u64>,
+}
+
+impl Stats {
+    /// Adds those of another run.
+    pub fn add(&mut self, other: &Self) {
+        for ((_, mine), (_, theirs)) in self.rows_mut().into_iter().zip(other.rows()) {
+            *mine += theirs;
+        }
+        for (kind, count) in &other.faults {
+            *self.faults.entry(kind).or_default() += count;
+        }
+    }
+
+    /// The counts with their names.
+    #[must_use]
+    pub fn rows(&self) -> Vec<(&'static str, u64)> {
+        let mut copy = self.clone();
+        copy.rows_mut().into_iter().map(|(name, count)| (name, *count)).collect()
+    }
+
+    fn rows_mut(&mut self) -> Vec<(&'static str, &mut u64)> {
+        vec![
+            ("events", &mut self.events),
+            ("publications", &mut self.publications),
+            ("executed", &mut self.executed),
+            ("acked", &mut self.acked),
+            ("acked isolated", &mut self.isolated),
+            ("refused", &mut self.refused),
+            ("outcome unknown", &mut self.unknown),
+            ("deliveries", &mut self.deliveries),
+            ("raw duplicates", &mut self.duplicates),
+            ("gaps told", &mut self.gaps),
+            ("skips told", &mut self.skips),
+            ("joins with since", &mut self.since),
+            ("recovered", &mut self.recovered),
+            ("history pages", &mut self.pages),
+            ("commands", &mut self.commands),
+            ("timeouts", &mut self.timeouts),
+            ("feeds lost", &mut self.feed_losses),
+            ("links connected anew", &mut self.reconnects),
+            ("links cut unread", &mut self.output_cuts),
+            ("swallowed", &mut self.swallowed),
+            ("dropped for a lane", &mut self.lane_drops),
+            ("outboxes overrun", &mut self.outboxes_overrun),
+            ("connections", &mut self.connections),
+            ("closed by nodes", &mut self.closes),
+            ("kicks", &mut self.kicks),
+        ]
+    }
+}
