@@ -205,6 +205,7 @@ impl World {
             | LaneMessage::Gap { .. }
             | LaneMessage::Page { .. }
             | LaneMessage::Hold(_)
+            | LaneMessage::Revalidate
             | LaneMessage::Lost(_)
             | LaneMessage::Degraded { .. }
             | LaneMessage::Members { .. }
