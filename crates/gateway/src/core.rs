@@ -300,6 +300,7 @@ impl Core {
             | LaneMessage::Page { .. }
             | LaneMessage::Hold(_)
             | LaneMessage::Revalidate
+            | LaneMessage::Blind
             | LaneMessage::Published { .. }
             | LaneMessage::Lost(_)
             | LaneMessage::Degraded { .. }

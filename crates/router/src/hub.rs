@@ -31,7 +31,7 @@ use agents::Agent;
 use asks::Asks;
 pub use asks::{ASK_AGAIN_MS, ASKS_MAX, JITTER_MS, REFRESH_MS, REPAIR_MS};
 use control::Control;
-pub use control::{CONTROL, CONTROL_KEEP, LATE_MS, PAUSED_BYTES_MAX};
+pub use control::{BLIND_MS, CONTROL, CONTROL_KEEP, LATE_MS, PAUSED_BYTES_MAX};
 pub use health::{HubCounters, HubHealth};
 use ids::Ids;
 pub use ids::{IDS_MAX, IDS_MS};
@@ -269,6 +269,7 @@ impl Hub {
         self.watched(now, out, Watch::tick);
         self.ids.tick(now.mono_ms);
         self.close_control(now, out);
+        self.see_blindness(now, out);
         while self.deadlines.first().is_some_and(|(at, _)| *at <= now.mono_ms) {
             match self.deadlines.pop_first() {
                 Some((at, Deadline::Room(name))) => {

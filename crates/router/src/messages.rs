@@ -96,6 +96,8 @@ pub enum LaneMessage {
     Lost(Loss),
     /// Orders to end sessions were lost: end all, so that each proves itself anew (G22).
     Revalidate,
+    /// Orders have not been heard for long: members of strict rooms get nothing more, and are told (G22).
+    Blind,
     /// The broker went away, or is back: tell all sessions.
     Degraded {
         /// It is away.

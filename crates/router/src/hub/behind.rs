@@ -29,6 +29,7 @@ impl Hub {
             | LaneMessage::Lost(_)
             | LaneMessage::Degraded { .. }
             | LaneMessage::Revalidate
+            | LaneMessage::Blind
             | LaneMessage::Members { .. }
             | LaneMessage::Disconnect { .. }
             | LaneMessage::Stop => return,

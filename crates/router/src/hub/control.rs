@@ -37,6 +37,10 @@ pub const LATE_MS: u64 = 1_000;
 /// How often a watched hub is called at least: it sends a beat each second. Units: milliseconds.
 const CALLED_MS: u64 = 1_000;
 
+/// How long rooms marked strict are served without a relay that is whole: orders to end sessions would come over it.
+/// Units: milliseconds.
+pub const BLIND_MS: u64 = 30_000;
+
 /// Bytes of publications that wait while orders may be missing; beyond it they count as lost on the way.
 pub const PAUSED_BYTES_MAX: usize = 4 << 20;
 
@@ -62,6 +66,10 @@ pub(super) struct Control {
     overflowed: bool,
     /// Answers that came meanwhile and hold publications. Bounds: [`super::ASKS_MAX`].
     pages: Vec<(u64, Option<Page>)>,
+    /// Since when the relay is not whole.
+    broken_ms: Option<u64>,
+    /// For so long that strict rooms are not served.
+    blind: bool,
     /// When the hub was called last. Units: monotonic milliseconds.
     seen_ms: Option<u64>,
 }
@@ -80,6 +88,8 @@ impl Control {
             paused_bytes: 0,
             overflowed: false,
             pages: Vec::new(),
+            broken_ms: None,
+            blind: false,
             seen_ms: None,
         }
     }
@@ -214,9 +224,31 @@ impl Hub {
         }
     }
 
-    /// When [`Hub::close_control`] has something to do by itself.
+    /// Sees for how long no order can have come.
+    pub(super) fn see_blindness(&mut self, now: Now, out: &mut Vec<HubEffect>) {
+        if self.state() == RelayState::Whole {
+            self.control.broken_ms = None;
+            self.control.blind = false;
+            return;
+        }
+        let since = *self.control.broken_ms.get_or_insert(now.mono_ms);
+        if !self.control.blind && now.mono_ms >= since + BLIND_MS {
+            self.control.blind = true;
+            self.tell_lanes(|| LaneMessage::Blind, out);
+        }
+    }
+
+    /// Whether the room is strict, and no order can have come for long.
+    pub(super) fn is_blind_in(&self, room: &RoomName) -> bool {
+        let strict = || self.guard.rule(room).is_some_and(|rule| self.guard.policy(rule).strict);
+        self.control.blind && strict()
+    }
+
+    /// When [`Hub::close_control`] or [`Hub::see_blindness`] has something to do by itself.
     pub(super) fn next_control_ms(&self) -> Option<u64> {
-        self.control.open_ms.map(|since| since + REPAIR_MS)
+        let blind = self.control.broken_ms.filter(|_| !self.control.blind);
+        let ends = self.control.open_ms.map(|since| since + REPAIR_MS);
+        ends.into_iter().chain(blind.map(|since| since + BLIND_MS)).min()
     }
 
     /// Orders all nodes to end a user's sessions.

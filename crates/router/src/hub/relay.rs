@@ -185,6 +185,10 @@ impl Hub {
             let refused = self.obey_alone(&publication, out);
             return self.complete(ticket, Err(refused), out);
         }
+        if self.is_blind_in(&publication.room) {
+            let text = "The broker is away, and this room is not served without it: send it again";
+            return self.complete(ticket, Err(Refused::unavailable(text.into(), RETRY_MS)), out);
+        }
         if self.keep_of(&publication.room).is_some() {
             let text =
                 "The broker is away, and this room takes only what it can keep: send it again";

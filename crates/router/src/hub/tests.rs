@@ -91,7 +91,8 @@ struct World {
     seen: Vec<String>,
 }
 
-/// What rooms are: those whose name begins with `kept` keep publications, all others nothing.
+/// What rooms are: those whose name begins with `kept` keep publications, all others nothing; those that begin with
+/// `strict` are strict.
 struct Rules;
 
 static EPHEMERAL: Policy = Policy {
@@ -100,6 +101,14 @@ static EPHEMERAL: Policy = Policy {
     relay: None,
     history: None,
     strict: false,
+};
+
+static STRICT: Policy = Policy {
+    priority: Priority::Normal,
+    types: Vec::new(),
+    relay: None,
+    history: None,
+    strict: true,
 };
 
 static KEPT: Policy = Policy {
@@ -116,11 +125,17 @@ impl Guard for Rules {
     }
 
     fn rule(&self, room: &RoomName) -> Option<RuleIndex> {
-        Some(RuleIndex(u16::from(room.as_str().starts_with("kept"))))
+        let kept = u16::from(room.as_str().starts_with("kept"));
+        let strict = u16::from(room.as_str().starts_with("strict"));
+        Some(RuleIndex(kept + 2 * strict))
     }
 
     fn policy(&self, rule: RuleIndex) -> &Policy {
-        if rule.0 == 1 { &KEPT } else { &EPHEMERAL }
+        match rule.0 {
+            0 => &EPHEMERAL,
+            1 => &KEPT,
+            _ => &STRICT,
+        }
     }
 
     fn may_join(&self, _rule: RuleIndex, _room: &RoomName, _who: &Principal) -> bool {
@@ -370,6 +385,11 @@ impl World {
         let (mut beats, mut controls) = (Vec::new(), Vec::new());
         for effect in out {
             // Orders have tests of their own.
+            if let HubEffect::Lane(_, LaneMessage::Blind) = &effect
+                && !self.orders
+            {
+                continue;
+            }
             let hides = |room: &RoomName| !self.orders && room.as_str() == CONTROL;
             if let HubEffect::Broker(BrokerCommand::Subscribe { room, .. }) = &effect
                 && hides(room)
@@ -600,6 +620,7 @@ fn told(message: &LaneMessage) -> String {
             format!("page {query} {}", page.as_ref().map_or(0, |page| page.entries.len()))
         }
         LaneMessage::Revalidate => "revalidate".into(),
+        LaneMessage::Blind => "blind".into(),
         LaneMessage::Disconnect { query, user } => {
             format!("disconnect {user}{}", if query.is_some() { " ours" } else { "" })
         }

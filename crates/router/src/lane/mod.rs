@@ -293,6 +293,7 @@ impl Lane {
             LaneMessage::Degraded { isolated } => self.tell_of_isolation(isolated, out),
             LaneMessage::Members { query, room } => self.answer_members(query, &room, out),
             LaneMessage::Disconnect { query, user } => self.disconnect(query, &user, out),
+            LaneMessage::Blind => self.tell_of_blindness(out),
             LaneMessage::Revalidate => self.end_all(Close::GapTooOld, out),
             LaneMessage::Stop => self.stop(out),
         }

@@ -25,6 +25,21 @@ impl Lane {
         }
     }
 
+    /// Strict rooms are not served for now: their members are told.
+    pub(super) fn tell_of_blindness(&mut self, out: &mut Vec<Effect>) {
+        let is_strict = |index: u32| {
+            let room = self.rooms.get(index as usize);
+            room.is_some_and(|room| self.guard.policy(room.rule).strict)
+        };
+        let concerned = |session: &Session| {
+            session.phase == Phase::Ready && session.rooms.iter().any(|it| is_strict(it.room))
+        };
+        for key in self.keys_of(concerned) {
+            self.counters.gaps += 1;
+            self.send(key, &Outbound::Gap { room: None, loss: Loss::Unavailable }, out);
+        }
+    }
+
     /// The broker went away, or is back: each session is told.
     pub(super) fn tell_of_isolation(&mut self, isolated: bool, out: &mut Vec<Effect>) {
         self.isolated = isolated;

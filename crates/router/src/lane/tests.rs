@@ -198,6 +198,8 @@ impl World {
             }
             "hold" => LaneMessage::Hold(true),
             "resume" => LaneMessage::Hold(false),
+            "revalidate" => LaneMessage::Revalidate,
+            "blind" => LaneMessage::Blind,
             "lagged" => LaneMessage::Lost(Loss::Overload),
             "isolated" => LaneMessage::Degraded { isolated: true },
             "whole" => LaneMessage::Degraded { isolated: false },

@@ -206,6 +206,7 @@ impl World {
             | LaneMessage::Page { .. }
             | LaneMessage::Hold(_)
             | LaneMessage::Revalidate
+            | LaneMessage::Blind
             | LaneMessage::Lost(_)
             | LaneMessage::Degraded { .. }
             | LaneMessage::Members { .. }

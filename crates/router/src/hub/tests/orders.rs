@@ -5,7 +5,7 @@ use std::sync::Arc;
 use roomcast_protocol::ids::LaneId;
 
 use super::{Rules, World, config};
-use crate::hub::{Hub, PAUSED_BYTES_MAX, REPAIR_MS};
+use crate::hub::{BLIND_MS, Hub, PAUSED_BYTES_MAX, REPAIR_MS};
 use crate::messages::{HubMessage, QueryId};
 
 /// Over link 1, whole, with the orders at 3.
@@ -206,4 +206,20 @@ fn what_was_read_meanwhile_waits_for_orders_too() {
     assert_eq!(world.seen, ["heads? $control"]);
     steps(&mut world, "heads 3");
     assert_eq!(world.seen[1..], ["1: hold false", "1: kept 6", "1: kept 7"]);
+}
+
+#[test]
+fn strict_rooms_are_not_served_once_orders_have_been_missing_for_long() {
+    let mut world = world();
+    let publish = "1 publishes strict ack id=a";
+    steps(&mut world, &format!("auto away\ndown\nat {}\n{publish}", 10 + BLIND_MS - 1));
+    assert_eq!(world.seen.last().unwrap(), "1: isolated for 3 a");
+    steps(&mut world, &format!("at {}", 10 + BLIND_MS));
+    assert_eq!(world.seen[world.seen.len() - 3..], ["0: blind", "1: blind", "2: blind"]);
+    world.seen.clear();
+    steps(&mut world, &format!("{publish}\n1 publishes news ack id=b"));
+    assert_eq!(world.seen[0], "1: unavailable 2000 ms for 3 a");
+    assert_eq!(world.seen.last().unwrap(), "1: isolated for 3 b");
+    steps(&mut world, "auto over=1\nup 1\n1 publishes strict ack id=c");
+    assert_eq!(world.seen.last().unwrap(), "publish strict c dedup");
 }

@@ -153,9 +153,9 @@ pub(super) struct Table {
 }
 
 /// What a room's name begins with, by rule.
-const RULES: [&str; 12] = [
+const RULES: [&str; 13] = [
     "news", "secret", "agent", "typed", "urgent", "slow", "user-", "session-", "role-", "team-",
-    "tape", "lowtape",
+    "tape", "lowtape", "strict",
 ];
 
 impl Default for Table {
@@ -168,6 +168,7 @@ impl Default for Table {
         let keep = Keep { size: 100, bytes_max: 1 << 20, ttl_ms: 1 << 30, replicated: false };
         policies[10].history = Some(keep);
         policies[11].history = Some(keep);
+        policies[12].strict = true;
         Self { policies }
     }
 }

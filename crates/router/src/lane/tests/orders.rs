@@ -203,3 +203,30 @@ fn an_idle_session_and_its_rooms_stay_small() {
     assert!(size_of::<crate::meter::UserMeter>() <= 40);
     assert!(crate::hub::ROOM_BYTES + size_of::<RoomName>() <= 48, "{}", crate::hub::ROOM_BYTES);
 }
+
+#[test]
+fn sessions_that_have_to_prove_themselves_are_closed_and_told_so() {
+    check(
+        "1 opens as a
+         2 opens as b
+         hub revalidate",
+        "1: welcome a 1
+         2: welcome b 2
+         1 closed 4300
+         2 closed 4300",
+    );
+}
+
+#[test]
+fn members_of_strict_rooms_are_told_that_these_are_not_served() {
+    check(
+        "1 opens as a
+         2 opens as b
+         1 joins strict
+         hub blind",
+        "1: welcome a 1
+         2: welcome b 2
+         1: joined strict
+         1: gap unavailable",
+    );
+}
