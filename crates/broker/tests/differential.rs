@@ -95,6 +95,7 @@ fn agree(seeds: std::ops::Range<u64>, mode: RelayMode) {
     let topology = Topology::standalone();
     let traits = Traits { dedup_ttl_ms: DEDUP_TTL_MS, ..traits(&topology) };
     let beside_bytes = traits.history.beside_bytes.try_into().unwrap();
+    let mut all = String::new();
     for seed in seeds {
         topology.flush();
         let steps = script(seed, 150, &traits);
@@ -114,6 +115,14 @@ fn agree(seeds: std::ops::Range<u64>, mode: RelayMode) {
             panic!("seed {seed}\n{until}\nRedis: {redis}\nstore: {store}");
         }
         assert_eq!(redis.len(), store.len(), "seed {seed}");
+        all.extend(redis.iter().map(|heard| format!("{heard}\n")));
+    }
+    // What never came up was not compared.
+    for what in ["published", "stored", "short", "duplicate", "heads", "more", "whole"] {
+        assert!(all.contains(what), "nothing was {what}");
+    }
+    if traits.history.beats {
+        assert!(all.contains("beat any") && all.contains("beat long"), "no beat told of a move");
     }
 }
 

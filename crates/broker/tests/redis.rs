@@ -11,7 +11,7 @@ mod common;
 use std::time::Duration;
 
 use common::{Real, Topology, options, subscribed, traits};
-use roomcast_protocol::contract::{SCRIPTS, run};
+use roomcast_protocol::contract::{HISTORY, SCRIPTS, run};
 use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent};
 use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::relay::RelayMode;
@@ -22,7 +22,7 @@ const TWO: NodeId = NodeId(2);
 /// Every script, each with a room for itself: the servers remember what went before.
 fn keeps_the_contract(topology: &Topology, mode: RelayMode) {
     let mut failed = Vec::new();
-    for script in SCRIPTS {
+    for script in SCRIPTS.iter().chain(HISTORY) {
         topology.flush();
         let broker = Real::new(options(topology, mode));
         failed.extend(run(script, &traits(topology), broker).err());

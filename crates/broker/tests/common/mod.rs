@@ -25,9 +25,9 @@ use roomcast_protocol::envelope::{
     Accepted, BeatReport, BrokerCommand, BrokerEvent, Count, Envelope, Level, LinkId, Moved,
 };
 use roomcast_protocol::ids::NodeId;
-use roomcast_protocol::position::{Keep, Kept, Page, Position, Span};
+use roomcast_protocol::position::{Epoch, Keep, Kept, Page, Position, Span};
 use roomcast_protocol::publication::Publication;
-use roomcast_protocol::relay::{RelayFormat, RelayMode};
+use roomcast_protocol::relay::{ClusterTime, RelayCodec, RelayFormat, RelayKeys, RelayMode};
 use roomcast_protocol::room::RoomName;
 use tokio::runtime::Runtime;
 use xtask::servers::{Cluster, Proxy, Redis, Sentinels};
@@ -37,6 +37,9 @@ const BARRIER: &str = "barrier";
 
 /// How long anything may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// From which number on beats are the helpers' own.
+const BEATS: u64 = 1_000;
 
 /// How long ids are remembered. Longer than the scripts' half seconds. Units: milliseconds.
 const DEDUP_TTL_MS: u64 = 800;
@@ -233,8 +236,27 @@ pub fn traits(topology: &Topology) -> Traits {
         fill_bytes: None,
         answers_apart: true,
         rooms_apart: matches!(topology, Topology::Cluster(_)),
-        history: History { beside_bytes: 0, loses: false, beats: false },
+        history: History {
+            beside_bytes: beside_bytes(),
+            loses: matches!(topology, Topology::Standalone(_)),
+            beats: true,
+        },
     }
+}
+
+/// What an envelope of `1 publishes news text` weighs beside its payload, for MessagePack.
+fn beside_bytes() -> usize {
+    let codec =
+        Envelopes { format: RelayFormat::MessagePack, message_bytes_max: 1 << 20, depth_max: 32 };
+    let mut publication = publication("news", "123456789", 0);
+    publication.id = "n0001".into();
+    publication.position = Some(Position { epoch: Epoch(1), offset: 1 });
+    let keys = RelayKeys { current: Box::default(), previous: None };
+    // Any time of these years has as many bytes.
+    let time = ClusterTime { now_us: 1_700_000_000_000_000, ahead_ms: 0 };
+    let mut bytes = Vec::new();
+    codec.encode(&keys, &publication, time, &mut bytes);
+    bytes.len() - publication.content.len()
 }
 
 /// Keeps enough of everything.
@@ -315,6 +337,8 @@ impl Node {
 pub struct Real {
     /// Its servers, if they are a Cluster.
     masters: Vec<u16>,
+    /// Its server, if there is but one.
+    port: Option<u16>,
     broker: AnyBroker<u64>,
     nodes: HashMap<NodeId, Node>,
     beats: u64,
@@ -338,9 +362,13 @@ impl Real {
                 Servers::Cluster(addresses) => addresses.iter().map(|(_, port)| *port).collect(),
                 Servers::Standalone(_) | Servers::Sentinel { .. } => Vec::new(),
             },
+            port: match &options.servers {
+                Servers::Standalone((_, port)) => Some(*port),
+                Servers::Cluster(_) | Servers::Sentinel { .. } => None,
+            },
             broker: AnyBroker::Redis(RedisBroker::new(options)),
             nodes: HashMap::new(),
-            beats: 1_000,
+            beats: BEATS,
             asked: 0,
             began: Instant::now(),
             mono_ms: 0,
@@ -711,6 +739,24 @@ impl BrokerUnderTest for Real {
                     matches!(event, BrokerEvent::Subscribed { request: it, .. } if *it == request)
                 });
             }
+            BrokerCommand::Heads { request, rooms } => {
+                self.command(node, BrokerCommand::Heads { request, rooms });
+                self.until(node, "heads", |event| {
+                    matches!(event, BrokerEvent::Heads { request: it, .. } if *it == request)
+                });
+            }
+            BrokerCommand::Read { request, room, keep, span } => {
+                self.command(node, BrokerCommand::Read { request, room, keep, span });
+                self.until(node, "a page", |event| {
+                    matches!(event, BrokerEvent::Read { request: it, .. } if *it == request)
+                });
+            }
+            BrokerCommand::Beat { seq, hears, taken } => {
+                self.command(node, BrokerCommand::Beat { seq, hears, taken });
+                self.until(node, "a beat's answer", |event| {
+                    matches!(event, BrokerEvent::BeatAnswered { seq: it, .. } if *it == seq)
+                });
+            }
             other => self.command(node, other),
         }
     }
@@ -723,22 +769,53 @@ impl BrokerUnderTest for Real {
         let wanted = |event: &BrokerEvent<u64>| match event {
             BrokerEvent::Alive(_)
             | BrokerEvent::FeedUp { .. }
-            | BrokerEvent::Beat { .. }
             | BrokerEvent::BeatAnswered { .. } => false,
+            BrokerEvent::Beat { seq, .. } => *seq < BEATS,
             BrokerEvent::Envelope(Envelope::Publication { publication, .. }) => {
                 publication.room.as_str() != BARRIER
             }
             _ => true,
         };
-        let events = std::mem::take(&mut node.events).into_iter().filter(wanted).collect();
+        let mut events: Vec<BrokerEvent<u64>> = Vec::new();
+        for event in std::mem::take(&mut node.events).into_iter().filter(wanted) {
+            // What comes over several links is one beat.
+            let told = events.iter_mut().find_map(|before| match (before, &event) {
+                (BrokerEvent::Beat { seq, moved, .. }, BrokerEvent::Beat { seq: other, .. }) => {
+                    (seq == other).then_some(moved)
+                }
+                _ => None,
+            });
+            match (told, event) {
+                (Some(told), BrokerEvent::Beat { mut moved, .. }) => told.append(&mut moved),
+                (_, event) => events.push(event),
+            }
+        }
         Brought { events, ended: node.feed.has_ended() }
     }
 
     fn lose(&mut self, what: Lost<'_>) {
-        panic!("not asked of a server yet: {what:?}");
+        let mut server = xtask::servers::Client::connect(self.port.unwrap()).unwrap();
+        let (kinds, room): (&[&str], _) = match what {
+            Lost::Meta(room) => (&["meta"], room),
+            Lost::Stream(room) => (&["stream"], room),
+            Lost::Ids(room) => (&["ids", "ids-old", "kept-ids", "kept-ids-old"], room),
+            Lost::Everything => {
+                server.command(&["FLUSHALL"]).unwrap();
+                return;
+            }
+        };
+        for kind in kinds {
+            let found = server.command(&["KEYS", &format!("rc:*:{kind}:{room}")]).unwrap();
+            for key in found.items() {
+                server.command(&["DEL", &key.text()]).unwrap();
+            }
+        }
     }
 
     fn promote(&mut self) {
-        panic!("not asked of a server yet");
+        let mut server = xtask::servers::Client::connect(self.port.unwrap()).unwrap();
+        // Whoever was a replica, of nobody in reach, has a name of its own as a master.
+        server.command(&["REPLICAOF", "127.0.0.1", "1"]).unwrap();
+        server.command(&["REPLICAOF", "NO", "ONE"]).unwrap();
     }
 }
