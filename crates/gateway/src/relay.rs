@@ -39,8 +39,8 @@ fn options(config: &Config, guard: &Arc<RuleGuard>) -> RedisOptions {
         pending_bytes_max: redis.pending_bytes,
         dedup_ttl_ms: redis.dedup_ttl_ms,
         dedup_max: redis.dedup_max,
-        replicas_min: 1,
-        wait_timeout_ms: 1_000,
+        replicas_min: redis.replicas_min,
+        wait_timeout_ms: redis.wait_timeout_ms,
         codec: Arc::new(Envelopes {
             format: relay.format,
             message_bytes_max: config.limits.message_bytes,

@@ -63,6 +63,8 @@ pub(crate) async fn beat<T>(shared: &Shared<T>, asked: &Asked) -> Option<BeatRep
         shared.adopt_key(&answer.relay_key);
     }
     if !shared.check_layout(answer.partitions) {
+        // The feed looks again until it is right.
+        shared.replan.notify_one();
         return None;
     }
     shared.hear_in_every_mode(answer.peers.iter().any(|peer| !peer.agrees));

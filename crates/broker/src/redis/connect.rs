@@ -62,10 +62,11 @@ pub(crate) fn connector(
 }
 
 /// A client for commands, not connected yet. Every command has a deadline, is written once at the most, and fails at
-/// once where there is no connection.
+/// once where there is no connection. `waits_ms`: how long an answer may be due by itself.
 pub(crate) fn client(
     options: &RedisOptions,
     connector: Option<&tokio_rustls::TlsConnector>,
+    waits_ms: u64,
 ) -> Result<Client, ConnectError> {
     let connect = Duration::from_millis(options.connect_timeout_ms);
     let config = Config {
@@ -87,7 +88,7 @@ pub(crate) fn client(
         max_redirections: 0,
         reconnect_on_auth_error: true,
         unresponsive: UnresponsiveConfig {
-            max_timeout: Some(Duration::from_millis(UNRESPONSIVE_MS)),
+            max_timeout: Some(Duration::from_millis(UNRESPONSIVE_MS + waits_ms)),
             interval: Duration::from_millis(UNRESPONSIVE_MS / 4),
         },
         tcp: TcpConfig { nodelay: Some(true), ..TcpConfig::default() },

@@ -178,7 +178,7 @@ async fn keep_connected<T>(
     current: watch::Sender<Option<Client>>,
 ) {
     loop {
-        match connect::client(&shared.options, connector.as_ref()) {
+        match connect::client(&shared.options, connector.as_ref(), 0) {
             Ok(client) => {
                 let mut connected = client.reconnect_rx();
                 let mut driver = client.connect();

@@ -108,7 +108,7 @@ async fn connect<T>(
     shared: &Shared<T>,
     connector: Option<&tokio_rustls::TlsConnector>,
 ) -> Option<Connection> {
-    let client = connect::client(&shared.options, connector)
+    let client = connect::client(&shared.options, connector, shared.options.wait_timeout_ms)
         .inspect_err(|error| tracing::error!(%error, "Redis cannot be connected to"))
         .ok()?;
     let driver = client.connect();

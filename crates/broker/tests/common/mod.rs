@@ -224,6 +224,11 @@ pub fn options(topology: &Topology, mode: RelayMode) -> RedisOptions {
     }
 }
 
+/// The same, remembering ids as long and as many as nodes do.
+pub fn with_long_memory(options: RedisOptions) -> RedisOptions {
+    RedisOptions { dedup_ttl_ms: 120_000, dedup_max: 100_000, ..options }
+}
+
 /// The same, writing envelopes in another format.
 pub fn with_format(options: RedisOptions, format: RelayFormat) -> RedisOptions {
     let codec = Envelopes { format, message_bytes_max: 1 << 20, depth_max: 32 };
@@ -259,6 +264,16 @@ fn beside_bytes() -> usize {
     bytes.len() - publication.content.len()
 }
 
+/// A room's partition. Source: the CRC-16 of Redis Cluster, bit by bit.
+pub fn partition(room: &str) -> u16 {
+    let crc = room.bytes().fold(0_u16, |crc, byte| {
+        (0..8).fold(crc ^ (u16::from(byte) << 8), |crc, _| {
+            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
+        })
+    });
+    crc % 256
+}
+
 /// Keeps enough of everything.
 pub const KEEP: Keep = Keep { size: 100, bytes_max: 256 << 10, ttl_ms: 600_000, replicated: false };
 
@@ -288,7 +303,7 @@ pub fn shown(envelope: &Envelope) -> String {
 
 pub fn publication(name: &str, text: &str, id: u64) -> Publication {
     Publication {
-        room: room(name),
+        room: RoomName::system(name).unwrap(),
         id: format!("id-{id:04}").into(),
         kind: "message".into(),
         timestamp: "1970-01-01T00:00:00.000Z".into(),
@@ -478,6 +493,29 @@ impl Real {
     #[track_caller]
     pub fn kept(&mut self, node: NodeId, name: &str, keep: Keep) -> Page {
         self.page(node, name, keep, Span::above(0)).unwrap()
+    }
+
+    /// How many bytes the envelopes of a stream have, one by one.
+    #[allow(clippy::unused_self, reason = "reads beside the broker what the broker wrote")]
+    pub fn envelope_bytes(&self, topology: &Topology, stream: &str) -> Vec<u64> {
+        let reply = topology.redis().borrow().command(&["XRANGE", stream, "-", "+"]).unwrap();
+        let bytes = |entry: &xtask::servers::Reply| {
+            let fields = entry.items()[1].items();
+            let xtask::servers::Reply::Bulk(envelope) = &fields[3] else { panic!("no envelope") };
+            envelope.len() as u64
+        };
+        reply.items().iter().map(bytes).collect()
+    }
+
+    /// Subscribes to a room of any name and waits until it is in force.
+    #[track_caller]
+    pub fn subscribe_to(&mut self, node: NodeId, room: RoomName, request: u64) {
+        self.command(node, BrokerCommand::Subscribe { room, request });
+        self.until(
+            node,
+            "a subscription",
+            |event| matches!(event, BrokerEvent::Subscribed { request: it, .. } if *it == request),
+        );
     }
 
     /// The next publication that comes over the feed, whatever it is.

@@ -13,9 +13,12 @@ local function clock()
   return seconds * 1000 + math.floor(micros / 1000)
 end
 
--- Another master has another one: it is how nodes tell masters apart.
+-- Another master has another one: it is how nodes tell masters apart. Searched as plain text, which is what takes no
+-- time.
 local function master()
-  return string.match(redis.call('INFO', 'replication'), 'master_replid:(%x+)') or ''
+  local info = redis.call('INFO', 'replication')
+  local _, before = string.find(info, 'master_replid:', 1, true)
+  return before and string.sub(info, before + 1, before + 40) or ''
 end
 
 -- Answers with the error if there is one: an ACL may forbid the channel.

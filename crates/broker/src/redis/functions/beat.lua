@@ -1,16 +1,18 @@
 -- Rooms of one partition that a beat names, and bytes of them all; beyond that it says that any may have moved.
 local ROOMS_MAX, ROOMS_BYTES_MAX = 512, 1048576
 
+-- The rooms of a partition, found with their scores, the newest first; nil: one of them has no head any more.
 local function named(prefix, found)
   local rooms = {}
-  for i = 1, #found, 2 do
+  for i = #found - 1, 1, -2 do
     local name = found[i]
-    local held = read({}, 'HMGET', prefix .. 'meta:' .. name, 'epoch', 'head')
-    if not (held[1] and #held[1] == 16 and held[2]) then
+    local held = read(false, 'GET', prefix .. 'meta:' .. name)
+    if not held or #held ~= META_BYTES then
       return nil
     end
+    local epoch, head = struct.unpack(META, held)
     local quoted = string.gsub(name, '["\\]', '\\%0')
-    rooms[#rooms + 1] = '["' .. quoted .. '","' .. hex(held[1]) .. '",' .. held[2] .. ']'
+    rooms[#rooms + 1] = string.format('["%s","%s",%.0f]', quoted, hex(epoch), head)
   end
   return table.concat(rooms, ',')
 end

@@ -9,9 +9,11 @@ local MOVED_MAX, MOVED_TRIM = 4096, 256
 -- Entries read at once: each of them may be as large as a publication.
 local CHUNK = 16
 
--- Meta's fields, in the order of reading. Bytes are those of envelopes: `total` of all that were ever appended, `below`
--- of those under `first`, the lowest offset that is there.
-local FIELDS = { 'epoch', 'head', 'master', 'total', 'first', 'below', 'until' }
+-- Meta is one string: epoch, head, bytes of all envelopes that were ever appended, the lowest offset that is there, the
+-- bytes below it, until when the entries certainly are there (ms), and the master it was last written under. Then, of
+-- the young ids: when they began and when they expire (ms), the head then, whether the memory was too short; of the old
+-- ones, the highest offset they name.
+local META, META_BYTES = '>c16I8I8I8I8I8c40I8I8I8BI8', 129
 
 local function place(offset)
   return string.format('%.0f-0', offset)
@@ -70,22 +72,26 @@ end
 -- Reads a room's meta, and finds out whether its stream goes on or begins anew; nothing is written.
 -- Keys: meta, stream. `ttl`: how long an entry is kept (ms).
 local function touch(keys, at, fresh, ttl)
-  local held = read({}, 'HMGET', keys[1], unpack(FIELDS))
+  local held = read(false, 'GET', keys[1])
   local length = read(0, 'XLEN', keys[2])
-  local room = {
-    epoch = held[1], head = tonumber(held[2]), total = tonumber(held[4]), first = tonumber(held[5]),
-    below = tonumber(held[6]), ends = tonumber(held[7]), master = master(),
-  }
-  if not (room.epoch and #room.epoch == 16 and room.head and room.total and room.first and room.below and room.ends) then
-    room.epoch = nil
+  local room
+  if held and #held == META_BYTES then
+    local epoch, head, total, first, below, ends, written, began, ids_end, base, short, high = struct.unpack(META, held)
+    room = {
+      epoch = epoch, head = head, total = total, first = first, below = below, ends = ends, master = master(),
+      began = began, ids_end = ids_end, base = base, short = short, high = high,
+      renewed = false, changed = false, arm = false, drop = false,
+    }
+    room.renewed = written ~= room.master
+  else
+    room = { master = master(), began = 0, ids_end = 0, base = 0, short = 0, high = 0 }
   end
-  local other = room.epoch and room.master ~= held[3]
   if not room.epoch or length ~= room.head - room.first + 1 then
     mend(room, keys, length, at, ttl)
     room.changed = true
   end
-  if room.renewed or other then
-    room.epoch, room.renewed, room.changed = fresh, true, true
+  if room.renewed then
+    room.epoch, room.changed = fresh, true
   end
   return room
 end
@@ -107,9 +113,9 @@ local function move(counter, moved, name)
   end
 end
 
-local function write_meta(meta, room)
-  redis.call('HSET', meta, 'epoch', room.epoch, 'head', room.head, 'master', room.master, 'total', room.total,
-    'first', room.first, 'below', room.below, 'until', room.ends)
+local function write_meta(key, room)
+  redis.call('SET', key, struct.pack(META, room.epoch, room.head, room.total, room.first, room.below, room.ends,
+    room.master, room.began, room.ids_end, room.base, room.short, room.high), 'KEEPTTL')
 end
 
 -- Writes what `touch` found, and lets meta live on. Keys: meta, stream, counter, moved.
@@ -188,55 +194,43 @@ local function is_lost(stream, room, epoch, offset)
   return not (found and found.epoch == epoch)
 end
 
--- Ids of a room that keeps publications: as in `remember`, but an id is known as long as its entry is kept. `about` of
--- the young hash: when it began, when it expires, the head then, whether the memory was too short. `high` of the old
--- one: the highest offset it names.
-local function ids_of(keys, id, content)
-  local young = read({}, 'HMGET', keys[5], 'about', id)
-  local ids = { content = content, known = young[2] }
-  if young[1] and #young[1] == 25 then
-    ids.began, ids.ends, ids.base, ids.short = struct.unpack('>I8I8I8B', young[1])
-  end
-  local old = read({}, 'HMGET', keys[6], 'high', id)
-  ids.known, ids.high = ids.known or old[2], tonumber(old[1])
-  return ids
-end
-
--- Whether the young hash is to become the old one, and whether early.
-local function is_due(keys, room, ids, keep, at, ttl, max)
-  if not ids.began then
+-- Whether the young ids are to become the old ones, and whether early. The room as it is with its new entry.
+local function is_due(keys, room, repeated, keep, at, ttl, max)
+  if room.began == 0 then
     return false, 0
   end
-  if at - ids.began >= ttl then
-    local high = ids.high and ids.high >= room.first and ids.high <= room.head and ids.high > room.head - keep.size
-      and not room.drop and entry_at(keys[2], ids.high)
-    if not (high and is_kept(room, keep, at, high)) then
+  if at - room.began >= ttl then
+    local kept = room.high >= room.first and room.high <= room.head and room.high > room.head - keep.size
+      and entry_at(keys[2], room.high)
+    if not (kept and is_kept(room, keep, at, kept)) then
       return true, 0
     end
   end
-  local count = room.head - ids.base
-  if count >= max or count < 0 then
-    return redis.call('HLEN', keys[5]) - 1 >= max, 1
+  local count = room.head - 1 - room.base
+  if (count >= max or count < 0) and not repeated then
+    return redis.call('HLEN', keys[5]) >= max, 1
   end
   return false, 0
 end
 
--- Remembers the id; `at` and `ends`: now, and until when the entries certainly are there.
-local function note(keys, room, ids, id, value, due, short, at, ttl)
+-- Remembers the id of the newest entry. Ids live in two hashes as in `remember`, but one is known as long as its entry
+-- is kept.
+local function note(keys, room, id, content, repeated, keep, at, ttl, max)
+  local due, short = is_due(keys, room, repeated, keep, at, ttl, max)
   if due then
-    redis.call('RENAME', keys[5], keys[6])
-    redis.call('HSET', keys[6], 'high', room.head)
-    redis.call('PEXPIREAT', keys[6], math.max(room.ends, at + ttl))
+    if redis.call('HLEN', keys[5]) > 0 then
+      redis.call('RENAME', keys[5], keys[6])
+      redis.call('PEXPIREAT', keys[6], math.max(room.ends, at + ttl))
+    end
+    room.high = room.head - 1
   end
-  local anew = due or not ids.began
-  if anew or ids.ends < room.ends or ids.ends < at + ttl then
-    local ends = math.max(room.ends, at + 2 * ttl)
-    local began, base = anew and at or ids.began, anew and room.head or ids.base
-    local about = struct.pack('>I8I8I8B', began, ends, base, anew and short or ids.short)
-    redis.call('HSET', keys[5], 'about', about, id, value)
-    redis.call('PEXPIREAT', keys[5], ends)
-  else
-    redis.call('HSET', keys[5], id, value)
+  if due or room.began == 0 then
+    room.began, room.base, room.short, room.ids_end = at, room.head - 1, short, 0
+  end
+  redis.call('HSET', keys[5], id, content .. room.epoch .. struct.pack('>I8', room.head))
+  if room.ids_end < room.ends or room.ids_end < at + ttl then
+    room.ids_end = math.max(room.ends, at + 2 * ttl)
+    redis.call('PEXPIREAT', keys[5], room.ids_end)
   end
 end
 
@@ -260,12 +254,13 @@ local function append(keys, args)
   local keep = keep_of(limits, 17)
   local at = clock()
   local room = touch(keys, at, fresh, keep.ttl)
-  local ids = ids_of(keys, id, content)
-  if ids.known and #ids.known == 32 then
-    if string.sub(ids.known, 1, 8) ~= content then
+  local young = read(false, 'HGET', keys[5], id)
+  local known = young or read(false, 'HGET', keys[6], id)
+  if known and #known == 32 then
+    if string.sub(known, 1, 8) ~= content then
       return { 2 }
     end
-    local epoch, offset = struct.unpack('>c16I8', ids.known, 9)
+    local epoch, offset = struct.unpack('>c16I8', known, 9)
     if not is_lost(keys[2], room, epoch, offset) then
       return { 1, epoch, offset, 0 }
     end
@@ -276,7 +271,6 @@ local function append(keys, args)
   elseif room.head >= OFFSET_MAX then
     return redis.error_reply('ERR the room has used up its offsets')
   end
-  local due, short = is_due(keys, room, ids, keep, at, ttl, max)
   local offset = room.head + 1
   local payload = envelope(string.sub(how, 2, 2), key, name, room.epoch, offset, rest)
   local sum = room.total + #payload
@@ -291,26 +285,20 @@ local function append(keys, args)
     redis.call('DEL', keys[2])
     return redis.error_reply('TRYAGAIN ' .. added.err)
   end
+  room.head, room.total = offset, sum
   local arm = room.arm or room.ends - at < keep.ttl
   if arm then
     room.ends = math.max(room.ends, at + math.ceil(1.25 * keep.ttl))
     redis.call('PEXPIREAT', keys[2], room.ends)
   end
-  note(keys, room, ids, id, content .. room.epoch .. struct.pack('>I8', offset), due, short, at, ttl)
-  room.head, room.total = offset, sum
-  local first = room.first
   trim(keys[2], room, keep, at)
-  if arm or room.changed or room.first ~= first then
-    write_meta(keys[1], room)
-  else
-    redis.call('HSET', keys[1], 'head', offset, 'total', sum)
-  end
+  note(keys, room, id, content, young, keep, at, ttl, max)
+  write_meta(keys[1], room)
   if arm then
     redis.call('PEXPIREAT', keys[1], room.ends + META_MS)
   end
   redis.call(command, channel, payload)
-  local is_short = due and short or ids.short or 0
-  return { 0, room.epoch, offset, is_short }
+  return { 0, room.epoch, offset, room.short }
 end
 
 -- The newest positions of rooms. Keys: meta, stream, counter, moved of each. Arguments: name, and a fresh epoch (16
