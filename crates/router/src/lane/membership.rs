@@ -269,7 +269,11 @@ impl Lane {
         out: &mut Vec<Effect>,
     ) {
         if let Some(index) = self.names.get(name).copied() {
-            for ask in self.withdraw(index, key) {
+            let withdrawn = self.withdraw(index, key);
+            if !withdrawn.is_empty() {
+                self.settle(index, key, out);
+            }
+            for ask in withdrawn {
                 self.answer_join(key, name, &ask, out);
             }
             self.tell_skips(index);
@@ -329,6 +333,9 @@ impl Lane {
         if entry.place != Membership::WAITING {
             self.memberships -= 1;
             self.take_out(index, entry.place, out);
+            if let Some(room) = self.rooms.get_mut(index as usize) {
+                room.forget_skips_of_nobody();
+            }
         } else if joining && let Some(room) = self.rooms.get_mut(index as usize) {
             room.entering -= 1;
         }

@@ -270,11 +270,6 @@ impl Room {
             }
         }
         self.members.pop();
-        if self.members.is_empty()
-            && let Some(stream) = &mut self.stream
-        {
-            stream.run = None;
-        }
         for batch in self.batches() {
             batch.start -= usize::from(batch.start > place);
             batch.end = batch.end.map(|end| end - usize::from(end > place));
@@ -344,6 +339,15 @@ impl Room {
                 scribe.append(format, &run.outbound(&name), bytes);
             },
         );
+    }
+
+    /// A member has left for good: what the others skip concerns nobody if there are none.
+    pub(crate) fn forget_skips_of_nobody(&mut self) {
+        if self.members.is_empty()
+            && let Some(stream) = &mut self.stream
+        {
+            stream.run = None;
+        }
     }
 
     /// Has all members that skipped something on their own told it: a write without frames passes by each of them.

@@ -8,6 +8,7 @@ mod entering;
 mod frames;
 mod history;
 mod holding;
+mod keeping_model;
 mod model;
 mod orders;
 mod publishing;
