@@ -146,3 +146,20 @@ fn what_waits_while_the_lane_holds_is_bounded_and_its_loss_is_told() {
     assert!(all.contains(&format!("gap tape at {count} overload")), "{all} {end}");
     assert!(all.ends_with(&format!("tape end @{}", count + 1)), "{all}");
 }
+
+#[test]
+fn where_orders_are_lost_every_session_has_to_prove_itself_anew() {
+    in_tape(
+        "hub tape one pos=1
+         2 opens as bob
+         hub hold
+         hub revalidate
+         hub resume
+         serve
+         sizes",
+        "2: welcome bob 2
+         1 closed 4300
+         2 closed 4300
+         0 sessions, 0 rooms, 0 places",
+    );
+}
