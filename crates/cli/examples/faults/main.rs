@@ -1,0 +1,105 @@
+//! Nodes, Redis and clients as real processes and connections, and faults one after the other: `make faults`.
+//!
+//! Owns the scenes, what clients write down, and the checker that judges it. Ends with a table and `N passed,
+//! N failed`; its exit code is 0 only if nothing failed. Needs the binary's path in `ROOMCAST_BIN`.
+
+mod check;
+mod crowd;
+mod member;
+mod node;
+mod publisher;
+mod record;
+mod report;
+mod scenes;
+mod stage;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use report::say;
+use stage::Outcome;
+
+type Scene = fn(&Path) -> Result<Outcome, String>;
+
+const SCENES: [(&str, Scene); 3] =
+    [("alone", scenes::alone), ("sentinels", scenes::sentinels), ("cluster", scenes::cluster)];
+
+/// The most rounds of the scenes: about a day.
+const ROUNDS_MAX: u32 = 600;
+
+const USAGE: &str = "usage: make faults [ARGS='[alone] [sentinels] [cluster] [--rounds N]']";
+
+/// Which scenes, and how often.
+struct Options {
+    scenes: Vec<(&'static str, Scene)>,
+    rounds: u32,
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let ran = options(&args).and_then(|options| run(&options));
+    match ran {
+        Ok((passed, failed)) => {
+            say(&format!("{passed} passed, {failed} failed"));
+            if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(cause) => {
+            say(&cause);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn options(args: &[String]) -> Result<Options, String> {
+    let mut options = Options { scenes: Vec::new(), rounds: 1 };
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
+        if arg == "--rounds" {
+            let rounds = args.next().and_then(|it| it.parse().ok());
+            options.rounds = rounds.filter(|it| (1..=ROUNDS_MAX).contains(it)).ok_or(USAGE)?;
+        } else {
+            let scene = SCENES.iter().find(|(name, _)| name == arg);
+            options.scenes.push(*scene.ok_or(USAGE)?);
+        }
+    }
+    if options.scenes.is_empty() {
+        options.scenes = SCENES.to_vec();
+    }
+    Ok(options)
+}
+
+fn run(options: &Options) -> Result<(u64, u64), String> {
+    let binary = std::env::var_os("ROOMCAST_BIN").map(PathBuf::from);
+    let binary = binary.ok_or("ROOMCAST_BIN names no binary; `make faults` sets it")?;
+    let (mut passed, mut failed) = (0, 0);
+    for round in 1..=options.rounds {
+        if options.rounds > 1 {
+            say(&format!("round {round} of {}", options.rounds));
+        }
+        let play = |(name, scene): &(&str, Scene)| {
+            scene(&binary).map_err(|cause| format!("{name}: {cause}"))
+        };
+        let outcomes: Vec<_> = options.scenes.iter().map(play).collect();
+        let (held, broken) = report::print(&outcomes);
+        passed += held;
+        failed += broken;
+    }
+    Ok((passed, failed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_name_scenes_and_rounds() {
+        let read =
+            |args: &[&str]| options(&args.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>());
+        assert_eq!(read(&[]).unwrap().scenes.len(), 3);
+        let one = read(&["cluster", "--rounds", "600"]).unwrap();
+        assert_eq!((one.scenes.len(), one.rounds), (1, 600));
+        for wrong in [&["x"][..], &["--rounds"], &["--rounds", "0"], &["--rounds", "601"]] {
+            assert!(read(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

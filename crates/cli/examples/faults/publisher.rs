@@ -1,0 +1,156 @@
+//! One publishing back-end for each room: each publication has an id and is sent, at one node or another, until it is
+//! accepted or refused for good.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use roomcast_client::{Client, Error, PublishOptions};
+use roomcast_protocol::guard::Kind;
+use serde_json::json;
+use tokio::sync::Mutex;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use crate::crowd::{Phase, Shared, VIP};
+use crate::member::{id, position};
+use crate::record::{Acked, Level, Sent};
+
+/// Publications of one room that wait for their ack.
+const UNDER_WAY_MAX: usize = 64;
+
+/// How often one is sent before its outcome counts as unknown: for more than a minute.
+const TRIES_MAX: u32 = 120;
+
+/// How long to wait before the same is sent again.
+const AGAIN: Duration = Duration::from_millis(250);
+
+/// Of so many publications one requires a permission, and one expires after a second.
+const VIP_EVERY: u64 = 10;
+const SHORT_EVERY: u64 = 15;
+
+/// Fills up publications to the size of a usual one.
+const PAD_BYTES: usize = 200;
+
+/// The connection of one publisher, which all its publications share.
+struct Link {
+    shared: Arc<Shared>,
+    room: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    client: Option<Client>,
+    /// Which connection it is; also the node it is on.
+    generation: usize,
+}
+
+/// Publishes until the scene drains, then waits for what is under way.
+pub(crate) async fn run(shared: Arc<Shared>, room: usize) {
+    let state = State { client: None, generation: room };
+    let link = Arc::new(Link { shared: Arc::clone(&shared), room, state: Mutex::new(state) });
+    let mut phase = shared.phase.subscribe();
+    let mut tick = interval(Duration::from_millis(shared.every_ms));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut under_way = JoinSet::new();
+    let mut number = 0;
+    loop {
+        tokio::select! {
+            over = phase.wait_for(|phase| *phase >= Phase::Draining) => {
+                drop(over);
+                break;
+            }
+            _ = tick.tick() => {
+                if under_way.len() < UNDER_WAY_MAX {
+                    number += 1;
+                    under_way.spawn(publish(Arc::clone(&link), number));
+                }
+            }
+            Some(_) = under_way.join_next() => {}
+        }
+    }
+    let settled = async { while under_way.join_next().await.is_some() {} };
+    tokio::select! {
+        () = settled => {}
+        _ = phase.wait_for(|phase| *phase == Phase::Over) => {}
+    }
+}
+
+async fn publish(link: Arc<Link>, number: u64) {
+    let book = &link.shared.book;
+    let vip = number.is_multiple_of(VIP_EVERY);
+    let mut sent = Sent {
+        room: link.room,
+        number,
+        first_us: book.now_us(),
+        tries: 0,
+        acked: None,
+        vip,
+        refused: None,
+    };
+    let data = json!({"n": number, "pad": "x".repeat(PAD_BYTES)});
+    let options = PublishOptions {
+        ack: true,
+        id: Some(id(link.room, number)),
+        ttl_s: number.is_multiple_of(SHORT_EVERY).then_some(1),
+        requires: if vip { vec![VIP.to_owned()] } else { Vec::new() },
+        ..PublishOptions::default()
+    };
+    let room = link.shared.rooms.get(link.room).map(|room| room.name.clone()).unwrap_or_default();
+    while sent.tries < TRIES_MAX {
+        let Some((generation, client)) = link.client().await else {
+            sleep(AGAIN).await;
+            sent.tries += 1;
+            continue;
+        };
+        sent.tries += 1;
+        match client.publish(&room, "probe", &data, &options).await {
+            Ok(published) => {
+                sent.acked = published.ack.map(|ack| Acked {
+                    at_us: book.now_us(),
+                    level: match ack.level.as_str() {
+                        "accepted" => Level::Accepted,
+                        "isolated" => Level::Isolated,
+                        _ => Level::Kept,
+                    },
+                    position: ack.position.as_ref().and_then(position),
+                    partial: ack.is_partial(),
+                });
+                break;
+            }
+            Err(Error::Refused(refused)) if refused.outcome_unknown || refused.retry => {}
+            Err(Error::Refused(refused)) => {
+                sent.refused = Some(refused.to_string());
+                break;
+            }
+            Err(_) => link.renew(generation).await,
+        }
+        sleep(AGAIN).await;
+    }
+    book.sent(sent);
+}
+
+impl Link {
+    /// The connection, made if there is none.
+    async fn client(&self) -> Option<(usize, Client)> {
+        let mut state = self.state.lock().await;
+        if state.client.is_none() {
+            let subject = format!("publisher-{}", self.room);
+            let made = self.shared.connect(state.generation, &subject, Kind::Backend, &[]).await;
+            match made {
+                Ok(client) => state.client = Some(client),
+                Err(_) => state.generation += 1,
+            }
+        }
+        state.client.clone().map(|client| (state.generation, client))
+    }
+
+    /// The connection of this generation is no good: the next one is to another node.
+    async fn renew(&self, generation: usize) {
+        let mut state = self.state.lock().await;
+        if state.generation == generation {
+            state.client = None;
+            state.generation += 1;
+        }
+    }
+}
