@@ -4,6 +4,8 @@
 //! Cluster all partitions are in the beat of the one link. In a Cluster each partition has a function call of its own on
 //! its master, which sends a beat only if something moved.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use fred::clients::Client;
 use fred::error::Error;
@@ -58,7 +60,10 @@ pub(crate) async fn beat<T>(shared: &Shared<T>, asked: &Asked) -> Option<BeatRep
             return None;
         }
     };
-    shared.stats.set_time(answer.time_us + micros(began) / 2);
+    // An answer that was taken late, because the node was stopped, says nothing about the time now.
+    if began.elapsed() < Duration::from_millis(shared.options.command_timeout_ms) {
+        shared.stats.set_time(answer.time_us + micros(began) / 2);
+    }
     if shared.options.keys.is_none() {
         shared.adopt_key(&answer.relay_key);
     }
