@@ -58,20 +58,29 @@ pub(crate) enum Hold {
 /// Ids that are forgotten together.
 #[derive(Clone, Debug)]
 struct Generation<V> {
-    began_ms: u64,
     /// When it is forgotten.
     expires_ms: u64,
-    /// The highest offset that one of its ids names.
-    highest: u64,
     named: HashMap<u128, V, FixedState>,
 }
 
 impl<V> Default for Generation<V> {
     fn default() -> Self {
         // The keys are hashes already, with keys of their own.
-        let named = HashMap::with_hasher(FixedState::with_seed(0));
-        Self { began_ms: 0, expires_ms: 0, highest: 0, named }
+        Self { expires_ms: 0, named: HashMap::with_hasher(FixedState::with_seed(0)) }
     }
+}
+
+/// How the generations take turns. In Redis this is a part of what is known of a room's stream, and lost with it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Turns {
+    /// When the young ones began to be. Units: milliseconds.
+    began_ms: Option<u64>,
+    /// The newest offset before them.
+    base: u64,
+    /// The highest offset that an old one names.
+    high: u64,
+    /// The old ones went early.
+    short: bool,
 }
 
 /// Both generations.
@@ -79,13 +88,13 @@ impl<V> Default for Generation<V> {
 pub(crate) struct Ids<V> {
     young: Generation<V>,
     old: Generation<V>,
-    /// The old ones went early.
-    short: bool,
+    turns: Turns,
 }
 
 impl<V> Default for Ids<V> {
     fn default() -> Self {
-        Self { young: Generation::default(), old: Generation::default(), short: false }
+        let (young, old) = (Generation::default(), Generation::default());
+        Self { young, old, turns: Turns::default() }
     }
 }
 
@@ -107,7 +116,6 @@ impl<V> Ids<V> {
                 *generation = Generation::default();
             }
         }
-        self.short &= self.len() > 0;
     }
 
     /// What came first under an id.
@@ -124,34 +132,35 @@ impl<V> Ids<V> {
         key: u128,
         value: V,
     ) -> bool {
-        let named_first = match hold {
-            Hold::Ephemeral => u64::MAX,
-            Hold::Kept { first, .. } => first,
-        };
-        let is_old = now_ms.saturating_sub(self.young.began_ms) >= bounds.ttl_ms;
-        let is_full = self.young.named.len() >= bounds.max;
-        if !self.young.named.is_empty() {
+        let turned = self.turns.began_ms.and_then(|began_ms| {
+            let is_old = now_ms.saturating_sub(began_ms) >= bounds.ttl_ms;
             // What the old ones name is not kept any more: nobody can be told of it twice.
-            if is_old && self.old.highest < named_first {
-                self.turn();
-                self.short = false;
-            } else if is_full {
-                self.turn();
-                self.short = true;
+            if is_old && !self.names_kept(hold) {
+                return Some(false);
             }
+            let young = &self.young.named;
+            let is_full = young.len() >= bounds.max && self.count(hold) >= bounds.max;
+            (is_full && !young.contains_key(&key)).then_some(true)
+        });
+        if turned.is_some() && !self.young.named.is_empty() {
+            self.old = std::mem::take(&mut self.young);
         }
-        let young = &mut self.young;
-        if young.named.is_empty() {
-            young.began_ms = now_ms;
-            young.expires_ms = now_ms.saturating_add(2 * bounds.ttl_ms);
+        if turned.is_some() || self.turns.began_ms.is_none() {
+            let (base, high) = match hold {
+                Hold::Ephemeral => (0, 0),
+                Hold::Kept { offset, .. } => (offset - 1, offset - 1),
+            };
+            let high = if turned.is_some() { high } else { self.turns.high };
+            let short = turned == Some(true);
+            self.turns = Turns { began_ms: Some(now_ms), base, high, short };
+            self.young.expires_ms = now_ms.saturating_add(2 * bounds.ttl_ms);
         }
-        if let Hold::Kept { offset, until_ms, .. } = hold {
+        if let Hold::Kept { until_ms, .. } = hold {
             let twice_ms = now_ms.saturating_add(2 * bounds.ttl_ms);
-            young.expires_ms = young.expires_ms.max(twice_ms).max(until_ms);
-            young.highest = young.highest.max(offset);
+            self.young.expires_ms = self.young.expires_ms.max(twice_ms).max(until_ms);
         }
-        young.named.insert(key, value);
-        self.short
+        self.young.named.insert(key, value);
+        self.turns.short
     }
 
     /// Forgets those that are not to be kept.
@@ -160,7 +169,26 @@ impl<V> Ids<V> {
         self.old.named.retain(|_, value| keep(value));
     }
 
-    fn turn(&mut self) {
-        self.old = std::mem::take(&mut self.young);
+    /// Forgets how the generations took turns.
+    pub(crate) fn forget_turns(&mut self) {
+        self.turns = Turns::default();
+    }
+
+    /// Whether the newest of the old ones names what is kept.
+    fn names_kept(&self, hold: Hold) -> bool {
+        match hold {
+            Hold::Ephemeral => false,
+            Hold::Kept { offset, first, .. } => (first..=offset).contains(&self.turns.high),
+        }
+    }
+
+    /// How many were published since the young ones began to be.
+    fn count(&self, hold: Hold) -> usize {
+        match hold {
+            Hold::Ephemeral => usize::MAX,
+            Hold::Kept { offset, .. } => {
+                usize::try_from((offset - 1).saturating_sub(self.turns.base)).unwrap_or(usize::MAX)
+            }
+        }
     }
 }

@@ -120,6 +120,9 @@ impl<E> Room<E> {
         if self.stream.last().is_some_and(|last| last.position.offset < meta.first) {
             self.stream = Stream::default();
         }
+        if self.meta.is_none() {
+            self.ids.forget_turns();
+        }
         self.meta = Some(meta);
     }
 

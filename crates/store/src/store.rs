@@ -296,7 +296,7 @@ impl<E: Clone> Store<E> {
                 Keys::Meta => room.meta = None,
                 Keys::Stream => room.stream = Default::default(),
                 Keys::Newest => room.stream.lose_last(),
-                Keys::Ids => room.ids = Ids::default(),
+                Keys::Ids => room.ids.retain(|_| false),
             });
         }
         match keys {
