@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use roomcast_protocol::position::Epoch;
 use roomcast_protocol::room::RoomName;
 
 /// Rooms of a partition whose last move is known: the newest.
@@ -9,6 +10,12 @@ pub const MOVED_MAX: usize = 4_096;
 
 /// Rooms that one answer names; if more moved, any may have.
 pub const TOLD_MAX: usize = 512;
+
+/// The lower part of a counter, which counts; the upper part says which incarnation of the partition it is.
+const COUNT_BITS: u32 = 32;
+
+/// The highest upper part: together they are counted exactly in Lua.
+const INCARNATION_MAX: u64 = (1 << 20) - 1;
 
 /// A partition's counter, and what it stood at when each room last moved.
 #[derive(Clone, Debug, Default)]
@@ -19,8 +26,14 @@ pub(crate) struct Partition {
 }
 
 impl Partition {
-    /// A room moved.
-    pub(crate) fn move_room(&mut self, room: &RoomName) {
+    /// A room moved. A counter that begins takes its upper part from `fresh`: so one that was lost, and has come as far
+    /// again, is told from what it was.
+    pub(crate) fn move_room(&mut self, room: &RoomName, fresh: Epoch) {
+        if self.counter == 0 {
+            let [.., a, b, c] = fresh.0.to_be_bytes();
+            let incarnation = u64::from_be_bytes([0, 0, 0, 0, 0, a, b, c]) & INCARNATION_MAX;
+            self.counter = incarnation << COUNT_BITS;
+        }
         self.counter += 1;
         if let Some(score) = self.by_room.insert(room.clone(), self.counter) {
             self.by_score.remove(&score);
@@ -35,7 +48,7 @@ impl Partition {
 
     /// The rooms that moved since the counter stood at `taken`; `None`: any may have.
     pub(crate) fn since(&self, taken: u64) -> Option<Vec<&RoomName>> {
-        if taken > self.counter {
+        if taken > self.counter || taken >> COUNT_BITS != self.counter >> COUNT_BITS {
             return None;
         }
         // Where one of them is not known any more, all that are known moved later, and are too many.

@@ -224,7 +224,7 @@ impl<E: Clone> Store<E> {
             let named = Named { content: put.id.content, position };
             room.ids.insert(at.now_ms, bounds, hold, put.id.key, named)
         });
-        self.move_room(room);
+        self.move_room(room, at.fresh);
         Published::Stored { position, short }
     }
 
@@ -336,7 +336,7 @@ impl<E: Clone> Store<E> {
             }
             let Touched { meta, .. } = Room::<E>::default().touch(at.now_ms, self.master, at.fresh);
             self.write(room, |room| room.settle(meta));
-            self.move_room(room);
+            self.move_room(room, at.fresh);
             return Some(meta);
         };
         let Touched { meta, renewed } = known.touch(at.now_ms, self.master, at.fresh);
@@ -344,14 +344,14 @@ impl<E: Clone> Store<E> {
             self.write(room, |room| room.settle(meta));
         }
         if renewed {
-            self.move_room(room);
+            self.move_room(room, at.fresh);
         }
         Some(meta)
     }
 
-    fn move_room(&mut self, room: &RoomName) {
+    fn move_room(&mut self, room: &RoomName, fresh: Epoch) {
         let partition = self.partitions.entry((self.rules.partition)(room)).or_default();
-        Arc::make_mut(partition).move_room(room);
+        Arc::make_mut(partition).move_room(room, fresh);
     }
 
     /// Removes the parts of a room whose time is over, and the room once nothing is left of it.

@@ -59,7 +59,8 @@ impl World {
 
     fn at(&mut self) -> At {
         self.fresh += 1;
-        At { now_ms: self.now_ms, fresh: Epoch(self.fresh) }
+        // Counters begin at 0.
+        At { now_ms: self.now_ms, fresh: Epoch(self.fresh << 64) }
     }
 
     fn shown(&mut self, position: Position) -> String {
@@ -384,14 +385,14 @@ fn as_many_rooms_are_told_and_known_as_their_bounds_say() {
 
     let mut partition = crate::moved::Partition::default();
     for number in 0..=MOVED_MAX + TOLD_MAX {
-        partition.move_room(&room(&number.to_string()));
+        partition.move_room(&room(&number.to_string()), Epoch(0));
     }
     let moves = u64::try_from(MOVED_MAX + TOLD_MAX + 1).unwrap();
     assert_eq!(partition.counter, moves);
     let oldest = moves - u64::try_from(MOVED_MAX).unwrap();
     assert_eq!(partition.since(oldest), None, "too many to be told");
     for number in 0..TOLD_MAX {
-        partition.move_room(&room(&number.to_string()));
+        partition.move_room(&room(&number.to_string()), Epoch(0));
     }
     let last = partition.counter - u64::try_from(TOLD_MAX).unwrap();
     assert_eq!(partition.since(last).map(|rooms| rooms.len()), Some(TOLD_MAX));
@@ -402,9 +403,26 @@ fn as_many_rooms_are_told_and_known_as_their_bounds_say() {
 fn one_room_that_moves_often_is_one_room() {
     let mut partition = crate::moved::Partition::default();
     for _ in 0..2 * MOVED_MAX {
-        partition.move_room(&room("a"));
+        partition.move_room(&room("a"), Epoch(0));
     }
     assert_eq!(partition.since(0), Some(vec![&room("a")]));
+}
+
+#[test]
+fn a_counter_that_was_lost_is_never_taken_for_what_it_was() {
+    let mut old = crate::moved::Partition::default();
+    let mut new = old.clone();
+    let last: u64 = (1 << 20) - 1;
+    old.move_room(&room("a"), Epoch(u128::MAX));
+    assert_eq!((old.counter, old.since(last << 32)), ((last << 32) + 1, Some(vec![&room("a")])));
+    new.move_room(&room("a"), Epoch(u128::from(last - 1)));
+    new.move_room(&room("b"), Epoch(u128::from(last - 1)));
+    assert_eq!(new.since(old.counter), None, "it went back");
+    new.move_room(&room("b"), Epoch(0));
+    for taken in [old.counter, 1, 0] {
+        assert_eq!(new.since(taken), None);
+    }
+    assert_eq!(new.since(new.counter - 1), Some(vec![&room("b")]));
 }
 
 #[test]

@@ -410,4 +410,23 @@ pub const HISTORY: &[Script] = &[
             2: beat news e1:1
             2: beat any",
     },
+    Script {
+        claim: "a beat tells that everything was lost where as much moved since",
+        steps: "1 attaches
+            2 attaches
+            1 publishes news a keep=9
+            2 beats
+            2 hears
+            loses everything
+            1 publishes news b
+            1 publishes news c
+            2 beats
+            2 hears
+            1 publishes news d
+            2 beats
+            2 hears",
+        expected: "2: beat any
+            2: beat any
+            2: beat news e0:3",
+    },
 ];

@@ -24,7 +24,7 @@ local function moves(partition, counter, count, taken, bytes_max)
     return nil
   end
   local text = string.format('[%s,%.0f', partition, count)
-  if not taken or taken > count then
+  if not taken or taken > count or math.floor(taken / COUNTER_PART) ~= math.floor(count / COUNTER_PART) then
     return text .. ']'
   end
   local prefix = string.match(counter, '^rc:{.-}:')

@@ -6,6 +6,8 @@ local META_MS = 600000
 local OFFSET_MAX = 9007199254740991
 -- Rooms that a partition's moved set keeps at least, and how often it is trimmed.
 local MOVED_MAX, MOVED_TRIM = 4096, 256
+-- A counter's lower part counts, its upper part (20 bits) says which incarnation it is.
+local COUNTER_PART = 4294967296
 -- Entries read at once: each of them may be as large as a publication.
 local CHUNK = 16
 
@@ -93,15 +95,22 @@ local function touch(keys, at, fresh, ttl)
   if room.renewed then
     room.epoch, room.changed = fresh, true
   end
+  room.fresh = fresh
   return room
 end
 
 -- The room has moved: beats tell it. What goes wrong here shows as a counter that differs from the newest score.
-local function move(counter, moved, name)
+-- A counter that begins takes its upper part from `fresh`: so one that was lost, and has come as far again, is told
+-- from what it was.
+local function move(counter, moved, name, fresh)
   local count = redis.pcall('INCR', counter)
   if type(count) == 'table' then
     redis.call('DEL', counter)
     count = redis.call('INCR', counter)
+  end
+  if count == 1 then
+    count = count + COUNTER_PART * (struct.unpack('>I4', fresh, 13) % 1048576)
+    redis.call('SET', counter, string.format('%.0f', count))
   end
   local added = redis.pcall('ZADD', moved, count, name)
   if type(added) == 'table' then
@@ -122,7 +131,7 @@ end
 local function settle(keys, room, at, name)
   local lives = (room.first <= room.head and room.ends or at) + META_MS
   if room.renewed then
-    move(keys[3], keys[4], name)
+    move(keys[3], keys[4], name, room.fresh)
   end
   if room.drop then
     redis.call('DEL', keys[2])
@@ -275,7 +284,7 @@ local function append(keys, args)
   local payload = envelope(string.sub(how, 2, 2), key, name, room.epoch, offset, rest)
   local sum = room.total + #payload
   -- From here on things are written. A counter that ran ahead harms nobody, so it goes before what must not fail.
-  move(keys[3], keys[4], name)
+  move(keys[3], keys[4], name, room.fresh)
   if room.drop then
     redis.call('DEL', keys[2])
   end
