@@ -17,8 +17,6 @@ use roomcast_protocol::publication::{Priority, TEXT_BYTES_MAX};
 use roomcast_protocol::room::NAME_BYTES_MAX;
 use roomcast_protocol::time::is_iso8601;
 
-use serde::Deserialize;
-
 use super::fields::{
     Fields, Key, bad_json, bounded, each_element, is_number, missing, schema, text, unknown_type,
     wrong,
@@ -321,49 +319,41 @@ fn room_request(fields: &Fields<'_>, reply: &mut ReplyTo) -> Result<RoomRequest,
 
 /// A position as answers carry it.
 fn since(raw: &str) -> Result<Position, Refused> {
-    #[derive(Deserialize)]
-    struct Wire<'a> {
-        #[serde(borrow)]
-        epoch: Cow<'a, str>,
-        offset: u64,
-    }
-    let wire: Option<Wire<'_>> = serde_json::from_str(raw).ok();
-    let position = wire.filter(|wire| wire.offset <= OFFSET_MAX).map(|wire| {
+    let fields = Fields::of(Some(raw));
+    let epoch = fields.value(Key::Epoch).and_then(text);
+    let offset = fields.value(Key::Offset).and_then(|raw| raw.parse().ok());
+    match (epoch, offset.filter(|offset| *offset <= OFFSET_MAX)) {
         // Whatever was never a room's epoch is as good as one that is over.
-        let epoch = Epoch::parse(&wire.epoch).unwrap_or(Epoch::NONE);
-        Position { epoch, offset: wire.offset }
-    });
-    position.ok_or_else(|| {
-        wrong("data.since", "a position: {\"epoch\": a string, \"offset\": a number}")
-    })
+        (Some(epoch), Some(offset)) => {
+            Ok(Position { epoch: Epoch::parse(&epoch).unwrap_or(Epoch::NONE), offset })
+        }
+        (_, _) => Err(wrong(
+            "data.since",
+            "a position: {\"epoch\": a string, \"offset\": a number up to 9007199254740991}",
+        )),
+    }
 }
 
 /// A request for what a room keeps.
 fn history(fields: &Fields<'_>, reply: &mut ReplyTo) -> Result<HistoryRequest, Refused> {
-    #[derive(Default, Deserialize)]
-    struct Wire<'a> {
-        #[serde(borrow, default)]
-        direction: Option<Cow<'a, str>>,
-        #[serde(default)]
-        from: Option<u64>,
-        #[serde(default)]
-        limit: Option<u32>,
-    }
     let RoomRequest { reply, room, .. } = room_request(fields, reply)?;
-    let data = fields.value(Key::Data).filter(|data| data.starts_with('{')).unwrap_or("{}");
-    let wire: Wire<'_> = serde_json::from_str(data).map_err(|_| {
-        schema("data must be {room, direction?, from?, limit?}: from and limit whole numbers")
-    })?;
-    let direction = match wire.direction.as_deref() {
+    let data = Fields::of(fields.raw(Key::Data));
+    let pick = |key| if data.value(key).is_some() { &data } else { fields };
+    let direction = match pick(Key::Direction).text(Key::Direction, "data.direction")?.as_deref() {
         None | Some("backward") => Direction::Backward,
         Some("forward") => Direction::Forward,
         Some(_) => return Err(wrong("data.direction", "\"forward\" or \"backward\"")),
     };
-    if wire.limit.is_some_and(|limit| !(1..=Span::COUNT_MAX).contains(&limit)) {
-        let must_be = format!("a whole number from 1 to {}", Span::COUNT_MAX);
-        return Err(wrong("data.limit", &must_be));
-    }
-    Ok(HistoryRequest { reply, room, direction, from: wire.from, limit: wire.limit })
+    let from = pick(Key::From).whole(Key::From, "data.from")?;
+    let limit = match pick(Key::Limit).value(Key::Limit).map(str::parse) {
+        None => None,
+        Some(Ok(limit)) if (1..=Span::COUNT_MAX).contains(&limit) => Some(limit),
+        Some(Ok(_) | Err(_)) => {
+            let must_be = format!("a whole number from 1 to {}", Span::COUNT_MAX);
+            return Err(wrong("data.limit", &must_be));
+        }
+    };
+    Ok(HistoryRequest { reply, room, direction, from, limit })
 }
 
 /// A room's name for the answer. What is too long to be a name is not sent back.

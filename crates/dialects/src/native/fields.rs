@@ -36,6 +36,11 @@ pub(crate) enum Key {
     Ttl,
     Requires,
     Isolated,
+    Direction,
+    From,
+    Limit,
+    Epoch,
+    Offset,
     /// Last, because the table of values has no place for it.
     #[serde(other)]
     Other,
@@ -98,6 +103,12 @@ impl<'a> Fields<'a> {
             .ok_or_else(|| wrong(name, "a string or a number"))?;
         bounded(&id, name)?;
         Ok(Some(id).filter(|id| !id.is_empty()))
+    }
+
+    /// A whole number that is not negative.
+    pub(super) fn whole(&self, key: Key, name: &str) -> Result<Option<u64>, Refused> {
+        let Some(raw) = self.value(key) else { return Ok(None) };
+        raw.parse().map(Some).map_err(|_| wrong(name, "a whole number, not negative"))
     }
 
     /// A boolean; absent means no.

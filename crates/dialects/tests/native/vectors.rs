@@ -1,6 +1,7 @@
 //! The native dialect against its vectors: frames in, commands out; outbounds in, bytes out.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::common::{FILES, frames, limits, read, show, to_msgpack};
 use bytes::Bytes;
@@ -14,8 +15,10 @@ use roomcast_protocol::frame::{Frame, FrameSink};
 use roomcast_protocol::guard::{Kind, Principal};
 use roomcast_protocol::ids::SessionId;
 use roomcast_protocol::limits::{DecodeLimits, LimitName};
-use roomcast_protocol::outbound::{Entry, Loss, Outbound};
-use roomcast_protocol::position::Unrecovered;
+use roomcast_protocol::outbound::{Entry, Loss, Outbound, SkipReason, SkipReasons};
+use roomcast_protocol::position::{
+    Direction, Epoch, Head, Kept, OFFSET_MAX, Page, Position, Unrecovered,
+};
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
 use serde::Deserialize;
@@ -278,6 +281,9 @@ fn entry(recovered: Option<Result<(), Unrecovered>>) -> Entry {
     Entry { position: None, recovered, live: true }
 }
 
+const POSITION: Position =
+    Position { epoch: Epoch(0x0123_4567_89ab_cdef_0011_2233_4455_6677), offset: 7 };
+
 fn publication(content: Content) -> Publication {
     Publication {
         room: RoomName::parse("agents").unwrap(),
@@ -336,6 +342,25 @@ fn joins_and_leaves_are_answered_with_room_and_question() {
             entry: entry(Some(Err(Unrecovered::NoHistory))),
         },
     );
+    let at = |entry| Outbound::Joined { reply: &to, room: "agents", entry };
+    let position = Some(POSITION);
+    check_answer("subscribed at", &at(Entry { position, ..entry(None) }));
+    check_answer("subscribed, recovered", &at(Entry { position, ..entry(Some(Ok(()))) }));
+    for why in Unrecovered::ALL {
+        let name = format!("subscribed, not recovered: {}", why.name());
+        check_answer(&name, &at(Entry { position, ..entry(Some(Err(why))) }));
+    }
+    check_answer("subscribed, not live", &at(Entry { live: false, ..entry(None) }));
+    let known = Entry { position, live: false, ..entry(Some(Ok(()))) };
+    check_answer("subscribed, not live, at", &at(known));
+    check_answer(
+        "subscribed unasked",
+        &Outbound::Joined {
+            reply: &none,
+            room: "user-7",
+            entry: Entry { position, ..entry(None) },
+        },
+    );
     check_answer("unsubscribed", &Outbound::Left { reply: &to, room: "agents" });
 }
 
@@ -347,6 +372,11 @@ fn an_ack_has_its_id_at_top_level() {
     check_answer("ack, ids not remembered", &Outbound::Accepted { id: "m-1", accepted });
     accepted.partial = true;
     check_answer("ack, all reservations", &Outbound::Accepted { id: "m-1", accepted });
+    accepted = Accepted::stored(POSITION);
+    check_answer("ack, stored", &Outbound::Accepted { id: "m-1", accepted });
+    accepted.level = Level::Replicated;
+    accepted.dedup_short = true;
+    check_answer("ack, replicated", &Outbound::Accepted { id: "m-1", accepted });
     accepted = Accepted { level: Level::Isolated, ..Accepted::WHOLE };
     check_answer("ack of an isolated node", &Outbound::Accepted { id: "m-1", accepted });
     accepted = Accepted { partial: true, ..Accepted::WHOLE };
@@ -392,6 +422,10 @@ fn tokens_gaps_and_isolation_are_told() {
     check_answer("token_expiring", &Outbound::TokenExpiring { expires_unix_ms });
     check_answer("gap", &Outbound::Gap { room: None, loss: Loss::Overload });
     check_answer("gap of the feed", &Outbound::Gap { room: None, loss: Loss::Feed });
+    for loss in [Loss::Overload, Loss::Epoch, Loss::TooOld, Loss::Unavailable, Loss::Feed] {
+        let name = format!("gap of a room: {}", loss.name());
+        check_answer(&name, &Outbound::Gap { room: Some(("agents", POSITION)), loss });
+    }
     check_answer("degraded", &Outbound::Degraded { isolated: true });
     check_answer("degraded no more", &Outbound::Degraded { isolated: false });
 }
@@ -407,8 +441,52 @@ fn a_publication_is_the_full_envelope() {
     check_answer("publication of a text", &Outbound::Publication(&text));
     let binary = publication(Content::Binary(Bytes::from_static(&[120, 156, 0])));
     check_answer("publication of bytes", &Outbound::Publication(&binary));
+    let mut placed = text.clone();
+    placed.position = Some(POSITION);
+    check_answer("publication with a position", &Outbound::Publication(&placed));
+    placed = publication(Content::Json("7".into()));
+    placed.position = Some(POSITION.at(OFFSET_MAX));
+    check_answer("publication with the last position", &Outbound::Publication(&placed));
     text.isolated = true;
     check_answer("publication of an isolated node", &Outbound::Publication(&text));
+}
+
+#[test]
+fn skips_are_told_as_a_run() {
+    let mut reasons = SkipReasons::default();
+    for (name, reason) in [
+        ("skip", SkipReason::Filtered),
+        ("skip, two reasons", SkipReason::Expired),
+        ("skip, all reasons", SkipReason::Unreadable),
+    ] {
+        reasons.insert(reason);
+        let Position { epoch, offset: to } = POSITION;
+        check_answer(name, &Outbound::Skip { room: "agents", epoch, to, count: 3, reasons });
+    }
+}
+
+#[test]
+fn history_is_answered_in_the_direction_asked_for() {
+    let to = reply(Some("h"), Some("agents"));
+    let kept = |offset: u64| {
+        let mut publication = publication(Content::Json(offset.to_string().into()));
+        publication.position = Some(POSITION.at(offset));
+        Kept::Publication(Arc::new(publication))
+    };
+    let head = Head { position: POSITION, first: 1 };
+    let entries = vec![kept(3), Kept::Unreadable(POSITION.at(4)), kept(5)];
+    let page = Page { head, entries, whole: false };
+    let answer = |direction, page, next| Outbound::History {
+        reply: &to,
+        room: "agents",
+        direction,
+        page,
+        next,
+    };
+    check_answer("history, forward", &answer(Direction::Forward, &page, Some(5)));
+    check_answer("history, backward", &answer(Direction::Backward, &page, Some(3)));
+    let empty = Page { head, entries: Vec::new(), whole: true };
+    check_answer("history, nothing beyond", &answer(Direction::Backward, &empty, None));
 }
 
 #[test]
