@@ -16,7 +16,7 @@ use super::counters::add_one;
 use super::history::Read;
 use super::rooms::{Ask, MERGE_BYTES_MAX};
 use super::scribe::Scribe;
-use super::stream::Run;
+use super::stream::{Run, Stream};
 use crate::messages::Effect;
 use crate::session::Membership;
 
@@ -270,6 +270,9 @@ impl Lane {
             self.give_up(now, index, key, Unrecovered::Epoch, out);
         } else if catch_up.covered.offset > at.offset {
             catch_up.query = None;
+            if let Some(stream) = self.stream(index) {
+                stream.ahead = true;
+            }
         } else if catch_up.covered.offset == at.offset {
             self.arrive(now, index, key, out);
         } else if catch_up.rounds >= ROUNDS_MAX {
@@ -340,7 +343,8 @@ impl Lane {
 
     /// The lane has moved: those that waited for it go on.
     pub(super) fn meet(&mut self, now: Now, index: u32, out: &mut Vec<Effect>) {
-        if self.stream(index).is_none_or(|stream| stream.catching == 0) {
+        let ahead = |stream: &mut Stream| std::mem::take(&mut stream.ahead);
+        if !self.stream(index).is_some_and(ahead) {
             return;
         }
         for key in self.catching_in(index, |it| it.query.is_none()) {

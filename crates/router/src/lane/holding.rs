@@ -21,6 +21,10 @@ pub(super) struct Turns {
     /// When it last had one. Units: monotonic milliseconds.
     last_ms: u64,
     pub(super) held: bool,
+    /// The hub was asked whether orders are missing, and has not answered.
+    asked: bool,
+    /// The lane was late once more meanwhile: that answer will not do.
+    late_again: bool,
     /// Answers of the broker, to be looked at once the lane goes on. Bounds: the reads under way.
     pages: Vec<(u64, Option<Page>)>,
     /// Sessions that can inflate from then on. Bounds: the lane's sessions.
@@ -53,9 +57,18 @@ impl Lane {
         if !self.sessions.is_empty() && now.mono_ms > late_ms {
             self.counters.holds += 1;
             self.hold();
-            out.push(Effect::Hub(HubMessage::Late(self.id)));
+            if self.turns.asked {
+                self.turns.late_again = true;
+            } else {
+                self.ask_for_orders(out);
+            }
         }
         self.turns.last_ms = now.mono_ms;
+    }
+
+    fn ask_for_orders(&mut self, out: &mut Vec<Effect>) {
+        self.turns.asked = true;
+        out.push(Effect::Hub(HubMessage::Late(self.id)));
     }
 
     /// Gives nothing to members from now on.
@@ -63,8 +76,12 @@ impl Lane {
         self.turns.held = true;
     }
 
-    /// Gives what has waited.
+    /// Gives what has waited. An answer from before the lane was late once more is not enough.
     pub(super) fn go_on(&mut self, now: Now, out: &mut Vec<Effect>) {
+        self.turns.asked = false;
+        if std::mem::take(&mut self.turns.late_again) {
+            return self.ask_for_orders(out);
+        }
         self.turns.held = false;
         for key in std::mem::take(&mut self.turns.compressed) {
             self.set_compressed(key, true, out);

@@ -57,6 +57,8 @@ pub(crate) struct Stream {
     pub(crate) armed: bool,
     /// Sessions that catch up, and are no members yet.
     pub(crate) catching: u32,
+    /// Some of them may wait for the lane, which is behind them.
+    pub(crate) ahead: bool,
     /// Publications were dropped while the lane held: the members are told once it goes on.
     pub(crate) shed: bool,
 }
@@ -72,6 +74,7 @@ impl Default for Stream {
             tell_at_ms: u64::MAX,
             armed: false,
             catching: 0,
+            ahead: false,
             shed: false,
         }
     }

@@ -204,7 +204,6 @@ impl World {
             "lagged" => LaneMessage::Lost(Loss::Overload),
             "isolated" => LaneMessage::Degraded { isolated: true },
             "whole" => LaneMessage::Degraded { isolated: false },
-            "revalidate" => LaneMessage::Revalidate,
             "stop" => LaneMessage::Stop,
             "members" => LaneMessage::Members { query: QueryId(1), room: room(rest) },
             "disconnect" => LaneMessage::Disconnect { query: Some(QueryId(1)), user: rest.into() },

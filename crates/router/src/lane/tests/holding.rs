@@ -112,6 +112,29 @@ fn a_lane_that_was_late_for_its_turn_holds_and_asks() {
 }
 
 #[test]
+fn an_answer_from_before_the_lane_was_late_again_is_not_enough() {
+    in_tape(
+        "asleep 1501
+         hub tape one pos=1
+         asleep 1501
+         hub resume
+         serve
+         asleep 1501
+         hub tape two pos=2
+         hub resume
+         serve
+         hub resume
+         serve
+         counted holds",
+        "hub late
+         hub late
+         hub late
+         1: tape one @1 + tape two @2
+         3 holds",
+    );
+}
+
+#[test]
 fn a_lane_without_sessions_is_never_late() {
     check(
         "1 opens as ann\n1 gone\nasleep 100000\n2 opens as bob\ncounted holds",
