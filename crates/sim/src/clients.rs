@@ -57,6 +57,8 @@ pub(crate) struct Client {
     pub(crate) positions: BTreeMap<usize, Position>,
     pub(crate) pending: BTreeMap<usize, Pending>,
     pub(crate) stays: BTreeMap<usize, Stay>,
+    /// When it lacked the permission that publications may require last.
+    pub(crate) lacked_ms: u64,
     /// When it became ready, or was last cut off.
     pub(crate) since_ms: u64,
 }
@@ -90,6 +92,7 @@ impl Client {
             positions: BTreeMap::new(),
             pending: BTreeMap::new(),
             stays: BTreeMap::new(),
+            lacked_ms: 0,
             since_ms: 0,
         }
     }
@@ -234,6 +237,9 @@ impl World {
         }
         let in_ms = self.random.range(100, 900);
         self.at(self.now_ms + in_ms, Event::Act { client });
+        if !self.clients[client].holds("r") {
+            self.clients[client].lacked_ms = self.now_ms;
+        }
         self.keep_alive(client);
         self.publish_late_again(client);
         if !self.clients[client].ready || self.now_ms >= HEAL_MS {
@@ -282,13 +288,16 @@ impl World {
     /// Brings another token, perhaps with fewer permissions; what it no longer opens is given up.
     fn refresh(&mut self, client: usize) {
         let permission = self.random.pick(&PERMISSIONS);
+        let now_ms = self.now_ms;
         let it = &mut self.clients[client];
+        if !it.holds("r") {
+            it.lacked_ms = now_ms;
+        }
         if !it.permissions.remove(permission) {
             it.permissions.insert(permission);
         }
         let permissions = it.permissions.clone();
-        it.wanted
-            .retain(|room| ROOMS[*room].needs.is_none_or(|needed| permissions.contains(needed)));
+        it.wanted.retain(|room| ROOMS[*room].needs.is_none_or(|needed| permissions.contains(needed)));
         let token = it.token();
         let number = self.request(client, Request::Refresh);
         self.say(client, wire::refresh(number, &token));

@@ -1,8 +1,12 @@
 //! What goes wrong in a run: each fault strikes once, and most of them end by themselves after a while.
 
-use crate::bus::Data;
+use roomcast_protocol::room::RoomName;
+use roomcast_store::Keys;
+
 use crate::bus::server::Server;
 use crate::node::{LANES, Node};
+use crate::planted::Planted;
+use crate::rules::ROOMS;
 use crate::world::{Event, HEAL_MS, NODES, World};
 
 /// One kind of fault.
@@ -30,6 +34,8 @@ pub(crate) enum Fault {
     RestartEmpty,
     /// A server loses all its data.
     Flush,
+    /// A server loses one key of a room.
+    KeyLost,
     /// A server loses its functions.
     FunctionsLost,
     /// A server's replica falls behind.
@@ -51,7 +57,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 20] = [
+    pub(crate) const ALL: [Self; 21] = [
         Self::FeedCut,
         Self::FeedSilent,
         Self::FeedSlow,
@@ -63,6 +69,7 @@ impl Fault {
         Self::Failover,
         Self::RestartEmpty,
         Self::Flush,
+        Self::KeyLost,
         Self::FunctionsLost,
         Self::ReplicaStalls,
         Self::Crash,
@@ -87,6 +94,7 @@ impl Fault {
             Self::Failover => "failover",
             Self::RestartEmpty => "Redis restarted empty",
             Self::Flush => "Redis flushed",
+            Self::KeyLost => "key lost",
             Self::FunctionsLost => "functions flushed",
             Self::ReplicaStalls => "replica behind",
             Self::Crash => "node killed",
@@ -145,6 +153,7 @@ impl World {
             | Fault::Failover
             | Fault::RestartEmpty
             | Fault::Flush
+            | Fault::KeyLost
             | Fault::FunctionsLost
             | Fault::ReplicaStalls => self.strike_server(fault),
             Fault::Crash => self.crash(node),
@@ -214,10 +223,13 @@ impl World {
                 self.trouble_all(self.now_ms);
             }
             Fault::Flush => {
-                self.bus.servers[server].data = Data::default();
+                let store = &mut self.bus.servers[server].data.store;
+                store.lose_everything();
+                self.bus.servers[server].data.leases.clear();
                 self.book.ids_lost(self.bus.executed);
                 self.trouble_all(self.now_ms);
             }
+            Fault::KeyLost => self.lose_key(server),
             Fault::FunctionsLost => self.bus.servers[server].functions = false,
             _ => {
                 let it = &mut self.bus.servers[server];
@@ -226,6 +238,16 @@ impl World {
                 self.at(until, Event::Follow(Aftermath::CaughtUp { server }));
             }
         }
+    }
+
+    /// One key of one room is lost: its meta, its entries, the newest of them, or the ids.
+    fn lose_key(&mut self, server: usize) {
+        let rule = self.random.pick(&ROOMS);
+        let keys = self.random.pick(&[Keys::Meta, Keys::Stream, Keys::Newest, Keys::Ids]);
+        let room = RoomName::parse(rule.name).expect("the rules name rooms");
+        self.trace.line(self.now_ms, || format!("server {server} loses {keys:?} of {room}"));
+        self.bus.servers[server].data.store.lose(&room, keys);
+        self.book.ids_lost(self.bus.executed);
     }
 
     /// All connections to a server end.
@@ -256,6 +278,9 @@ impl World {
             self.book.ids_lost(self.bus.executed);
         }
         promoted.data = behind.map_or_else(|| it.data.clone(), |data| *data);
+        if self.planted != Some(Planted::KeepEpoch) {
+            promoted.data.store.promote(u128::from(master.0));
+        }
         let new = self.bus.servers.len();
         self.bus.servers.push(promoted);
         self.bus.masters[shard] = new;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use roomcast_protocol::envelope::LinkId;
+use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 
 use crate::bus::execute::Asker;
@@ -66,6 +67,7 @@ pub(crate) enum Event {
     Subscribe { node: usize, life: u32, link: LinkId, room: RoomName, request: Option<u64> },
     Wake { node: usize, life: u32 },
     Thaw { server: usize },
+    SecondStep { server: usize, asker: Asker, generation: u32, publication: Arc<Publication> },
     ClientRead { socket: usize },
     Up { socket: usize, text: Option<Box<str>> },
     CloseDeadline { socket: usize },
@@ -221,6 +223,9 @@ impl World {
                 self.arrive(server, (asker, shard, call), *what);
             }
             Event::Thaw { server } => self.thaw(server),
+            Event::SecondStep { server, asker, generation, publication } => {
+                self.second_step(server, (asker, generation), &publication);
+            }
             Event::ClientRead { socket } => self.client_read(socket),
             Event::Up { socket, text } => self.up(socket, text),
             Event::CloseDeadline { socket } => self.reset(socket),
@@ -268,9 +273,7 @@ impl World {
 
     fn happen_at_node(&mut self, node: usize, event: Event) {
         let stalled_until_ms = self.nodes[node].core.stalled_until_ms;
-        if stalled_until_ms > self.now_ms
-            && !matches!(event, Event::LaneTurn { .. } | Event::Wake { .. })
-        {
+        if stalled_until_ms > self.now_ms && !matches!(event, Event::LaneTurn { .. } | Event::Wake { .. }) {
             // The client of the bus lives on the core's thread.
             if let Event::CoreTurn { .. } = event {
                 self.nodes[node].core.turn_at_ms = None;
@@ -306,6 +309,7 @@ impl World {
             }
             Event::Arrive { .. }
             | Event::Thaw { .. }
+            | Event::SecondStep { .. }
             | Event::ClientRead { .. }
             | Event::Up { .. }
             | Event::CloseDeadline { .. }

@@ -2,14 +2,16 @@
 
 use std::sync::Arc;
 
-use roomcast_protocol::content::Content;
-use roomcast_protocol::envelope::{BeatReport, Envelope, Peer};
+use roomcast_protocol::codes::Refusal;
+use roomcast_protocol::envelope::{BeatReport, Count, Envelope, Peer};
+use roomcast_protocol::position::{Epoch, Keep, Kept, Page, Span};
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
+use roomcast_store::{At, Published, Put, Remembered};
 
-use super::{Answer, Call, Fault, Item, LEASE_MS, Publishing, Verdict};
+use super::{Answer, Call, Fault, Item, LEASE_MS, Publishing, Verdict, id};
 use crate::planted::Planted;
-use crate::world::World;
+use crate::world::{Event, World};
 
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
@@ -37,9 +39,12 @@ impl World {
             return Some(Answer::Fault(Fault::NoFunction));
         }
         Some(match call {
-            Call::Publish(publishing) => self.execute_publish(server, publishing),
-            Call::Heads { .. } | Call::Read { .. } => Answer::Fault(Fault::Unknown),
-            Call::Beat { seq, hears, taken: _ } => self.execute_beat(server, asker, seq, hears),
+            Call::Publish(publishing) => self.execute_publish(server, asker, publishing),
+            Call::Heads { rooms, fresh } => self.execute_heads(server, &rooms, fresh),
+            Call::Read { room, keep, span, fresh } => {
+                self.execute_read(server, (&room, &keep, &span), fresh)
+            }
+            Call::Beat { seq, hears, taken } => self.execute_beat(server, asker, (seq, hears), &taken),
             Call::Load => Answer::Loaded,
         })
     }
@@ -48,40 +53,136 @@ impl World {
         self.bus.servers[server].shard != self.bus.shard_of(room)
     }
 
-    fn execute_publish(&mut self, server: usize, publishing: Publishing) -> Answer {
-        if self.is_moved(server, &publishing.publication.room) {
+    /// The server's clock, and an epoch to take if need be.
+    fn when(&self, server: usize, fresh: u128) -> At {
+        At { now_ms: self.bus.servers[server].time_ms(self.now_ms), fresh: Epoch(fresh) }
+    }
+
+    fn execute_publish(&mut self, server: usize, asker: Asker, publishing: Publishing) -> Answer {
+        let Publishing { publication, published_us, dedup, keep, fresh } = publishing;
+        if self.is_moved(server, &publication.room) {
             return Answer::Fault(Fault::NotYet);
         }
-        let publication = publishing.publication;
-        if publishing.dedup && self.planted != Some(Planted::NoDedup) {
-            let key =
-                (publication.room.clone(), publication.sender.clone(), publication.id.clone());
-            let content = content_hash(&publication);
-            match self.bus.servers[server].data.ids.get(&key) {
-                Some(known) if *known == content => {
-                    return Answer::Published(Verdict::Same { position: None });
-                }
-                Some(_) => return Answer::Published(Verdict::Other),
-                None => {
-                    self.bus.servers[server].data.ids.insert(key, content);
-                }
-            }
+        let at = self.when(server, fresh);
+        let mut id = id(&publication);
+        if self.planted == Some(Planted::NoDedup) {
+            id.key = fresh;
         }
-        self.send_out(server, publication, publishing.published_us);
-        Answer::Published(Verdict::New { position: None, short: false })
+        let store = &mut self.bus.servers[server].data.store;
+        let Some(keep) = keep else {
+            let short = match dedup.then(|| store.remember(&publication.room, at.now_ms, id)) {
+                Some(Remembered::Same) => return Answer::Published(Verdict::Same { position: None }),
+                Some(Remembered::Other) => return Answer::Published(Verdict::Other),
+                Some(Remembered::New { short }) => short,
+                None => false,
+            };
+            self.send_out(server, asker, publication, published_us);
+            return Answer::Published(Verdict::New { position: None, short });
+        };
+        let put = Put { id, bytes: publication.weight() as u64 };
+        let room = publication.room.clone();
+        let mut stored = None;
+        let published = store.publish(&room, &keep, at, put, |position| {
+            let placed = Publication { position: Some(position), ..(*publication).clone() };
+            Kept::Publication(Arc::clone(stored.insert(Arc::new(placed))))
+        });
+        let answer = match published {
+            Published::Stored { position, short } => {
+                if let Some(stored) = stored {
+                    self.send_out(server, asker, stored, published_us);
+                }
+                Verdict::New { position: Some(position), short }
+            }
+            Published::Same(position) => Verdict::Same { position: Some(position) },
+            Published::Other => Verdict::Other,
+            Published::Full | Published::Spent => {
+                return Answer::Fault(Fault::Declined(Refusal::Unavailable.into()));
+            }
+        };
+        if keep.replicated && self.bus.servers[server].behind.is_some() {
+            return Answer::Fault(Fault::Unknown); // too few replicas have it
+        }
+        Answer::Published(answer)
     }
 
     /// The last step of publishing: it goes to all who hear the room on this server.
-    fn send_out(&mut self, server: usize, publication: Arc<Publication>, published_us: u64) {
+    fn send_out(
+        &mut self,
+        server: usize,
+        asker: Asker,
+        publication: Arc<Publication>,
+        published_us: u64,
+    ) {
         self.bus.executed += 1;
         self.book_execution(server, &publication);
-        let envelope = |publication| Envelope::Publication { publication, published_us };
+        if self.planted == Some(Planted::TwoSteps) {
+            let in_ms = 1 + self.delay();
+            let generation = self.nodes[asker.node].broker.roads[0].generation;
+            let step = Event::SecondStep { server, asker, generation, publication };
+            return self.at(self.now_ms + in_ms, step);
+        }
+        self.bring_out(server, &publication, published_us);
+    }
+
+    fn bring_out(&mut self, server: usize, publication: &Arc<Publication>, published_us: u64) {
         for (node, link) in self.listeners(server, &publication.room) {
-            self.bring(node, link, Item::Envelope(envelope(Arc::clone(&publication))));
+            let publication = Arc::clone(publication);
+            let envelope = Envelope::Publication { publication, published_us };
+            self.bring(node, link, Item::Envelope(envelope));
         }
     }
 
-    fn execute_beat(&mut self, server: usize, asker: Asker, seq: u64, hears: bool) -> Answer {
+    /// With the planted bug: the node publishes what it has stored, if it still can.
+    pub(crate) fn second_step(
+        &mut self,
+        server: usize,
+        (asker, generation): (Asker, u32),
+        publication: &Arc<Publication>,
+    ) {
+        let node = &self.nodes[asker.node];
+        let road = &node.broker.roads[0];
+        let lives = node.up && node.life == asker.life && road.generation == generation;
+        let stops = node.core.stalled_until_ms > self.now_ms || road.silent_until_ms > self.now_ms;
+        let it = &self.bus.servers[server];
+        if lives && !stops && !it.dead && it.frozen_until_ms <= self.now_ms {
+            self.bring_out(server, publication, 0);
+        }
+    }
+
+    fn execute_heads(&mut self, server: usize, rooms: &[RoomName], fresh: u128) -> Answer {
+        let mut heads = Vec::new();
+        for (at, room) in rooms.iter().enumerate() {
+            let when = self.when(server, fresh ^ at as u128);
+            heads.push(self.bus.servers[server].data.store.head(room, when));
+        }
+        Answer::Heads(heads)
+    }
+
+    fn execute_read(
+        &mut self,
+        server: usize,
+        (room, keep, span): (&RoomName, &Keep, &Span),
+        fresh: u128,
+    ) -> Answer {
+        if self.is_moved(server, room) {
+            return Answer::Fault(Fault::NotYet);
+        }
+        let when = self.when(server, fresh);
+        let found = self.bus.servers[server].data.store.read(room, keep, when, span);
+        let Some(found) = found else {
+            return Answer::Fault(Fault::Declined(Refusal::Unavailable.into()));
+        };
+        let entries = found.entries.into_iter().map(|entry| entry.payload).collect();
+        Answer::Read(Page { head: found.head, entries, whole: found.whole })
+    }
+
+    fn execute_beat(
+        &mut self,
+        server: usize,
+        asker: Asker,
+        (seq, hears): (u64, bool),
+        taken: &[Count],
+    ) -> Answer {
         let id = crate::node::id_of(asker.node, asker.life);
         let it = &mut self.bus.servers[server];
         let time_ms = it.time_ms(self.now_ms);
@@ -92,10 +193,10 @@ impl World {
             others.map(|(node, (_, hears))| Peer { node: *node, hears: *hears, agrees: true });
         let peers: Vec<_> = peers.collect();
         let master = it.master;
-        let beaten = self.links_of(asker.node, asker.life);
-        for (at, on) in &beaten {
-            if *on == server {
-                self.bring(asker.node, *at, Item::Beat { seq, master, moved: Vec::new() });
+        let moved = it.data.store.moved(time_ms, taken);
+        for (at, on) in self.links_of(asker.node, asker.life) {
+            if on == server {
+                self.bring(asker.node, at, Item::Beat { seq, master, moved: moved.clone() });
             }
         }
         let shard = self.bus.servers[server].shard;
@@ -103,12 +204,4 @@ impl World {
         let links = self.nodes[asker.node].feed_links(shard, &servers);
         Answer::Beaten { report: BeatReport { master, links, peers }, time_us: time_ms * 1_000 }
     }
-}
-
-/// What a publication says, as one number.
-fn content_hash(publication: &Publication) -> u64 {
-    let (Content::Json(bytes) | Content::Text(bytes) | Content::Binary(bytes)) =
-        &publication.content;
-    let mix = |sum: u64, byte: &u8| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, mix)
 }

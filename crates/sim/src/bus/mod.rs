@@ -7,11 +7,15 @@ pub(crate) mod server;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use foldhash::quality::FixedState;
 use roomcast_protocol::codes::Refused;
 use roomcast_protocol::envelope::{BeatReport, Count, Envelope, MasterId, Moved};
-use roomcast_protocol::position::{Keep, Page, Position, Span};
+use roomcast_protocol::ids::NodeId;
+use roomcast_protocol::position::{Keep, Kept, Page, Position, Span};
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
+
+use roomcast_store::{Id, Rules, Store, id_of};
 
 use crate::random::Random;
 use server::Server;
@@ -35,7 +39,7 @@ pub(crate) enum Hearing {
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
     Publish(Publishing),
-    Heads { rooms: Vec<(RoomName, Keep)>, fresh: u128 },
+    Heads { rooms: Vec<RoomName>, fresh: u128 },
     Read { room: RoomName, keep: Keep, span: Span, fresh: u128 },
     Beat { seq: u64, hears: bool, taken: Vec<Count> },
     Load,
@@ -49,8 +53,6 @@ pub(crate) struct Publishing {
     pub(crate) dedup: bool,
     pub(crate) keep: Option<Keep>,
     pub(crate) fresh: u128,
-    /// With the planted bug of two steps: the position that the first step gave.
-    pub(crate) second_step: Option<Position>,
 }
 
 /// What came of a publication.
@@ -65,7 +67,7 @@ pub(crate) enum Verdict {
 #[derive(Clone, Debug)]
 pub(crate) enum Answer {
     Published(Verdict),
-    Heads(Vec<Position>),
+    Heads(Vec<Option<Position>>),
     Read(Page),
     Beaten { report: BeatReport, time_us: u64 },
     Loaded,
@@ -152,11 +154,30 @@ pub(crate) fn partition_of(room: &RoomName) -> u16 {
     (sum % u32::from(PARTITIONS)) as u16
 }
 
+/// How long ids are remembered at least. Units: milliseconds.
+const DEDUP_TTL_MS: u64 = 120_000;
+
 /// What a server keeps; what a replica has of it, as of some time.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Data {
-    /// Ids of ephemeral rooms, with what was published under them.
-    pub(crate) ids: BTreeMap<(RoomName, Box<str>, Box<str>), u64>,
+    pub(crate) store: Store<Kept>,
     /// Until when a node has a lease, and whether its feed hears.
-    pub(crate) leases: BTreeMap<roomcast_protocol::ids::NodeId, (u64, bool)>,
+    pub(crate) leases: BTreeMap<NodeId, (u64, bool)>,
+}
+
+impl Data {
+    pub(crate) fn new(master: u128) -> Self {
+        let rules = Rules {
+            dedup_ttl_ms: DEDUP_TTL_MS,
+            dedup_max: 10_000,
+            bytes_max: 64 << 20,
+            partition: partition_of,
+        };
+        Self { store: Store::new(rules, master), leases: BTreeMap::new() }
+    }
+}
+
+/// Who published what under which id.
+pub(crate) fn id(publication: &Publication) -> Id {
+    id_of(&[FixedState::with_seed(1), FixedState::with_seed(2)], publication)
 }

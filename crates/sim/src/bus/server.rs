@@ -11,7 +11,7 @@ use super::{Call, Data};
 pub(crate) const EPOCH_MS: u64 = 1_700_000_000_000;
 
 /// A Redis server.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) shard: usize,
     /// It is gone for good.
@@ -44,7 +44,7 @@ impl Server {
             writes: true,
             functions: false,
             ahead_ms,
-            data: Data::default(),
+            data: Data::new(u128::from(master.0)),
             behind: None,
         }
     }

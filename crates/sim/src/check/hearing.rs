@@ -11,6 +11,9 @@ use crate::rules::{ROOMS, room_index};
 use crate::wire::{Data, Wire, number_of};
 use crate::world::World;
 
+/// How long after a client had not held a permission it may be told of what that kept from it. Units: milliseconds.
+const LACKED_MS: u64 = 10_000;
+
 impl World {
     fn complain(&mut self, property: &'static str, about: &[String], text: String) {
         self.book.violate(property, about, || text);
@@ -63,27 +66,39 @@ impl World {
         self.clients[client].requests.remove(&number)
     }
 
+    fn ask_still(&mut self, client: usize, wire: &Wire<'_>, request: Request) {
+        let id = wire.metadata.correlation_id.as_deref().unwrap_or_default();
+        if let Some(number) = id.strip_prefix('r').and_then(|id| id.parse().ok()) {
+            self.clients[client].requests.insert(number, request);
+        }
+    }
+
     fn joined(&mut self, client: usize, wire: &Wire<'_>, data: &Data<'_>) {
         let name = data.room.as_deref().unwrap_or_default();
         let Some(room) = room_index(name) else {
             let about = [format!("c{client}")];
             return self.complain("I5", &about, format!("c{client} joined {name}"));
         };
-        let asked = self.answered(client, wire);
         let position = wire.position();
         let live = data.live != Some(false);
+        let asked = self.answered(client, wire);
+        if let (false, Some(request)) = (live, &asked) {
+            // The position follows in another answer to the same request.
+            self.ask_still(client, wire, request.clone());
+        }
         let about = [format!("c{client}"), name.to_owned()];
         if ROOMS[room].keep.is_some() != position.is_some() && live {
             let text = format!("c{client} joined {name} with {position:?}");
             return self.complain("G11", &about, text);
         }
+        let resumed = matches!(&asked, Some(Request::Join { since: Some(_), .. }));
         if let Some(Request::Join { since: Some(since), asked_ms, .. }) = asked {
             self.check_recovered(client, room, (since, asked_ms), (position, data));
         }
         if let Some(stay) = self.clients[client].stays.get_mut(&room) {
             // A repeated join, or the position that follows; it moves nothing that is known.
             stay.live |= live;
-            if stay.at.is_none() {
+            if stay.at.is_none() || resumed && position.is_some() {
                 stay.at = position;
             } else if let (Some(at), Some(position)) = (stay.at, position)
                 && at != position
@@ -196,9 +211,10 @@ impl World {
             }
             return;
         }
-        let asked = self.answered(client, wire);
-        let expelled = asked.is_none() && data.code == Some(110);
-        if expelled && let Some(room) = data.room.as_deref().and_then(room_index) {
+        self.answered(client, wire);
+        // Whoever is denied a room is not in it, asked or not.
+        if data.code == Some(110)
+            && let Some(room) = data.room.as_deref().and_then(room_index) {
             self.end_stay(client, room);
         }
     }
@@ -221,14 +237,12 @@ impl World {
         let Some(stay) = self.clients[client].stays.get_mut(&room) else {
             return self.complain("G11", &about, "a gap outside of a stay".to_owned());
         };
-        let back =
-            stay.at.is_some_and(|at| at.epoch == position.epoch && at.offset > position.offset);
+        let back = stay.at.is_some_and(|at| at.epoch == position.epoch && at.offset > position.offset);
         let before = stay.at.replace(position);
         stay.told_ms = Some(now_ms);
         self.clients[client].positions.insert(room, position);
         if back {
-            let text =
-                format!("c{client} covered {before:?}, and a gap leads back to {position:?}");
+            let text = format!("c{client} covered {before:?}, and a gap leads back to {position:?}");
             self.complain("G3/I3", &about, text);
         }
     }
@@ -247,16 +261,13 @@ impl World {
         };
         let reasons = data.reasons.clone().unwrap_or_default();
         for offset in at.offset + 1..=to {
-            let Some(number) = self.book.places.get(&(room, epoch, offset)).copied() else {
-                continue;
-            };
+            let Some(number) = self.book.places.get(&(room, epoch, offset)).copied() else { continue };
             let made = self.book.pubs[number].made;
-            let holds = self.clients[client].holds("r");
+            let it = &self.clients[client];
+            let lacked = !it.holds("r") || it.lacked_ms + LACKED_MS >= self.now_ms;
             let expired = reasons.iter().any(|it| it == "expired") && made.ttl_s.is_some();
             let filtered = reasons.iter().any(|it| it == "filtered") && made.requires;
-            let unsettled = self.clients[client].requests.values();
-            let unsettled = unsettled.filter(|it| matches!(it, Request::Refresh)).count() > 0;
-            if !expired && !(filtered && (!holds || unsettled)) {
+            if !expired && !(filtered && lacked) {
                 let about = [format!("c{client}"), format!("p{number}")];
                 let text = format!("c{client} skips p{number} ({offset}) for {reasons:?}");
                 return self.complain("G3/I3", &about, text);
@@ -316,7 +327,8 @@ impl World {
 
     fn pushed(&mut self, client: usize, wire: &Wire<'_>) {
         let name = wire.room.as_deref().unwrap_or_default();
-        let (Some(room), Some(number)) = (room_index(name), wire.id.as_deref().and_then(number_of))
+        let (Some(room), Some(number)) =
+            (room_index(name), wire.id.as_deref().and_then(number_of))
         else {
             return;
         };

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 
 use roomcast_protocol::codes::{Refusal, Refused};
-use roomcast_protocol::envelope::{Accepted, BeatReport, BrokerCommand, BrokerEvent, Level};
+use roomcast_protocol::envelope::{
+    Accepted, BeatReport, BrokerCommand, BrokerEvent, Level,
+};
 use roomcast_protocol::position::{Keep, Position};
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
@@ -104,7 +106,7 @@ impl Broker {
 impl World {
     /// Takes a command of the hub's.
     pub(crate) fn order(&mut self, node: usize, command: BrokerCommand<Ticket>) {
-        let fresh = self.random.u128();
+        let fresh = 0;
         let (work, parts) = match command {
             BrokerCommand::Subscribe { room, request } => {
                 return self.feed_order(node, FeedOrder::Subscribe { room, request });
@@ -123,7 +125,6 @@ impl World {
                     dedup,
                     keep,
                     fresh,
-                    second_step: None,
                 };
                 let work = Work::Publish { ticket: Some(ticket), keep, dedup };
                 (work, vec![(shard, Call::Publish(publishing))])
@@ -159,9 +160,9 @@ impl World {
 
     fn heads_by_shard(&self, rooms: &[(RoomName, Keep)], fresh: u128) -> Vec<(usize, Call)> {
         let mut by_shard: BTreeMap<usize, Vec<_>> = BTreeMap::new();
-        for (room, keep) in rooms {
+        for (room, _) in rooms {
             let shard = self.bus.shard_of(room);
-            by_shard.entry(shard).or_default().push((room.clone(), *keep));
+            by_shard.entry(shard).or_default().push(room.clone());
         }
         let call = |(shard, rooms)| (shard, Call::Heads { rooms, fresh });
         by_shard.into_iter().map(call).collect()
@@ -179,12 +180,19 @@ impl World {
 
     /// Writes a call to its road.
     fn attempt(&mut self, node: usize, order: u64, part: usize) {
-        let in_ms = self.delay();
+        let (in_ms, anew) = (self.delay(), self.random.u128());
         let life = self.nodes[node].life;
         let now_ms = self.now_ms;
         let broker = &mut self.nodes[node].broker;
         let Some(it) = broker.orders.get(&order) else { return };
-        let (shard, call) = (it.parts[part].shard, it.parts[part].call.clone());
+        let (shard, mut call) = (it.parts[part].shard, it.parts[part].call.clone());
+        // For each attempt: two masters must never take the same for the epoch of a stream that begins anew.
+        match &mut call {
+            Call::Publish(Publishing { fresh, .. })
+            | Call::Heads { fresh, .. }
+            | Call::Read { fresh, .. } => *fresh = anew,
+            Call::Beat { .. } | Call::Load => {}
+        }
         let road = &mut broker.roads[shard];
         if !road.connected {
             return self.fail(node, order, part, Fault::NotYet);
@@ -194,7 +202,8 @@ impl World {
         broker.calls.insert(id, (order, part, road.generation, now_ms));
         let slow_ms = if road.slow.0 > now_ms { road.slow.1 } else { 0 };
         road.out_ms = road.out_ms.max(now_ms + in_ms + slow_ms);
-        let (at, server, silent) = (road.out_ms, broker.view[shard], road.silent_until_ms > now_ms);
+        let (at, server, silent) =
+            (road.out_ms, broker.view[shard], road.silent_until_ms > now_ms);
         let timeout = Event::Timeout { node, life, call: id };
         if !silent {
             let asker = Asker { node, life };
@@ -228,8 +237,12 @@ impl World {
         let slow_ms = if road.slow.0 > now_ms { road.slow.1 } else { 0 };
         road.in_ms = road.in_ms.max(now_ms + in_ms + slow_ms);
         let at = road.in_ms;
-        let reply =
-            Event::Reply { node: asker.node, life: asker.life, call: id, answer: Box::new(answer) };
+        let reply = Event::Reply {
+            node: asker.node,
+            life: asker.life,
+            call: id,
+            answer: Box::new(answer),
+        };
         self.at(at, reply);
     }
 
@@ -265,6 +278,8 @@ impl World {
             let cluster_ms = time_us / 1_000 + (now_ms - sent_ms) / 2;
             let unix_ms = it.now(now_ms).unix_ms;
             it.broker.cluster_ahead_ms = cluster_ms as i64 - unix_ms as i64;
+            let (ahead_ms, own_ms) = (it.broker.cluster_ahead_ms, it.ahead_ms);
+            self.trace.line(now_ms, || format!("node {node} takes the cluster to be {ahead_ms} ms ahead, off by {}", ahead_ms + own_ms));
         }
         let it = &mut self.nodes[node];
         if let Some(open) = it.broker.orders.get_mut(&order) {
@@ -396,8 +411,7 @@ impl World {
     /// Tells the core how an order ended, once all its parts have.
     fn conclude(&mut self, node: usize, id: u64) {
         let broker = &mut self.nodes[node].broker;
-        let all =
-            broker.orders.get(&id).is_some_and(|it| it.parts.iter().all(|p| p.answer.is_some()));
+        let all = broker.orders.get(&id).is_some_and(|it| it.parts.iter().all(|p| p.answer.is_some()));
         if !all {
             return;
         }
@@ -422,7 +436,8 @@ impl World {
                 let mut found: BTreeMap<RoomName, Position> = BTreeMap::new();
                 for (call, outcome) in answers {
                     if let (Call::Heads { rooms, .. }, Ok(Answer::Heads(heads))) = (call, outcome) {
-                        found.extend(rooms.into_iter().map(|(room, _)| room).zip(heads));
+                        let heads = rooms.into_iter().zip(heads);
+                        found.extend(heads.filter_map(|(room, head)| Some((room, head?))));
                     }
                 }
                 let heads = rooms.iter().map(|(room, _)| found.get(room).copied()).collect();
@@ -509,3 +524,4 @@ fn merged(answers: impl Iterator<Item = Result<Answer, Fault>>) -> Option<BeatRe
     }
     whole
 }
+

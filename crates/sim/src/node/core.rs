@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use roomcast_protocol::envelope::{Accepted, BrokerEvent, Level};
 use roomcast_protocol::ids::LaneId;
-use roomcast_protocol::outbound::Loss;
+use roomcast_protocol::position::Position;
+use roomcast_protocol::room::RoomName;
 use roomcast_router::hub::Hub;
 use roomcast_router::messages::{Answer, HubEffect, HubMessage, LaneMessage, QueryId, Ticket};
 
@@ -51,6 +52,8 @@ pub(crate) struct Core {
     /// When something was dropped for each lane last.
     pub(crate) dropped_ms: Vec<u64>,
     housekept_ms: u64,
+    /// How far the hub has given each lane each room that keeps its publications.
+    pub(crate) runs: BTreeMap<(usize, RoomName), Position>,
     /// Questions of the run itself: which publication each is about.
     pub(crate) queries: BTreeMap<u64, Asked>,
 }
@@ -76,6 +79,7 @@ impl Core {
             lagging: vec![false; super::LANES],
             dropped_ms: vec![0; super::LANES],
             housekept_ms: 0,
+            runs: BTreeMap::new(),
             queries: BTreeMap::new(),
         }
     }
@@ -130,17 +134,25 @@ impl World {
             it.core.feed_bytes -= weight;
             it.core.hub.broker_event(now, event, &mut out);
         }
+        self.carry_out(node, std::mem::take(&mut out));
         for _ in 0..lanes_max {
+            let it = &mut self.nodes[node];
             let Some((weight, message)) = it.core.from_lanes.pop_front() else { break };
             it.core.from_lanes_bytes -= weight;
             match message {
-                FromLane::Hub(message) => it.core.hub.message(now, message, &mut out),
+                FromLane::Hub(message) => {
+                    if let HubMessage::Leave { lane, room } = &message {
+                        it.core.runs.remove(&(usize::from(lane.0), room.clone()));
+                    }
+                    it.core.hub.message(now, message, &mut out);
+                    self.carry_out(node, std::mem::take(&mut out));
+                }
                 FromLane::Answer(QueryId(id), _) => {
                     it.core.queries.remove(&id);
                 }
             }
         }
-        it.core.hub.tick(now, &mut out);
+        self.nodes[node].core.hub.tick(now, &mut out);
         self.carry_out(node, out);
         self.housekeep(node);
         self.read_held(node);
@@ -190,6 +202,7 @@ impl World {
                     self.stats.lane_drops += 1;
                     self.nodes[node].core.lagging[index] = true;
                     self.nodes[node].core.dropped_ms[index] = self.now_ms;
+                    self.nodes[node].core.hub.dropped(lane, &message);
                     return;
                 }
                 publication.weight()
@@ -205,14 +218,15 @@ impl World {
             | LaneMessage::Gap { .. }
             | LaneMessage::Page { .. }
             | LaneMessage::Hold(_)
-            | LaneMessage::Revalidate
-            | LaneMessage::Blind
             | LaneMessage::Lost(_)
             | LaneMessage::Degraded { .. }
+            | LaneMessage::Revalidate
+            | LaneMessage::Blind
             | LaneMessage::Members { .. }
             | LaneMessage::Disconnect { .. }
             | LaneMessage::Stop => 64,
         };
+        self.check_run(node, index, &message);
         self.push_to_lane(node, index, weight, message);
     }
 
@@ -239,7 +253,9 @@ impl World {
             let high = self.nodes[node].lanes[lane].inbox_bytes > LANE_QUEUE_BYTES / 2;
             if self.nodes[node].core.lagging[lane] && !high {
                 self.nodes[node].core.lagging[lane] = false;
-                self.push_to_lane(node, lane, 64, LaneMessage::Lost(Loss::Overload));
+                let mut out = Vec::new();
+                self.nodes[node].core.hub.drained(LaneId(lane as u8), &mut out);
+                self.carry_out(node, out);
             }
         }
         let mono_ms = self.nodes[node].now(self.now_ms).mono_ms;

@@ -1,0 +1,75 @@
+//! What a hub gives a lane: of each room that keeps its publications an unbroken run (G3, G8), each offset once, and
+//! where something is missing a gap that says so.
+
+use roomcast_protocol::position::Position;
+use roomcast_protocol::room::RoomName;
+use roomcast_router::messages::LaneMessage;
+
+use super::short;
+use crate::world::World;
+
+impl World {
+    /// A message goes into a lane's queue.
+    pub(crate) fn check_run(&mut self, node: usize, lane: usize, message: &LaneMessage) {
+        match message {
+            LaneMessage::Joined { room, position: Some(position), .. } => {
+                let runs = &mut self.nodes[node].core.runs;
+                let at = *runs.entry((lane, room.clone())).or_insert(*position);
+                if at != *position {
+                    self.broken(node, lane, room, Some(at), *position, "joins");
+                }
+            }
+            LaneMessage::Publication { publication, .. } => {
+                if let Some(position) = publication.position {
+                    self.extend_run(node, lane, &publication.room, position);
+                }
+            }
+            LaneMessage::Unreadable { room, position } => self.extend_run(node, lane, room, *position),
+            LaneMessage::Gap { room, position, .. } => {
+                let runs = &mut self.nodes[node].core.runs;
+                let at = runs.insert((lane, room.clone()), *position);
+                let back =
+                    at.is_some_and(|at| at.epoch == position.epoch && at.offset > position.offset);
+                if at.is_none() || back {
+                    self.broken(node, lane, room, at, *position, "gap");
+                }
+            }
+            LaneMessage::Joined { .. }
+            | LaneMessage::Page { .. }
+            | LaneMessage::Hold(_)
+            | LaneMessage::Published { .. }
+            | LaneMessage::Lost(_)
+            | LaneMessage::Degraded { .. }
+            | LaneMessage::Revalidate
+            | LaneMessage::Blind
+            | LaneMessage::Members { .. }
+            | LaneMessage::Disconnect { .. }
+            | LaneMessage::Stop => {}
+        }
+    }
+
+    fn extend_run(&mut self, node: usize, lane: usize, room: &RoomName, position: Position) {
+        let runs = &mut self.nodes[node].core.runs;
+        let at = runs.insert((lane, room.clone()), position);
+        if at.map(Position::next) != Some(position) {
+            self.broken(node, lane, room, at, position, "then");
+        }
+    }
+
+    fn broken(
+        &mut self,
+        node: usize,
+        lane: usize,
+        room: &RoomName,
+        at: Option<Position>,
+        position: Position,
+        word: &str,
+    ) {
+        let about = [room.to_string(), format!("core {node}")];
+        let text = |at: Position| format!("{}:{}", short(at), at.offset);
+        let at = at.map_or("nothing".to_owned(), text);
+        self.book.violate("G3/G8 of the hub", &about, || {
+            format!("node {node} gave lane {lane} {room} up to {at}, {word} {}", text(position))
+        });
+    }
+}
