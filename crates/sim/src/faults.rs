@@ -177,7 +177,19 @@ impl World {
                 feed.silent_until_ms = until;
                 feed.links.iter_mut().for_each(|link| link.silent = true);
             }
-            _ => feed.links.iter_mut().for_each(|link| link.slow = (until, slow_ms)),
+            _ => {
+                // The whole way is slow for longer, and commands may be lost on it at first.
+                let until = self.lasting(1_000, 10_000);
+                let silent_until = self.lasting(2_500, 5_000);
+                let links = &mut self.nodes[node].broker.feed.links;
+                links.iter_mut().for_each(|link| link.slow = (until, slow_ms));
+                self.trouble(node, until);
+                if self.random.chance(2) {
+                    for road in &mut self.nodes[node].broker.roads {
+                        road.silent_until_ms = road.silent_until_ms.max(silent_until);
+                    }
+                }
+            }
         }
     }
 

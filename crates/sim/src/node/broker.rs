@@ -463,7 +463,7 @@ impl World {
             return;
         }
         let Some(order) = self.nodes[node].broker.orders.get_mut(&id) else { return };
-        if let Work::Publish { ticket, .. } = &mut order.work
+        if let Work::Publish { ticket, keep: None, .. } = &mut order.work
             && let Some(ticket) = ticket.take()
         {
             let outcome = Ok(Accepted::WHOLE);

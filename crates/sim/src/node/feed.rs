@@ -143,7 +143,8 @@ impl World {
         let feed = &mut self.nodes[node].broker.feed;
         let link = feed.links.iter_mut().find(|link| servers[link.server].shard == shard);
         let Some(link) = link else { return };
-        link.out_ms = link.out_ms.max(now_ms + in_ms);
+        let slow_ms = if link.slow.0 > now_ms { link.slow.1 } else { 0 };
+        link.out_ms = link.out_ms.max(now_ms + in_ms + slow_ms);
         let (at, link) = (link.out_ms, link.id);
         self.at(at, Event::Subscribe { node, life, link, room, request });
     }
