@@ -1,6 +1,6 @@
 //! The core thread: owns the hub, the broker's feed, the node's own timers and the internal HTTP port.
 //!
-//! It never waits for a lane: a lane whose queue is full misses publications, counted, and its members are told.
+//! It never waits for a lane: what the queue of a lane has no place for the hub hears of, and makes up for.
 
 mod relay_log;
 
@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use roomcast_broker::{AnyBroker, Feed, RelayStats};
 use roomcast_protocol::codes::{Refusal, Refused};
-use roomcast_protocol::envelope::{Accepted, BrokerEvent};
+use roomcast_protocol::envelope::{Accepted, BrokerEvent, Level};
 use roomcast_protocol::ids::{LaneId, NodeId};
-use roomcast_protocol::outbound::Loss;
+use roomcast_protocol::position::{Kept, Page};
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use roomcast_router::hub::{Hub, HubCounters, HubHealth};
@@ -31,6 +31,9 @@ const TURN_MAX: usize = 1_024;
 
 /// How often the core looks after itself. Units: milliseconds.
 const HOUSEKEEPING_MS: u64 = 250;
+
+/// What a message to a lane weighs that is no publication. Units: bytes.
+const MESSAGE_BYTES: usize = 64;
 
 /// How long lanes have to answer a question. Units: milliseconds.
 const QUERY_MS: u64 = 2_000;
@@ -67,18 +70,27 @@ pub(crate) enum CoreRequest {
         /// The members.
         answer: oneshot::Sender<Vec<MemberInfo>>,
     },
-    /// End all sessions of a user on this node.
+    /// End all sessions of a user, on every node.
     Disconnect {
         /// The user's name within the cluster.
         user: Box<str>,
-        /// How many there were.
-        answer: oneshot::Sender<usize>,
+        /// What became of it.
+        answer: oneshot::Sender<Result<Ended, Refused>>,
     },
     /// End all sessions, once all that came before is on its way to them.
     Stop {
         /// The lanes have been told.
         told: std::sync::mpsc::Sender<()>,
     },
+}
+
+/// The order to end a user's sessions was given, and carried out on this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ended {
+    /// Sessions of this node that ended.
+    pub(crate) count: usize,
+    /// How safe the order is on its way to the other nodes.
+    pub(crate) level: Level,
 }
 
 /// What the hub last said of itself.
@@ -101,8 +113,8 @@ impl HubView {
 #[derive(Debug, Default)]
 pub(crate) struct CoreStats {
     hub: Mutex<HubView>,
-    /// Publications dropped for one lane because its queue was full.
-    pub(crate) lane_drops: AtomicU64,
+    /// Lanes whose queue holds more than it may, one bit each: they are stuck.
+    pub(crate) overrun: AtomicU64,
     /// Rooms the node hears.
     pub(crate) rooms: AtomicU64,
     /// Agents connected.
@@ -132,7 +144,16 @@ impl CoreStats {
 enum Query {
     Publish(oneshot::Sender<Result<Accepted, Refused>>),
     Members { left: usize, found: Vec<MemberInfo>, answer: oneshot::Sender<Vec<MemberInfo>> },
-    Disconnect { left: usize, count: usize, answer: oneshot::Sender<usize> },
+    Disconnect(Disconnect),
+}
+
+/// An order that waits until it is stored and all lanes have carried it out, whichever comes first.
+struct Disconnect {
+    /// Lanes that have not answered.
+    left: usize,
+    count: usize,
+    level: Option<Level>,
+    answer: oneshot::Sender<Result<Ended, Refused>>,
 }
 
 /// What the core is made with.
@@ -150,6 +171,15 @@ pub(crate) struct CoreParts {
     pub(crate) stats: Arc<CoreStats>,
 }
 
+/// What the core knows of a lane's queue.
+#[derive(Clone, Copy, Debug, Default)]
+struct LaneState {
+    /// It had no place for something, and has not been half empty since.
+    lagging: bool,
+    /// The same among the effects at hand: what they bring comes behind what was dropped.
+    shut: bool,
+}
+
 struct Core {
     parts: CoreParts,
     feed: Feed<BrokerEvent<Ticket>>,
@@ -158,8 +188,7 @@ struct Core {
     effects: Vec<HubEffect>,
     queries: HashMap<QueryId, (u64, Query)>,
     next_query: u64,
-    /// Lanes that missed publications and have not been told yet.
-    lagging: Vec<bool>,
+    lanes: Vec<LaneState>,
     housekept_ms: u64,
     swept_ms: u64,
     relay_log: RelayLog,
@@ -169,7 +198,7 @@ struct Core {
 
 /// Runs the core until it is told to stop, or all lanes are gone.
 pub(crate) async fn run(parts: CoreParts) {
-    let lagging = vec![false; parts.lanes.len()];
+    let lanes = vec![LaneState::default(); parts.lanes.len()];
     // Here, in the core's own runtime: the broker does its work for the node there.
     let feed = parts.broker.attach(parts.node, &parts.relay);
     let mut core = Core {
@@ -179,7 +208,7 @@ pub(crate) async fn run(parts: CoreParts) {
         effects: Vec::new(),
         queries: HashMap::new(),
         next_query: 0,
-        lagging,
+        lanes,
         housekept_ms: 0,
         swept_ms: 0,
         relay_log: RelayLog::default(),
@@ -242,6 +271,7 @@ impl Core {
                     FromLane::Answer(query, answer) => self.answer(query, answer),
                 }
             }
+            self.tell_of_drained();
             self.parts.hub.tick(now, &mut self.effects);
             self.execute(now.mono_ms);
             let more = self.feed.try_recv_many(events, TURN_MAX)
@@ -269,46 +299,67 @@ impl Core {
                 HubEffect::Broker(command) => {
                     self.parts.broker.execute(self.parts.node, mono_ms, command);
                 }
-                HubEffect::Answer(query, outcome) => {
-                    if let Some((_, Query::Publish(answer))) = self.queries.remove(&query) {
-                        give(answer, outcome);
-                    }
-                }
+                HubEffect::Answer(query, outcome) => self.outcome(query, outcome),
             }
+        }
+        for lane in &mut self.lanes {
+            lane.shut = false;
         }
         self.effects = effects;
     }
 
-    /// Hands a message to a lane. Only publications are ever dropped.
+    /// A publication of the shell's own ended, or an order is stored.
+    fn outcome(&mut self, query: QueryId, outcome: Result<Accepted, Refused>) {
+        match (self.queries.remove(&query), outcome) {
+            (Some((_, Query::Publish(answer))), outcome) => give(answer, outcome),
+            (Some((_, Query::Disconnect(order))), Err(refused)) => give(order.answer, Err(refused)),
+            (Some((asked_ms, Query::Disconnect(order))), Ok(accepted)) => {
+                let order = Disconnect { level: Some(accepted.level), ..order };
+                self.carried_out(query, asked_ms, order);
+            }
+            (Some((_, Query::Members { .. })) | None, _) => {}
+        }
+    }
+
+    /// Answers an order once it is stored and all lanes have carried it out.
+    fn carried_out(&mut self, query: QueryId, asked_ms: u64, order: Disconnect) {
+        match order {
+            Disconnect { left: 0, count, level: Some(level), answer } => {
+                give(answer, Ok(Ended { count, level }));
+            }
+            order => {
+                self.queries.insert(query, (asked_ms, Query::Disconnect(order)));
+            }
+        }
+    }
+
+    /// Hands a message to a lane. Only publications are ever dropped, with the hub's knowledge.
     fn tell(&mut self, lane: LaneId, message: LaneMessage) {
         let index = usize::from(lane.0);
-        let Some(queue) = self.parts.lanes.get(index) else { return };
-        let weight = match &message {
-            LaneMessage::Publication { publication, .. } => {
-                if queue.pressure().is_full() {
-                    self.parts.stats.lane_drops.fetch_add(1, Ordering::Relaxed);
-                    if let Some(lagging) = self.lagging.get_mut(index) {
-                        *lagging = true;
-                    }
-                    return;
-                }
-                publication.weight()
-            }
-            LaneMessage::Joined { .. }
-            | LaneMessage::Unreadable { .. }
-            | LaneMessage::Gap { .. }
-            | LaneMessage::Page { .. }
-            | LaneMessage::Hold(_)
-            | LaneMessage::Revalidate
-            | LaneMessage::Blind
-            | LaneMessage::Published { .. }
-            | LaneMessage::Lost(_)
-            | LaneMessage::Degraded { .. }
-            | LaneMessage::Members { .. }
-            | LaneMessage::Disconnect { .. }
-            | LaneMessage::Stop => 64,
+        let (Some(queue), Some(state)) = (self.parts.lanes.get(index), self.lanes.get_mut(index))
+        else {
+            return;
         };
-        queue.send(weight, message);
+        if queue.pressure().is_full() {
+            *state = LaneState { lagging: true, shut: true };
+        }
+        if state.shut && may_be_dropped(&message) {
+            return self.parts.hub.dropped(lane, &message);
+        }
+        queue.send(weight_of(&message), message);
+    }
+
+    /// Tells the hub of lanes that were behind and whose queue is half empty again.
+    fn tell_of_drained(&mut self) {
+        for (index, (state, queue)) in self.lanes.iter_mut().zip(&self.parts.lanes).enumerate() {
+            if state.lagging
+                && !queue.pressure().is_high()
+                && let Ok(index) = u8::try_from(index)
+            {
+                state.lagging = false;
+                self.parts.hub.drained(LaneId(index), &mut self.effects);
+            }
+        }
     }
 
     fn request(&mut self, request: CoreRequest) {
@@ -329,8 +380,8 @@ impl Core {
                 self.ask(|| LaneMessage::Members { query: id, room: room.clone() });
             }
             CoreRequest::Disconnect { user, answer } => {
-                let query = Query::Disconnect { left: lanes, count: 0, answer };
-                self.queries.insert(id, (now.mono_ms, query));
+                let order = Disconnect { left: lanes, count: 0, level: None, answer };
+                self.queries.insert(id, (now.mono_ms, Query::Disconnect(order)));
                 let message = HubMessage::Disconnect { query: id, user };
                 self.parts.hub.message(now, message, &mut self.effects);
             }
@@ -340,7 +391,7 @@ impl Core {
 
     fn ask(&self, make: impl Fn() -> LaneMessage) {
         for lane in &self.parts.lanes {
-            lane.send(64, make());
+            lane.send(MESSAGE_BYTES, make());
         }
     }
 
@@ -356,15 +407,12 @@ impl Core {
                     self.queries.insert(id, (asked_ms, query));
                 }
             }
-            (Query::Disconnect { left, count, answer }, Answer::Disconnected(more)) => {
-                if left == 1 {
-                    give(answer, count + more);
-                } else {
-                    let query = Query::Disconnect { left: left - 1, count: count + more, answer };
-                    self.queries.insert(id, (asked_ms, query));
-                }
+            (Query::Disconnect(order), Answer::Disconnected(more)) => {
+                let left = order.left.saturating_sub(1);
+                let order = Disconnect { left, count: order.count + more, ..order };
+                self.carried_out(id, asked_ms, order);
             }
-            (Query::Publish(_) | Query::Members { .. } | Query::Disconnect { .. }, _) => {}
+            (Query::Publish(_) | Query::Members { .. } | Query::Disconnect(_), _) => {}
         }
     }
 
@@ -376,17 +424,11 @@ impl Core {
         self.housekept_ms = now.mono_ms;
         self.queries.retain(|_, (asked_ms, query)| {
             let limit_ms = match query {
-                Query::Publish(_) => PUBLISH_MS,
-                Query::Members { .. } | Query::Disconnect { .. } => QUERY_MS,
+                Query::Publish(_) | Query::Disconnect(_) => PUBLISH_MS,
+                Query::Members { .. } => QUERY_MS,
             };
             now.mono_ms < *asked_ms + limit_ms
         });
-        for (lagging, queue) in self.lagging.iter_mut().zip(&self.parts.lanes) {
-            if *lagging && !queue.pressure().is_high() {
-                *lagging = false;
-                queue.send(64, LaneMessage::Lost(Loss::Overload));
-            }
-        }
         if now.mono_ms >= self.swept_ms + 1_000 {
             self.swept_ms = now.mono_ms;
             self.parts.users.sweep(now.mono_ms);
@@ -394,6 +436,10 @@ impl Core {
         let stats = &self.parts.stats;
         let health = self.parts.hub.health(now);
         self.relay_log.see(health);
+        let overrun = self.parts.lanes.iter().enumerate();
+        let overrun = overrun.filter(|(_, queue)| queue.pressure().is_overrun());
+        let bits = overrun.fold(0_u64, |bits, (lane, _)| bits | 1 << lane);
+        stats.overrun.store(bits, Ordering::Relaxed);
         stats.show_hub(HubView { counters: self.parts.hub.counters(), health: Some(health) });
         stats.rooms.store(self.parts.hub.rooms() as u64, Ordering::Relaxed);
         stats.agents.store(self.parts.hub.agents() as u64, Ordering::Relaxed);
@@ -401,6 +447,53 @@ impl Core {
         stats.feed_bytes.store(self.feed.bytes() as u64, Ordering::Relaxed);
         stats.turned_ms.store(now.mono_ms, Ordering::Relaxed);
     }
+}
+
+/// What a lane's queue need not take: the hub makes up for it, or tells of it.
+const fn may_be_dropped(message: &LaneMessage) -> bool {
+    match message {
+        LaneMessage::Publication { .. } | LaneMessage::Unreadable { .. } => true,
+        LaneMessage::Joined { .. }
+        | LaneMessage::Gap { .. }
+        | LaneMessage::Page { .. }
+        | LaneMessage::Hold(_)
+        | LaneMessage::Published { .. }
+        | LaneMessage::Lost(_)
+        | LaneMessage::Degraded { .. }
+        | LaneMessage::Revalidate
+        | LaneMessage::Blind
+        | LaneMessage::Members { .. }
+        | LaneMessage::Disconnect { .. }
+        | LaneMessage::Stop => false,
+    }
+}
+
+/// What a message weighs in a lane's queue. Units: bytes.
+fn weight_of(message: &LaneMessage) -> usize {
+    match message {
+        LaneMessage::Publication { publication, .. } => publication.weight(),
+        LaneMessage::Page { page, .. } => MESSAGE_BYTES + page.as_ref().map_or(0, weight_of_page),
+        LaneMessage::Joined { .. }
+        | LaneMessage::Unreadable { .. }
+        | LaneMessage::Gap { .. }
+        | LaneMessage::Hold(_)
+        | LaneMessage::Published { .. }
+        | LaneMessage::Lost(_)
+        | LaneMessage::Degraded { .. }
+        | LaneMessage::Revalidate
+        | LaneMessage::Blind
+        | LaneMessage::Members { .. }
+        | LaneMessage::Disconnect { .. }
+        | LaneMessage::Stop => MESSAGE_BYTES,
+    }
+}
+
+fn weight_of_page(page: &Page) -> usize {
+    let weight = |kept: &Kept| match kept {
+        Kept::Publication(publication) => publication.weight(),
+        Kept::Unreadable(_) => MESSAGE_BYTES,
+    };
+    page.entries.iter().map(weight).sum()
 }
 
 /// Answers a question; whoever asked may have gone.
@@ -444,11 +537,12 @@ impl CoreHandle {
         found.await.ok()
     }
 
-    /// Ends all sessions of a user on this node, and says how many; `None` as for [`CoreHandle::members`].
-    pub(crate) async fn disconnect(&self, user: Box<str>) -> Option<usize> {
-        let (answer, count) = oneshot::channel();
+    /// Orders all nodes to end the sessions of a user, and says how many ended here; `None`: what became of it is not
+    /// known.
+    pub(crate) async fn disconnect(&self, user: Box<str>) -> Option<Result<Ended, Refused>> {
+        let (answer, ended) = oneshot::channel();
         self.requests.send(CoreRequest::Disconnect { user, answer }).await.ok()?;
-        count.await.ok()
+        ended.await.ok()
     }
 
     /// Has the core stop the lanes behind all that is under way; says whether it did within `patience`. Blocks.

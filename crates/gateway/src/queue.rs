@@ -8,6 +8,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::sync::mpsc;
 
+/// What a queue may hold beyond its bound of that which is never dropped: answers, joins, gaps, pages and orders. More
+/// means that its receiver is stuck. Units: bytes.
+pub(crate) const RESERVED_BYTES: usize = 16 << 20;
+
 /// How full a queue is. Shared by its two ends and by those who want to know.
 #[derive(Debug)]
 pub(crate) struct Pressure {
@@ -29,6 +33,11 @@ impl Pressure {
     /// Whether nothing more that could be dropped should come.
     pub(crate) fn is_full(&self) -> bool {
         self.bytes() > self.max
+    }
+
+    /// Whether even what is never dropped has become too much.
+    pub(crate) fn is_overrun(&self) -> bool {
+        self.bytes() > self.max + RESERVED_BYTES
     }
 }
 
@@ -116,11 +125,15 @@ mod tests {
         sender.send(50, 'b');
         assert!(sender.pressure().is_high() && !sender.pressure().is_full());
         sender.send(1, 'c');
-        assert!(sender.pressure().is_full());
+        assert!(sender.pressure().is_full() && !sender.pressure().is_overrun());
+        sender.send(RESERVED_BYTES - 1, 'd');
+        assert!(!sender.pressure().is_overrun());
+        sender.send(1, 'e');
+        assert!(sender.pressure().is_overrun());
         let mut items = Vec::new();
         assert_eq!(receiver.recv_many(&mut items, 2).await, 2);
-        assert_eq!(receiver.try_recv_many(&mut items, 9), 1);
-        assert_eq!((items, sender.pressure().bytes()), (vec!['a', 'b', 'c'], 0));
+        assert_eq!(receiver.try_recv_many(&mut items, 9), 3);
+        assert_eq!((items, sender.pressure().bytes()), (vec!['a', 'b', 'c', 'd', 'e'], 0));
     }
 
     #[tokio::test]

@@ -184,10 +184,16 @@ fn a_disconnected_user_is_told_and_others_stay() {
     let mut gone: Vec<_> = (0..3).map(|_| live.user("7/ü")).collect();
     let mut stays = live.user("8");
     let path = "/api/v1/users/7%2F%C3%BC/disconnect";
-    assert_eq!(live.request("POST", path, ""), (200, "{\"disconnected\":3}".to_owned()));
+    assert_eq!(
+        live.request("POST", path, ""),
+        (200, "{\"disconnected\":3,\"level\":\"stored\"}".to_owned())
+    );
     gone.iter_mut().for_each(|ws| ws.expect_close(Close::Disconnected));
     live.expect_closes(Close::Disconnected, 3);
-    assert_eq!(live.request("POST", path, ""), (200, "{\"disconnected\":0}".to_owned()));
+    assert_eq!(
+        live.request("POST", path, ""),
+        (200, "{\"disconnected\":0,\"level\":\"stored\"}".to_owned())
+    );
     let pong = stays.ask(&json!({"type": "ping", "timestamp": 1}));
     assert_eq!(pong["type"], "pong");
 }

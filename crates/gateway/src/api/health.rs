@@ -32,7 +32,7 @@ pub(super) struct Vitals<'a> {
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Livez {
     status: &'static str,
-    /// Threads that have not turned lately, each with when they last did.
+    /// Threads that have not turned lately, or whose queue has run over, each with when they last turned.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     stuck: Vec<Thread>,
 }
@@ -200,7 +200,14 @@ fn core(vitals: Vitals<'_>) -> Thread {
 
 fn lanes(vitals: Vitals<'_>) -> impl Iterator<Item = Thread> {
     let lanes = vitals.lanes.iter().enumerate();
-    lanes.map(move |(index, lane)| thread(format!("lane-{index}"), lane.turned_ms, vitals.mono_ms))
+    let overrun = vitals.core.overrun.load(Ordering::Relaxed);
+    lanes.map(move |(index, lane)| {
+        let mut thread = thread(format!("lane-{index}"), lane.turned_ms, vitals.mono_ms);
+        if overrun.checked_shr(u32::try_from(index).unwrap_or(u32::MAX)).unwrap_or(0) & 1 == 1 {
+            thread.state = "overrun";
+        }
+        thread
+    })
 }
 
 fn thread(name: String, turned_ms: u64, mono_ms: u64) -> Thread {
@@ -284,6 +291,16 @@ mod tests {
         check(NOW_MS - 3_000, &[NOW_MS], |vitals| {
             let text = serde_json::to_string(&livez(vitals)).unwrap();
             assert!(text.contains("\"core\""), "{text}");
+        });
+    }
+
+    #[test]
+    fn a_lane_whose_queue_has_run_over_does_not_live() {
+        check(NOW_MS, &[NOW_MS, NOW_MS], |vitals| {
+            vitals.core.overrun.store(0b10, Ordering::Relaxed);
+            let stuck = json!([{"thread": "lane-1", "state": "overrun", "age_ms": 0}]);
+            let expected = json!({"status": "stuck", "stuck": stuck});
+            assert_eq!(serde_json::to_value(livez(vitals)).unwrap(), expected);
         });
     }
 

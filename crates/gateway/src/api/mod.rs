@@ -135,7 +135,10 @@ impl<'a> Published<'a> {
 
 #[derive(Serialize)]
 struct Disconnected {
+    /// Sessions of this node that ended.
     disconnected: usize,
+    /// How safe the order is on its way to the other nodes.
+    level: &'static str,
 }
 
 type Answer = Result<Response<Full<Bytes>>, Problem>;
@@ -299,10 +302,17 @@ impl Api {
         B: Body<Data = Bytes>,
     {
         body::none(request, self.parts.config.message_bytes_max).await?;
-        let count = self.parts.core.disconnect(user.into()).await;
-        let count = count.ok_or_else(|| Problem::unknown_outcome(DISCONNECTED_PERHAPS))?;
-        tracing::info!(key = name, sessions = count, "a back-end disconnected a user");
-        Ok(answer::json(StatusCode::OK, &Disconnected { disconnected: count }))
+        let ordered = self.parts.core.disconnect(user.into());
+        let ordered = tokio::time::timeout(OUTCOME_WAIT, ordered).await.ok().flatten();
+        let unknown = || Problem::unknown_outcome(DISCONNECTED_PERHAPS);
+        let ended = match ordered.ok_or_else(unknown)? {
+            Ok(ended) => ended,
+            Err(refused) if refused.unknown => return Err(unknown()),
+            Err(refused) => return Err(refused.into()),
+        };
+        tracing::info!(key = name, sessions = ended.count, "a back-end disconnected a user");
+        let level = ended.level.name();
+        Ok(answer::json(StatusCode::OK, &Disconnected { disconnected: ended.count, level }))
     }
 
     fn lanes(&self) -> Vec<LaneReport> {

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use http_body_util::BodyExt;
 use hyper::Method;
 use hyper::header::{self, HeaderName};
-use roomcast_protocol::envelope::Accepted;
+use roomcast_protocol::envelope::{Accepted, Level};
 use roomcast_protocol::ids::SessionId;
 use roomcast_router::hub::{HubHealth, RelayState};
 use roomcast_router::messages::MemberInfo;
@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::config::LoadOptions;
-use crate::core::{CoreRequest, HubView};
+use crate::core::{CoreRequest, Ended, HubView};
 
 const MESSAGE_BYTES: usize = 1_000;
 
@@ -148,7 +148,10 @@ async fn play(core: Core, mut asked: mpsc::Receiver<CoreRequest>, published: See
                 let member = |id| MemberInfo { user: room.as_str().into(), session: SessionId(id) };
                 answer.send(vec![member(2), member(1)]).unwrap();
             }
-            (CoreRequest::Disconnect { user, answer }, _) => answer.send(user.len()).unwrap(),
+            (CoreRequest::Disconnect { user, answer }, _) => {
+                let ended = Ended { count: user.len(), level: Level::Stored };
+                answer.send(Ok(ended)).unwrap();
+            }
             (CoreRequest::Stop { .. }, _) => panic!("nobody stops it"),
         }
     }
@@ -358,7 +361,7 @@ async fn members_come_a_page_at_a_time() {
 async fn disconnecting_a_user_says_how_many_sessions_ended() {
     let stage = stage(false, Core::Accepts);
     let (status, _, answer) = stage.call(Method::POST, "/api/v1/users/a%3A7/disconnect").await;
-    assert_eq!((status, answer), (200, json!({"disconnected": "a:7".len()})));
+    assert_eq!((status, answer), (200, json!({"disconnected": "a:7".len(), "level": "stored"})));
     let headers = [(header::AUTHORIZATION, KEY), (header::CONTENT_TYPE, "application/json")];
     let path = "/api/v1/users/7/disconnect";
     assert_eq!(stage.ask(Method::POST, path, &headers, "{}").await.0, 200);

@@ -276,8 +276,8 @@ pub(super) const ROWS: &[Row] = &[
     ),
     counter(
         "roomcast_lanes_dropped_total",
-        "Publications dropped for one lane because its queue was full; its members were told",
-        Read::Node(|seen| load(&seen.core.lane_drops)),
+        "Publications that a lane's queue had no place for: read later from history, or told as lost",
+        Read::Node(|seen| seen.hub.counters.lane_drops),
     ),
     gauge(
         "roomcast_feed_waiting_bytes",
