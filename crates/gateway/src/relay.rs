@@ -145,6 +145,7 @@ mod tests {
              [redis]\ntopology = \"sentinel\"\nservers = [\"a:1\", \"[::1]:2\"]\nsentinel_service = \"main\"\n\
              username = \"u\"\npassword = \"p\"\nsentinel_password = \"s\"\ntls = true\ncommand_timeout = \"300ms\"\n\
              connect_timeout = \"400ms\"\npending_bytes = \"1 MiB\"\ndedup_ttl = \"3m\"\ndedup_max = 5000\n\
+             replicas_min = 2\nwait_timeout = \"700ms\"\n\
              [relay]\nmode = \"exact\"\nformat = \"json\"\noutsiders = false\nkey = \"0123456789abcdef\"\n\
              previous_key = \"fedcba9876543210\"\n",
         );
@@ -158,6 +159,7 @@ mod tests {
         assert_eq!(options.tls.as_ref().unwrap().ca_pem, None);
         assert_eq!((options.command_timeout_ms, options.connect_timeout_ms), (300, 400));
         assert_eq!((options.pending_bytes_max, options.dedup_max), (1 << 20, 5_000));
+        assert_eq!((options.replicas_min, options.wait_timeout_ms), (2, 700));
         assert_eq!((options.dedup_ttl_ms, options.outsiders), (180_000, false));
         assert_eq!((options.mode, &options.modes[..]), (RelayMode::Exact, &[RelayMode::Exact][..]));
         let keys = RelayKeys {

@@ -16,6 +16,8 @@ use prometheus::{
 use roomcast_broker::RelayStats;
 use roomcast_protocol::codes::{Close, Refusal};
 use roomcast_protocol::limits::LimitName;
+use roomcast_protocol::outbound::SkipReason;
+use roomcast_protocol::position::Unrecovered;
 use roomcast_protocol::relay::Unreadable;
 use roomcast_router::hub::RelayState;
 
@@ -272,6 +274,10 @@ impl Metrics {
                 Read::Reconnect(read) => {
                     Reconnect::ALL.iter().for_each(|it| show(read(&seen, *it)));
                 }
+                Read::Skip(read) => SkipReason::ALL.iter().for_each(|it| show(read(&seen, *it))),
+                Read::Unrecovered(read) => {
+                    Unrecovered::ALL.iter().for_each(|it| show(read(&seen, *it)));
+                }
                 // Read by its own collector.
                 Read::Latency(_) => {}
                 Read::Limit(read) => LimitName::ALL.iter().for_each(|it| show(read(&seen, *it))),
@@ -343,6 +349,8 @@ fn label_values(read: Read, lanes: usize) -> (&'static [&'static str], Vec<Vec<S
         Read::State(_) => one(RelayState::ALL.iter().map(|it| it.name()).collect()),
         Read::Unreadable(_) => one(Unreadable::ALL.iter().map(|it| it.name()).collect()),
         Read::Reconnect(_) => one(Reconnect::ALL.iter().map(|it| it.name()).collect()),
+        Read::Skip(_) => one(SkipReason::ALL.iter().map(|it| it.name()).collect()),
+        Read::Unrecovered(_) => one(Unrecovered::ALL.iter().map(|it| it.name()).collect()),
         Read::Lane(_) => (0..lanes).map(|lane| vec![lane.to_string()]).collect(),
         Read::Refusal(_) => one(Refusal::ALL.iter().map(|it| it.row().name).collect()),
         Read::Close(_) => one(Close::ALL.iter().map(|it| it.row().name).collect()),

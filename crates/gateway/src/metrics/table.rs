@@ -5,6 +5,8 @@ use roomcast_protocol::limits::LimitName;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use roomcast_broker::stats::Histogram;
+use roomcast_protocol::outbound::SkipReason;
+use roomcast_protocol::position::Unrecovered;
 use roomcast_protocol::relay::Unreadable;
 use roomcast_router::hub::{HubHealth, RelayState};
 
@@ -37,6 +39,10 @@ pub(super) enum Read {
     Unreadable(fn(&Seen<'_>, Unreadable) -> u64),
     /// One for each reason to connect a link of the feed anew.
     Reconnect(fn(&Seen<'_>, Reconnect) -> u64),
+    /// One for each reason to cover an offset without a delivery.
+    Skip(fn(&Seen<'_>, SkipReason) -> u64),
+    /// One for each reason why a member could not be given what it missed.
+    Unrecovered(fn(&Seen<'_>, Unrecovered) -> u64),
     /// One for each lane.
     Lane(fn(&LaneReport) -> u64),
     /// One for each refusal.
@@ -56,6 +62,7 @@ impl Read {
             Self::Node(_) | Self::NodeMs(_) | Self::Latency(_) => &[],
             Self::State(_) => &["state"],
             Self::Unreadable(_) | Self::Reconnect(_) => &["cause"],
+            Self::Skip(_) | Self::Unrecovered(_) => &["reason"],
             Self::Lane(_) => &["lane"],
             Self::Refusal(_) | Self::Close(_) => &["code"],
             Self::Limit(_) => &["limit"],
@@ -260,6 +267,98 @@ pub(super) const ROWS: &[Row] = &[
             sum(seen, |lane| at_index(&lane.counters.limits, at) + at_index(&lane.limits, at)) + api
         }),
     ),
+    // What rooms keep: positions, gaps, recovery.
+    counter(
+        "roomcast_history_gaps_found_total",
+        "Times that something was missing in a room that keeps it",
+        Read::Node(|seen| seen.hub.counters.gaps_found),
+    ),
+    counter(
+        "roomcast_history_gaps_repaired_total",
+        "Of these, those that were made up for, in whole or in part",
+        Read::Node(|seen| seen.hub.counters.repaired),
+    ),
+    counter(
+        "roomcast_history_gaps_lost_total",
+        "Losses of which the members of one room had to be told",
+        Read::Node(|seen| seen.hub.counters.gaps_told),
+    ),
+    counter(
+        "roomcast_history_gaps_told_total",
+        "Notices of gaps given to members",
+        Read::Lane(|lane| lane.counters.gaps),
+    ),
+    counter(
+        "roomcast_history_repeated_total",
+        "Publications that came again and were dropped by their position",
+        Read::Node(|seen| seen.hub.counters.repeated),
+    ),
+    counter(
+        "roomcast_history_reads_total",
+        "Pages read to make up for what was missing, once for all members",
+        Read::Node(|seen| seen.hub.counters.repair_reads),
+    ),
+    counter(
+        "roomcast_history_heads_total",
+        "Questions to the broker for newest positions, up to 512 rooms each",
+        Read::Node(|seen| seen.hub.counters.heads_reads),
+    ),
+    gauge(
+        "roomcast_history_held_bytes",
+        "Bytes of publications held until what is missing before them has been read",
+        Read::Node(|seen| health(seen, |it| it.held_bytes as u64)),
+    ),
+    gauge(
+        "roomcast_history_behind",
+        "Pairs of lane and room in which the lane has yet to be given what its queue had no place for",
+        Read::Node(|seen| health(seen, |it| it.behind as u64)),
+    ),
+    counter(
+        "roomcast_history_skips_total",
+        "Offsets that members covered without a delivery",
+        Read::Skip(|seen, reason| {
+            let at = SkipReason::ALL.iter().position(|it| *it == reason).unwrap_or(usize::MAX);
+            sum(seen, |lane| at_index(&lane.counters.skips, at))
+        }),
+    ),
+    counter(
+        "roomcast_history_recovered_total",
+        "Joins with `since` that were given all they had missed",
+        Read::Lane(|lane| lane.counters.recovered),
+    ),
+    counter(
+        "roomcast_history_unrecovered_total",
+        "Joins with `since` that could not be, and were told so",
+        Read::Unrecovered(|seen, reason| {
+            let at = Unrecovered::ALL.iter().position(|it| *it == reason).unwrap_or(usize::MAX);
+            sum(seen, |lane| at_index(&lane.counters.unrecovered, at))
+        }),
+    ),
+    counter(
+        "roomcast_history_pages_total",
+        "Requests for history that were answered with a page",
+        Read::Lane(|lane| lane.counters.histories),
+    ),
+    counter(
+        "roomcast_history_jumps_total",
+        "Positions that reached a lane and did not follow the one before: a fault of this program",
+        Read::Lane(|lane| lane.counters.jumps),
+    ),
+    counter(
+        "roomcast_control_gaps_total",
+        "Times that orders to end sessions may have been missed, so that deliveries waited",
+        Read::Node(|seen| seen.hub.counters.control_gaps),
+    ),
+    counter(
+        "roomcast_control_revalidations_total",
+        "Times that orders were lost, so that every session had to prove itself anew",
+        Read::Node(|seen| seen.hub.counters.revalidations),
+    ),
+    gauge(
+        "roomcast_control_paused_bytes",
+        "Bytes of publications that wait until no order can be missing",
+        Read::Node(|seen| health(seen, |it| it.paused_bytes as u64)),
+    ),
     // Between the threads.
     gauge(
         "roomcast_lanes_queue_bytes",
@@ -278,6 +377,11 @@ pub(super) const ROWS: &[Row] = &[
         "roomcast_lanes_dropped_total",
         "Publications that a lane's queue had no place for: read later from history, or told as lost",
         Read::Node(|seen| seen.hub.counters.lane_drops),
+    ),
+    counter(
+        "roomcast_lanes_holds_total",
+        "Times that a lane came over 1 s late for its turn, and gave out nothing until no order could be missing",
+        Read::Lane(|lane| lane.counters.holds),
     ),
     gauge(
         "roomcast_feed_waiting_bytes",

@@ -54,6 +54,13 @@ fn busy_lane() -> LaneReport {
     lane.closes[Close::Slow.index()] = 1;
     lane.counters.limits[LimitName::MessagesPerUser.index()] = 20;
     lane.limits[LimitName::MessagesPerUser.index()] = 2;
+    lane.counters.skips = [50, 51, 52];
+    lane.counters.gaps = 53;
+    lane.counters.recovered = 54;
+    lane.counters.unrecovered = [55, 56, 57, 58, 59];
+    lane.counters.histories = 60;
+    lane.counters.jumps = 61;
+    lane.counters.holds = 62;
     lane.sizes.sessions = 21;
     lane.sizes.unauthenticated = 22;
     lane.sizes.rooms = 23;
@@ -106,6 +113,15 @@ fn what_lanes_and_core_report_is_what_is_shown() {
         "roomcast_refusals_sent_total{code=\"permission_denied\"} 37",
         "roomcast_limits_hit_total{limit=\"messages_per_minute\"} 44",
         "roomcast_limits_hit_total{limit=\"message_bytes\"} 1",
+        "roomcast_history_skips_total{reason=\"expired\"} 100",
+        "roomcast_history_skips_total{reason=\"unreadable\"} 104",
+        "roomcast_history_gaps_told_total{lane=\"0\"} 53",
+        "roomcast_history_recovered_total{lane=\"0\"} 54",
+        "roomcast_history_unrecovered_total{reason=\"no_history\"} 110",
+        "roomcast_history_unrecovered_total{reason=\"unavailable\"} 118",
+        "roomcast_history_pages_total{lane=\"0\"} 60",
+        "roomcast_history_jumps_total{lane=\"0\"} 61",
+        "roomcast_lanes_holds_total{lane=\"0\"} 62",
         "roomcast_lanes_queue_bytes{lane=\"0\"} 31",
         "roomcast_lanes_stuck 0",
         "roomcast_feed_waiting_bytes 42",
@@ -146,9 +162,9 @@ fn away() -> HubView {
         beat_age_ms: 12_500,
         waiting: 1,
         waiting_bytes: 2,
-        held_bytes: 0,
-        paused_bytes: 0,
-        behind: 0,
+        held_bytes: 31,
+        paused_bytes: 32,
+        behind: 33,
         peers: 3,
         peers_deaf: 4,
         peers_disagreeing: 5,
@@ -165,7 +181,15 @@ fn away() -> HubView {
         reconnects_master: 14,
         losses: 15,
         partial: 16,
-        ..HubCounters::default()
+        repeated: 34,
+        gaps_found: 35,
+        repaired: 36,
+        repair_reads: 37,
+        heads_reads: 38,
+        gaps_told: 39,
+        lane_drops: 40,
+        control_gaps: 41,
+        revalidations: 42,
     };
     HubView { counters, health: Some(health) }
 }
@@ -224,6 +248,22 @@ fn what_hub_and_broker_report_of_the_relay_is_what_is_shown() {
         "peers_disagreeing 5",
     ] {
         shows(&text, &format!("roomcast_relay_{line}"));
+    }
+    for line in [
+        "history_held_bytes 31",
+        "history_behind 33",
+        "history_repeated_total 34",
+        "history_gaps_found_total 35",
+        "history_gaps_repaired_total 36",
+        "history_reads_total 37",
+        "history_heads_total 38",
+        "history_gaps_lost_total 39",
+        "lanes_dropped_total 40",
+        "control_gaps_total 41",
+        "control_revalidations_total 42",
+        "control_paused_bytes 32",
+    ] {
+        shows(&text, &format!("roomcast_{line}"));
     }
     let mut later = away();
     later.counters.isolated_ms += 500;
@@ -352,6 +392,8 @@ fn every_series_is_there_before_anything_happens() {
             Read::State(_) => RelayState::ALL.len(),
             Read::Unreadable(_) => Unreadable::ALL.len(),
             Read::Reconnect(_) => Reconnect::ALL.len(),
+            Read::Skip(_) => SkipReason::ALL.len(),
+            Read::Unrecovered(_) => Unrecovered::ALL.len(),
             Read::Lane(_) => 3,
             Read::Refusal(_) => Refusal::ALL.len(),
             Read::Close(_) => Close::ALL.len(),

@@ -29,7 +29,7 @@ use ws::{Dial, Heard, Ws};
 
 /// Figures that are 0 once all clients are gone and nothing is under way (INV-11). Users with messages of the last
 /// minute are remembered a minute longer, see [`Live::assert_forgotten`].
-const GAUGES: [&str; 12] = [
+const GAUGES: [&str; 15] = [
     "roomcast_connections_open",
     "roomcast_connections_addresses",
     "roomcast_outboxes_waiting_bytes",
@@ -42,6 +42,9 @@ const GAUGES: [&str; 12] = [
     "roomcast_lanes_queue_bytes",
     "roomcast_lanes_stuck",
     "roomcast_feed_waiting_bytes",
+    "roomcast_history_held_bytes",
+    "roomcast_history_behind",
+    "roomcast_control_paused_bytes",
 ];
 
 /// A running node.
