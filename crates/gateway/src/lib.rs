@@ -7,6 +7,7 @@ pub mod config;
 mod core;
 pub mod guard;
 mod lane;
+pub mod measure;
 mod metrics;
 mod nap;
 pub mod node;

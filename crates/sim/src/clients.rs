@@ -297,7 +297,8 @@ impl World {
             it.permissions.insert(permission);
         }
         let permissions = it.permissions.clone();
-        it.wanted.retain(|room| ROOMS[*room].needs.is_none_or(|needed| permissions.contains(needed)));
+        it.wanted
+            .retain(|room| ROOMS[*room].needs.is_none_or(|needed| permissions.contains(needed)));
         let token = it.token();
         let number = self.request(client, Request::Refresh);
         self.say(client, wire::refresh(number, &token));

@@ -39,7 +39,11 @@ pub(crate) const ROOMS: [RoomRule; 10] = [
     kept("short", 5, 64 << 10, 600_000),
     kept("brief", 40, 64 << 10, 3_000),
     RoomRule {
-        keep: if HISTORY { Some(Keep { size: 40, bytes_max: 4_096, ttl_ms: 600_000, replicated: true }) } else { None },
+        keep: if HISTORY {
+            Some(Keep { size: 40, bytes_max: 4_096, ttl_ms: 600_000, replicated: true })
+        } else {
+            None
+        },
         ..kept("safe", 40, 4_096, 600_000)
     },
     RoomRule { strict: true, ..kept("strict", 40, 64 << 10, 600_000) },

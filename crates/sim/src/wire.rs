@@ -127,7 +127,9 @@ pub(crate) fn subscribe(request: u64, room: &str, since: Option<Position>) -> St
     let since = since.map_or(String::new(), |at| {
         format!(",\"since\":{{\"epoch\":\"{}\",\"offset\":{}}}", at.epoch, at.offset)
     });
-    format!("{{\"type\":\"subscribe\",\"id\":\"r{request}\",\"data\":{{\"room\":\"{room}\"{since}}}}}")
+    format!(
+        "{{\"type\":\"subscribe\",\"id\":\"r{request}\",\"data\":{{\"room\":\"{room}\"{since}}}}}"
+    )
 }
 
 pub(crate) fn unsubscribe(request: u64, room: &str) -> String {

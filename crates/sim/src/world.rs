@@ -273,7 +273,9 @@ impl World {
 
     fn happen_at_node(&mut self, node: usize, event: Event) {
         let stalled_until_ms = self.nodes[node].core.stalled_until_ms;
-        if stalled_until_ms > self.now_ms && !matches!(event, Event::LaneTurn { .. } | Event::Wake { .. }) {
+        if stalled_until_ms > self.now_ms
+            && !matches!(event, Event::LaneTurn { .. } | Event::Wake { .. })
+        {
             // The client of the bus lives on the core's thread.
             if let Event::CoreTurn { .. } = event {
                 self.nodes[node].core.turn_at_ms = None;

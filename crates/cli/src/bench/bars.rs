@@ -49,6 +49,8 @@ enum Figure {
     UsPerConnect,
     RssPerConnection,
     P99Ms,
+    /// Time that passes per publication.
+    WallUs,
 }
 
 /// One bar of a job.
@@ -89,6 +91,8 @@ enum Reference {
     Floor(Floor),
     /// For its latency only.
     Latency,
+    /// The same job done by a bare program.
+    Bare,
     Nothing,
 }
 
@@ -134,6 +138,7 @@ fn reference(job: JobName) -> Reference {
             Reference::Floor(Floor { group: Some(50), ..Floor::paced(500, 2_000.0) })
         }
         JobName::Neighbour | JobName::RelayLatency => Reference::Latency,
+        JobName::History => Reference::Bare,
         JobName::Idle
         | JobName::Connect
         | JobName::Ingest
@@ -171,6 +176,8 @@ fn bars_of(job: JobName) -> Vec<Bar> {
             Bar::fixed("cluster publish", Figure::PublishingUs, 40.0, "µs"),
             Bar::fixed("cluster deliver", Figure::UsPerDelivery, 7.5, "µs"),
         ],
+        // At least 0.9 × the rate.
+        JobName::History => vec![Bar::of_floor("history", Figure::WallUs, 1.0 / 0.9, "µs")],
     }
 }
 
@@ -186,6 +193,7 @@ impl Figure {
             Self::UsPerConnect => cost.map_or(0.0, |cost| cost.connect_us),
             Self::RssPerConnection => cost.map_or(0.0, |cost| cost.rss_bytes_per_connection),
             Self::P99Ms => outcome.latency.p99_ms,
+            Self::WallUs => outcome.duration_s * 1e6 / super::outcome::to_f64(outcome.publications),
         }
     }
 }
@@ -231,6 +239,10 @@ fn measure(job: JobName, args: &Bars) -> Result<Runs, Failure> {
         if let Reference::Floor(floor) = reference(job) {
             let duration = args.duration.unwrap_or(DURATION);
             runs.floor.push(floor::run(&floor, job.name(), WARMUP, duration)?);
+            std::thread::sleep(REST);
+        }
+        if matches!(reference(job), Reference::Bare) {
+            runs.floor.push(stage.run_reference(&plan)?);
             std::thread::sleep(REST);
         }
         if let Some(paced) = compared(job, &plan) {

@@ -6,6 +6,7 @@ mod clock;
 mod connection;
 mod floor;
 mod frames;
+mod history;
 mod neighbour;
 mod node;
 mod outcome;

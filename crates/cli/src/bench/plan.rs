@@ -36,11 +36,13 @@ pub(crate) enum JobName {
     RelayLatency,
     /// Two nodes over Redis, 10 rooms of 50, 2,000/s
     Cluster,
+    /// Publications into rooms that keep them through Redis, 256 under way, against a bare script there
+    History,
 }
 
 impl JobName {
     /// All of them.
-    pub(crate) const ALL: [Self; 14] = [
+    pub(crate) const ALL: [Self; 15] = [
         Self::Paced,
         Self::Big,
         Self::Burst,
@@ -55,6 +57,7 @@ impl JobName {
         Self::RelayExact,
         Self::RelayLatency,
         Self::Cluster,
+        Self::History,
     ];
 
     /// As the command line spells it.
@@ -74,6 +77,7 @@ impl JobName {
             Self::RelayExact => "relay-exact",
             Self::RelayLatency => "relay-latency",
             Self::Cluster => "cluster",
+            Self::History => "history",
         }
     }
 }
@@ -111,6 +115,8 @@ pub(crate) enum Scene {
     },
     /// Redis and two nodes: one for publishers, one for members.
     Pair,
+    /// Redis and the broker's client, without a node.
+    History,
 }
 
 /// One job.
@@ -196,6 +202,15 @@ impl Plan {
             }
             JobName::RelayExact => plan.relayed(true),
             JobName::RelayLatency => Self { scene: Scene::Pair, members: 1, pace: fast, ..plan },
+            JobName::History => Self {
+                scene: Scene::History,
+                ack: true,
+                rooms: 10,
+                members: 0,
+                pace: Pace::Closed { outstanding: 256 },
+                payload_bytes: 200,
+                ..plan
+            },
             JobName::Cluster => {
                 Self { scene: Scene::Pair, rooms: 10, members: 50, pace: fast, ..plan }
             }
@@ -267,6 +282,7 @@ mod tests {
                 ("relay-exact", 2),
                 ("relay-latency", 2),
                 ("cluster", 501),
+                ("history", 1),
             ]
         );
         for job in JobName::ALL {

@@ -7,7 +7,7 @@ use super::outcome::Outcome;
 use super::plan::{Plan, Scene};
 use super::redis::Redis;
 use super::run::{self, Server};
-use super::{neighbour, raw, relayed};
+use super::{history, neighbour, raw, relayed};
 use crate::failure::Failure;
 
 /// How long nodes that just began to hear each other are left alone.
@@ -21,6 +21,8 @@ pub(crate) enum Stage {
     Node(Node),
     /// Nodes around a Redis: the first one publishes, the last one hears.
     Cluster(Vec<Node>, Redis),
+    /// A Redis alone.
+    Redis(Redis),
 }
 
 impl Stage {
@@ -31,6 +33,7 @@ impl Stage {
             Scene::Relayed { exact: false } => (1, "pattern"),
             Scene::Relayed { exact: true } => (1, "exact"),
             Scene::Pair => (2, "pattern"),
+            Scene::History => return Ok(Self::Redis(Redis::start()?)),
         };
         let redis = Redis::start()?;
         let arguments =
@@ -47,13 +50,14 @@ impl Stage {
         match self {
             Self::Given(server) => on_node(plan, server),
             Self::Node(node) => on_node(plan, &node.server()?),
+            Self::Redis(redis) => history::run(redis, plan),
             Self::Cluster(nodes, redis) => {
                 let (Some(first), Some(last)) = (nodes.first(), nodes.last()) else {
                     return Err(Failure::Failed("no node".into()));
                 };
                 match plan.scene {
                     Scene::Relayed { exact } => relayed::run(plan, redis, last, exact),
-                    Scene::Node | Scene::Neighbour | Scene::Pair => {
+                    Scene::Node | Scene::Neighbour | Scene::Pair | Scene::History => {
                         run::run_and_tell(plan, &last.server()?, &first.server()?, || {})
                     }
                 }
@@ -67,6 +71,7 @@ impl Stage {
             Self::Given(server) => run::run(plan, server),
             Self::Node(node) => run::run(plan, &node.server()?),
             Self::Cluster(_, redis) => raw::round_trip(redis, plan),
+            Self::Redis(redis) => history::bare(redis, plan),
         }
     }
 }
@@ -75,7 +80,7 @@ fn on_node(plan: &Plan, server: &Server) -> Result<Outcome, Failure> {
     match plan.scene {
         Scene::Node => run::run(plan, server),
         Scene::Neighbour => neighbour::run(plan, server),
-        Scene::Relayed { .. } | Scene::Pair => Err(Failure::Usage(format!(
+        Scene::Relayed { .. } | Scene::Pair | Scene::History => Err(Failure::Usage(format!(
             "the job {} starts its own Redis and nodes: leave --url out",
             plan.name
         ))),

@@ -44,7 +44,9 @@ impl World {
             Call::Read { room, keep, span, fresh } => {
                 self.execute_read(server, (&room, &keep, &span), fresh)
             }
-            Call::Beat { seq, hears, taken } => self.execute_beat(server, asker, (seq, hears), &taken),
+            Call::Beat { seq, hears, taken } => {
+                self.execute_beat(server, asker, (seq, hears), &taken)
+            }
             Call::Load => Answer::Loaded,
         })
     }
@@ -71,7 +73,9 @@ impl World {
         let store = &mut self.bus.servers[server].data.store;
         let Some(keep) = keep else {
             let short = match dedup.then(|| store.remember(&publication.room, at.now_ms, id)) {
-                Some(Remembered::Same) => return Answer::Published(Verdict::Same { position: None }),
+                Some(Remembered::Same) => {
+                    return Answer::Published(Verdict::Same { position: None });
+                }
                 Some(Remembered::Other) => return Answer::Published(Verdict::Other),
                 Some(Remembered::New { short }) => short,
                 None => false,

@@ -18,7 +18,8 @@ impl World {
             // What was dropped for the lane is told behind what came in before that, which a slow client reads late.
             let socket = self.clients[client].socket.map(|socket| &self.sockets[socket]);
             let dropped_ms = socket.map_or(0, |it| self.nodes[it.node].core.dropped_ms[it.lane]);
-            let told_by_ms = if dropped_ms > 0 { told_by_ms.min(stay.began_ms) } else { told_by_ms };
+            let told_by_ms =
+                if dropped_ms > 0 { told_by_ms.min(stay.began_ms) } else { told_by_ms };
             self.check_holes(client, room, &stay, Some(told_by_ms));
         }
     }
@@ -44,7 +45,8 @@ impl World {
         for it in executions[from..].iter().filter(due) {
             let of = &self.book.pubs[it.number];
             // A master that is none any more tells nobody but its own nodes; rights and expiry are checked elsewhere.
-            let optional = !it.current || of.isolated || of.made.requires || of.made.ttl_s.is_some();
+            let optional =
+                !it.current || of.isolated || of.made.requires || of.made.ttl_s.is_some();
             let told = stay.told_ms.is_some_and(|told| told >= it.at_ms);
             if optional || told || stay.heard.contains(&it.number) {
                 continue;

@@ -214,7 +214,8 @@ impl World {
         self.answered(client, wire);
         // Whoever is denied a room is not in it, asked or not.
         if data.code == Some(110)
-            && let Some(room) = data.room.as_deref().and_then(room_index) {
+            && let Some(room) = data.room.as_deref().and_then(room_index)
+        {
             self.end_stay(client, room);
         }
     }
@@ -237,12 +238,14 @@ impl World {
         let Some(stay) = self.clients[client].stays.get_mut(&room) else {
             return self.complain("G11", &about, "a gap outside of a stay".to_owned());
         };
-        let back = stay.at.is_some_and(|at| at.epoch == position.epoch && at.offset > position.offset);
+        let back =
+            stay.at.is_some_and(|at| at.epoch == position.epoch && at.offset > position.offset);
         let before = stay.at.replace(position);
         stay.told_ms = Some(now_ms);
         self.clients[client].positions.insert(room, position);
         if back {
-            let text = format!("c{client} covered {before:?}, and a gap leads back to {position:?}");
+            let text =
+                format!("c{client} covered {before:?}, and a gap leads back to {position:?}");
             self.complain("G3/I3", &about, text);
         }
     }
@@ -261,7 +264,9 @@ impl World {
         };
         let reasons = data.reasons.clone().unwrap_or_default();
         for offset in at.offset + 1..=to {
-            let Some(number) = self.book.places.get(&(room, epoch, offset)).copied() else { continue };
+            let Some(number) = self.book.places.get(&(room, epoch, offset)).copied() else {
+                continue;
+            };
             let made = self.book.pubs[number].made;
             let it = &self.clients[client];
             let lacked = !it.holds("r") || it.lacked_ms + LACKED_MS >= self.now_ms;
@@ -327,8 +332,7 @@ impl World {
 
     fn pushed(&mut self, client: usize, wire: &Wire<'_>) {
         let name = wire.room.as_deref().unwrap_or_default();
-        let (Some(room), Some(number)) =
-            (room_index(name), wire.id.as_deref().and_then(number_of))
+        let (Some(room), Some(number)) = (room_index(name), wire.id.as_deref().and_then(number_of))
         else {
             return;
         };

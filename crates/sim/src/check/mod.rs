@@ -191,9 +191,10 @@ impl World {
         });
         let execution = Execution { seq, number, at_ms: now_ms, server, current };
         let executions = &mut self.book.executions[room];
-        let before = executions.iter().rev().find(|it| {
-            it.number == number && (it.server == server || it.current && current)
-        });
+        let before = executions
+            .iter()
+            .rev()
+            .find(|it| it.number == number && (it.server == server || it.current && current));
         let before = before.map(|it| it.seq);
         executions.push(execution);
         if let Some(at) = place {
@@ -216,7 +217,8 @@ impl World {
     /// The run publishes one probe in each room, as a back-end, until it is accepted.
     pub(crate) fn probe(&mut self) {
         for room in 0..ROOMS.len() {
-            let made = Made { room, client: None, acks: true, requires: false, ttl_s: None, bytes: 0 };
+            let made =
+                Made { room, client: None, acks: true, requires: false, ttl_s: None, bytes: 0 };
             let number = self.book.make(self.now_ms, made);
             self.book.probes[room] = Some(number);
             self.publish_probe(number);

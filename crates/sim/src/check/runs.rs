@@ -24,7 +24,9 @@ impl World {
                     self.extend_run(node, lane, &publication.room, position);
                 }
             }
-            LaneMessage::Unreadable { room, position } => self.extend_run(node, lane, room, *position),
+            LaneMessage::Unreadable { room, position } => {
+                self.extend_run(node, lane, room, *position)
+            }
             LaneMessage::Gap { room, position, .. } => {
                 let runs = &mut self.nodes[node].core.runs;
                 let at = runs.insert((lane, room.clone()), *position);

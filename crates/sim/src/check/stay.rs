@@ -25,7 +25,12 @@ pub(crate) struct Stay {
 }
 
 impl Stay {
-    pub(crate) const fn new(began_ms: u64, began_seq: u64, at: Option<Position>, live: bool) -> Self {
+    pub(crate) const fn new(
+        began_ms: u64,
+        began_seq: u64,
+        at: Option<Position>,
+        live: bool,
+    ) -> Self {
         Self {
             began_ms,
             began_seq,

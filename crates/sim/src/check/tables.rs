@@ -58,9 +58,9 @@ impl World {
                 ("users", it.users.len()),
             ];
             // Beats are always under way.
-            let left = counts.iter().find(|(name, count)| {
-                *count > usize::from(*name == "orders of the broker")
-            });
+            let left = counts
+                .iter()
+                .find(|(name, count)| *count > usize::from(*name == "orders of the broker"));
             let lane = lanes.iter().find(|it| **it != (Sizes::default(), 0));
             let said = match (left, lane) {
                 (Some((name, count)), _) => format!("node {node} has {count} {name}"),

@@ -4,9 +4,7 @@
 use std::collections::BTreeMap;
 
 use roomcast_protocol::codes::{Refusal, Refused};
-use roomcast_protocol::envelope::{
-    Accepted, BeatReport, BrokerCommand, BrokerEvent, Level,
-};
+use roomcast_protocol::envelope::{Accepted, BeatReport, BrokerCommand, BrokerEvent, Level};
 use roomcast_protocol::position::{Keep, Position};
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
@@ -202,8 +200,7 @@ impl World {
         broker.calls.insert(id, (order, part, road.generation, now_ms));
         let slow_ms = if road.slow.0 > now_ms { road.slow.1 } else { 0 };
         road.out_ms = road.out_ms.max(now_ms + in_ms + slow_ms);
-        let (at, server, silent) =
-            (road.out_ms, broker.view[shard], road.silent_until_ms > now_ms);
+        let (at, server, silent) = (road.out_ms, broker.view[shard], road.silent_until_ms > now_ms);
         let timeout = Event::Timeout { node, life, call: id };
         if !silent {
             let asker = Asker { node, life };
@@ -237,12 +234,8 @@ impl World {
         let slow_ms = if road.slow.0 > now_ms { road.slow.1 } else { 0 };
         road.in_ms = road.in_ms.max(now_ms + in_ms + slow_ms);
         let at = road.in_ms;
-        let reply = Event::Reply {
-            node: asker.node,
-            life: asker.life,
-            call: id,
-            answer: Box::new(answer),
-        };
+        let reply =
+            Event::Reply { node: asker.node, life: asker.life, call: id, answer: Box::new(answer) };
         self.at(at, reply);
     }
 
@@ -279,7 +272,12 @@ impl World {
             let unix_ms = it.now(now_ms).unix_ms;
             it.broker.cluster_ahead_ms = cluster_ms as i64 - unix_ms as i64;
             let (ahead_ms, own_ms) = (it.broker.cluster_ahead_ms, it.ahead_ms);
-            self.trace.line(now_ms, || format!("node {node} takes the cluster to be {ahead_ms} ms ahead, off by {}", ahead_ms + own_ms));
+            self.trace.line(now_ms, || {
+                format!(
+                    "node {node} takes the cluster to be {ahead_ms} ms ahead, off by {}",
+                    ahead_ms + own_ms
+                )
+            });
         }
         let it = &mut self.nodes[node];
         if let Some(open) = it.broker.orders.get_mut(&order) {
@@ -411,7 +409,8 @@ impl World {
     /// Tells the core how an order ended, once all its parts have.
     fn conclude(&mut self, node: usize, id: u64) {
         let broker = &mut self.nodes[node].broker;
-        let all = broker.orders.get(&id).is_some_and(|it| it.parts.iter().all(|p| p.answer.is_some()));
+        let all =
+            broker.orders.get(&id).is_some_and(|it| it.parts.iter().all(|p| p.answer.is_some()));
         if !all {
             return;
         }
@@ -524,4 +523,3 @@ fn merged(answers: impl Iterator<Item = Result<Answer, Fault>>) -> Option<BeatRe
     }
     whole
 }
-

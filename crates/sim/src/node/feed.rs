@@ -182,8 +182,7 @@ impl World {
         let mut found = Vec::new();
         for (at, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.up) {
             for (index, link) in node.broker.feed.links.iter().enumerate() {
-                let hears =
-                    self.bus.hearing == Hearing::Pattern || link.subscribed.contains(room);
+                let hears = self.bus.hearing == Hearing::Pattern || link.subscribed.contains(room);
                 if link.server == server && hears {
                     found.push((at, index));
                 }
@@ -304,8 +303,7 @@ impl World {
     }
 
     pub(crate) fn feed_step_in(&mut self, node: usize, in_ms: u64, step: Step) {
-        let (life, generation) =
-            (self.nodes[node].life, self.nodes[node].broker.feed.generation);
+        let (life, generation) = (self.nodes[node].life, self.nodes[node].broker.feed.generation);
         self.at(self.now_ms + in_ms, Event::Feed { node, life, generation, step });
     }
 
@@ -329,7 +327,8 @@ impl World {
                 let links = feed.links.iter().map(|link| link.id).collect();
                 let request = feed.request;
                 let orders = std::mem::take(&mut feed.orders);
-                self.trace.line(self.now_ms, || format!("node {node} has its feed up to {request}"));
+                self.trace
+                    .line(self.now_ms, || format!("node {node} has its feed up to {request}"));
                 let event = BrokerEvent::FeedUp { links, request };
                 self.tell_core(node, EVENT_BYTES, event);
                 self.read_held(node);
@@ -414,7 +413,9 @@ fn note(feed: &mut Feed, order: FeedOrder) {
 
 fn weight_of(item: &Item) -> usize {
     match item {
-        Item::Envelope(Envelope::Publication { publication, .. }) => Publication::weight(publication),
+        Item::Envelope(Envelope::Publication { publication, .. }) => {
+            Publication::weight(publication)
+        }
         Item::Envelope(Envelope::Unreadable { .. })
         | Item::Confirmed { .. }
         | Item::Beat { .. } => EVENT_BYTES,

@@ -70,7 +70,11 @@ pub(crate) struct Socket {
 }
 
 impl Socket {
-    pub(crate) fn new(client: usize, (node, life, lane): (usize, u32, usize), token: String) -> Self {
+    pub(crate) fn new(
+        client: usize,
+        (node, life, lane): (usize, u32, usize),
+        token: String,
+    ) -> Self {
         let permissions = token.split('+').skip(1).map(str::to_owned).collect();
         Self {
             client,
