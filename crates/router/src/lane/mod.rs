@@ -1,7 +1,7 @@
 //! One lane: the sessions and rooms of one worker thread. Pure; what it wants done goes into the caller's buffer.
 //!
 //! Keeps INV-3 (a session is a member of exactly the rooms it lists), INV-5 (one answer for each command that wants
-//! one) and INV-10 (a publication is encoded at most once per format).
+//! one), INV-10 (a publication is encoded at most once per format) and INV-15 (members cover each offset once).
 
 mod alarms;
 mod catching;
