@@ -137,6 +137,8 @@ pub struct Hub {
     isolated: bool,
     counters: HubCounters,
     ids_made: u64,
+    #[cfg(feature = "planted")]
+    planted: Option<crate::planted::Planted>,
 }
 
 impl Hub {
@@ -171,7 +173,15 @@ impl Hub {
             isolated: false,
             counters: HubCounters::default(),
             ids_made: 0,
+            #[cfg(feature = "planted")]
+            planted: None,
         }
+    }
+
+    /// Plants a bug.
+    #[cfg(feature = "planted")]
+    pub const fn plant(&mut self, planted: crate::planted::Planted) {
+        self.planted = Some(planted);
     }
 
     /// Rooms the node hears for its lanes, those that linger included.

@@ -7,6 +7,8 @@ pub mod lane;
 pub mod messages;
 pub mod meter;
 pub mod outbox;
+#[cfg(feature = "planted")]
+pub mod planted;
 #[cfg(test)]
 mod random;
 mod session;

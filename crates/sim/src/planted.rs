@@ -15,18 +15,47 @@ pub enum Planted {
     UnboundedQueue,
     /// A confirmation counts for whatever request of its room is the newest.
     ConfirmedByName,
+    /// A hub gives lanes what came, whether or not something is missing in front of it.
+    SkipGapCheck,
+    /// A late envelope switches a room's epoch back.
+    EpochSwitchedBack,
+    /// A session keeps the permissions of its first token.
+    StalePermission,
+    /// A room is not served while another one is.
+    LostWakeUp,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 10] = [
         Self::AckBeforeAppend,
         Self::TwoSteps,
         Self::KeepEpoch,
         Self::NoDedup,
         Self::UnboundedQueue,
         Self::ConfirmedByName,
+        Self::SkipGapCheck,
+        Self::EpochSwitchedBack,
+        Self::StalePermission,
+        Self::LostWakeUp,
     ];
+
+    /// Its name in the router, if it is one of the router's.
+    pub(crate) const fn in_router(self) -> Option<roomcast_router::planted::Planted> {
+        use roomcast_router::planted::Planted;
+        match self {
+            Self::SkipGapCheck => Some(Planted::SkipGapCheck),
+            Self::EpochSwitchedBack => Some(Planted::EpochSwitchedBack),
+            Self::StalePermission => Some(Planted::StalePermission),
+            Self::LostWakeUp => Some(Planted::LostWakeUp),
+            Self::AckBeforeAppend
+            | Self::TwoSteps
+            | Self::KeepEpoch
+            | Self::NoDedup
+            | Self::UnboundedQueue
+            | Self::ConfirmedByName => None,
+        }
+    }
 
     /// Its name for people and command lines.
     #[must_use]
@@ -38,6 +67,10 @@ impl Planted {
             Self::NoDedup => "no-dedup",
             Self::UnboundedQueue => "unbounded-queue",
             Self::ConfirmedByName => "confirmed-by-name",
+            Self::SkipGapCheck => "skip-gap-check",
+            Self::EpochSwitchedBack => "epoch-switched-back",
+            Self::StalePermission => "stale-permission",
+            Self::LostWakeUp => "lost-wake-up",
         }
     }
 }

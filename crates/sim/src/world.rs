@@ -171,6 +171,7 @@ impl World {
             ahead_ms: self.random.range(0, 20_000) as i64 - 10_000,
             seed: self.random.next(),
             now_ms: self.now_ms,
+            planted: self.planted.and_then(Planted::in_router),
             view: self.bus.masters.clone(),
         }
     }

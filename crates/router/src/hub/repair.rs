@@ -39,6 +39,12 @@ impl Hub {
             }
             Placed::Early => {}
         }
+        #[cfg(feature = "planted")]
+        if self.slips(name, position, &item, out) {
+            return;
+        }
+        let Some(room) = self.rooms.get_mut(name) else { return };
+        let Some(track) = &mut room.track else { return };
         let same_epoch = track.at.is_some_and(|at| at.epoch == position.epoch);
         if same_epoch && idle {
             // Nobody hears it: nobody misses what is missing.
@@ -55,6 +61,29 @@ impl Hub {
         } else if track.at.is_some() {
             self.want_head(name);
         }
+    }
+
+    /// With a planted bug: something that came early goes to lanes all the same.
+    #[cfg(feature = "planted")]
+    fn slips(
+        &mut self,
+        name: &RoomName,
+        position: Position,
+        item: &Item,
+        out: &mut Vec<HubEffect>,
+    ) -> bool {
+        use crate::planted::Planted;
+        let at = self.track(name).and_then(|track| track.at).filter(|_| name.as_str() != CONTROL);
+        let Some(at) = at else { return false };
+        match self.planted {
+            Some(Planted::SkipGapCheck) if at.epoch == position.epoch => {}
+            Some(Planted::EpochSwitchedBack) if at.epoch != position.epoch => {
+                self.gap(name, position.at(position.offset - 1), Loss::Epoch, out);
+            }
+            _ => return false,
+        }
+        self.give(name, position, item, out);
+        true
     }
 
     /// A beat says what moved.

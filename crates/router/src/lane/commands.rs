@@ -202,6 +202,10 @@ impl Lane {
             return self.close(key, Close::Unauthorized, out);
         }
         let expires_unix_ms = who.expires_unix_ms;
+        #[cfg(feature = "planted")]
+        if self.planted == Some(crate::planted::Planted::StalePermission) {
+            return self.send(key, &Outbound::Refreshed { reply: &request.reply, expires_unix_ms }, out);
+        }
         if let Some(session) = self.session_mut(key) {
             session.who = Some(Box::new(who));
             session.rights = None;

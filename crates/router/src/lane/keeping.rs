@@ -251,6 +251,10 @@ impl Lane {
         self.backlog_bytes += room.bytes() - bytes;
         if room.has_work() && !room.listed {
             room.listed = true;
+            #[cfg(feature = "planted")]
+            if self.planted == Some(crate::planted::Planted::LostWakeUp) && !self.busy.is_empty() {
+                return;
+            }
             self.busy.push_back((index, room.serial));
         }
     }

@@ -120,6 +120,8 @@ pub struct Lane {
     served: Served,
     /// The node is on its own: whoever becomes ready is told.
     isolated: bool,
+    #[cfg(feature = "planted")]
+    planted: Option<crate::planted::Planted>,
 }
 
 impl Lane {
@@ -151,7 +153,15 @@ impl Lane {
             memberships: 0,
             served: Served::default(),
             isolated: false,
+            #[cfg(feature = "planted")]
+            planted: None,
         }
+    }
+
+    /// Plants a bug.
+    #[cfg(feature = "planted")]
+    pub const fn plant(&mut self, planted: crate::planted::Planted) {
+        self.planted = Some(planted);
     }
 
     /// What happened so far.

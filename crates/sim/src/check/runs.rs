@@ -32,7 +32,13 @@ impl World {
                 let at = runs.insert((lane, room.clone()), *position);
                 let back =
                     at.is_some_and(|at| at.epoch == position.epoch && at.offset > position.offset);
-                if at.is_none() || back {
+                let left = &mut self.nodes[node].core.left;
+                if let Some(at) = at.filter(|at| at.epoch != position.epoch) {
+                    left.insert((lane, room.clone(), at.epoch));
+                }
+                // G2a: an epoch that is over does not come back.
+                let again = left.contains(&(lane, room.clone(), position.epoch));
+                if at.is_none() || back || again {
                     self.broken(node, lane, room, at, *position, "gap");
                 }
             }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use roomcast_protocol::envelope::{Accepted, BrokerEvent, Level};
 use roomcast_protocol::ids::LaneId;
-use roomcast_protocol::position::Position;
+use roomcast_protocol::position::{Epoch, Position};
 use roomcast_protocol::room::RoomName;
 use roomcast_router::hub::Hub;
 use roomcast_router::messages::{Answer, HubEffect, HubMessage, LaneMessage, QueryId, Ticket};
@@ -54,6 +54,8 @@ pub(crate) struct Core {
     housekept_ms: u64,
     /// How far the hub has given each lane each room that keeps its publications.
     pub(crate) runs: BTreeMap<(usize, RoomName), Position>,
+    /// Epochs that each lane was led out of.
+    pub(crate) left: std::collections::BTreeSet<(usize, RoomName, Epoch)>,
     /// Questions of the run itself: which publication each is about.
     pub(crate) queries: BTreeMap<u64, Asked>,
 }
@@ -80,6 +82,7 @@ impl Core {
             dropped_ms: vec![0; super::LANES],
             housekept_ms: 0,
             runs: BTreeMap::new(),
+            left: std::collections::BTreeSet::new(),
             queries: BTreeMap::new(),
         }
     }

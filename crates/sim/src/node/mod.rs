@@ -52,6 +52,8 @@ pub(crate) struct Birth {
     pub(crate) ahead_ms: i64,
     pub(crate) seed: u64,
     pub(crate) now_ms: u64,
+    /// The bug of the router that is planted in it.
+    pub(crate) planted: Option<roomcast_router::planted::Planted>,
     /// The masters that it finds.
     pub(crate) view: Vec<usize>,
 }
@@ -91,14 +93,20 @@ impl Node {
                 seed: birth.seed,
             }))
         };
+        let mut hub = Hub::new(config, Arc::clone(&guard));
+        let mut lanes: Vec<_> = (0..LANES).map(lane).collect();
+        if let Some(planted) = birth.planted {
+            hub.plant(planted);
+            lanes.iter_mut().for_each(|actor| actor.lane.plant(planted));
+        }
         Self {
             life: birth.life,
             up: true,
             id,
             born_ms: birth.now_ms,
             ahead_ms: birth.ahead_ms,
-            core: Core::new(Hub::new(config, Arc::clone(&guard))),
-            lanes: (0..LANES).map(lane).collect(),
+            core: Core::new(hub),
+            lanes,
             broker: Broker::new(birth.view.clone()),
             users,
             troubled_ms: birth.now_ms,

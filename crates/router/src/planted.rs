@@ -1,0 +1,15 @@
+//! Bugs that the simulator plants to prove that its checkers see them. Compiled with the feature `planted` only, which no
+//! node has.
+
+/// One bug of the router.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Planted {
+    /// The hub gives lanes what came, whether or not something is missing in front of it.
+    SkipGapCheck,
+    /// An envelope changes a room's epoch.
+    EpochSwitchedBack,
+    /// A session keeps the permissions of its first token.
+    StalePermission,
+    /// A room with something for its members is not served while another one is.
+    LostWakeUp,
+}
