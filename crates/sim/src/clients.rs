@@ -26,9 +26,9 @@ const TRIES_MAX: u32 = 8;
 /// What a client asked and has no answer to.
 #[derive(Clone, Debug)]
 pub(crate) enum Request {
-    Join { room: usize, since: Option<Position>, asked_ms: u64 },
-    Leave { room: usize },
-    History { room: usize },
+    Join { since: Option<Position>, asked_ms: u64 },
+    Leave,
+    History,
     Refresh,
     Foreign,
 }
@@ -72,8 +72,8 @@ impl Client {
             }
         }
         let mut wanted = BTreeSet::new();
-        for room in 0..ROOMS.len() {
-            let allowed = ROOMS[room].needs.is_none_or(|it| permissions.contains(it));
+        for (room, rule) in ROOMS.iter().enumerate() {
+            let allowed = rule.needs.is_none_or(|it| permissions.contains(it));
             if allowed && random.chance(2) {
                 wanted.insert(room);
             }
@@ -208,7 +208,7 @@ impl World {
             since = Some(self.lie(room, since));
         }
         self.stats.since += u64::from(since.is_some());
-        let request = Request::Join { room, since, asked_ms: self.now_ms };
+        let request = Request::Join { since, asked_ms: self.now_ms };
         let number = self.request(client, request);
         self.say(client, wire::subscribe(number, ROOMS[room].name, since));
     }
@@ -226,7 +226,7 @@ impl World {
     }
 
     fn leave(&mut self, client: usize, room: usize) {
-        let number = self.request(client, Request::Leave { room });
+        let number = self.request(client, Request::Leave);
         self.say(client, wire::unsubscribe(number, ROOMS[room].name));
     }
 
@@ -279,7 +279,7 @@ impl World {
     }
 
     fn ask_history(&mut self, client: usize, room: usize) {
-        let number = self.request(client, Request::History { room });
+        let number = self.request(client, Request::History);
         let (forward, from) = (self.random.chance(2), self.random.below(100));
         let from = self.random.chance(2).then_some(from);
         self.say(client, wire::history(number, ROOMS[room].name, forward, from));
@@ -330,7 +330,7 @@ impl World {
         }
         self.stats.kicks += 1;
         let user: Box<str> = self.clients[client].user.as_str().into();
-        let query = self.ask_core(node, Asked::Disconnect(client));
+        let query = self.ask_core(node, Asked::Disconnect);
         let message = roomcast_router::messages::HubMessage::Disconnect { query, user };
         self.tell_core_from_lane(node, 128, FromLane::Hub(message));
     }
@@ -358,7 +358,6 @@ impl World {
         }
         let made = crate::check::Made {
             room,
-            client: Some(client),
             acks: !self.random.chance(4),
             requires: self.random.chance(10),
             ttl_s: self.random.chance(12).then(|| self.random.range(1, 3) as u32),

@@ -168,27 +168,23 @@ impl World {
         self.trouble(node, until);
         let slow_ms = self.random.range(50, 3_000);
         let feed = &mut self.nodes[node].broker.feed;
-        match fault {
-            Fault::FeedCut => {
-                feed.cut_until_ms = until;
-                self.lose_feed(node);
-            }
-            Fault::FeedSilent => {
-                feed.silent_until_ms = until;
-                feed.links.iter_mut().for_each(|link| link.silent = true);
-            }
-            _ => {
-                // The whole way is slow for longer, and commands may be lost on it at first.
-                let until = self.lasting(1_000, 10_000);
-                let silent_until = self.lasting(2_500, 5_000);
-                let links = &mut self.nodes[node].broker.feed.links;
-                links.iter_mut().for_each(|link| link.slow = (until, slow_ms));
-                self.trouble(node, until);
-                if self.random.chance(2) {
-                    for road in &mut self.nodes[node].broker.roads {
-                        road.silent_until_ms = road.silent_until_ms.max(silent_until);
-                    }
-                }
+        if fault == Fault::FeedCut {
+            feed.cut_until_ms = until;
+            return self.lose_feed(node);
+        }
+        if fault == Fault::FeedSilent {
+            feed.silent_until_ms = until;
+            return feed.links.iter_mut().for_each(|link| link.silent = true);
+        }
+        // The whole way is slow for longer, and commands may be lost on it at first.
+        let until = self.lasting(1_000, 10_000);
+        let silent_until = self.lasting(2_500, 5_000);
+        let links = &mut self.nodes[node].broker.feed.links;
+        links.iter_mut().for_each(|link| link.slow = (until, slow_ms));
+        self.trouble(node, until);
+        if self.random.chance(2) {
+            for road in &mut self.nodes[node].broker.roads {
+                road.silent_until_ms = road.silent_until_ms.max(silent_until);
             }
         }
     }
@@ -199,13 +195,13 @@ impl World {
         let slow_ms = self.random.range(50, 2_500);
         for shard in 0..self.bus.masters.len() {
             let road = &mut self.nodes[node].broker.roads[shard];
-            match fault {
-                Fault::RoadCut => {
-                    road.cut_until_ms = until;
-                    self.break_road(node, shard);
-                }
-                Fault::RoadSlow => road.slow = (until, slow_ms),
-                _ => road.silent_until_ms = until,
+            if fault == Fault::RoadCut {
+                road.cut_until_ms = until;
+                self.break_road(node, shard);
+            } else if fault == Fault::RoadSlow {
+                road.slow = (until, slow_ms);
+            } else {
+                road.silent_until_ms = until;
             }
         }
         if fault == Fault::Partition {
@@ -226,30 +222,45 @@ impl World {
                 self.trouble_all(until);
             }
             Fault::Failover => self.fail_over(shard),
-            Fault::RestartEmpty => {
-                let master = self.bus.master_id();
-                let ahead_ms = self.bus.servers[server].ahead_ms;
-                self.bus.servers[server] = Server::new(shard, master, ahead_ms);
-                self.book.ids_lost(self.bus.executed);
-                self.cut_all_from(server);
-                self.trouble_all(self.now_ms);
-            }
+            Fault::RestartEmpty => self.restart_empty(server),
             Fault::Flush => {
-                let store = &mut self.bus.servers[server].data.store;
-                store.lose_everything();
+                self.bus.servers[server].data.store.lose_everything();
                 self.bus.servers[server].data.leases.clear();
                 self.book.ids_lost(self.bus.executed);
                 self.trouble_all(self.now_ms);
             }
             Fault::KeyLost => self.lose_key(server),
             Fault::FunctionsLost => self.bus.servers[server].functions = false,
-            _ => {
+            Fault::ReplicaStalls => {
                 let it = &mut self.bus.servers[server];
                 let behind = it.data.clone();
                 it.behind.get_or_insert_with(|| Box::new(behind));
                 self.at(until, Event::Follow(Aftermath::CaughtUp { server }));
             }
+            Fault::FeedCut
+            | Fault::FeedSilent
+            | Fault::FeedSlow
+            | Fault::RoadCut
+            | Fault::RoadSilent
+            | Fault::RoadSlow
+            | Fault::Partition
+            | Fault::Crash
+            | Fault::Stall
+            | Fault::LaneStall
+            | Fault::CoreStall
+            | Fault::ClientSilent
+            | Fault::ClientPause
+            | Fault::Burst => {}
         }
+    }
+
+    fn restart_empty(&mut self, server: usize) {
+        let master = self.bus.master_id();
+        let (shard, ahead_ms) = (self.bus.servers[server].shard, self.bus.servers[server].ahead_ms);
+        self.bus.servers[server] = Server::new(shard, master, ahead_ms);
+        self.book.ids_lost(self.bus.executed);
+        self.cut_all_from(server);
+        self.trouble_all(self.now_ms);
     }
 
     /// One key of one room is lost: its meta, its entries, the newest of them, or the ids.

@@ -46,8 +46,6 @@ pub(crate) struct Data<'a> {
     pub(crate) live: Option<bool>,
     #[serde(borrow)]
     pub(crate) level: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    pub(crate) reach: Option<Cow<'a, str>>,
     pub(crate) isolated: Option<bool>,
     #[serde(borrow)]
     pub(crate) outcome: Option<Cow<'a, str>>,
@@ -58,7 +56,6 @@ pub(crate) struct Data<'a> {
     pub(crate) reasons: Option<Vec<Cow<'a, str>>>,
     #[serde(borrow)]
     pub(crate) publications: Option<Vec<&'a RawValue>>,
-    pub(crate) next: Option<u64>,
 }
 
 impl<'a> Wire<'a> {

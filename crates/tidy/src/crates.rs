@@ -9,7 +9,7 @@ use crate::repo::File;
 
 /// Which crates of the workspace a crate may depend on. Source: `docs/ARCHITECTURE.md`, Crates. Dev-dependencies may
 /// be wider.
-pub const ARROWS: [(&str, &[&str]); 10] = [
+pub const ARROWS: [(&str, &[&str]); 11] = [
     ("roomcast-protocol", &[]),
     ("roomcast-router", &["roomcast-protocol"]),
     ("roomcast-dialects", &["roomcast-protocol"]),
@@ -21,6 +21,10 @@ pub const ARROWS: [(&str, &[&str]); 10] = [
     ),
     ("roomcast", &["roomcast-gateway", "roomcast-client", "roomcast-protocol"]),
     ("roomcast-client", &["roomcast-protocol"]),
+    (
+        "roomcast-sim",
+        &["roomcast-protocol", "roomcast-router", "roomcast-dialects", "roomcast-store"],
+    ),
     ("xtask", &[]),
     ("tidy", &[]),
 ];
@@ -59,8 +63,8 @@ pub fn undrawn(page: &str) -> Vec<String> {
 }
 
 /// Crates that do no IO and read no clock (INV-1), by their folder.
-pub const PURE: [&str; 4] =
-    ["crates/protocol/", "crates/router/", "crates/dialects/", "crates/store/"];
+pub const PURE: [&str; 5] =
+    ["crates/protocol/", "crates/router/", "crates/dialects/", "crates/store/", "crates/sim/"];
 
 /// What a pure crate's source must not name.
 pub const IMPURE_PATHS: [&str; 19] = [

@@ -65,7 +65,9 @@ fn pure_crates_depend_on_nothing_that_does_io() {
 #[test]
 fn pure_crates_name_no_clock_socket_file_or_environment() {
     each_rust_file(|file| {
-        let is_pure = PURE.iter().any(|folder| file.path.starts_with(folder));
+        // An example drives a pure crate from outside.
+        let drives = file.path.contains("/examples/");
+        let is_pure = !drives && PURE.iter().any(|folder| file.path.starts_with(folder));
         if is_pure { rust::uses_banned(file, &IMPURE_PATHS, &PURE_DATA) } else { Vec::new() }
     });
 }

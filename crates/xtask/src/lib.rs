@@ -14,6 +14,7 @@ mod process;
 mod python;
 pub mod servers;
 mod setup;
+mod sim;
 mod tally;
 mod test;
 
@@ -32,7 +33,7 @@ struct Task {
 }
 
 /// Every target of the `Makefile`.
-const TASKS: [Task; 12] = [
+const TASKS: [Task; 13] = [
     Task { name: "help", about: "this list", run: |_| help() },
     Task {
         name: "demo",
@@ -58,6 +59,11 @@ const TASKS: [Task; 12] = [
         name: "e2e",
         about: "the end-to-end scripts; ARGS=name runs those named so",
         run: |args| e2e::run(args).map(Some),
+    },
+    Task {
+        name: "sim",
+        about: "the cluster simulator, SEEDS=20; SEED=7 replays one, PLANTED=1 shows that planted bugs are caught",
+        run: |args| sim::run(args).map(Some),
     },
     Task {
         name: "conformance",

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::process::{self, say};
-use crate::{Tally, chart, conformance, e2e, paths, setup};
+use crate::{Tally, chart, conformance, e2e, paths, setup, sim};
 
 /// How long one build or one run of cargo may take before it counts as hung.
 pub(crate) const BUILD_LIMIT: Duration = Duration::from_secs(1_800);
@@ -19,9 +19,10 @@ pub(crate) struct Part {
 }
 
 /// What `make test` runs, in this order.
-const TEST: [Part; 6] = [
+const TEST: [Part; 7] = [
     Part { name: "setup", budget_warm_s: 10, budget_cold_s: 300, run: set_up },
-    Part { name: "cargo", budget_warm_s: 600, budget_cold_s: 1_500, run: cargo_tests },
+    Part { name: "cargo", budget_warm_s: 600, budget_cold_s: 1_260, run: cargo_tests },
+    Part { name: "sim", budget_warm_s: 120, budget_cold_s: 240, run: sim::whole },
     Part { name: "conformance", budget_warm_s: 120, budget_cold_s: 240, run: conformance::run },
     Part { name: "e2e", budget_warm_s: 240, budget_cold_s: 360, run: all_scripts },
     Part { name: "chart", budget_warm_s: 30, budget_cold_s: 60, run: chart::run },
@@ -29,9 +30,10 @@ const TEST: [Part; 6] = [
 ];
 
 /// What `make check` runs.
-const CHECK: [Part; 2] = [
+const CHECK: [Part; 3] = [
     Part { name: "lint", budget_warm_s: 60, budget_cold_s: 240, run: lint },
     Part { name: "unit", budget_warm_s: 240, budget_cold_s: 900, run: unit_tests },
+    Part { name: "sim", budget_warm_s: 30, budget_cold_s: 90, run: sim::short },
 ];
 
 /// Everything.

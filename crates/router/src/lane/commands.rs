@@ -204,7 +204,11 @@ impl Lane {
         let expires_unix_ms = who.expires_unix_ms;
         #[cfg(feature = "planted")]
         if self.planted == Some(crate::planted::Planted::StalePermission) {
-            return self.send(key, &Outbound::Refreshed { reply: &request.reply, expires_unix_ms }, out);
+            return self.send(
+                key,
+                &Outbound::Refreshed { reply: &request.reply, expires_unix_ms },
+                out,
+            );
         }
         if let Some(session) = self.session_mut(key) {
             session.who = Some(Box::new(who));

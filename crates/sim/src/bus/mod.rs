@@ -139,10 +139,6 @@ impl Bus {
         self.owners[usize::from(partition_of(room))]
     }
 
-    pub(crate) fn master_of(&self, room: &RoomName) -> usize {
-        self.masters[self.shard_of(room)]
-    }
-
     pub(crate) fn is_current(&self, server: usize) -> bool {
         self.masters.contains(&server)
     }

@@ -272,7 +272,7 @@ impl World {
             let lacked = !it.holds("r") || it.lacked_ms + LACKED_MS >= self.now_ms;
             let expired = reasons.iter().any(|it| it == "expired") && made.ttl_s.is_some();
             let filtered = reasons.iter().any(|it| it == "filtered") && made.requires;
-            if !expired && !(filtered && lacked) {
+            if !(expired || filtered && lacked) {
                 let about = [format!("c{client}"), format!("p{number}")];
                 let text = format!("c{client} skips p{number} ({offset}) for {reasons:?}");
                 return self.complain("G3/I3", &about, text);

@@ -34,8 +34,6 @@ pub struct Violation {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Made {
     pub(crate) room: usize,
-    /// Whose; `None`: the run's own probe.
-    pub(crate) client: Option<usize>,
     pub(crate) acks: bool,
     pub(crate) requires: bool,
     pub(crate) ttl_s: Option<u32>,
@@ -217,8 +215,7 @@ impl World {
     /// The run publishes one probe in each room, as a back-end, until it is accepted.
     pub(crate) fn probe(&mut self) {
         for room in 0..ROOMS.len() {
-            let made =
-                Made { room, client: None, acks: true, requires: false, ttl_s: None, bytes: 0 };
+            let made = Made { room, acks: true, requires: false, ttl_s: None, bytes: 0 };
             let number = self.book.make(self.now_ms, made);
             self.book.probes[room] = Some(number);
             self.publish_probe(number);

@@ -8,7 +8,7 @@ use roomcast_protocol::ids::LaneId;
 use roomcast_protocol::position::{Epoch, Position};
 use roomcast_protocol::room::RoomName;
 use roomcast_router::hub::Hub;
-use roomcast_router::messages::{Answer, HubEffect, HubMessage, LaneMessage, QueryId, Ticket};
+use roomcast_router::messages::{HubEffect, HubMessage, LaneMessage, QueryId, Ticket};
 
 use crate::planted::Planted;
 use crate::world::{Event, World};
@@ -32,7 +32,7 @@ const TURN_MAX: u64 = 64;
 #[derive(Debug)]
 pub(crate) enum FromLane {
     Hub(HubMessage),
-    Answer(QueryId, Answer),
+    Answer(QueryId),
 }
 
 /// The core of one node.
@@ -64,7 +64,7 @@ pub(crate) struct Core {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Asked {
     Publish(usize),
-    Disconnect(usize),
+    Disconnect,
 }
 
 impl Core {
@@ -150,7 +150,7 @@ impl World {
                     it.core.hub.message(now, message, &mut out);
                     self.carry_out(node, std::mem::take(&mut out));
                 }
-                FromLane::Answer(QueryId(id), _) => {
+                FromLane::Answer(QueryId(id)) => {
                     it.core.queries.remove(&id);
                 }
             }

@@ -193,9 +193,8 @@ impl World {
                 let weight = weight_of(&message);
                 self.tell_core_from_lane(node, weight, FromLane::Hub(message));
             }
-            Effect::Answer(query, answer) => {
-                let answer = FromLane::Answer(query, answer);
-                self.tell_core_from_lane(node, MESSAGE_BYTES, answer);
+            Effect::Answer(query, _) => {
+                self.tell_core_from_lane(node, MESSAGE_BYTES, FromLane::Answer(query));
             }
         }
     }

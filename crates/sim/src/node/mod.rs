@@ -32,7 +32,6 @@ const MONO_START_MS: u64 = 10_000;
 pub(crate) struct Node {
     pub(crate) life: u32,
     pub(crate) up: bool,
-    pub(crate) id: NodeId,
     born_ms: u64,
     /// How far its wall clock is ahead of the run's. Units: milliseconds.
     pub(crate) ahead_ms: i64,
@@ -102,7 +101,6 @@ impl Node {
         Self {
             life: birth.life,
             up: true,
-            id,
             born_ms: birth.now_ms,
             ahead_ms: birth.ahead_ms,
             core: Core::new(hub),
