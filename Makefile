@@ -2,7 +2,7 @@
 XTASK := cargo run --quiet --package xtask --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo cluster test check e2e sim conformance chart bench load docs setup
+.PHONY: help demo cluster test check e2e faults sim conformance chart bench load docs setup
 
 help: ; @$(XTASK) help
 demo: ; @$(XTASK) demo $(ARGS)
@@ -10,6 +10,7 @@ cluster: ; @$(XTASK) cluster $(N) $(ARGS)
 test: ; @$(XTASK) test
 check: ; @$(XTASK) check
 e2e: ; @$(XTASK) e2e $(ARGS)
+faults: ; @$(XTASK) faults $(ARGS)
 conformance: ; @$(XTASK) conformance
 sim: ; @$(XTASK) sim SEEDS=$(SEEDS) FROM=$(FROM) SEED=$(SEED) PLANTED=$(PLANTED)
 chart: ; @$(XTASK) chart

@@ -25,7 +25,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// Errors: no Python, nothing to install from, or the echo server does not build or start.
 pub(crate) fn run() -> Result<Tally, String> {
     let kosoku = kosoku()?;
-    let (mut echo, address) = start(&echo()?)?;
+    let (mut echo, address) = start(&paths::example("roomcast-gateway", "echo")?)?;
     let name = format!("roomcast-conformance-{}", std::process::id());
     let reports = std::env::temp_dir().join(name);
     let ran = drive(&kosoku, &address, &reports);
@@ -46,20 +46,6 @@ pub(crate) fn run() -> Result<Tally, String> {
 fn kosoku() -> Result<PathBuf, String> {
     let package = format!("kosoku=={KOSOKU}");
     Ok(python::environment("kosoku", KOSOKU, &[&package])?.join("bin/kosoku"))
-}
-
-/// Builds the echo server and tells where it is.
-fn echo() -> Result<PathBuf, String> {
-    let args = ["build", "--quiet", "--package", "roomcast-gateway", "--example", "echo"];
-    let args = [&args[..], &["--message-format", "json-render-diagnostics"]].concat();
-    let messages = process::output(&mut process::command("cargo", &args, &paths::root()))?;
-    messages.lines().rev().find_map(executable).ok_or("cargo built no example `echo`".into())
-}
-
-fn executable(message: &str) -> Option<PathBuf> {
-    let message: Value = serde_json::from_str(message).ok()?;
-    let is_echo = message.pointer("/target/name")? == "echo";
-    message.get("executable")?.as_str().filter(|_| is_echo).map(PathBuf::from)
 }
 
 /// Starts the echo server; gives its address, the first line it prints.
@@ -127,16 +113,5 @@ mod tests {
         }}"#;
         assert_eq!(sum(index), Ok(Tally { passed: 2, failed: CASES - 2 }));
         assert!(sum("[]").is_err());
-    }
-
-    #[test]
-    fn the_echo_server_is_found_in_what_cargo_says() {
-        let message =
-            r#"{"reason":"compiler-artifact","target":{"name":"echo"},"executable":"/x/echo"}"#;
-        assert_eq!(executable(message), Some(PathBuf::from("/x/echo")));
-        let library =
-            r#"{"reason":"compiler-artifact","target":{"name":"echo"},"executable":null}"#;
-        assert_eq!(executable(library), None);
-        assert_eq!(executable(r#"{"reason":"build-finished","success":true}"#), None);
     }
 }

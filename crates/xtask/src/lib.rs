@@ -7,6 +7,7 @@ mod cluster;
 mod conformance;
 mod demo;
 mod e2e;
+mod faults;
 mod interrupt;
 mod load;
 mod paths;
@@ -33,7 +34,7 @@ struct Task {
 }
 
 /// Every target of the `Makefile`.
-const TASKS: [Task; 13] = [
+const TASKS: [Task; 14] = [
     Task { name: "help", about: "this list", run: |_| help() },
     Task {
         name: "demo",
@@ -64,6 +65,11 @@ const TASKS: [Task; 13] = [
         name: "sim",
         about: "the cluster simulator, SEEDS=20; SEED=7 replays one, PLANTED=1 shows that planted bugs are caught",
         run: |args| sim::run(args).map(Some),
+    },
+    Task {
+        name: "faults",
+        about: "nodes, Redis and clients live, and faults one after the other; ARGS='--rounds 20' for an hour",
+        run: |args| faults::run(args).map(Some),
     },
     Task {
         name: "conformance",

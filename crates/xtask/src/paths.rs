@@ -51,3 +51,37 @@ fn built(profile: &str, folder: &str) -> Result<PathBuf, String> {
     let target = target.ok_or("cargo metadata names no target_directory")?;
     Ok(Path::new(target).join(folder).join("roomcast"))
 }
+
+/// Builds an example program and tells where it is.
+///
+/// Errors: it does not compile.
+pub(crate) fn example(package: &str, name: &str) -> Result<PathBuf, String> {
+    let args = ["build", "--quiet", "--package", package, "--example", name];
+    let args = [&args[..], &["--message-format", "json-render-diagnostics"]].concat();
+    let messages = process::output(&mut process::command("cargo", &args, &root()))?;
+    let found = messages.lines().rev().find_map(|message| executable(name, message));
+    found.ok_or_else(|| format!("cargo built no example `{name}`"))
+}
+
+fn executable(name: &str, message: &str) -> Option<PathBuf> {
+    let message: serde_json::Value = serde_json::from_str(message).ok()?;
+    let is_it = message.pointer("/target/name")? == name;
+    message.get("executable")?.as_str().filter(|_| is_it).map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_example_is_found_in_what_cargo_says() {
+        let message =
+            r#"{"reason":"compiler-artifact","target":{"name":"echo"},"executable":"/x/echo"}"#;
+        assert_eq!(executable("echo", message), Some(PathBuf::from("/x/echo")));
+        assert_eq!(executable("other", message), None);
+        let library =
+            r#"{"reason":"compiler-artifact","target":{"name":"echo"},"executable":null}"#;
+        assert_eq!(executable("echo", library), None);
+        assert_eq!(executable("echo", r#"{"reason":"build-finished","success":true}"#), None);
+    }
+}

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::process::{self, say};
-use crate::{Tally, chart, conformance, e2e, paths, setup, sim};
+use crate::{Tally, chart, conformance, e2e, faults, paths, setup, sim};
 
 /// How long one build or one run of cargo may take before it counts as hung.
 pub(crate) const BUILD_LIMIT: Duration = Duration::from_secs(1_800);
@@ -19,12 +19,13 @@ pub(crate) struct Part {
 }
 
 /// What `make test` runs, in this order.
-const TEST: [Part; 7] = [
+const TEST: [Part; 8] = [
     Part { name: "setup", budget_warm_s: 10, budget_cold_s: 300, run: set_up },
-    Part { name: "cargo", budget_warm_s: 600, budget_cold_s: 1_260, run: cargo_tests },
+    Part { name: "cargo", budget_warm_s: 440, budget_cold_s: 960, run: cargo_tests },
     Part { name: "sim", budget_warm_s: 120, budget_cold_s: 240, run: sim::whole },
     Part { name: "conformance", budget_warm_s: 120, budget_cold_s: 240, run: conformance::run },
     Part { name: "e2e", budget_warm_s: 240, budget_cold_s: 360, run: all_scripts },
+    Part { name: "faults", budget_warm_s: 180, budget_cold_s: 300, run: all_faults },
     Part { name: "chart", budget_warm_s: 30, budget_cold_s: 60, run: chart::run },
     Part { name: "lint", budget_warm_s: 60, budget_cold_s: 240, run: lint },
 ];
@@ -86,6 +87,10 @@ fn set_up() -> Result<Tally, String> {
 
 fn all_scripts() -> Result<Tally, String> {
     e2e::run(&[])
+}
+
+fn all_faults() -> Result<Tally, String> {
+    faults::run(&[])
 }
 
 fn cargo_tests() -> Result<Tally, String> {

@@ -9,14 +9,14 @@ use roomcast_protocol::guard::Kind;
 use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{interval, sleep};
 
 use crate::crowd::{Phase, Shared, VIP};
 use crate::member::{id, position};
 use crate::record::{Acked, Level, Sent};
 
-/// Publications of one room that wait for their ack.
-const UNDER_WAY_MAX: usize = 64;
+/// Publications of one room that wait for their ack: more than a room gets while no replica is there.
+const UNDER_WAY_MAX: usize = 256;
 
 /// How often one is sent before its outcome counts as unknown: for more than a minute.
 const TRIES_MAX: u32 = 120;
@@ -51,7 +51,6 @@ pub(crate) async fn run(shared: Arc<Shared>, room: usize) {
     let link = Arc::new(Link { shared: Arc::clone(&shared), room, state: Mutex::new(state) });
     let mut phase = shared.phase.subscribe();
     let mut tick = interval(Duration::from_millis(shared.every_ms));
-    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut under_way = JoinSet::new();
     let mut number = 0;
     loop {
@@ -86,8 +85,10 @@ async fn publish(link: Arc<Link>, number: u64) {
         tries: 0,
         acked: None,
         vip,
-        refused: None,
+        refused: false,
+        answer: None,
     };
+    let place = book.begin(sent.clone());
     let data = json!({"n": number, "pad": "x".repeat(PAD_BYTES)});
     let options = PublishOptions {
         ack: true,
@@ -101,6 +102,8 @@ async fn publish(link: Arc<Link>, number: u64) {
         let Some((generation, client)) = link.client().await else {
             sleep(AGAIN).await;
             sent.tries += 1;
+            sent.answer = Some("no connection".to_owned());
+            book.update(place, &sent);
             continue;
         };
         sent.tries += 1;
@@ -118,16 +121,22 @@ async fn publish(link: Arc<Link>, number: u64) {
                 });
                 break;
             }
-            Err(Error::Refused(refused)) if refused.outcome_unknown || refused.retry => {}
             Err(Error::Refused(refused)) => {
-                sent.refused = Some(refused.to_string());
-                break;
+                sent.refused = !refused.outcome_unknown && !refused.retry;
+                sent.answer = Some(refused.to_string());
+                if sent.refused {
+                    break;
+                }
             }
-            Err(_) => link.renew(generation).await,
+            Err(error) => {
+                sent.answer = Some(error.to_string());
+                link.renew(generation).await;
+            }
         }
+        book.update(place, &sent);
         sleep(AGAIN).await;
     }
-    book.sent(sent);
+    book.update(place, &sent);
 }
 
 impl Link {

@@ -94,8 +94,10 @@ pub(crate) struct Sent {
     pub(crate) acked: Option<Acked>,
     /// It requires the permission that every other member holds.
     pub(crate) vip: bool,
-    /// Refused for good: what the node said.
-    pub(crate) refused: Option<String>,
+    /// Refused for good.
+    pub(crate) refused: bool,
+    /// The last answer that was no ack.
+    pub(crate) answer: Option<String>,
 }
 
 /// A fault, and when it was over.
@@ -150,9 +152,18 @@ impl Book {
         }
     }
 
-    /// Writes down what became of a publication.
-    pub(crate) fn sent(&self, sent: Sent) {
-        held(&self.sent).push(sent);
+    /// Writes down that a publication is under way; answers with its place.
+    pub(crate) fn begin(&self, sent: Sent) -> usize {
+        let mut all = held(&self.sent);
+        all.push(sent);
+        all.len() - 1
+    }
+
+    /// Writes down what has become of it.
+    pub(crate) fn update(&self, place: usize, sent: &Sent) {
+        if let Some(old) = held(&self.sent).get_mut(place) {
+            old.clone_from(sent);
+        }
     }
 
     /// The end of the scene: what clients see later does not count.

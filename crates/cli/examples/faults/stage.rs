@@ -13,8 +13,8 @@ use crate::report::say;
 /// Nodes of a scene.
 pub(crate) const NODES: usize = 3;
 
-/// How long a fault is left behind before the next one: more than members may take to be current.
-const SETTLE: Duration = Duration::from_secs(6);
+/// How long a fault is left behind before the next one: as long as members may take to be current.
+const SETTLE: Duration = Duration::from_secs(5);
 
 /// How long what is under way may take at the end: a publisher tries for 5 s, a member comes back within one.
 const DRAIN: Duration = Duration::from_secs(8);

@@ -93,16 +93,18 @@ fn is_due(vip: bool, sent: &Sent) -> bool {
 fn count_sent(facts: &Facts, sent: &Sent, verdict: &mut Verdict) {
     verdict.at(sent.first_us, |tally| {
         tally.repeated_sends += u64::from(sent.tries.saturating_sub(1));
-        match (&sent.acked, &sent.refused) {
+        match (&sent.acked, sent.refused) {
             (Some(Acked { level: Level::Isolated, .. }), _) => tally.isolated += 1,
             (Some(_), _) => tally.accepted += 1,
-            (None, Some(_)) => tally.refused += 1,
-            (None, None) => tally.unknown += 1,
+            (None, true) => tally.refused += 1,
+            (None, false) => tally.unknown += 1,
         }
     });
     let name = verdict::name_of(facts, sent.room);
-    if let Some(text) = &sent.refused {
-        verdict.violation(sent.first_us, &format!("{name}: {} refused: {text}", sent.number));
+    if sent.acked.is_none() && sent.tries > 0 {
+        let Sent { number, tries, answer, .. } = sent;
+        let text = format!("{name}: {number} not accepted in {tries} tries: {answer:?}");
+        verdict.violation(sent.first_us, &text);
     }
     let kept = facts.rooms.get(sent.room).is_some_and(|room| room.kept);
     if let Some(acked) = sent.acked

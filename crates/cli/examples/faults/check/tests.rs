@@ -87,7 +87,9 @@ impl Story {
 
     fn sent(&mut self, first_us: u64, room: usize, number: &str, acked: Option<Acked>, vip: bool) {
         let number = number.parse().unwrap();
-        self.0.sent.push(Sent { room, number, first_us, tries: 1, acked, vip, refused: None });
+        let tries = u32::from(acked.is_some());
+        let (refused, answer) = (false, None);
+        self.0.sent.push(Sent { room, number, first_us, tries, acked, vip, refused, answer });
     }
 }
 
@@ -164,6 +166,15 @@ fn who_was_not_there_misses_nothing() {
     clean(&format!("{late}\n40 1 connected\n41 1 joined l -\n41 1 joined k 1:2 1:2 recovered"));
     clean("30 sent l 1 acked isolated\n31 sent l 2 acked accepted partial");
     clean("31 sent k 3\n32 sent l 9");
+}
+
+#[test]
+fn a_publication_that_was_tried_in_vain_is_caught() {
+    let mut story = Story::new(&format!("{BEGIN}\n30 sent k 3"));
+    story.0.sent[2].tries = 9;
+    let verdict = check(&story.0);
+    assert!(verdict.texts[0].contains("3 not accepted in 9 tries"), "{:?}", verdict.texts);
+    assert_eq!((verdict.total.unknown, verdict.total.violations), (1, 1));
 }
 
 #[test]
