@@ -378,7 +378,9 @@ impl Lane {
         out: &mut Vec<Effect>,
     ) {
         let found = self.catching.get(&(index, session));
-        if let Some(catch_up) = found.filter(|it| it.until_ms <= now.mono_ms) {
+        // Who waits for the lane lacks nothing, and costs nothing.
+        let late = |it: &&CatchUp| it.until_ms <= now.mono_ms && it.query.is_some();
+        if let Some(catch_up) = found.filter(late) {
             let key = catch_up.key;
             self.give_up(now, index, key, Unrecovered::Unavailable, out);
         }
@@ -426,11 +428,12 @@ impl Lane {
 }
 
 impl CatchUp {
-    /// The joins that are still to be answered.
-    pub(super) fn unanswered(self) -> Vec<Ask> {
+    /// The joins that are still to be answered, and what the session was told that it has covered.
+    pub(super) fn unanswered(self) -> (Vec<Ask>, Option<Position>) {
+        let told = self.reply.is_none().then_some(self.covered);
         let since = Some(self.covered);
         let first = self.reply.map(|reply| Ask { reply, since });
-        first.into_iter().chain(self.behind).collect()
+        (first.into_iter().chain(self.behind).collect(), told)
     }
 }
 

@@ -68,7 +68,7 @@ impl Lane {
         }
         self.add_member(index, key);
         if let Some(name) = self.name_of(index) {
-            self.answer_join(key, &name, &ask, out);
+            self.answer_join(key, &name, (&ask, None), out);
         }
     }
 
@@ -155,12 +155,19 @@ impl Lane {
         index
     }
 
-    /// Answers a join of a room without a position; one of a room that keeps publications is given up.
-    fn answer_join(&mut self, key: SessionKey, name: &RoomName, ask: &Ask, out: &mut Vec<Effect>) {
+    /// Answers a join of a room without a position; one of a room that keeps publications is given up, and stands where
+    /// the session was told, or where the lane does.
+    fn answer_join(
+        &mut self,
+        key: SessionKey,
+        name: &RoomName,
+        (ask, told): (&Ask, Option<Position>),
+        out: &mut Vec<Effect>,
+    ) {
         let index = self.names.get(name).copied();
         let room = index.and_then(|index| self.rooms.get(index as usize));
         let keeps = room.is_some_and(|room| room.stream.is_some());
-        let position = room.and_then(Room::position);
+        let position = told.or_else(|| room.and_then(Room::position));
         let why = if keeps { Unrecovered::Unavailable } else { Unrecovered::NoHistory };
         let recovered = ask.since.map(|_| Err(why));
         let live = !keeps || position.is_some() && !self.isolated;
@@ -269,12 +276,12 @@ impl Lane {
         out: &mut Vec<Effect>,
     ) {
         if let Some(index) = self.names.get(name).copied() {
-            let withdrawn = self.withdraw(index, key);
+            let (withdrawn, told) = self.withdraw(index, key);
             if !withdrawn.is_empty() {
                 self.settle(index, key, out);
             }
             for ask in withdrawn {
-                self.answer_join(key, name, &ask, out);
+                self.answer_join(key, name, (&ask, told), out);
             }
             self.tell_skips(index);
             self.leave_room(index, key, out);
@@ -289,7 +296,7 @@ impl Lane {
         let Some(name) = self.rooms.get(index as usize).map(|room| room.name.clone()) else {
             return;
         };
-        let withdrawn = self.withdraw(index, key);
+        let (withdrawn, _) = self.withdraw(index, key);
         self.leave_room(index, key, out);
         self.drop_if_unused(index, out);
         let denied = Refused::new(Refusal::PermissionDenied);
@@ -303,8 +310,8 @@ impl Lane {
     }
 
     /// Takes back the session's joins that wait for the room to become live, or for what it missed; says which have not
-    /// been answered.
-    pub(super) fn withdraw(&mut self, index: u32, key: SessionKey) -> Vec<Ask> {
+    /// been answered, and what the session was told that it has covered.
+    pub(super) fn withdraw(&mut self, index: u32, key: SessionKey) -> (Vec<Ask>, Option<Position>) {
         if let Some(catch_up) = self.end_catch_up(index, key) {
             return catch_up.unanswered();
         }
@@ -313,13 +320,14 @@ impl Lane {
             entry.is_some_and(|entry| entry.place == Membership::WAITING)
         };
         let Some(room) = self.rooms.get_mut(index as usize).filter(|room| !room.live) else {
-            return Vec::new();
+            return (Vec::new(), None);
         };
         if !self.sessions.get(key.index as usize).is_some_and(waits) {
-            return Vec::new();
+            return (Vec::new(), None);
         }
         let taken = room.waiting().extract_if(.., |waiting| waiting.key == key);
-        taken.filter(|waiting| !waiting.told).filter_map(|waiting| waiting.ask).collect()
+        let untold = taken.filter(|waiting| !waiting.told);
+        (untold.filter_map(|waiting| waiting.ask).collect(), None)
     }
 
     /// Takes the session out of the room, giving it first what is still under way; a reply that follows in a higher

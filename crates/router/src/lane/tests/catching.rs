@@ -180,6 +180,34 @@ fn who_is_ahead_of_the_lane_hears_nothing_until_it_is_met() {
 }
 
 #[test]
+fn who_is_ahead_is_never_sent_back() {
+    at_9(
+        "2 joins tape since=11
+         hub page 1 head=12 whole 12:a
+         2 joins tape #2
+         2 joins tape #3 since=5
+         2 leaves tape #4
+         2 joins tape #5 since=11
+         hub page 2 head=12 whole 12:a
+         at 20000
+         hub gap tape at 10
+         hub tape eleven pos=11
+         hub tape twelve pos=12
+         serve",
+        "hub read 1 tape above 11
+         2: joined tape at 11 recovered
+         2: joined tape #2 at 11
+         2: joined tape #3 at 11 unavailable
+         2: left tape #4
+         hub read 2 tape above 11
+         2: joined tape #5 at 11 recovered
+         1: gap tape at 10 too_old + tape eleven @11
+         1: tape twelve @12
+         2: tape twelve @12",
+    );
+}
+
+#[test]
 fn an_epoch_that_ends_meanwhile_is_told() {
     at_9(
         "2 joins tape since=5
