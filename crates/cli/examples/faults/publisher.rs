@@ -15,14 +15,17 @@ use crate::crowd::{Phase, Shared, VIP};
 use crate::member::{id, position};
 use crate::record::{Acked, Level, Sent};
 
-/// Publications of one room that wait for their ack: more than a room gets while no replica is there.
-const UNDER_WAY_MAX: usize = 256;
+/// Publications of one room that wait for their ack.
+const UNDER_WAY_MAX: usize = 32;
+
+/// The same where replicas must have them: more than such a room gets while no replica is there.
+const UNDER_WAY_SAFE_MAX: usize = 256;
 
 /// How often one is sent before its outcome counts as unknown: for more than a minute.
-const TRIES_MAX: u32 = 120;
+const TRIES_MAX: u32 = 60;
 
 /// How long to wait before the same is sent again.
-const AGAIN: Duration = Duration::from_millis(250);
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// Of so many publications one requires a permission, and one expires after a second.
 const VIP_EVERY: u64 = 10;
@@ -52,6 +55,8 @@ pub(crate) async fn run(shared: Arc<Shared>, room: usize) {
     let mut phase = shared.phase.subscribe();
     let mut tick = interval(Duration::from_millis(shared.every_ms));
     let mut under_way = JoinSet::new();
+    let safe = shared.rooms.get(room).is_some_and(|room| room.name.starts_with("safe-"));
+    let under_way_max = if safe { UNDER_WAY_SAFE_MAX } else { UNDER_WAY_MAX };
     let mut number = 0;
     loop {
         tokio::select! {
@@ -60,7 +65,7 @@ pub(crate) async fn run(shared: Arc<Shared>, room: usize) {
                 break;
             }
             _ = tick.tick() => {
-                if under_way.len() < UNDER_WAY_MAX {
+                if under_way.len() < under_way_max {
                     number += 1;
                     under_way.spawn(publish(Arc::clone(&link), number));
                 }
