@@ -20,6 +20,8 @@ const LATE_MS: u64 = 1_000;
 pub(super) struct Turns {
     /// When it last had one. Units: monotonic milliseconds.
     last_ms: u64,
+    /// The same. Units: milliseconds since the Unix epoch.
+    pub(super) last_unix_ms: u64,
     pub(super) held: bool,
     /// The hub was asked whether orders are missing, and has not answered.
     asked: bool,
@@ -64,6 +66,7 @@ impl Lane {
             }
         }
         self.turns.last_ms = now.mono_ms;
+        self.turns.last_unix_ms = now.unix_ms;
     }
 
     fn ask_for_orders(&mut self, out: &mut Vec<Effect>) {

@@ -9,7 +9,7 @@ use roomcast_protocol::time::Now;
 
 use super::Lane;
 use super::alarms::{Alarm, SLOT_MS};
-use super::rooms::Room;
+use super::rooms::{Room, Terms};
 use super::scribe::Scribe;
 use super::served::Served;
 use super::stream::{Run, Stream};
@@ -82,7 +82,9 @@ impl Lane {
                 room.tell_skips(scribe);
             }
             let stamp = |stamps: &mut Vec<u64>| served.stamp(stamps, published_us);
-            room.publish(class, requires, tracked, stamp, |format, bytes| {
+            let expires_unix_ms = publication.expires_unix_ms;
+            let terms = Terms { class, requires, placed: tracked, expires_unix_ms };
+            room.publish(&terms, stamp, |format, bytes| {
                 scribe.append(format, &Outbound::Publication(publication), bytes);
                 scribe.counters.encodings += 1;
             });
@@ -150,9 +152,7 @@ impl Lane {
             let name = room.name.clone();
             let gap = Outbound::Gap { room: Some((name.as_str(), position)), loss };
             room.publish(
-                class,
-                &[],
-                None,
+                &Terms::of(class),
                 |_| {},
                 |format, bytes| {
                     scribe.append(format, &gap, bytes);

@@ -384,8 +384,11 @@ impl Lane {
         let moved = |member: Member, place| moves.push((member.session, place));
         let mut scribe =
             Scribe::new(&self.formats, &self.sessions, &mut self.sink, &mut self.counters);
+        scribe.unix_ms = self.turns.last_unix_ms;
         let gives = (!self.turns.held).then_some(&mut scribe);
+        let bytes = room.bytes();
         room.remove(place as usize, out, moved, gives);
+        self.backlog_bytes = self.backlog_bytes + room.bytes() - bytes;
         self.counters.deliveries += (out.len() - before) as u64;
         for (session, place) in moves {
             let entries = self.sessions.get_mut(session as usize).map(|s| &mut s.rooms);

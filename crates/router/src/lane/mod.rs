@@ -320,13 +320,14 @@ impl Lane {
         {
             let mut scribe =
                 Scribe::new(&self.formats, &self.sessions, &mut self.sink, &mut self.counters);
+            scribe.unix_ms = self.turns.last_unix_ms;
             let room = self.rooms.get_mut(index as usize);
             let Some(room) = room.filter(|room| room.serial == serial) else { continue };
             let (before, bytes) = (out.len(), room.bytes());
             let finished = |stamps| self.served.finish(stamps);
             let served = room.serve(left.min(SLICE_MEMBERS), out, &mut scribe, finished);
             self.counters.deliveries += (out.len() - before) as u64;
-            self.backlog_bytes -= bytes - room.bytes();
+            self.backlog_bytes = self.backlog_bytes + room.bytes() - bytes;
             left = left.saturating_sub(served.max(1));
             if room.has_work() {
                 self.busy.push_back((index, serial));

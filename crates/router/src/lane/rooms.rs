@@ -8,6 +8,7 @@
 //! publication's; what only some of them skip is told in front of the next frame that they are given.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -75,6 +76,37 @@ struct Batch {
     placed: Option<Position>,
     /// When its publications were published, where that is known.
     stamps: Vec<u64>,
+    /// Those that expire.
+    expiring: Vec<Expiring>,
+}
+
+/// A publication in a batch that is not given once its time is over.
+#[derive(Debug)]
+struct Expiring {
+    /// Units: milliseconds since the Unix epoch.
+    at_unix_ms: u64,
+    placed: Option<Position>,
+    /// Where its frame stands, by format.
+    spans: Vec<(u8, Range<usize>)>,
+}
+
+/// On which terms a frame leaves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms<'a> {
+    pub(crate) class: Priority,
+    /// Only members that hold all of these get it.
+    pub(crate) requires: &'a [Box<str>],
+    /// Where the publication stands, if members count.
+    pub(crate) placed: Option<Position>,
+    /// Units: milliseconds since the Unix epoch.
+    pub(crate) expires_unix_ms: Option<u64>,
+}
+
+impl Terms<'_> {
+    /// All members get it, whenever.
+    pub(crate) const fn of(class: Priority) -> Self {
+        Self { class, requires: &[], placed: None, expires_unix_ms: None }
+    }
 }
 
 #[derive(Debug)]
@@ -244,6 +276,9 @@ impl Room {
         let count = self.members.len();
         let Self { name, work, stream, .. } = self;
         if let Some(scribe) = scribe {
+            for work in work.iter_mut() {
+                work.expire(count, name, scribe);
+            }
             for batch in work.iter_mut().flat_map(|work| work.queue.iter_mut()) {
                 if (batch.start..batch.end.unwrap_or(count)).contains(&place) {
                     batch.give(member, name, stream, out, scribe);
@@ -291,12 +326,11 @@ impl Room {
     /// published.
     pub(crate) fn publish(
         &mut self,
-        class: Priority,
-        requires: &[Box<str>],
-        placed: Option<Position>,
+        terms: &Terms<'_>,
         stamp: impl FnOnce(&mut Vec<u64>),
         mut encode: impl FnMut(u8, &mut Vec<u8>),
     ) {
+        let Terms { class, requires, placed, expires_unix_ms } = *terms;
         self.note_class(class);
         let work = self.work.get_or_insert_default();
         let merges = work.queue.back().is_some_and(|batch| {
@@ -317,12 +351,17 @@ impl Room {
         }
         let Some(batch) = work.queue.back_mut() else { return };
         stamp(&mut batch.stamps);
+        let mut spans = Vec::new();
         for (format, _) in &self.formats {
             let frames = batch.growing(*format);
             let before = frames.len();
             encode(*format, frames);
             work.bytes += frames.len() - before;
+            if expires_unix_ms.is_some() {
+                spans.push((*format, before..frames.len()));
+            }
         }
+        batch.expiring.extend(expires_unix_ms.map(|at| Expiring { at_unix_ms: at, placed, spans }));
     }
 
     /// Tells all members what they skip, behind what waits already, so that whoever joins now is not told.
@@ -331,9 +370,7 @@ impl Room {
         let Some(run) = stream.run.take() else { return };
         let (class, name) = (stream.class, self.name.clone());
         self.publish(
-            class,
-            &[],
-            None,
+            &Terms::of(class),
             |_| {},
             |format, bytes| {
                 scribe.append(format, &run.outbound(&name), bytes);
@@ -374,6 +411,7 @@ impl Room {
         finished: impl FnOnce(Vec<u64>),
     ) -> usize {
         let Some(work) = &mut self.work else { return 0 };
+        work.expire(self.members.len(), &self.name, scribe);
         let Some(batch) = work.queue.front_mut() else { return 0 };
         let end = *batch.end.get_or_insert(self.members.len());
         let slice_end = end.min(batch.start + budget);
@@ -413,7 +451,57 @@ fn tell_own_skips(
     }
 }
 
+impl Work {
+    /// Takes out what has expired while it waited.
+    fn expire(&mut self, members: usize, name: &RoomName, scribe: &mut Scribe<'_>) {
+        for batch in &mut self.queue {
+            if batch.expiring.iter().any(|it| it.at_unix_ms <= scribe.unix_ms) {
+                self.bytes -= batch.bytes();
+                batch.expire(members, name, scribe);
+                self.bytes += batch.bytes();
+            }
+        }
+    }
+}
+
 impl Batch {
+    /// Writes skips in the places of publications that have expired, for those who have yet to get them.
+    fn expire(&mut self, members: usize, name: &RoomName, scribe: &mut Scribe<'_>) {
+        let left = self.end.unwrap_or(members).saturating_sub(self.start) as u64;
+        for (format, frames) in &mut self.frames {
+            let (old, mut new, mut done) = (frames.share(), Vec::new(), 0);
+            for part in &mut self.expiring {
+                let spans = part.spans.iter_mut();
+                let Some((_, span)) = spans.into_iter().find(|(held, _)| held == format) else {
+                    continue;
+                };
+                new.extend_from_slice(old.get(done..span.start).unwrap_or_default());
+                done = span.end;
+                let start = new.len();
+                if part.at_unix_ms > scribe.unix_ms {
+                    new.extend_from_slice(old.get(span.clone()).unwrap_or_default());
+                } else if let Some(placed) = part.placed {
+                    let mut run = Run::empty(placed);
+                    run.skip(placed, SkipReason::Expired);
+                    scribe.append(*format, &run.outbound(name), &mut new);
+                }
+                *span = start..new.len();
+            }
+            new.extend_from_slice(old.get(done..).unwrap_or_default());
+            *frames = Frames::Growing(new);
+        }
+        let unix_ms = scribe.unix_ms;
+        for part in self.expiring.extract_if(.., |part| part.at_unix_ms <= unix_ms) {
+            scribe.counters.expired += 1;
+            if part.placed.is_some() {
+                scribe.count_skips(SkipReason::Expired, left);
+            }
+        }
+        // A skip is for all.
+        self.requires = None;
+        self.placed = None;
+    }
+
     fn new(class: Priority, formats: usize) -> Self {
         Self {
             class,
@@ -423,6 +511,7 @@ impl Batch {
             requires: None,
             placed: None,
             stamps: Vec::new(),
+            expiring: Vec::new(),
         }
     }
 

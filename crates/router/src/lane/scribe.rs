@@ -17,6 +17,8 @@ pub(crate) struct Scribe<'a> {
     sessions: &'a Slab<Session>,
     sink: &'a mut FrameSink,
     pub(crate) counters: &'a mut Counters,
+    /// What expired by then is not given any more. Units: milliseconds since the Unix epoch.
+    pub(crate) unix_ms: u64,
     /// The last skip's frame: members that lack a permission mostly skip the same.
     last_skip: Option<(u8, Run, Bytes)>,
 }
@@ -28,7 +30,7 @@ impl<'a> Scribe<'a> {
         sink: &'a mut FrameSink,
         counters: &'a mut Counters,
     ) -> Self {
-        Self { formats, sessions, sink, counters, last_skip: None }
+        Self { formats, sessions, sink, counters, unix_ms: 0, last_skip: None }
     }
 
     /// Whether a session holds all of these permissions.

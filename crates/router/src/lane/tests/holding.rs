@@ -135,6 +135,39 @@ fn an_answer_from_before_the_lane_was_late_again_is_not_enough() {
 }
 
 #[test]
+fn what_expires_while_it_waits_is_skipped_in_its_place() {
+    in_tape(
+        "2 opens msgpack as bob+x
+         2 joins tape
+         hub tape one pos=1 ttl=1
+         hub tape two pos=2 ttl=3
+         hub tape three pos=3
+         hub tape four pos=4 ttl=2
+         hub tape five pos=5 requires=x ttl=2
+         hub hold
+         at 2000
+         hub tape six pos=6
+         hub resume
+         serve 1
+         at 3000
+         serve
+         counted skipped
+         counted expired",
+        "2: m welcome bob 2
+         2: m joined tape at 0
+         1: skip tape to 1 count 1 expired + tape two @2 + tape three @3 + skip tape to 4 count 1 expired
+         more
+         2: m skip tape to 1 count 1 expired + m skip tape to 2 count 1 expired + m tape three @3 + m skip tape to 4 count 1 expired
+         1: skip tape to 5 count 1 expired
+         2: m skip tape to 5 count 1 expired
+         1: tape six @6
+         2: m tape six @6
+         [7, 0, 0] skipped
+         4 expired",
+    );
+}
+
+#[test]
 fn a_lane_without_sessions_is_never_late() {
     check(
         "1 opens as ann\n1 gone\nasleep 100000\n2 opens as bob\ncounted holds",
