@@ -169,7 +169,7 @@ pub enum Event {
         /// Why, for machines.
         reasons: Vec<String>,
     },
-    /// A second answer to a join that came while the broker was away.
+    /// From where a room is heard: one that the session was put into at connect, or one joined while the broker was away.
     Joined(Joined),
     /// The node's broker went away, or is back.
     Degraded {

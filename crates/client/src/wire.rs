@@ -156,7 +156,11 @@ pub fn decode(format: Format, bytes: &[u8]) -> Result<Incoming, Closed> {
     };
     Ok(match kind {
         "welcome" => Incoming::Welcome(welcome(&message)),
-        "subscribed" => answer(Answer::Joined(joined(&message))),
+        // Without a request's id: a room that it was put into at connect.
+        "subscribed" => match correlation(&message) {
+            Some(id) => Incoming::Answer { id, answer: Answer::Joined(joined(&message)) },
+            None => Incoming::Event(Event::Joined(joined(&message))),
+        },
         "unsubscribed" => answer(Answer::Left),
         "refresh" => answer(Answer::Refreshed),
         "ack" => ack(&message),

@@ -16,6 +16,7 @@ pub mod ws;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
@@ -60,7 +61,9 @@ impl Live {
 
     /// The same with a configuration file of this text.
     pub fn with_file(text: &str) -> Self {
-        let name = format!("roomcast-{}-{:x}.toml", std::process::id(), text.len());
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("roomcast-{}-{count}.toml", std::process::id());
         let path = std::env::temp_dir().join(name);
         std::fs::write(&path, text).unwrap();
         let config = config(&[], Some(path.clone()));
