@@ -113,8 +113,7 @@ fn as_many_as_the_size_says_are_kept_and_one_more_lets_the_oldest_go() {
     for id in 9..=40 {
         broker.stored(ONE, id, "news", keep);
         assert_eq!(first_kept(&mut broker, keep), id - 7);
-        let there: u64 =
-            topology.text(&["XLEN", &key_of(&topology, "stream", "news")]).parse().unwrap();
+        let there = topology.int(&["XLEN", &key_of(&topology, "stream", "news")]);
         assert!((8..=10).contains(&there), "{there} lie there");
     }
 }
@@ -252,6 +251,10 @@ fn check_loss(lose: impl FnOnce(&Topology), next: u64, kept: &[u64]) {
     assert!(moved[0].rooms == expected || moved[0].rooms.is_none(), "others hear of it: {moved:?}");
     assert_eq!(broker.heads(ONE, &["news"], KEEP).unwrap(), heads, "once");
     assert_eq!(broker.stored(ONE, 4, "news", KEEP), heads[0].at(next));
+    for kind in ["meta", "stream", "kept-ids"] {
+        let lives = topology.int(&["PTTL", &key_of(&topology, kind, "news")]);
+        assert!(lives >= 600_000, "{kind} lives for {lives} ms");
+    }
     let page = broker.kept(ONE, "news", KEEP);
     assert_eq!(offsets(&page), kept);
     for entry in &page.entries {

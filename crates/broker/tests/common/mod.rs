@@ -147,6 +147,11 @@ impl Topology {
         reply.items().first().unwrap_or(&reply).text()
     }
 
+    /// The number that one server answers.
+    pub fn int(&self, args: &[&str]) -> i64 {
+        self.text(args).parse().unwrap()
+    }
+
     /// Publishes as an outsider.
     pub fn publish(&self, channel: &str, text: &str) {
         let args = ["PUBLISH", channel, text];

@@ -295,7 +295,8 @@ local function append(keys, args)
     return redis.error_reply('TRYAGAIN ' .. added.err)
   end
   room.head, room.total = offset, sum
-  local arm = room.arm or room.ends - at < keep.ttl
+  -- A stream that was not there, or not as it should be, has no time of its own yet.
+  local arm = room.changed or room.first == offset or room.ends - at < keep.ttl
   if arm then
     room.ends = math.max(room.ends, at + math.ceil(1.25 * keep.ttl))
     redis.call('PEXPIREAT', keys[2], room.ends)
