@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use roomcast_broker::{AnyBroker, RelayStats};
+use roomcast_broker::{AnyBroker, Feed, RelayStats};
 use roomcast_protocol::codes::Refused;
 use roomcast_protocol::content::Content;
 use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent};
@@ -24,6 +24,9 @@ const TURN_MAX: usize = 1_024;
 /// How long the feed may take to come up.
 const UP_LIMIT: Duration = Duration::from_secs(10);
 
+/// As which node the bench publishes.
+const NODE: NodeId = NodeId(1);
+
 /// What every room keeps.
 const KEEP: Keep = Keep { size: 100, bytes_max: 256 << 10, ttl_ms: 600_000, replicated: false };
 
@@ -41,6 +44,9 @@ pub struct KeptJob {
     /// How long it is measured.
     pub duration: Duration,
 }
+
+/// The words of one command.
+pub type Words = Vec<Vec<u8>>;
 
 /// What was measured.
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,17 +82,47 @@ pub enum MeasureError {
 /// # Errors
 /// [`MeasureError`]: the broker cannot be reached, or refuses.
 pub fn publish_kept(config: &Config, job: &KeptJob) -> Result<KeptFigures, MeasureError> {
+    with_broker(config, async |broker| run(broker, job).await)
+}
+
+/// Runs something on the broker that a configuration names.
+fn with_broker<T>(
+    config: &Config,
+    act: impl AsyncFnOnce(&AnyBroker<Ticket>) -> Result<T, MeasureError>,
+) -> Result<T, MeasureError> {
     let guard = Arc::new(RuleGuard::new(config, "bench").map_err(MeasureError::Rules)?);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(MeasureError::Runtime)?;
-    runtime.block_on(run(&relay::broker(config, &guard), job))
+    runtime.block_on(act(&relay::broker(config, &guard)))
 }
 
-async fn run(broker: &AnyBroker<Ticket>, job: &KeptJob) -> Result<KeptFigures, MeasureError> {
-    let node = NodeId(1);
-    let mut feed = broker.attach(node, &Arc::<RelayStats>::default());
+/// For each room the words of the command by which a node has a publication kept in Redis, as a bare program would send
+/// them; the last but one begins with the hash of the publication's id.
+///
+/// # Errors
+/// [`MeasureError`]: the broker cannot be reached, or is not Redis.
+pub fn words_of_kept(config: &Config, job: &KeptJob) -> Result<Vec<Words>, MeasureError> {
+    with_broker(config, async |broker| words(broker, job).await)
+}
+
+async fn words(broker: &AnyBroker<Ticket>, job: &KeptJob) -> Result<Vec<Words>, MeasureError> {
+    let AnyBroker::Redis(redis) = broker else { return Err(MeasureError::Away) };
+    attached(broker).await?;
+    let mut publisher = Publisher::new(broker, NODE, job);
+    let words = (0..job.rooms).map(|_| {
+        let words = redis.words_of(NODE, &publisher.next()?, &KEEP)?;
+        Some(words.iter().map(|word| word.to_vec()).collect())
+    });
+    let words = words.collect::<Option<_>>().ok_or(MeasureError::Away);
+    broker.detach(NODE);
+    words
+}
+
+/// Attaches the bench as a node, and waits for its feed.
+async fn attached(broker: &AnyBroker<Ticket>) -> Result<Feed<BrokerEvent<Ticket>>, MeasureError> {
+    let mut feed = broker.attach(NODE, &Arc::<RelayStats>::default());
     let mut events = Vec::new();
     let up = async {
         loop {
@@ -97,7 +133,13 @@ async fn run(broker: &AnyBroker<Ticket>, job: &KeptJob) -> Result<KeptFigures, M
         }
     };
     tokio::time::timeout(UP_LIMIT, up).await.map_err(|_| MeasureError::Away)?;
-    let mut publisher = Publisher::new(broker, node, job);
+    Ok(feed)
+}
+
+async fn run(broker: &AnyBroker<Ticket>, job: &KeptJob) -> Result<KeptFigures, MeasureError> {
+    let mut feed = attached(broker).await?;
+    let mut events = Vec::new();
+    let mut publisher = Publisher::new(broker, NODE, job);
     let began = Instant::now();
     let (mut under_way, mut done) = (0, 0_u64);
     let mut measured: Option<(Instant, u64)> = None;
@@ -126,7 +168,7 @@ async fn run(broker: &AnyBroker<Ticket>, job: &KeptJob) -> Result<KeptFigures, M
             Some(_) | None => {}
         }
     }
-    broker.detach(node);
+    broker.detach(NODE);
     Ok(figures.unwrap_or_default())
 }
 
@@ -148,11 +190,11 @@ impl<'a> Publisher<'a> {
         Self { broker, node, rooms, content, count: 0 }
     }
 
-    fn publish(&mut self) {
+    fn next(&mut self) -> Option<Publication> {
         let at = usize::try_from(self.count).unwrap_or(0) % self.rooms.len().max(1);
-        let Some(room) = self.rooms.get(at).cloned() else { return };
+        let room = self.rooms.get(at).cloned()?;
         self.count += 1;
-        let publication = Publication {
+        Some(Publication {
             room,
             id: self.count.to_string().into(),
             kind: "bench".into(),
@@ -166,7 +208,11 @@ impl<'a> Publisher<'a> {
             requires: Vec::new(),
             isolated: false,
             position: None,
-        };
+        })
+    }
+
+    fn publish(&mut self) {
+        let Some(publication) = self.next() else { return };
         let publication = Arc::new(publication);
         let ticket = Ticket::Query(QueryId(self.count));
         let command = BrokerCommand::Publish { ticket, publication, dedup: true, keep: Some(KEEP) };

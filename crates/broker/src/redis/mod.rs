@@ -25,11 +25,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use fred::clients::Client;
 use fred::interfaces::{ClientLike, EventInterface};
 use roomcast_protocol::codes::Refused;
 use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent};
 use roomcast_protocol::ids::NodeId;
+use roomcast_protocol::position::Keep;
+use roomcast_protocol::publication::Publication;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -158,6 +161,18 @@ impl<T: Send + 'static> RedisBroker<T> {
                 attached.feed.send(FeedOrder::Reconnect { link, commands }).is_err()
             }
         };
+    }
+
+    /// The words of the command by which an attached node has a publication kept, as a bare program would send them; the
+    /// last but one begins with the hash of its id. For the bench. `None`: the node is not connected yet.
+    #[must_use]
+    pub fn words_of(
+        &self,
+        node: NodeId,
+        publication: &Publication,
+        keep: &Keep,
+    ) -> Option<Vec<Bytes>> {
+        publish::words(&self.nodes().get(&node)?.shared, publication, keep)
     }
 
     fn nodes(&self) -> std::sync::MutexGuard<'_, HashMap<NodeId, Attached<T>>> {

@@ -127,6 +127,24 @@ enum Way {
     Kept(Keep, Replicated),
 }
 
+/// What of a [`Way`] shapes its command.
+#[derive(Clone, Copy)]
+enum Form {
+    Plain,
+    Remembered,
+    Kept,
+}
+
+impl Way {
+    const fn form(&self) -> Form {
+        match self {
+            Self::Plain => Form::Plain,
+            Self::Remembered => Form::Remembered,
+            Self::Kept(..) => Form::Kept,
+        }
+    }
+}
+
 /// What a try came to.
 enum Tried {
     Done(Outcome),
@@ -151,7 +169,8 @@ async fn publish<T>(
         let fault = match shared.ready().zip(keys) {
             None => Fault::NotYet,
             Some((client, keys)) => {
-                let plan = plan.get_or_insert_with(|| Plan::new(shared, publication, &keys, way));
+                let plan =
+                    plan.get_or_insert_with(|| Plan::new(shared, publication, &keys, way.form()));
                 match attempt(shared, &client, plan, way).await {
                     Ok(Tried::Done(outcome)) => return ended(outcome, way),
                     Ok(Tried::Unreplicated) => return Err(unknown()),
@@ -215,33 +234,33 @@ impl Plan {
         shared: &Shared<T>,
         publication: &Publication,
         relay_keys: &RelayKeys,
-        way: &Way,
+        form: Form,
     ) -> Self {
         let room = publication.room.as_str();
         let mode = (shared.options.mode_of)(&publication.room);
         let channel = channels::channel(&shared.tags, mode, room);
         let mut payload = Vec::with_capacity(256 + publication.content.len());
         let (codec, time) = (&shared.options.codec, shared.stats.time());
-        let format = match way {
-            Way::Kept(..) => codec.encode_unplaced(publication, time, &mut payload),
-            Way::Plain | Way::Remembered => {
+        let format = match form {
+            Form::Kept => codec.encode_unplaced(publication, time, &mut payload),
+            Form::Plain | Form::Remembered => {
                 codec.encode(relay_keys, publication, time, &mut payload);
                 RelayFormat::default()
             }
         };
         let tag = shared.tags.of(room);
         let own = |kind| key(tag, kind, room);
-        let keys = match way {
-            Way::Plain => Vec::new(),
-            Way::Remembered => vec![own(channels::IDS), own(channels::IDS_OLD)],
-            Way::Kept(..) => {
+        let keys = match form {
+            Form::Plain => Vec::new(),
+            Form::Remembered => vec![own(channels::IDS), own(channels::IDS_OLD)],
+            Form::Kept => {
                 let ids = [own(channels::KEPT_IDS), own(channels::KEPT_IDS_OLD)];
                 room_keys(shared, room).into_iter().chain(ids).collect()
             }
         };
-        let marks = match way {
-            Way::Plain => Vec::new(),
-            Way::Remembered | Way::Kept(..) => fingerprints(relay_keys, publication),
+        let marks = match form {
+            Form::Plain => Vec::new(),
+            Form::Remembered | Form::Kept => fingerprints(relay_keys, publication),
         };
         let room = publication.room.clone();
         let relay_key = Bytes::copy_from_slice(&relay_keys.current);
@@ -318,6 +337,24 @@ fn appending<T>(shared: &Shared<T>, plan: &Plan, keep: &Keep) -> Result<Vec<Valu
         Bytes::from([&plan.marks[..], &fresh_epoch()?].concat()).into(),
         Bytes::from(limits).into(),
     ])
+}
+
+/// The words of the command that appends a publication, as a bare program would send them; for the bench. The last
+/// but one begins with the id's hash.
+pub(crate) fn words<T>(
+    shared: &Shared<T>,
+    publication: &Publication,
+    keep: &Keep,
+) -> Option<Vec<Bytes>> {
+    let keys = shared.hearing().keys.clone()?;
+    let plan = Plan::new(shared, publication, &keys, Form::Kept);
+    let arguments = appending(shared, &plan, keep).ok()?;
+    let head = ["FCALL".to_owned(), APPEND.to_owned(), plan.keys.len().to_string()];
+    let mut words: Vec<Bytes> = head.into_iter().chain(plan.keys).map(Bytes::from).collect();
+    for argument in arguments {
+        words.push(argument.into_bytes()?);
+    }
+    Some(words)
 }
 
 /// Publishes without remembering the id. In a Cluster always through the master of the room's slot, whatever the

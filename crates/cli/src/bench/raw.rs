@@ -46,21 +46,16 @@ impl RawPublisher {
         channels: &[String],
         payload: &str,
     ) -> Result<Self, Failure> {
+        let socket = RawRedis::connect(address)?.socket;
+        socket.set_nonblocking(true)?;
         let prepared = |channel: &String| {
             let mut text = String::new();
             command(&mut text, &["PUBLISH", channel, payload]);
             text.into_bytes()
         };
-        Self::of(address, channels.iter().map(prepared).collect())
-    }
-
-    /// For commands that are sent in turn and answered with a number each.
-    pub(crate) fn of(address: SocketAddr, commands: Vec<Vec<u8>>) -> Result<Self, Failure> {
-        let socket = RawRedis::connect(address)?.socket;
-        socket.set_nonblocking(true)?;
         Ok(Self {
             socket,
-            commands,
+            commands: channels.iter().map(prepared).collect(),
             out: Vec::new(),
             answers: Answers::default(),
             sent: 0,
