@@ -136,7 +136,11 @@ fn show(seed: u64) {
 
 /// Runs one seed, perhaps twice; says whether all properties held.
 fn holds(seed: u64, sum: &Mutex<(Stats, u64)>, failed: &AtomicU64) {
-    let outcome = run(seed, None, false);
+    let Ok(outcome) = std::panic::catch_unwind(|| run(seed, None, false)) else {
+        say(&format!("seed {seed}: the run broke, see above; replay it: make sim SEED={seed}"));
+        failed.fetch_add(1, Ordering::Relaxed);
+        return;
+    };
     let mut good = outcome.violation.is_none();
     tell(seed, None, &outcome);
     if seed.is_multiple_of(REPLAYED) && run(seed, None, false).hash != outcome.hash {

@@ -10,7 +10,7 @@ use crate::node::lane::Inbound;
 use crate::node::socket::Socket;
 use crate::node::{LANES, core::Asked, core::FromLane};
 use crate::random::Random;
-use crate::rules::{PERMISSIONS, ROOMS, token};
+use crate::rules::{PERMISSIONS, ROOMS, name_of, own_room, rule, token};
 use crate::wire;
 use crate::world::{Event, HEAL_MS, NODES, World};
 
@@ -172,9 +172,13 @@ impl World {
 
     /// The session is welcome: the client goes back to where it was.
     pub(crate) fn welcomed(&mut self, client: usize) {
-        let now_ms = self.now_ms;
+        let (now_ms, executed) = (self.now_ms, self.bus.executed);
         let it = &mut self.clients[client];
         (it.ready, it.since_ms) = (true, now_ms);
+        // It was put into its own room with its welcome.
+        let told_ms = it.isolated.then_some(u64::MAX);
+        let stay = Stay { told_ms, ..Stay::new(now_ms, executed, None, true) };
+        it.stays.insert(own_room(client), stay);
         for room in it.wanted.clone() {
             self.join(client, room);
         }
@@ -210,7 +214,7 @@ impl World {
         self.stats.since += u64::from(since.is_some());
         let request = Request::Join { since, asked_ms: self.now_ms };
         let number = self.request(client, request);
-        self.say(client, wire::subscribe(number, ROOMS[room].name, since));
+        self.say(client, wire::subscribe(number, &name_of(room), since));
     }
 
     /// A position that nobody was told.
@@ -227,7 +231,7 @@ impl World {
 
     fn leave(&mut self, client: usize, room: usize) {
         let number = self.request(client, Request::Leave);
-        self.say(client, wire::unsubscribe(number, ROOMS[room].name));
+        self.say(client, wire::unsubscribe(number, &name_of(room)));
     }
 
     /// A client does something of its own accord.
@@ -247,7 +251,7 @@ impl World {
         }
         let room = self.random.index(ROOMS.len());
         let allowed =
-            ROOMS[room].needs.is_none_or(|it| self.clients[client].permissions.contains(it));
+            rule(room).needs.is_none_or(|it| self.clients[client].permissions.contains(it));
         match self.random.below(40) {
             0..=9 if allowed || self.clients[client].hostile => {
                 if allowed {
@@ -282,7 +286,7 @@ impl World {
         let number = self.request(client, Request::History);
         let (forward, from) = (self.random.chance(2), self.random.below(100));
         let from = self.random.chance(2).then_some(from);
-        self.say(client, wire::history(number, ROOMS[room].name, forward, from));
+        self.say(client, wire::history(number, &name_of(room), forward, from));
     }
 
     /// Brings another token, perhaps with fewer permissions; what it no longer opens is given up.
@@ -298,7 +302,7 @@ impl World {
         }
         let permissions = it.permissions.clone();
         it.wanted
-            .retain(|room| ROOMS[*room].needs.is_none_or(|needed| permissions.contains(needed)));
+            .retain(|room| rule(*room).needs.is_none_or(|needed| permissions.contains(needed)));
         let token = it.token();
         let number = self.request(client, Request::Refresh);
         self.say(client, wire::refresh(number, &token));
@@ -350,9 +354,12 @@ impl World {
     /// Some client publishes something.
     pub(crate) fn publish_something(&mut self) {
         let client = self.random.index(self.clients.len());
+        if self.random.chance(6) {
+            return self.push(own_room(client));
+        }
         let room = self.random.index(ROOMS.len());
         let it = &self.clients[client];
-        let allowed = ROOMS[room].needs.is_none_or(|needed| it.permissions.contains(needed));
+        let allowed = rule(room).needs.is_none_or(|needed| it.permissions.contains(needed));
         if !it.ready || !allowed {
             return;
         }
@@ -384,7 +391,7 @@ impl World {
         }
         let it = &self.clients[client];
         let room = self.book.pubs[number].made.room;
-        if !ROOMS[room].needs.is_none_or(|needed| it.permissions.contains(needed)) {
+        if !rule(room).needs.is_none_or(|needed| it.permissions.contains(needed)) {
             self.clients[client].pending.remove(&number);
             return;
         }

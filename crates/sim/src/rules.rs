@@ -52,9 +52,35 @@ pub(crate) const ROOMS: [RoomRule; 10] = [
 /// Permissions that tokens may hold: `s` opens the secret rooms, `r` is what publications may require.
 pub(crate) const PERMISSIONS: [&str; 2] = ["s", "r"];
 
-/// The room of this name; own rooms (`user-`, `session-`) are none of them.
+/// A user's own room, joined at connect; only back-ends publish there.
+const OWN: RoomRule = ephemeral("own", None);
+
+/// Rooms of a run: those of the rules, then the own room of each client's user.
+pub(crate) const ROOMS_ALL: usize = ROOMS.len() + crate::world::CLIENTS;
+
+/// What is kept of a room, and who may join it.
+pub(crate) fn rule(room: usize) -> &'static RoomRule {
+    ROOMS.get(room).unwrap_or(&OWN)
+}
+
+/// A room's name.
+pub(crate) fn name_of(room: usize) -> String {
+    let own = || format!("user-u{}", room - ROOMS.len());
+    ROOMS.get(room).map_or_else(own, |rule| rule.name.to_owned())
+}
+
+/// The room of this name; sessions' own rooms are none of them.
 pub(crate) fn room_index(name: &str) -> Option<usize> {
-    ROOMS.iter().position(|rule| rule.name == name)
+    let own = |name: &str| {
+        let number: usize = name.strip_prefix("user-u")?.parse().ok()?;
+        Some(ROOMS.len() + number).filter(|room| *room < ROOMS_ALL)
+    };
+    ROOMS.iter().position(|rule| rule.name == name).or_else(|| own(name))
+}
+
+/// The own room of a client's user.
+pub(crate) const fn own_room(client: usize) -> usize {
+    ROOMS.len() + client
 }
 
 /// The guard of every lane and hub.

@@ -3,7 +3,7 @@
 
 use super::Execution;
 use super::stay::Stay;
-use crate::rules::ROOMS;
+use crate::rules::{ROOMS_ALL, name_of, rule};
 use crate::world::World;
 
 /// How long it may take to tell of a loss once later things are heard. Units: milliseconds.
@@ -25,14 +25,14 @@ impl World {
     }
 
     pub(crate) fn end_stays(&mut self, client: usize) {
-        for room in 0..ROOMS.len() {
+        for room in 0..ROOMS_ALL {
             self.end_stay(client, room);
         }
     }
 
     /// G4/I1 in rooms without positions: of what was carried out up to some execution nothing is missing untold.
     fn check_holes(&mut self, client: usize, room: usize, stay: &Stay, told_by_ms: Option<u64>) {
-        if ROOMS[room].keep.is_some() {
+        if rule(room).keep.is_some() {
             return;
         }
         let executions = &self.book.executions[room];
@@ -57,7 +57,7 @@ impl World {
             self.book.violate("G4/I1", &about, || {
                 format!(
                     "c{client} is in {} since {began_ms} ms and never heard p{number} (#{seq} at {at_ms} ms, acked: {acked}), and was not told",
-                    ROOMS[room].name
+                    name_of(room)
                 )
             });
             return;
@@ -82,10 +82,10 @@ impl World {
     }
 
     fn check_stay_is_current(&mut self, client: usize, room: usize, stay: &Stay) {
-        let name = ROOMS[room].name;
+        let name = name_of(room);
         self.check_holes(client, room, stay, None);
         let Some(probe) = self.book.probes[room] else { return };
-        let about = [format!("c{client}"), format!("p{probe}"), name.to_owned()];
+        let about = [format!("c{client}"), format!("p{probe}"), name.clone()];
         if !self.book.pubs[probe].acked {
             self.book.violate("G8/I7", &about, || format!("the probe p{probe} has no answer"));
         }

@@ -2,8 +2,8 @@
 //! kicked), I5 (nothing without the permission that the session's token holds).
 
 use crate::bus::server::EPOCH_MS;
-use crate::rules::ROOMS;
-use crate::wire::{Framed, frame, published};
+use crate::rules::rule;
+use crate::wire::{Framed, Wire, frame, published};
 use crate::world::World;
 
 /// How far clocks may be apart: a node learns the cluster's time from a round trip of at most a second, and servers
@@ -18,12 +18,25 @@ impl World {
     pub(crate) fn check_handed(&mut self, socket: usize, frames: &[u8]) {
         let mut rest = frames;
         while let Some((framed, length)) = frame(rest) {
-            if let Framed::Text(text) = framed
-                && let Some(number) = published(text)
-            {
-                self.check_handed_publication(socket, number, text);
+            if let Framed::Text(text) = framed {
+                if let Some(number) = published(text) {
+                    self.check_handed_publication(socket, number, text);
+                } else if text.starts_with("{\"type\":\"history\"") {
+                    self.check_handed_history(socket, text);
+                }
             }
             rest = &rest[length..];
+        }
+    }
+
+    /// What history shows is handed over as well.
+    fn check_handed_history(&mut self, socket: usize, text: &str) {
+        let Ok(wire) = Wire::read(text) else { return };
+        let Ok(data) = wire.data() else { return };
+        for text in data.publications.iter().flatten() {
+            if let Some(number) = published(text.get()) {
+                self.check_handed_publication(socket, number, text.get());
+            }
         }
     }
 
@@ -34,7 +47,7 @@ impl World {
         let about = [format!("c{client}"), format!("p{number}")];
         let (permissions, at_ms) = &it.permissions;
         let holds = |needed: &str| permissions.iter().any(|it| it == needed);
-        let lacks = ROOMS[made.room].needs.is_some_and(|needed| !holds(needed))
+        let lacks = rule(made.room).needs.is_some_and(|needed| !holds(needed))
             || made.requires && !holds("r");
         if lacks && self.now_ms > at_ms + RIGHTS_MS {
             self.book.violate("I5", &about, || {

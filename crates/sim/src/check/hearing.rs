@@ -7,7 +7,7 @@ use roomcast_protocol::position::{Epoch, Position};
 use super::short;
 use super::stay::Stay;
 use crate::clients::Request;
-use crate::rules::{ROOMS, room_index};
+use crate::rules::{ROOMS, name_of, own_room, room_index, rule};
 use crate::wire::{Data, Wire, number_of};
 use crate::world::World;
 
@@ -75,7 +75,8 @@ impl World {
 
     fn joined(&mut self, client: usize, wire: &Wire<'_>, data: &Data<'_>) {
         let name = data.room.as_deref().unwrap_or_default();
-        let Some(room) = room_index(name) else {
+        let foreign = |room: &usize| *room >= ROOMS.len() && *room != own_room(client);
+        let Some(room) = room_index(name).filter(|room| !foreign(room)) else {
             let about = [format!("c{client}")];
             return self.complain("I5", &about, format!("c{client} joined {name}"));
         };
@@ -87,7 +88,7 @@ impl World {
             self.ask_still(client, wire, request.clone());
         }
         let about = [format!("c{client}"), name.to_owned()];
-        if ROOMS[room].keep.is_some() != position.is_some() && live {
+        if rule(room).keep.is_some() != position.is_some() && live {
             let text = format!("c{client} joined {name} with {position:?}");
             return self.complain("G11", &about, text);
         }
@@ -117,7 +118,7 @@ impl World {
                 it.positions.insert(room, position);
             }
             None => {
-                if ROOMS[room].keep.is_none() {
+                if rule(room).keep.is_none() {
                     it.positions.remove(&room);
                 }
             }
@@ -132,8 +133,8 @@ impl World {
         (since, _asked_ms): (Position, u64),
         (position, data): (Option<Position>, &Data<'_>),
     ) {
-        let name = ROOMS[room].name;
-        let about = [format!("c{client}"), name.to_owned()];
+        let name = name_of(room);
+        let about = [format!("c{client}"), name.clone()];
         match (data.recovered, data.reason.as_deref()) {
             (Some(true), _) => {
                 self.stats.recovered += 1;
@@ -143,7 +144,7 @@ impl World {
                     self.complain("G12/I6", &about, text);
                 }
             }
-            (Some(false), Some("no_history")) if ROOMS[room].keep.is_none() => {}
+            (Some(false), Some("no_history")) if rule(room).keep.is_none() => {}
             (Some(false), Some("epoch" | "too_old" | "ahead" | "unavailable")) => {}
             (None, _) if data.live == Some(false) => {}
             (recovered, reason) => {
@@ -171,7 +172,7 @@ impl World {
         let about = [format!("p{number}"), format!("c{client}")];
         if level == "isolated" {
             self.stats.isolated += 1;
-            if ROOMS[room].keep.is_some() {
+            if rule(room).keep.is_some() {
                 let text = format!("p{number} of a room with history was accepted in isolation");
                 self.complain("G10", &about, text);
             }
@@ -185,7 +186,7 @@ impl World {
         }
         if let Some(at) = wire.position() {
             self.book.place(room, at, number);
-        } else if ROOMS[room].keep.is_some() {
+        } else if rule(room).keep.is_some() {
             self.complain("G4/I1", &about, format!("p{number} was acked without a position"));
         }
     }
@@ -225,13 +226,13 @@ impl World {
         let now_ms = self.now_ms;
         let Some(room) = data.room.as_deref().and_then(room_index) else {
             for (room, stay) in &mut self.clients[client].stays {
-                if ROOMS[*room].keep.is_none() {
+                if rule(*room).keep.is_none() {
                     stay.told_ms = stay.told_ms.max(Some(now_ms));
                 }
             }
             return;
         };
-        let about = [format!("c{client}"), ROOMS[room].name.to_owned()];
+        let about = [format!("c{client}"), name_of(room)];
         let Some(position) = wire.position() else {
             return self.complain("G3/I3", &about, "a gap without a position".to_owned());
         };
@@ -253,7 +254,7 @@ impl World {
     fn skipped(&mut self, client: usize, wire: &Wire<'_>, data: &Data<'_>) {
         self.stats.skips += 1;
         let Some(room) = data.room.as_deref().and_then(room_index) else { return };
-        let about = [format!("c{client}"), ROOMS[room].name.to_owned()];
+        let about = [format!("c{client}"), name_of(room)];
         let (to, count) = (data.to.unwrap_or_default(), data.count.unwrap_or_default());
         let epoch = wire.epoch().unwrap_or(Epoch::NONE);
         let at = self.clients[client].stays.get(&room).and_then(|stay| stay.at);
@@ -290,7 +291,7 @@ impl World {
         let it = &mut self.clients[client];
         it.isolated = isolated;
         for (room, stay) in &mut it.stays {
-            if ROOMS[*room].keep.is_none() {
+            if rule(*room).keep.is_none() {
                 // Until the end of it, whatever happens elsewhere.
                 stay.told_ms = Some(if isolated { u64::MAX } else { now_ms });
             }
@@ -302,31 +303,16 @@ impl World {
         self.answered(client, wire);
         let Some(room) = data.room.as_deref().and_then(room_index) else { return };
         for text in data.publications.iter().flatten() {
-            let about = [format!("c{client}"), ROOMS[room].name.to_owned()];
+            let about = [format!("c{client}"), name_of(room)];
             match Wire::read(text.get()) {
                 Ok(it) => {
                     let number = it.id.as_deref().and_then(number_of);
                     if let (Some(number), Some(at)) = (number, it.position()) {
                         self.book.place(room, at, number);
-                        self.check_right(client, room, number);
                     }
                 }
                 Err(cause) => return self.complain("wire", &about, cause),
             }
-        }
-    }
-
-    /// I5 for what history shows: nobody reads what requires a permission that they did not hold lately.
-    fn check_right(&mut self, client: usize, room: usize, number: usize) {
-        let Some(socket) = self.clients[client].socket else { return };
-        let (permissions, at_ms) = &self.sockets[socket].permissions;
-        let holds = |needed: &str| permissions.iter().any(|it| it == needed);
-        let settled = self.now_ms > at_ms + 1_000;
-        let requires = self.book.pubs[number].made.requires && !holds("r");
-        let forbidden = ROOMS[room].needs.is_some_and(|needed| !holds(needed));
-        if settled && (requires || forbidden) && !self.sockets[socket].silent {
-            let about = [format!("c{client}"), format!("p{number}")];
-            self.complain("I5", &about, format!("c{client} reads p{number} without the right to"));
         }
     }
 
@@ -355,7 +341,7 @@ impl World {
             return self.complain("G11", &about, text);
         }
         if wire.isolated {
-            if ROOMS[room].keep.is_some() {
+            if rule(room).keep.is_some() {
                 let text = format!("p{number} of a room with history came isolated");
                 self.complain("G10", &about, text);
             }
@@ -367,7 +353,7 @@ impl World {
         if let Some(at) = wire.position() {
             self.book.place(room, at, number);
             self.cover(client, room, at, number);
-        } else if ROOMS[room].keep.is_some() {
+        } else if rule(room).keep.is_some() {
             return self.complain("G2/I4", &about, format!("p{number} came without a position"));
         }
         self.check_order(client, room, number, wire.position().is_some());
@@ -375,7 +361,7 @@ impl World {
 
     /// G3: a push without a skip is the offset behind the one that was covered.
     fn cover(&mut self, client: usize, room: usize, at: Position, number: usize) {
-        let about = [format!("c{client}"), format!("p{number}"), ROOMS[room].name.to_owned()];
+        let about = [format!("c{client}"), format!("p{number}"), name_of(room)];
         let it = &mut self.clients[client];
         let Some(stay) = it.stays.get_mut(&room) else { return };
         let next = stay.at.map(Position::next);
@@ -386,7 +372,7 @@ impl World {
             let text = format!(
                 "c{client} covered {:?} of {}, then heard p{number} at {}:{}",
                 stay.at,
-                ROOMS[room].name,
+                name_of(room),
                 short(at),
                 at.offset
             );
@@ -416,7 +402,7 @@ impl World {
                 let about = [format!("c{client}"), format!("p{number}")];
                 let text = format!(
                     "c{client} heard p{number} ({executed:?}) in {} behind #{before}",
-                    ROOMS[room].name
+                    name_of(room)
                 );
                 self.complain("G1", &about, text);
             }

@@ -11,11 +11,11 @@ mod tables;
 use std::collections::BTreeMap;
 
 use roomcast_protocol::codes::Refused;
-use roomcast_protocol::envelope::Accepted;
+use roomcast_protocol::envelope::{Accepted, Level};
 use roomcast_protocol::position::{Epoch, Position};
 use roomcast_protocol::publication::Publication;
 
-use crate::rules::{ROOMS, room_index};
+use crate::rules::{ROOMS, ROOMS_ALL, name_of, room_index, rule};
 use crate::wire;
 use crate::world::World;
 
@@ -89,11 +89,11 @@ impl Default for Book {
     fn default() -> Self {
         Self {
             pubs: Vec::new(),
-            executions: vec![Vec::new(); ROOMS.len()],
+            executions: vec![Vec::new(); ROOMS_ALL],
             places: BTreeMap::new(),
-            newest: vec![None; ROOMS.len()],
+            newest: vec![None; ROOMS_ALL],
             ids_lost: Vec::new(),
-            probes: vec![None; ROOMS.len()],
+            probes: vec![None; ROOMS_ALL],
             queries: 0,
             violation: None,
         }
@@ -118,7 +118,7 @@ impl Book {
     /// The message by which a client publishes it.
     pub(crate) fn text_of(&self, number: usize) -> String {
         let made = &self.pubs[number].made;
-        let (room, pad) = (ROOMS[made.room].name, "x".repeat(made.bytes));
+        let (room, pad) = (name_of(made.room), "x".repeat(made.bytes));
         let acks = if made.acks { ",\"requiresAck\":true" } else { "" };
         let ttl = made.ttl_s.map(|ttl| format!("\"ttl\":{ttl}"));
         let requires = made.requires.then(|| "\"requires\":[\"r\"]".to_owned());
@@ -163,7 +163,7 @@ impl Book {
         if first != number {
             let about = [format!("p{first}"), format!("p{number}")];
             self.violate("G2/I4", &about, || {
-                let room = ROOMS[room].name;
+                let room = name_of(room);
                 format!("{room} {}:{} is p{first} and p{number}", at.epoch, at.offset)
             });
         }
@@ -185,7 +185,7 @@ impl World {
         let place = publication.position;
         self.trace.line(now_ms, || {
             let at = place.map_or(String::new(), |at| format!(" at {}:{}", short(at), at.offset));
-            format!("server {server} carries out p{number} in {}{at} (#{seq})", ROOMS[room].name)
+            format!("server {server} carries out p{number} in {}{at} (#{seq})", name_of(room))
         });
         let execution = Execution { seq, number, at_ms: now_ms, server, current };
         let executions = &mut self.book.executions[room];
@@ -201,7 +201,7 @@ impl World {
         let it = &mut self.book.pubs[number];
         it.expires_ms = it.expires_ms.max(publication.expires_unix_ms);
         it.executed.push(seq);
-        let remembered = it.made.acks || ROOMS[room].keep.is_some();
+        let remembered = it.made.acks || rule(room).keep.is_some();
         if let Some(before) = before.filter(|_| remembered)
             && !self.book.ids_were_lost(before, seq)
         {
@@ -218,16 +218,24 @@ impl World {
             let made = Made { room, acks: true, requires: false, ttl_s: None, bytes: 0 };
             let number = self.book.make(self.now_ms, made);
             self.book.probes[room] = Some(number);
-            self.publish_probe(number);
+            self.publish_by_core(number, crate::node::core::Asked::Probe(number));
         }
     }
 
-    fn publish_probe(&mut self, number: usize) {
+    /// The run publishes something in a user's own room, as a back-end.
+    pub(crate) fn push(&mut self, room: usize) {
+        let made = Made { room, acks: true, requires: false, ttl_s: None, bytes: 0 };
+        let number = self.book.make(self.now_ms, made);
+        self.stats.publications += 1;
+        self.publish_by_core(number, crate::node::core::Asked::Push(number));
+    }
+
+    fn publish_by_core(&mut self, number: usize, asked: crate::node::core::Asked) {
         let nodes: Vec<_> = (0..self.nodes.len()).filter(|node| self.nodes[*node].up).collect();
         let Some(node) = nodes.get(self.random.index(nodes.len().max(1))).copied() else { return };
-        let room = ROOMS[self.book.pubs[number].made.room].name;
+        let room = name_of(self.book.pubs[number].made.room);
         let publication = Publication {
-            room: roomcast_protocol::room::RoomName::parse(room).expect("the rules name rooms"),
+            room: roomcast_protocol::room::RoomName::parse(&room).expect("the rules name rooms"),
             id: format!("p{number}").into(),
             kind: "message".into(),
             timestamp: "2026-01-01T00:00:00.000Z".into(),
@@ -244,7 +252,7 @@ impl World {
             position: None,
         };
         self.book.pubs[number].attempts += 1;
-        let query = self.ask_core(node, crate::node::core::Asked::Publish(number));
+        let query = self.ask_core(node, asked);
         let message = roomcast_router::messages::HubMessage::Publish {
             ticket: roomcast_router::messages::Ticket::Query(query),
             publication: std::sync::Arc::new(publication),
@@ -252,6 +260,16 @@ impl World {
         };
         let from = crate::node::core::FromLane::Hub(message);
         self.tell_core_from_lane(node, 512, from);
+    }
+
+    /// A back-end's publication ended.
+    pub(crate) fn push_ended(&mut self, number: usize, outcome: &Result<Accepted, Refused>) {
+        let it = &mut self.book.pubs[number];
+        match outcome {
+            Ok(accepted) if accepted.level == Level::Isolated => it.isolated = true,
+            Ok(_) => it.acked = true,
+            Err(refused) => it.refused += u32::from(!refused.unknown),
+        }
     }
 
     /// A probe was accepted, or is tried again.

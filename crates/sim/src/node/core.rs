@@ -63,7 +63,8 @@ pub(crate) struct Core {
 /// What the run asked the core.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Asked {
-    Publish(usize),
+    Probe(usize),
+    Push(usize),
     Disconnect,
 }
 
@@ -182,9 +183,10 @@ impl World {
                 HubEffect::Lane(lane, message) => self.tell_lane(node, lane, message),
                 HubEffect::Broker(command) => self.order(node, command),
                 HubEffect::Answer(QueryId(id), outcome) => {
-                    if let Some(Asked::Publish(number)) = self.nodes[node].core.queries.remove(&id)
-                    {
-                        self.probe_ended(number, &outcome);
+                    match self.nodes[node].core.queries.remove(&id) {
+                        Some(Asked::Probe(number)) => self.probe_ended(number, &outcome),
+                        Some(Asked::Push(number)) => self.push_ended(number, &outcome),
+                        Some(Asked::Disconnect) | None => {}
                     }
                 }
             }
