@@ -21,6 +21,7 @@ use foldhash::quality::FixedState;
 use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent, Envelope};
 use roomcast_protocol::guard::Guard;
 use roomcast_protocol::ids::LaneId;
+use roomcast_protocol::outbound::Loss;
 use roomcast_protocol::position::Keep;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
@@ -352,9 +353,19 @@ impl Hub {
     }
 
     fn subscribed(&mut self, name: &RoomName, request: u64, out: &mut Vec<HubEffect>) {
-        if self.rooms.get(name).is_some_and(|room| room.request == request) {
-            self.confirm(request, out);
+        let Some(room) = self.rooms.get(name).filter(|room| room.request == request) else {
+            return;
+        };
+        if let Some(unconfirmed) = self.unconfirmed.get(&request)
+            && room.track.is_none()
+            && !self.isolated
+        {
+            // Lanes that were answered while the node was on its own: since then the room was not heard.
+            for lane in each_lane(room.lanes & !unconfirmed.waiting) {
+                out.push(HubEffect::Lane(lane, LaneMessage::Lost(Loss::Feed)));
+            }
         }
+        self.confirm(request, out);
     }
 
     /// All requests up to this one are in force.

@@ -343,9 +343,42 @@ fn a_join_after_the_return_waits_for_its_own_confirmation() {
              {LOST}{BACK}
              whole at 3000
              1: late a
+             1: lost
              2: joined late
              1: late b
              2: late b"
+        ),
+    );
+}
+
+#[test]
+fn a_join_answered_alone_is_told_of_what_came_before_its_room_was_heard() {
+    // The feed was up all along, only commands were unanswered: beats come back before the room is subscribed.
+    watch(
+        "auto over=1
+         up 1
+         at 1000
+         auto away
+         unanswered 2
+         at 2000
+         unanswered 3
+         at 3000
+         1 joins late
+         at 3100
+         auto over=1
+         at 3250
+         at 3300
+         subscribed late",
+        &format!(
+            "whole at 0
+             cut at 2000
+             {ALONE}
+             isolated at 3000
+             subscribe late
+             1: joined late
+             {BACK}
+             whole at 3250
+             1: lost"
         ),
     );
 }
