@@ -84,28 +84,36 @@ impl Shared {
         permissions: &[String],
     ) -> Result<Client, String> {
         let address = self.address(node).ok_or("there is no node")?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|it| it.to_string())?;
-        let token = mint(&MintOptions {
-            secret: DEV_SECRET.as_bytes(),
-            kid: None,
-            issuer: DEV_ISSUER,
-            audience: DEV_ISSUER,
-            subject,
-            kind,
-            permissions,
-            roles: &[],
-            teams: &[],
-            agent_id: None,
-            now_unix_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
-            ttl_ms: TOKEN_MS,
-        });
-        let token = token.map_err(|cause| cause.to_string())?;
+        let token = token(subject, kind, permissions)?;
         let mut options = Options::new(format!("ws://{address}/ws"), token);
         options.connect_timeout = CONNECT_LIMIT;
         options.request_timeout = ANSWER_LIMIT;
         options.events_max = EVENTS_MAX;
         roomcast_client::connect(options).await.map_err(|cause| cause.to_string())
     }
+}
+
+/// A token that nodes of `--dev` take.
+///
+/// # Errors
+/// It cannot be signed.
+pub(crate) fn token(subject: &str, kind: Kind, permissions: &[String]) -> Result<String, String> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_err(|it| it.to_string())?;
+    let token = mint(&MintOptions {
+        secret: DEV_SECRET.as_bytes(),
+        kid: None,
+        issuer: DEV_ISSUER,
+        audience: DEV_ISSUER,
+        subject,
+        kind,
+        permissions,
+        roles: &[],
+        teams: &[],
+        agent_id: None,
+        now_unix_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX),
+        ttl_ms: TOKEN_MS,
+    });
+    token.map_err(|cause| cause.to_string())
 }
 
 /// The clients, until they are told to end.

@@ -8,6 +8,7 @@ mod crowd;
 mod member;
 mod node;
 mod publisher;
+mod quiet;
 mod record;
 mod report;
 mod scenes;
@@ -27,11 +28,16 @@ const SCENES: [(&str, Scene); 3] =
 /// The most rounds of the scenes: about a day.
 const ROUNDS_MAX: u32 = 600;
 
-const USAGE: &str = "usage: make faults [ARGS='[alone] [sentinels] [cluster] [--rounds N]']";
+/// The scene that is measured instead of judged.
+const QUIET: &str = "quiet";
+
+const USAGE: &str =
+    "usage: make faults [ARGS='[alone] [sentinels] [cluster] [quiet] [--rounds N]']";
 
 /// Which scenes, and how often.
 struct Options {
     scenes: Vec<(&'static str, Scene)>,
+    quiet: bool,
     rounds: u32,
 }
 
@@ -51,19 +57,22 @@ fn main() -> ExitCode {
 }
 
 fn options(args: &[String]) -> Result<Options, String> {
-    let mut options = Options { scenes: Vec::new(), rounds: 1 };
+    let mut options = Options { scenes: Vec::new(), quiet: false, rounds: 1 };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         if arg == "--rounds" {
             let rounds = args.next().and_then(|it| it.parse().ok());
             options.rounds = rounds.filter(|it| (1..=ROUNDS_MAX).contains(it)).ok_or(USAGE)?;
+        } else if arg == QUIET {
+            options.quiet = true;
         } else {
             let scene = SCENES.iter().find(|(name, _)| name == arg);
             options.scenes.push(*scene.ok_or(USAGE)?);
         }
     }
-    if options.scenes.is_empty() {
+    if options.scenes.is_empty() && !options.quiet {
         options.scenes = SCENES.to_vec();
+        options.quiet = true;
     }
     Ok(options)
 }
@@ -80,7 +89,8 @@ fn run(options: &Options) -> Result<(u64, u64), String> {
             scene(&binary).map_err(|cause| format!("{name}: {cause}"))
         };
         let outcomes: Vec<_> = options.scenes.iter().map(play).collect();
-        let (held, broken) = report::print(&outcomes);
+        let quiet = options.quiet.then(|| quiet::measure(&binary));
+        let (held, broken) = report::print(&outcomes, quiet);
         passed += held;
         failed += broken;
     }
@@ -95,9 +105,12 @@ mod tests {
     fn arguments_name_scenes_and_rounds() {
         let read =
             |args: &[&str]| options(&args.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>());
-        assert_eq!(read(&[]).unwrap().scenes.len(), 3);
+        let all = read(&[]).unwrap();
+        assert_eq!((all.scenes.len(), all.quiet), (3, true));
+        let quiet = read(&["quiet"]).unwrap();
+        assert_eq!((quiet.scenes.len(), quiet.quiet), (0, true));
         let one = read(&["cluster", "--rounds", "600"]).unwrap();
-        assert_eq!((one.scenes.len(), one.rounds), (1, 600));
+        assert_eq!((one.scenes.len(), one.quiet, one.rounds), (1, false, 600));
         for wrong in [&["x"][..], &["--rounds"], &["--rounds", "0"], &["--rounds", "601"]] {
             assert!(read(wrong).is_err(), "{wrong:?}");
         }

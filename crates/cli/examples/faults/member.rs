@@ -15,6 +15,10 @@ use crate::record::What;
 /// How soon a client comes back, at the least; each has its own delay, so that they do not come in step.
 const BACK_MS: u64 = 100;
 
+/// Every so many stay away longer: rooms that keep little have no more what these missed. Units: milliseconds.
+const LATE_EVERY: usize = 9;
+const LATE_MS: u64 = 3_000;
+
 /// One member of the scene.
 struct Listener {
     shared: Arc<Shared>,
@@ -31,7 +35,8 @@ pub(crate) async fn run(shared: Arc<Shared>, index: usize) {
     let mut listener = Listener { shared: Arc::clone(&shared), index, covered };
     let permissions: Vec<String> = member.vip.then(|| VIP.to_owned()).into_iter().collect();
     let subject = format!("member-{index}");
-    let delay = Duration::from_millis(BACK_MS + (index as u64 * 37) % 400);
+    let late_ms = if index.is_multiple_of(LATE_EVERY) { LATE_MS } else { 0 };
+    let delay = Duration::from_millis(BACK_MS + (index as u64 * 37) % 400 + late_ms);
     for node in index.. {
         let over = phase.wait_for(|phase| *phase == Phase::Over);
         tokio::select! {

@@ -156,6 +156,22 @@ impl Node {
         line.and_then(|it| it.trim().split(' ').next()?.parse().ok()).unwrap_or_default()
     }
 
+    /// Processor time that it has used. Units: milliseconds.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub(crate) fn processor_ms(&self) -> Result<u64, String> {
+        let file = format!("/proc/{}/stat", self.child.id());
+        let text = std::fs::read_to_string(&file).map_err(|cause| format!("{file}: {cause}"))?;
+        // proc(5): behind the name in parentheses, utime and stime are the 12th and 13th, in ticks of 10 ms.
+        let fields = text.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().skip(11));
+        let ticks: Vec<u64> = fields.into_iter().flatten().take(2).flat_map(str::parse).collect();
+        match ticks[..] {
+            [user, system] => Ok((user + system) * 10),
+            _ => Err(format!("{file}: {text:?}")),
+        }
+    }
+
     /// The last that it wrote into its log.
     pub(crate) fn last_lines(&self) -> String {
         let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();

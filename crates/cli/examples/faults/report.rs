@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use crate::check::{CURRENT_US, FaultVerdict, SLACK_US, Tally, Verdict};
+use crate::quiet::Quiet;
 use crate::stage::{MEMORY_KIB_MAX, Outcome};
 
 /// Prints one line at once; once nobody reads any longer the program ends.
@@ -65,7 +66,10 @@ fn is_in_time(fault: &FaultVerdict) -> bool {
 }
 
 /// Prints the table and what is wrong; answers with how many checks held and how many did not.
-pub(crate) fn print(outcomes: &[Result<Outcome, String>]) -> (u64, u64) {
+pub(crate) fn print(
+    outcomes: &[Result<Outcome, String>],
+    quiet: Option<Result<Quiet, String>>,
+) -> (u64, u64) {
     let (mut passed, mut failed) = (0, 0);
     let mut judge = |held: bool, text: &str| {
         if held {
@@ -75,6 +79,33 @@ pub(crate) fn print(outcomes: &[Result<Outcome, String>]) -> (u64, u64) {
             say(&format!("FAILED: {text}"));
         }
     };
+    let total = if outcomes.is_empty() { Tally::default() } else { table(outcomes) };
+    for outcome in outcomes {
+        match outcome {
+            Err(cause) => judge(false, cause),
+            Ok(outcome) => judged(outcome, &mut judge),
+        }
+    }
+    match quiet {
+        None => {}
+        Some(Err(cause)) => judge(false, &format!("quiet: {cause}")),
+        Some(Ok(quiet)) => {
+            quiet.lines().iter().for_each(|line| say(line));
+            judge(quiet.is_in_time(), "a lost last publication is heard in time");
+            judge(quiet.is_cheap(), "quiet rooms are cheap");
+        }
+    }
+    judge(total.lost_untold == 0, "accepted and lost without being told");
+    judge(total.repeats == 0, "delivered twice after dedup by id");
+    judge(total.out_of_order == 0, "out of order");
+    judge(total.holes == 0, "holes in silence");
+    judge(total.two_payloads == 0, "positions that name two publications");
+    judge(total.two_places == 0, "publications that stand twice in one incarnation");
+    (passed, failed)
+}
+
+/// Prints the rows and the sums; answers with these.
+fn table(outcomes: &[Result<Outcome, String>]) -> Tally {
     say("");
     say(&row(&HEAD.map(str::to_owned)));
     let mut total = Tally::default();
@@ -90,19 +121,7 @@ pub(crate) fn print(outcomes: &[Result<Outcome, String>]) -> (u64, u64) {
         say(&format!("{name:<52}{count:>9}"));
     }
     say("");
-    for outcome in outcomes {
-        match outcome {
-            Err(cause) => judge(false, cause),
-            Ok(outcome) => judged(outcome, &mut judge),
-        }
-    }
-    judge(total.lost_untold == 0, "accepted and lost without being told");
-    judge(total.repeats == 0, "delivered twice after dedup by id");
-    judge(total.out_of_order == 0, "out of order");
-    judge(total.holes == 0, "holes in silence");
-    judge(total.two_payloads == 0, "positions that name two publications");
-    judge(total.two_places == 0, "publications that stand twice in one incarnation");
-    (passed, failed)
+    total
 }
 
 fn judged(outcome: &Outcome, judge: &mut impl FnMut(bool, &str)) {

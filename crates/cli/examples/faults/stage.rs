@@ -17,7 +17,10 @@ pub(crate) const NODES: usize = 3;
 const SETTLE: Duration = Duration::from_secs(5);
 
 /// How long what is under way may take at the end: a publisher tries for 5 s, a member comes back within one.
-const DRAIN: Duration = Duration::from_secs(8);
+const DRAIN: Duration = Duration::from_secs(6);
+
+/// How long all may take to join, and to be heard once.
+const BEGIN: Duration = Duration::from_secs(3);
 
 /// Memory that a node of these scenes may hold: a line that leaks and unbounded queues cross. Units: KiB.
 pub(crate) const MEMORY_KIB_MAX: u64 = 400 << 10;
@@ -58,7 +61,32 @@ pub(crate) struct Stage {
 }
 
 /// A folder that is removed when dropped.
-struct Folder(PathBuf);
+pub(crate) struct Folder(PathBuf);
+
+impl Folder {
+    /// # Errors
+    /// It cannot be made.
+    pub(crate) fn new(name: &str) -> Result<Self, String> {
+        let name = format!("roomcast-faults-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path).map_err(|cause| format!("{}: {cause}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Writes a file, and answers with its path.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn write(&self, name: &str, text: &str) -> Result<String, String> {
+        let file = self.0.join(name);
+        std::fs::write(&file, text).map_err(|cause| format!("{}: {cause}", file.display()))?;
+        Ok(file.display().to_string())
+    }
+}
 
 impl Drop for Folder {
     fn drop(&mut self) {
@@ -75,15 +103,11 @@ impl Stage {
     /// A node does not start.
     pub(crate) fn start(script: Script<'_>) -> Result<Self, String> {
         let Script { name, binary, urls, serve, rooms, members, every_ms } = script;
-        let path =
-            std::env::temp_dir().join(format!("roomcast-faults-{name}-{}", std::process::id()));
-        std::fs::create_dir(&path).map_err(|cause| format!("{}: {cause}", path.display()))?;
-        let folder = Folder(path);
-        let config = folder.0.join("roomcast.toml");
-        std::fs::write(&config, RULES).map_err(|cause| format!("{}: {cause}", config.display()))?;
+        let folder = Folder::new(name)?;
+        let config = folder.write("roomcast.toml", RULES)?;
         let mut nodes = Vec::new();
         for (number, url) in (1..).zip(&urls) {
-            let mut args = vec!["--config".to_owned(), config.display().to_string()];
+            let mut args = vec!["--config".to_owned(), config.clone()];
             args.extend(["--redis".to_owned(), url.clone()]);
             args.extend(serve.iter().cloned());
             nodes.push(Node::start(number, binary, &folder.0, &args)?);
@@ -95,7 +119,7 @@ impl Stage {
         let crowd = Crowd::start(rooms, members, every_ms, addresses)?;
         let stage = Self { name, crowd, nodes, faults: Vec::new(), memory_kib: 0, _folder: folder };
         say(&format!("{name}: {} members, {NODES} nodes", stage.crowd.shared.members.len()));
-        std::thread::sleep(SETTLE);
+        std::thread::sleep(BEGIN);
         Ok(stage)
     }
 
@@ -190,7 +214,7 @@ impl Stage {
 }
 
 /// Rules of the rooms of all scenes.
-const RULES: &str = r#"
+pub(crate) const RULES: &str = r#"
 [[rooms]]
 match = "kept-{id:int}"
 join = "true"

@@ -128,6 +128,23 @@ impl Node {
         format!("ws://{}/ws", self.ready["public"].as_str().unwrap())
     }
 
+    /// The sum of a figure over its labels.
+    #[track_caller]
+    pub(crate) fn figure(&self, name: &str) -> f64 {
+        let address = self.ready["internal"].as_str().unwrap();
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        let is_it =
+            |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
+        let values = text.lines().filter(is_it).map(|line| {
+            line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok()).unwrap()
+        });
+        values.sum()
+    }
+
     /// Its process.
     pub(crate) fn pid(&self) -> String {
         self.process.0.id().to_string()

@@ -9,5 +9,6 @@
 mod bench;
 mod client;
 mod common;
+mod history;
 mod pub_sub;
 mod serve;

@@ -40,6 +40,8 @@ struct Shared {
     swallows_to_server: AtomicBool,
     swallows_to_client: AtomicBool,
     accepted: AtomicU64,
+    /// What the next bytes towards a client hold that are dropped.
+    loses: Mutex<Option<Vec<u8>>>,
     connections: Mutex<Vec<Arc<Connection>>>,
 }
 
@@ -137,6 +139,18 @@ impl Proxy {
         found.len()
     }
 
+    /// Drops what is read at once from the server and holds this text, once: a message that is lost while all others
+    /// pass, provided that it comes by itself.
+    pub fn lose(&self, text: &str) {
+        *self.shared.loses() = Some(text.as_bytes().to_vec());
+    }
+
+    /// Whether what [`Proxy::lose`] asked for is gone.
+    #[must_use]
+    pub fn has_lost(&self) -> bool {
+        self.shared.loses().is_none()
+    }
+
     /// Lets new connections pass again. Those that lost bytes stay half-open until they are cut.
     pub fn heal(&self) {
         let Shared { refuses, swallows_to_server, swallows_to_client, .. } = &*self.shared;
@@ -163,6 +177,21 @@ impl Drop for Proxy {
 impl Shared {
     fn connections(&self) -> MutexGuard<'_, Vec<Arc<Connection>>> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn loses(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
+        self.loses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether these bytes are the ones to be dropped.
+    fn takes_away(&self, bytes: &[u8]) -> bool {
+        let mut loses = self.loses();
+        let found =
+            loses.as_ref().is_some_and(|text| bytes.windows(text.len()).any(|it| it == text));
+        if found {
+            *loses = None;
+        }
+        found
     }
 
     fn cut(&self) {
@@ -252,6 +281,9 @@ fn forward(shared: &Shared, connection: &Arc<Connection>, to_server: bool) {
             let room = SENT_BYTES.saturating_sub(sent.len());
             sent.extend(bytes.iter().take(room));
         }
+        if !to_server && shared.takes_away(bytes) {
+            continue;
+        }
         if !shared.swallows(connection, to_server) && to.write_all(bytes).is_err() {
             break;
         }
@@ -324,6 +356,23 @@ mod tests {
         assert_eq!(answer(&impatient(proxy.port())).unwrap(), "+PONG\r\n");
         proxy.cut();
         assert_eq!(answer(&stream).unwrap_or_default(), "");
+    }
+
+    #[test]
+    fn one_message_is_lost_and_all_others_pass() {
+        let redis = Redis::start(&[]).unwrap();
+        let proxy = Proxy::start(redis.port()).unwrap();
+        let mut feed = Client::connect(proxy.port()).unwrap();
+        feed.command(&["SUBSCRIBE", "a"]).unwrap();
+        proxy.lose("second");
+        for text in ["first", "second", "third"] {
+            redis.command(&["PUBLISH", "a", text]).unwrap();
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        for text in ["first", "third"] {
+            assert_eq!(feed.read().unwrap().items().last().unwrap().text(), text);
+        }
+        assert!(proxy.has_lost());
     }
 
     #[test]
