@@ -48,6 +48,8 @@ pub(crate) struct Client {
     pub(crate) slow: bool,
     pub(crate) socket: Option<usize>,
     pub(crate) ready: bool,
+    /// Where it was connected last.
+    home: Option<usize>,
     /// The node told that the broker is away.
     pub(crate) isolated: bool,
     pub(crate) wanted: BTreeSet<usize>,
@@ -85,6 +87,7 @@ impl Client {
             slow: number % 9 == 4,
             socket: None,
             ready: false,
+            home: None,
             isolated: false,
             wanted,
             requests: BTreeMap::new(),
@@ -113,8 +116,10 @@ impl World {
         if self.clients[client].socket.is_some() || self.leaving {
             return;
         }
-        let node = self.random.index(NODES);
+        let home = self.clients[client].home.filter(|_| self.random.chance(2));
+        let node = home.unwrap_or_else(|| self.random.index(NODES));
         if !self.nodes[node].up {
+            self.clients[client].home = None;
             let in_ms = self.random.range(50, 300);
             return self.at(self.now_ms + in_ms, Event::Connect { client });
         }
@@ -131,6 +136,7 @@ impl World {
         self.sockets.push(socket);
         let it = &mut self.clients[client];
         (it.socket, it.ready, it.isolated) = (Some(number), false, false);
+        it.home = Some(node);
         it.requests.clear();
         self.trace.line(self.now_ms, || format!("c{client} connects to node {node}/{lane}"));
         self.inbound((node, lane), Inbound::Open(number));
@@ -166,7 +172,9 @@ impl World {
         self.trace.line(self.now_ms, || format!("c{client} vanishes"));
         self.drop_client_side(socket, told);
         self.end_connection(client, socket);
-        let in_ms = self.random.range(10, 3_000);
+        // Often just when the node gives up its rooms.
+        let soon = self.random.chance(2);
+        let in_ms = if soon { self.random.range(90, 140) } else { self.random.range(10, 3_000) };
         self.at(self.now_ms + in_ms, Event::Connect { client });
     }
 
@@ -179,7 +187,12 @@ impl World {
         let told_ms = it.isolated.then_some(u64::MAX);
         let stay = Stay { told_ms, ..Stay::new(now_ms, executed, None, true) };
         it.stays.insert(own_room(client), stay);
-        for room in it.wanted.clone() {
+        if self.random.chance(4) && now_ms < HEAL_MS {
+            // A back-end greets who has come.
+            let in_ms = self.random.below(60);
+            self.at(now_ms + in_ms, Event::Greet { client });
+        }
+        for room in self.clients[client].wanted.clone() {
             self.join(client, room);
         }
         let pending: Vec<_> = self.clients[client].pending.keys().copied().collect();

@@ -74,6 +74,7 @@ pub(crate) enum Event {
     Connect { client: usize },
     Act { client: usize },
     Publish,
+    Greet { client: usize },
     Probe,
     Strike(Fault),
     Follow(crate::faults::Aftermath),
@@ -233,6 +234,7 @@ impl World {
             Event::Connect { client } => self.connect(client),
             Event::Act { client } => self.client_acts(client),
             Event::Publish => self.publish_something(),
+            Event::Greet { client } => self.push(crate::rules::own_room(client)),
             Event::Probe => self.probe(),
             Event::Strike(fault) => self.strike(fault),
             Event::Follow(aftermath) => self.follow(aftermath),
@@ -319,6 +321,7 @@ impl World {
             | Event::Connect { .. }
             | Event::Act { .. }
             | Event::Publish
+            | Event::Greet { .. }
             | Event::Probe
             | Event::Strike(_)
             | Event::Follow(_)

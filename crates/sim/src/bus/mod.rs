@@ -93,8 +93,16 @@ pub(crate) enum Fault {
 #[derive(Clone, Debug)]
 pub(crate) enum Item {
     Envelope(Envelope),
-    Confirmed { room: RoomName, request: u64 },
-    Beat { seq: u64, master: MasterId, moved: Vec<Moved> },
+    /// A subscription, or the end of one, is in force: `request` is whose.
+    Confirmed {
+        room: RoomName,
+        request: Option<u64>,
+    },
+    Beat {
+        seq: u64,
+        master: MasterId,
+        moved: Vec<Moved>,
+    },
 }
 
 /// All servers, and who is what.

@@ -9,17 +9,15 @@ use crate::world::World;
 /// How long it may take to tell of a loss once later things are heard. Units: milliseconds.
 const TOLD_MS: u64 = 2_000;
 
+/// How long something may be on its way until it is dropped for a lane. Units: milliseconds.
+const DROPPED_MS: u64 = 12_000;
+
 impl World {
     /// A client is no longer in a room.
     pub(crate) fn end_stay(&mut self, client: usize, room: usize) {
         if let Some(stay) = self.clients[client].stays.remove(&room) {
             // What was lost a moment ago may not have been told yet.
             let told_by_ms = self.now_ms.saturating_sub(TOLD_MS);
-            // What was dropped for the lane is told behind what came in before that, which a slow client reads late.
-            let socket = self.clients[client].socket.map(|socket| &self.sockets[socket]);
-            let dropped_ms = socket.map_or(0, |it| self.nodes[it.node].core.dropped_ms[it.lane]);
-            let told_by_ms =
-                if dropped_ms > 0 { told_by_ms.min(stay.began_ms) } else { told_by_ms };
             self.check_holes(client, room, &stay, Some(told_by_ms));
         }
     }
@@ -35,6 +33,8 @@ impl World {
         if rule(room).keep.is_some() {
             return;
         }
+        let socket = self.clients[client].socket.map(|socket| &self.sockets[socket]);
+        let drops = socket.map_or(&[][..], |it| &self.nodes[it.node].core.dropped_ms[it.lane]);
         let executions = &self.book.executions[room];
         let from = executions.partition_point(|it| it.seq <= stay.began_seq);
         // Of a stay that ends: what a server did before something that was heard of it.
@@ -48,7 +48,10 @@ impl World {
             let optional =
                 !it.current || of.isolated || of.made.requires || of.made.ttl_s.is_some();
             let told = stay.told_ms.is_some_and(|told| told >= it.at_ms);
-            if optional || told || stay.heard.contains(&it.number) {
+            // What was dropped for the lane is told behind what came in before that, which a slow client reads late.
+            let dropped = told_by_ms.is_some()
+                && drops.iter().any(|at| (it.at_ms..it.at_ms + DROPPED_MS).contains(at));
+            if optional || told || dropped || stay.heard.contains(&it.number) {
                 continue;
             }
             let (number, seq, at_ms) = (it.number, it.seq, it.at_ms);

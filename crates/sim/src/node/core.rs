@@ -49,8 +49,8 @@ pub(crate) struct Core {
     pub(crate) deferred: VecDeque<Event>,
     /// Lanes that missed publications and have not been told yet.
     pub(crate) lagging: Vec<bool>,
-    /// When something was dropped for each lane last.
-    pub(crate) dropped_ms: Vec<u64>,
+    /// When things were dropped for each lane.
+    pub(crate) dropped_ms: Vec<Vec<u64>>,
     housekept_ms: u64,
     /// How far the hub has given each lane each room that keeps its publications.
     pub(crate) runs: BTreeMap<(usize, RoomName), Position>,
@@ -80,7 +80,7 @@ impl Core {
             stalled_until_ms: 0,
             deferred: VecDeque::new(),
             lagging: vec![false; super::LANES],
-            dropped_ms: vec![0; super::LANES],
+            dropped_ms: vec![Vec::new(); super::LANES],
             housekept_ms: 0,
             runs: BTreeMap::new(),
             left: std::collections::BTreeSet::new(),
@@ -206,7 +206,10 @@ impl World {
                 if full && self.planted != Some(Planted::UnboundedQueue) {
                     self.stats.lane_drops += 1;
                     self.nodes[node].core.lagging[index] = true;
-                    self.nodes[node].core.dropped_ms[index] = self.now_ms;
+                    let drops = &mut self.nodes[node].core.dropped_ms[index];
+                    if drops.last() != Some(&self.now_ms) {
+                        drops.push(self.now_ms);
+                    }
                     self.nodes[node].core.hub.dropped(lane, &message);
                     return;
                 }

@@ -135,7 +135,9 @@ impl World {
 
     /// Sends a subscription, or its end, to the server of the room's link.
     fn ask_link(&mut self, node: usize, room: RoomName, request: Option<u64>) {
-        let in_ms = self.delay() * if self.random.chance(8) { 20 } else { 1 };
+        // Subscriptions are slow now and then: what was asked before may be confirmed in between.
+        let slow = self.random.chance(3);
+        let in_ms = if slow { self.random.range(20, 300) } else { self.delay() };
         let shard = self.bus.shard_of(&room);
         let life = self.nodes[node].life;
         let now_ms = self.now_ms;
@@ -162,15 +164,12 @@ impl World {
             return;
         }
         self.trace.line(self.now_ms, || format!("node {node} hears {room}: {request:?}"));
-        match request {
-            Some(request) => {
-                link.subscribed.insert(room.clone());
-                self.bring(node, at, Item::Confirmed { room, request });
-            }
-            None => {
-                link.subscribed.remove(&room);
-            }
+        if request.is_some() {
+            link.subscribed.insert(room.clone());
+        } else {
+            link.subscribed.remove(&room);
         }
+        self.bring(node, at, Item::Confirmed { room, request });
     }
 
     fn link_at(&self, node: usize, link: LinkId) -> Option<usize> {
@@ -270,8 +269,13 @@ impl World {
             Item::Confirmed { room, request } => {
                 let Some(newest) = feed.wanted.get(&room).copied() else { return };
                 let by_name = self.planted == Some(Planted::ConfirmedByName);
-                if newest != request && !by_name {
+                if Some(newest) != request && !by_name {
                     return;
+                }
+                if Some(newest) != request {
+                    self.trace.line(now_ms, || {
+                        format!("node {node} takes {request:?} of {room} for {newest}")
+                    });
                 }
                 BrokerEvent::Subscribed { room, request: newest }
             }
