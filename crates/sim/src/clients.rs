@@ -10,7 +10,7 @@ use crate::node::lane::Inbound;
 use crate::node::socket::Socket;
 use crate::node::{LANES, core::Asked, core::FromLane};
 use crate::random::Random;
-use crate::rules::{PERMISSIONS, ROOMS, name_of, own_room, rule, token};
+use crate::rules::{PERMISSIONS, ROOMS, is_for, name_of, own_room, rule, token};
 use crate::wire;
 use crate::world::{Event, HEAL_MS, NODES, World};
 
@@ -76,7 +76,7 @@ impl Client {
         let mut wanted = BTreeSet::new();
         for (room, rule) in ROOMS.iter().enumerate() {
             let allowed = rule.needs.is_none_or(|it| permissions.contains(it));
-            if allowed && random.chance(2) {
+            if allowed && is_for(room, number) && random.chance(2) {
                 wanted.insert(room);
             }
         }
@@ -263,8 +263,8 @@ impl World {
             return;
         }
         let room = self.random.index(ROOMS.len());
-        let allowed =
-            rule(room).needs.is_none_or(|it| self.clients[client].permissions.contains(it));
+        let allowed = is_for(room, client)
+            && rule(room).needs.is_none_or(|it| self.clients[client].permissions.contains(it));
         match self.random.below(40) {
             0..=9 if allowed || self.clients[client].hostile => {
                 if allowed {
@@ -279,7 +279,30 @@ impl World {
             20 if self.random.chance(3) => self.vanish(client, false),
             21..=24 if self.clients[client].hostile => self.be_hostile(client, room),
             25 if self.random.chance(6) => self.kick(client),
+            26..=33 if client.is_multiple_of(4) => self.flap(client),
             _ => {}
+        }
+    }
+
+    /// Leaves a rare room and comes back just when the node gives it up; somebody publishes meanwhile.
+    fn flap(&mut self, client: usize) {
+        let rare =
+            (0..ROOMS.len()).find(|room| is_for(*room, client) && !is_for(*room, client + 1));
+        let Some(room) = rare else { return };
+        self.clients[client].wanted.insert(room);
+        self.leave(client, room);
+        let in_ms = self.random.range(95, 140);
+        self.at(self.now_ms + in_ms, Event::Rejoin { client, room });
+        for _ in 0..3 {
+            let later_ms = in_ms + self.random.below(200);
+            self.at(self.now_ms + later_ms, Event::PublishIn { room });
+        }
+    }
+
+    /// Joins a room that was left a moment ago.
+    pub(crate) fn rejoin(&mut self, client: usize, room: usize) {
+        if self.clients[client].ready {
+            self.join(client, room);
         }
     }
 
@@ -371,6 +394,11 @@ impl World {
             return self.push(own_room(client));
         }
         let room = self.random.index(ROOMS.len());
+        self.publish_in(client, room);
+    }
+
+    /// A client publishes in a room, if it may.
+    pub(crate) fn publish_in(&mut self, client: usize, room: usize) {
         let it = &self.clients[client];
         let allowed = rule(room).needs.is_none_or(|needed| it.permissions.contains(needed));
         if !it.ready || !allowed {

@@ -29,7 +29,7 @@ const fn kept(name: &'static str, size: u32, bytes_max: u64, ttl_ms: u64) -> Roo
 const HISTORY: bool = true;
 
 /// The rooms: small sizes, so that retention bites.
-pub(crate) const ROOMS: [RoomRule; 10] = [
+pub(crate) const ROOMS: [RoomRule; 12] = [
     ephemeral("loose", None),
     ephemeral("busy", None),
     ephemeral("loose-secret", Some("s")),
@@ -47,7 +47,18 @@ pub(crate) const ROOMS: [RoomRule; 10] = [
         ..kept("safe", 40, 4_096, 600_000)
     },
     RoomRule { strict: true, ..kept("strict", 40, 64 << 10, 600_000) },
+    ephemeral(RARE[0], None),
+    ephemeral(RARE[1], None),
 ];
+
+/// Rooms of few clients, who come and go.
+const RARE: [&str; 2] = ["rare", "rarer"];
+
+/// Whether a client is one of those who use the room.
+pub(crate) fn is_for(room: usize, client: usize) -> bool {
+    let rare = RARE.iter().position(|name| *name == rule(room).name);
+    rare.is_none_or(|at| client % 8 == 4 * at)
+}
 
 /// Permissions that tokens may hold: `s` opens the secret rooms, `r` is what publications may require.
 pub(crate) const PERMISSIONS: [&str; 2] = ["s", "r"];

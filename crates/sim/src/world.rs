@@ -75,6 +75,8 @@ pub(crate) enum Event {
     Act { client: usize },
     Publish,
     Greet { client: usize },
+    Rejoin { client: usize, room: usize },
+    PublishIn { room: usize },
     Probe,
     Strike(Fault),
     Follow(crate::faults::Aftermath),
@@ -234,6 +236,11 @@ impl World {
             Event::Connect { client } => self.connect(client),
             Event::Act { client } => self.client_acts(client),
             Event::Publish => self.publish_something(),
+            Event::Rejoin { client, room } => self.rejoin(client, room),
+            Event::PublishIn { room } => {
+                let client = self.random.index(CLIENTS);
+                self.publish_in(client, room);
+            }
             Event::Greet { client } => self.push(crate::rules::own_room(client)),
             Event::Probe => self.probe(),
             Event::Strike(fault) => self.strike(fault),
@@ -322,6 +329,8 @@ impl World {
             | Event::Act { .. }
             | Event::Publish
             | Event::Greet { .. }
+            | Event::Rejoin { .. }
+            | Event::PublishIn { .. }
             | Event::Probe
             | Event::Strike(_)
             | Event::Follow(_)
