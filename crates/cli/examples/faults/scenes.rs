@@ -13,7 +13,7 @@ use crate::stage::{Outcome, Script, Stage, members, rooms};
 const MEMBERS: usize = 180;
 
 /// How often a room is published to. Units: milliseconds.
-const EVERY_MS: u64 = 100;
+const EVERY_MS: u64 = 85;
 
 /// One payload of the flood that fills Redis' output buffer. Units: bytes.
 const FLOOD_BYTES: usize = 60_000;
