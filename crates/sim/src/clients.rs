@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use roomcast_protocol::position::{Epoch, Position};
 
+use crate::check::recovery::Since;
 use crate::check::stay::Stay;
 use crate::node::lane::Inbound;
 use crate::node::socket::Socket;
@@ -26,7 +27,7 @@ const TRIES_MAX: u32 = 8;
 /// What a client asked and has no answer to.
 #[derive(Clone, Debug)]
 pub(crate) enum Request {
-    Join { since: Option<Position>, asked_ms: u64 },
+    Join { since: Option<Since> },
     Leave,
     History,
     Refresh,
@@ -225,7 +226,8 @@ impl World {
             since = Some(self.lie(room, since));
         }
         self.stats.since += u64::from(since.is_some());
-        let request = Request::Join { since, asked_ms: self.now_ms };
+        let asked = since.map(|since| self.asks_since(client, room, since));
+        let request = Request::Join { since: asked };
         let number = self.request(client, request);
         self.say(client, wire::subscribe(number, &name_of(room), since));
     }
@@ -370,7 +372,7 @@ impl World {
         }
         self.stats.kicks += 1;
         let user: Box<str> = self.clients[client].user.as_str().into();
-        let query = self.ask_core(node, Asked::Disconnect);
+        let query = self.ask_core(node, Asked::Disconnect(client));
         let message = roomcast_router::messages::HubMessage::Disconnect { query, user };
         self.tell_core_from_lane(node, 128, FromLane::Hub(message));
     }

@@ -41,6 +41,7 @@ impl World {
     }
 
     fn check_handed_publication(&mut self, socket: usize, number: usize, text: &str) {
+        self.check_kicked(socket, number);
         let it = &self.sockets[socket];
         let client = it.client;
         let made = self.book.pubs[number].made;

@@ -4,6 +4,7 @@
 
 use roomcast_protocol::position::{Epoch, Position};
 
+use super::recovery::Since;
 use super::short;
 use super::stay::Stay;
 use crate::clients::Request;
@@ -93,8 +94,8 @@ impl World {
             return self.complain("G11", &about, text);
         }
         let resumed = matches!(&asked, Some(Request::Join { since: Some(_), .. }));
-        if let Some(Request::Join { since: Some(since), asked_ms, .. }) = asked {
-            self.check_recovered(client, room, (since, asked_ms), (position, data));
+        if let Some(Request::Join { since: Some(since) }) = asked {
+            self.check_recovered(client, room, &since, (position, data));
         }
         if let Some(stay) = self.clients[client].stays.get_mut(&room) {
             // A repeated join, or the position that follows; it moves nothing that is known.
@@ -130,14 +131,16 @@ impl World {
         &mut self,
         client: usize,
         room: usize,
-        (since, _asked_ms): (Position, u64),
+        asked: &Since,
         (position, data): (Option<Position>, &Data<'_>),
     ) {
         let name = name_of(room);
         let about = [format!("c{client}"), name.clone()];
+        let since = asked.position;
         match (data.recovered, data.reason.as_deref()) {
             (Some(true), _) => {
                 self.stats.recovered += 1;
+                self.check_since(client, room, asked, Ok(()));
                 if position != Some(since) {
                     let text =
                         format!("c{client} has {since:?} of {name}, recovered from {position:?}");
@@ -145,7 +148,9 @@ impl World {
                 }
             }
             (Some(false), Some("no_history")) if rule(room).keep.is_none() => {}
-            (Some(false), Some("epoch" | "too_old" | "ahead" | "unavailable")) => {}
+            (Some(false), Some(reason @ ("epoch" | "too_old" | "ahead" | "unavailable"))) => {
+                self.check_since(client, room, asked, Err(reason));
+            }
             (None, _) if data.live == Some(false) => {}
             (recovered, reason) => {
                 let text = format!(

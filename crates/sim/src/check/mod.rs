@@ -4,6 +4,8 @@
 mod currency;
 mod handed;
 mod hearing;
+mod kicks;
+pub(crate) mod recovery;
 mod runs;
 pub(crate) mod stay;
 mod tables;
@@ -81,6 +83,8 @@ pub(crate) struct Book {
     ids_lost: Vec<u64>,
     /// The last probe of each room.
     pub(crate) probes: Vec<Option<usize>>,
+    /// Orders to end a user's sessions that the broker has: whose, and when.
+    pub(crate) kicks: Vec<(usize, u64)>,
     pub(crate) queries: u64,
     pub(crate) violation: Option<Violation>,
 }
@@ -94,6 +98,7 @@ impl Default for Book {
             newest: vec![None; ROOMS_ALL],
             ids_lost: Vec::new(),
             probes: vec![None; ROOMS_ALL],
+            kicks: Vec::new(),
             queries: 0,
             violation: None,
         }
@@ -132,6 +137,8 @@ impl Book {
     /// Servers may have forgotten ids that they knew before this execution.
     pub(crate) fn ids_lost(&mut self, executed: u64) {
         self.ids_lost.push(executed);
+        // Orders may have been lost with them.
+        self.kicks.clear();
     }
 
     fn ids_were_lost(&self, after: u64, until: u64) -> bool {

@@ -65,7 +65,7 @@ pub(crate) struct Core {
 pub(crate) enum Asked {
     Probe(usize),
     Push(usize),
-    Disconnect,
+    Disconnect(usize),
 }
 
 impl Core {
@@ -186,7 +186,13 @@ impl World {
                     match self.nodes[node].core.queries.remove(&id) {
                         Some(Asked::Probe(number)) => self.probe_ended(number, &outcome),
                         Some(Asked::Push(number)) => self.push_ended(number, &outcome),
-                        Some(Asked::Disconnect) | None => {}
+                        Some(Asked::Disconnect(client)) => {
+                            if outcome.is_ok() {
+                                let now_ms = self.now_ms;
+                                self.book.kicks.push((client, now_ms));
+                            }
+                        }
+                        None => {}
                     }
                 }
             }
