@@ -187,7 +187,9 @@ impl World {
                         Some(Asked::Probe(number)) => self.probe_ended(number, &outcome),
                         Some(Asked::Push(number)) => self.push_ended(number, &outcome),
                         Some(Asked::Disconnect(client)) => {
-                            if outcome.is_ok() {
+                            // What a master that was replaced takes goes with it.
+                            let current = self.nodes[node].broker.view == self.bus.masters;
+                            if outcome.is_ok() && current {
                                 let now_ms = self.now_ms;
                                 self.book.kicks.push((client, now_ms));
                             }
