@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use fred::clients::Client;
-use fred::error::Error;
+use fred::error::{Error, ErrorKind};
 use fred::interfaces::{ClusterInterface, FunctionInterface};
 use fred::types::Value;
 use futures_util::StreamExt;
@@ -53,8 +53,12 @@ pub(crate) async fn beat<T>(shared: &Shared<T>, asked: &Asked) -> Option<BeatRep
     let links = shared.beats().clone();
     let began = Instant::now();
     let answer = match beaten(shared, &client, &keys, links.first(), asked).await {
-        Ok(answer) => answer?,
+        Ok(answer) => {
+            shared.heard_of_beat(true);
+            answer?
+        }
         Err(error) => {
+            shared.heard_of_beat(*error.kind() != ErrorKind::Timeout);
             tracing::debug!(%error, seq = asked.seq, "a beat was not answered");
             mend(shared, &client, &Fault::of(&error), &error).await;
             return None;

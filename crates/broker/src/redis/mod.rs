@@ -200,7 +200,8 @@ async fn keep_connected<T>(
                 current.send_replace(Some(client));
                 let ended = loop {
                     tokio::select! {
-                        ended = &mut driver => break ended,
+                        ended = &mut driver => break Some(ended),
+                        () = shared.renew.notified() => break None,
                         again = connected.recv() => match again {
                             Ok(server) => {
                                 shared.stats.commands_connected.fetch_add(1, Ordering::Relaxed);
@@ -209,9 +210,16 @@ async fn keep_connected<T>(
                             Err(RecvError::Lagged(more)) => {
                                 shared.stats.commands_connected.fetch_add(more, Ordering::Relaxed);
                             }
-                            Err(RecvError::Closed) => break (&mut driver).await,
+                            Err(RecvError::Closed) => break Some((&mut driver).await),
                         },
                     }
+                };
+                let Some(ended) = ended else {
+                    tracing::warn!(
+                        "nothing comes back over the connection for commands; making another"
+                    );
+                    driver.abort();
+                    continue;
                 };
                 tracing::warn!(?ended, "the client for commands has given up; making another");
             }

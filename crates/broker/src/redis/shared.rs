@@ -41,6 +41,10 @@ pub(crate) struct Shared<T> {
     pub(crate) server: watch::Sender<Option<Server>>,
     /// Told when the feed's links are not those that are wanted any more.
     pub(crate) replan: Notify,
+    /// Told when the client for commands is to be replaced: nothing comes back over its connection.
+    pub(crate) renew: Notify,
+    /// Since when no beat has been answered in time.
+    silent: Mutex<Option<Instant>>,
     hearing: Mutex<Hearing>,
     beats: Mutex<Vec<LinkBeat>>,
     serial: AtomicU64,
@@ -52,6 +56,9 @@ pub(crate) struct Shared<T> {
 
 /// How long after the commands were made to connect anew they are left alone.
 const FORCE_EVERY: Duration = Duration::from_millis(500);
+
+/// How long beats may be unanswered until the connection for commands counts as dead.
+const COMMANDS_SILENT: Duration = Duration::from_secs(3);
 
 /// How often the log says why Redis declines something.
 const TELL_EVERY: Duration = Duration::from_secs(10);
@@ -108,6 +115,8 @@ impl<T> Shared<T> {
             client,
             server: watch::Sender::new(None),
             replan: Notify::new(),
+            renew: Notify::new(),
+            silent: Mutex::new(None),
             hearing: Mutex::new(Hearing { keys, ..Hearing::default() }),
             beats: Mutex::new(Vec::new()),
             serial: AtomicU64::new(0),
@@ -196,6 +205,21 @@ impl<T> Shared<T> {
     /// Whether the commands may be made to connect anew: many notice at once that this has to be.
     pub(crate) fn may_force(&self) -> bool {
         is_due(&self.forced, FORCE_EVERY)
+    }
+
+    /// A beat was answered, or timed out. After a while without answers the client is replaced: fred itself counts a
+    /// connection as dead only if nothing was *written* to it for a while either, and beats are written all the time.
+    pub(crate) fn heard_of_beat(&self, answered: bool) {
+        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        match *silent {
+            _ if answered => *silent = None,
+            None => *silent = Some(Instant::now()),
+            Some(since) if since.elapsed() >= COMMANDS_SILENT => {
+                *silent = None;
+                self.renew.notify_one();
+            }
+            Some(_) => {}
+        }
     }
 
     /// Says in the log why Redis declines something.

@@ -211,6 +211,22 @@ async fn a_restart_too_short_to_notice_is_told_as_a_gap_and_costs_nothing_else()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_half_open_connection_for_commands_is_replaced() {
+    let redis = Redis::start(&[]).unwrap();
+    let proxy = Proxy::start(redis.port()).unwrap();
+    let ports = [proxy.port(), redis.port(), redis.port()];
+    let mut scene = Scene::set(ports.map(|port| node(port, &[])).into()).await;
+    // The first node's, which loads the functions over it; its feed stays.
+    assert_eq!(proxy.half_open("FUNCTION"), 1, "the connection for commands");
+    let since = Instant::now();
+    // Noticed after 3 s, replaced at once; and each try to publish takes what is left of its second.
+    scene.accepted_and_heard_by_all(since, Duration::from_secs(3) + SILENCE + SLACK).await;
+    assert!(scene.nodes[0].metric("roomcast_relay_commands_connected_total").unwrap() >= 2.0);
+    assert!(scene.nodes[0].metric("roomcast_relay_links_lost_total").unwrap() < 1.0);
+    scene.end();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn a_half_open_feed_is_found_by_its_silence_and_replaced() {
     let redis = Redis::start(&[]).unwrap();
     let proxy = Proxy::start(redis.port()).unwrap();
