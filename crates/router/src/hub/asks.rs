@@ -37,7 +37,7 @@ pub(super) enum Ask {
     Heads(Vec<RoomName>),
     Repair(RoomName),
     Refill(LaneId, RoomName),
-    Lane(LaneId, u64),
+    Lane(LaneId, u64, RoomName),
 }
 
 /// A lane's own question.
@@ -204,7 +204,7 @@ impl Hub {
                 self.ask_refill(lane, name, out);
             } else if let Some(read) = self.asks.lanes.pop_front() {
                 let LaneRead { lane, query, room, keep, span } = read;
-                let request = self.asks.next_id(Ask::Lane(lane, query));
+                let request = self.asks.next_id(Ask::Lane(lane, query, room.clone()));
                 let command = BrokerCommand::Read { request, room, keep, span };
                 out.push(HubEffect::Broker(command));
             }

@@ -91,19 +91,24 @@ impl Hub {
         for Moved { rooms, .. } in moved {
             let Some(rooms) = rooms else { return self.want_all_heads() };
             for (name, head) in rooms {
-                let Some(room) = self.rooms.get_mut(&name) else { continue };
-                let idle = room.is_idle();
-                let Some(track) = &mut room.track else { continue };
-                match &mut track.at {
-                    Some(at) if at.epoch != head.epoch => self.want_head(&name),
-                    Some(at) if at.offset < head.offset && idle => *at = head,
-                    Some(at) if at.offset < head.offset => {
-                        track.target = track.target.max(head.offset);
-                        self.want_read(now, &name);
-                    }
-                    Some(_) | None => {}
-                }
+                self.heard_of(now, &name, head);
             }
+        }
+    }
+
+    /// The broker has named a newest position of the room: what lanes have not been given is looked for.
+    fn heard_of(&mut self, now: Now, name: &RoomName, head: Position) {
+        let Some(room) = self.rooms.get_mut(name) else { return };
+        let idle = room.is_idle();
+        let Some(track) = &mut room.track else { return };
+        match &mut track.at {
+            Some(at) if at.epoch != head.epoch => self.want_head(name),
+            Some(at) if at.offset < head.offset && idle => *at = head,
+            Some(at) if at.offset < head.offset => {
+                track.target = track.target.max(head.offset);
+                self.want_read(now, name);
+            }
+            Some(_) | None => {}
         }
     }
 
@@ -210,7 +215,12 @@ impl Hub {
     ) {
         let Some(page) = self.pauses_page(request, page) else { return };
         match self.asks.under_way.remove(&request) {
-            Some(Ask::Lane(lane, query)) => out.push(page_for(lane, query, page)),
+            Some(Ask::Lane(lane, query, name)) => {
+                if let Some(page) = &page {
+                    self.heard_of(now, &name, page.head.position);
+                }
+                out.push(page_for(lane, query, page));
+            }
             Some(Ask::Repair(name)) => {
                 let Some(track) = self.track_mut(&name) else { return };
                 let asked = track.asked.take_if(|(id, _)| *id == request);
