@@ -12,7 +12,6 @@ use roomcast_broker::{AnyBroker, Feed, RelayStats};
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::envelope::{Accepted, BrokerEvent, Level};
 use roomcast_protocol::ids::{LaneId, NodeId};
-use roomcast_protocol::position::{Kept, Page};
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use roomcast_router::hub::{Hub, HubCounters, HubHealth};
@@ -343,10 +342,10 @@ impl Core {
         if queue.pressure().is_full() {
             *state = LaneState { lagging: true, shut: true };
         }
-        if state.shut && may_be_dropped(&message) {
+        if state.shut && message.droppable().is_some() {
             return self.parts.hub.dropped(lane, &message);
         }
-        queue.send(weight_of(&message), message);
+        queue.send(message.weight(), message);
     }
 
     /// Tells the hub of lanes that were behind and whose queue is half empty again.
@@ -447,53 +446,6 @@ impl Core {
         stats.feed_bytes.store(self.feed.bytes() as u64, Ordering::Relaxed);
         stats.turned_ms.store(now.mono_ms, Ordering::Relaxed);
     }
-}
-
-/// What a lane's queue need not take: the hub makes up for it, or tells of it.
-const fn may_be_dropped(message: &LaneMessage) -> bool {
-    match message {
-        LaneMessage::Publication { .. } | LaneMessage::Unreadable { .. } => true,
-        LaneMessage::Joined { .. }
-        | LaneMessage::Gap { .. }
-        | LaneMessage::Page { .. }
-        | LaneMessage::Hold(_)
-        | LaneMessage::Published { .. }
-        | LaneMessage::Lost(_)
-        | LaneMessage::Degraded { .. }
-        | LaneMessage::Revalidate
-        | LaneMessage::Blind
-        | LaneMessage::Members { .. }
-        | LaneMessage::Disconnect { .. }
-        | LaneMessage::Stop => false,
-    }
-}
-
-/// What a message weighs in a lane's queue. Units: bytes.
-fn weight_of(message: &LaneMessage) -> usize {
-    match message {
-        LaneMessage::Publication { publication, .. } => publication.weight(),
-        LaneMessage::Page { page, .. } => MESSAGE_BYTES + page.as_ref().map_or(0, weight_of_page),
-        LaneMessage::Joined { .. }
-        | LaneMessage::Unreadable { .. }
-        | LaneMessage::Gap { .. }
-        | LaneMessage::Hold(_)
-        | LaneMessage::Published { .. }
-        | LaneMessage::Lost(_)
-        | LaneMessage::Degraded { .. }
-        | LaneMessage::Revalidate
-        | LaneMessage::Blind
-        | LaneMessage::Members { .. }
-        | LaneMessage::Disconnect { .. }
-        | LaneMessage::Stop => MESSAGE_BYTES,
-    }
-}
-
-fn weight_of_page(page: &Page) -> usize {
-    let weight = |kept: &Kept| match kept {
-        Kept::Publication(publication) => publication.weight(),
-        Kept::Unreadable(_) => MESSAGE_BYTES,
-    };
-    page.entries.iter().map(weight).sum()
 }
 
 /// Answers a question; whoever asked may have gone.

@@ -8,7 +8,7 @@ use roomcast_protocol::command::ReplyTo;
 use roomcast_protocol::envelope::{Accepted, BrokerCommand};
 use roomcast_protocol::ids::{LaneId, SessionId, SessionKey};
 use roomcast_protocol::outbound::Loss;
-use roomcast_protocol::position::{Page, Position, Span};
+use roomcast_protocol::position::{Kept, Page, Position, Span};
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
 
@@ -119,6 +119,62 @@ pub enum LaneMessage {
     },
     /// End all sessions: the node stops.
     Stop,
+}
+
+/// What a message to a lane weighs beside the publications in it. Units: bytes.
+const MESSAGE_BYTES: usize = 64;
+
+impl LaneMessage {
+    /// The room, and the position there, of what a queue that is full need not take: the hub makes up for it, or tells
+    /// of it. `None`: it has to be taken.
+    #[must_use]
+    pub fn droppable(&self) -> Option<(&RoomName, Option<Position>)> {
+        match self {
+            Self::Publication { publication, .. } => {
+                Some((&publication.room, publication.position))
+            }
+            Self::Unreadable { room, position } => Some((room, Some(*position))),
+            Self::Joined { .. }
+            | Self::Gap { .. }
+            | Self::Page { .. }
+            | Self::Hold(_)
+            | Self::Published { .. }
+            | Self::Lost(_)
+            | Self::Degraded { .. }
+            | Self::Revalidate
+            | Self::Blind
+            | Self::Members { .. }
+            | Self::Disconnect { .. }
+            | Self::Stop => None,
+        }
+    }
+
+    /// What it weighs in the lane's queue. Units: bytes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let weight = |kept: &Kept| match kept {
+            Kept::Publication(publication) => publication.weight(),
+            Kept::Unreadable(_) => MESSAGE_BYTES,
+        };
+        let entries = match self {
+            Self::Publication { publication, .. } => return publication.weight(),
+            Self::Page { page: Some(page), .. } => &page.entries[..],
+            Self::Page { page: None, .. }
+            | Self::Joined { .. }
+            | Self::Unreadable { .. }
+            | Self::Gap { .. }
+            | Self::Hold(_)
+            | Self::Published { .. }
+            | Self::Lost(_)
+            | Self::Degraded { .. }
+            | Self::Revalidate
+            | Self::Blind
+            | Self::Members { .. }
+            | Self::Disconnect { .. }
+            | Self::Stop => &[],
+        };
+        MESSAGE_BYTES + entries.iter().map(weight).sum::<usize>()
+    }
 }
 
 /// What a lane tells the hub, in one order.

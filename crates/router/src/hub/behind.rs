@@ -16,26 +16,9 @@ use crate::messages::{HubEffect, LaneMessage};
 impl Hub {
     /// The queue of a lane had no place for this.
     pub fn dropped(&mut self, lane: LaneId, message: &LaneMessage) {
-        let dropped = match message {
-            LaneMessage::Publication { publication, .. } => {
-                publication.position.map(|position| (&publication.room, position))
-            }
-            LaneMessage::Unreadable { room, position } => Some((room, *position)),
-            LaneMessage::Joined { .. }
-            | LaneMessage::Gap { .. }
-            | LaneMessage::Page { .. }
-            | LaneMessage::Hold(_)
-            | LaneMessage::Published { .. }
-            | LaneMessage::Lost(_)
-            | LaneMessage::Degraded { .. }
-            | LaneMessage::Revalidate
-            | LaneMessage::Blind
-            | LaneMessage::Members { .. }
-            | LaneMessage::Disconnect { .. }
-            | LaneMessage::Stop => return,
-        };
+        let Some((name, position)) = message.droppable() else { return };
         self.counters.lane_drops += 1;
-        let Some((name, position)) = dropped else {
+        let Some(position) = position else {
             if let Some(bit) = bit_of(lane) {
                 self.deaf_lanes |= bit;
             }
