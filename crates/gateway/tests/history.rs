@@ -89,11 +89,11 @@ impl Publisher {
     /// Publishes a number under its own id, and takes the ack.
     #[track_caller]
     fn publish(&mut self, room: &str, number: u64) -> Value {
-        self.publish_with(room, number, json!({}))
+        self.publish_with(room, number, &json!({}))
     }
 
     #[track_caller]
-    fn publish_with(&mut self, room: &str, number: u64, metadata: Value) -> Value {
+    fn publish_with(&mut self, room: &str, number: u64, metadata: &Value) -> Value {
         let id = format!("{room}-{number}");
         let ack = self.ask(room, &id, number, metadata);
         assert_eq!((&ack["type"], &ack["ackId"]), (&json!("ack"), &json!(id)), "{ack}");
@@ -101,7 +101,7 @@ impl Publisher {
     }
 
     #[track_caller]
-    fn ask(&mut self, room: &str, id: &str, number: u64, metadata: Value) -> Value {
+    fn ask(&mut self, room: &str, id: &str, number: u64, metadata: &Value) -> Value {
         self.0.ask(&json!({
             "type": "note", "room": room, "id": id, "data": {"n": number}, "requiresAck": true,
             "metadata": metadata,
@@ -228,7 +228,7 @@ fn what_a_member_may_not_hear_or_what_came_too_late_is_skipped_and_told() {
         let (mut vip, mut plain) = (live.enter(&live.token_of(&claims)), live.user("ann"));
         let (epoch, _) = position(&join(&mut plain, "kept-1", None));
         join(&mut vip, "kept-1", None);
-        publisher.publish_with("kept-1", 1, json!({"requires": ["vip"]}));
+        publisher.publish_with("kept-1", 1, &json!({"requires": ["vip"]}));
         publisher.publish("kept-1", 2);
         (1..=2).for_each(|number| hears(&mut vip, number, number));
         let skip = |to: u64, count: u64, reasons: &[&str]| {
@@ -238,9 +238,9 @@ fn what_a_member_may_not_hear_or_what_came_too_late_is_skipped_and_told() {
         plain.expect(&skip(1, 1, &["filtered"]));
         hears(&mut plain, 2, 2);
         // By itself where nothing follows.
-        publisher.publish_with("kept-1", 3, json!({"requires": ["vip"]}));
+        publisher.publish_with("kept-1", 3, &json!({"requires": ["vip"]}));
         plain.expect(&skip(3, 1, &["filtered"]));
-        publisher.publish_with("kept-1", 4, json!({"ttl": 1}));
+        publisher.publish_with("kept-1", 4, &json!({"ttl": 1}));
         hears(&mut plain, 4, 4);
         publisher.publish("kept-1", 5);
         hears(&mut plain, 5, 5);
@@ -266,7 +266,7 @@ fn a_repeat_has_the_place_of_the_first_and_is_delivered_once() {
         for _ in 0..3 {
             assert_eq!(publisher.publish("kept-1", 1), first);
         }
-        let other = publisher.ask("kept-1", "kept-1-1", 9, json!({}));
+        let other = publisher.ask("kept-1", "kept-1-1", 9, &json!({}));
         assert_eq!(other["data"]["name"], "duplicate", "{other}");
         (1..=2).for_each(|number| hears(&mut member, number, number));
         publisher.publish("kept-1", 3);
@@ -299,7 +299,7 @@ fn an_ack_says_how_safe_the_publication_is() {
     replica.command(&["REPLICAOF", "NO", "ONE"]).unwrap();
     let mut member = live.user("ann");
     join(&mut member, "safe-1", None);
-    let answer = publisher.ask("safe-1", "safe-1-1", 1, json!({}));
+    let answer = publisher.ask("safe-1", "safe-1-1", 1, &json!({}));
     let data = &answer["data"];
     assert_eq!((&data["name"], &data["outcome"]), (&json!("unavailable"), &json!("unknown")));
     hears(&mut member, 1, 1);
