@@ -77,9 +77,12 @@ impl RelayStats {
         }
     }
 
-    /// The broker's clock showed `broker_us` about now.
-    pub fn set_time(&self, broker_us: u64) {
-        let ahead = i128::from(broker_us) - i128::from(unix_us());
+    /// The broker's clock showed `broker_us` at some moment of the last `within_us`. What was known before is moved no
+    /// further than that proves: a slow answer proves little.
+    pub fn set_time(&self, broker_us: u64, within_us: u64) {
+        let least = i128::from(broker_us) - i128::from(unix_us());
+        let known = i128::from(self.ahead_us.load(Ordering::Relaxed));
+        let ahead = known.clamp(least, least + i128::from(within_us));
         self.ahead_us.store(i64::try_from(ahead).unwrap_or_default(), Ordering::Relaxed);
     }
 }
@@ -107,9 +110,24 @@ mod tests {
     fn the_clusters_time_is_the_brokers() {
         let stats = RelayStats::default();
         let own_us = stats.time().now_us;
-        stats.set_time(own_us + 5_000_000);
+        stats.set_time(own_us + 5_000_000, 0);
         let time = stats.time();
         assert!((4_900..5_100).contains(&time.ahead_ms), "{time:?}");
         assert!(time.now_us.abs_diff(own_us + 5_000_000) < 1_000_000);
+    }
+
+    #[test]
+    fn a_slow_answer_does_not_move_the_clusters_time() {
+        let stats = RelayStats::default();
+        stats.set_time(unix_us() + 5_000_000, 1_000);
+        // The broker looked at its clock right away; then the answer, or the node, was slow for 3 s.
+        stats.set_time(unix_us() + 2_000_000, 3_000_000);
+        assert!((4_900..5_100).contains(&stats.time().ahead_ms), "{:?}", stats.time());
+        // Or it looked at the end of them.
+        stats.set_time(unix_us() + 5_000_000, 3_000_000);
+        assert!((4_900..5_100).contains(&stats.time().ahead_ms), "{:?}", stats.time());
+        // Another master's clock.
+        stats.set_time(unix_us() - 5_000_000, 3_000_000);
+        assert!((-5_100..-1_900).contains(&stats.time().ahead_ms), "{:?}", stats.time());
     }
 }

@@ -4,8 +4,6 @@
 //! Cluster all partitions are in the beat of the one link. In a Cluster each partition has a function call of its own on
 //! its master, which sends a beat only if something moved.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use fred::clients::Client;
 use fred::error::{Error, ErrorKind};
@@ -64,10 +62,7 @@ pub(crate) async fn beat<T>(shared: &Shared<T>, asked: &Asked) -> Option<BeatRep
             return None;
         }
     };
-    // An answer that was taken late, because the node was stopped, says nothing about the time now.
-    if began.elapsed() < Duration::from_millis(shared.options.command_timeout_ms) {
-        shared.stats.set_time(answer.time_us + micros(began) / 2);
-    }
+    shared.stats.set_time(answer.time_us, micros(began));
     if shared.options.keys.is_none() {
         shared.adopt_key(&answer.relay_key);
     }
