@@ -378,9 +378,8 @@ impl Hub {
     fn confirm(&mut self, request: u64, out: &mut Vec<HubEffect>) {
         if let Some(Unconfirmed { room, waiting }) = self.unconfirmed.remove(&request) {
             answer_joins(&room, waiting, out);
-            if self.track(&room).is_some_and(|track| track.at.is_none()) {
-                self.want_head(&room);
-            }
+            // Also where it is known already: that was before the room was heard.
+            self.want_head(&room);
         }
     }
 

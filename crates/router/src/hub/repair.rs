@@ -108,6 +108,8 @@ impl Hub {
                 track.target = track.target.max(head.offset);
                 self.want_read(now, name);
             }
+            // What is being asked for may be older than this.
+            None if track.asked.is_some() => self.want_head(name),
             Some(_) | None => {}
         }
     }

@@ -284,6 +284,58 @@ fn a_beat_that_knows_no_better_has_all_heads_read() {
 }
 
 #[test]
+fn a_head_asked_for_before_the_room_was_heard_is_asked_for_once_more() {
+    far(
+        "1 joins kept-2
+         beat 1 2 moved=all
+         heads 5
+         subscribed kept-2
+         at 2
+         heads 6
+         at 600",
+        "subscribe kept-2
+         heads? kept,kept-2
+         1: joined kept-2 at 5
+         heads? kept-2
+         read? kept-2 above 5",
+    );
+    // The same where the answer comes behind the confirmation.
+    far(
+        "1 joins kept-2
+         beat 1 2 moved=all
+         subscribed kept-2
+         heads 5
+         at 2
+         heads 6
+         at 600",
+        "subscribe kept-2
+         heads? kept,kept-2
+         1: joined kept-2 at 5
+         heads? kept-2
+         read? kept-2 above 5",
+    );
+}
+
+#[test]
+fn a_beat_that_names_a_room_whose_head_is_on_its_way_has_it_asked_for_once_more() {
+    far(
+        "1 joins kept-2
+         subscribed kept-2
+         at 2
+         beat 1 2 moved=kept-2:6
+         heads 5
+         at 3
+         heads 6
+         at 600",
+        "subscribe kept-2
+         heads? kept-2
+         1: joined kept-2 at 5
+         heads? kept-2
+         read? kept-2 above 5",
+    );
+}
+
+#[test]
 fn after_a_loss_of_the_feed_heads_are_read_with_its_first_beat() {
     far(
         "at 500
