@@ -249,9 +249,11 @@ impl Hub {
                 self.watched(now, out, |watch, mono_ms, _| watch.alive(mono_ms, link));
             }
             BrokerEvent::Beat { link, seq, master, moved } => {
+                let mut renamed = false;
                 self.watched(now, out, |watch, ms, out| {
-                    watch.beat(ms, (link, seq, master), &moved, out);
+                    renamed = watch.beat(ms, (link, seq, master), &moved, out);
                 });
+                self.recheck |= renamed;
                 self.moved(now, moved);
                 if std::mem::take(&mut self.recheck) {
                     self.want_all_heads();

@@ -138,19 +138,21 @@ impl Links {
         }
     }
 
-    /// A link brought a beat.
-    pub(super) fn beat(&mut self, now_ms: u64, id: LinkId, seq: u64, master: MasterId) {
+    /// A link brought a beat; says whether the one before came from another master, be it the same server by another
+    /// name.
+    pub(super) fn beat(&mut self, now_ms: u64, id: LinkId, seq: u64, master: MasterId) -> bool {
         self.bytes(now_ms, id);
         let newer = |link: &Link| link.newest.is_none_or(|(newest, _)| newest < seq);
         let link = self.links.iter_mut().find(|link| link.id == id && newer(link));
-        let Some(link) = link.filter(|_| seq >= self.since_seq) else { return };
+        let Some(link) = link.filter(|_| seq >= self.since_seq) else { return false };
         link.beat_ms = now_ms;
-        link.newest = Some((seq, master));
+        let before = link.newest.replace((seq, master));
         if let Some(owed) = self.owed.iter().find(|owed| owed.seq == seq) {
             link.astray = owed.master != master;
             link.proven |= !link.astray && seq >= self.proof_seq;
         }
         self.forget_paid();
+        before.is_some_and(|(_, sender)| sender != master)
     }
 
     /// A beat, sent at `sent_ms` over `links`, was answered.

@@ -216,19 +216,20 @@ impl Watch {
         self.links.bytes(now_ms, link);
     }
 
-    /// A link brought a beat.
+    /// A link brought a beat; says whether the one before came from another master.
     pub(super) fn beat(
         &mut self,
         mono_ms: u64,
         (link, seq, master): (LinkId, u64, MasterId),
         moved: &[Moved],
         out: &mut Vec<HubEffect>,
-    ) {
+    ) -> bool {
         let now_ms = self.turn(mono_ms);
         let counts = moved.iter().map(|moved| (moved.count.partition, moved.count.count));
         self.taken.extend(counts);
-        self.links.beat(now_ms, link, seq, master);
+        let renamed = self.links.beat(now_ms, link, seq, master);
         self.judge(now_ms, out);
+        renamed
     }
 
     /// A beat was answered, or was not in time.

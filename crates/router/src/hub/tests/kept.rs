@@ -336,6 +336,21 @@ fn a_beat_that_names_a_room_whose_head_is_on_its_way_has_it_asked_for_once_more(
 }
 
 #[test]
+fn a_beat_from_another_master_than_before_has_all_heads_read() {
+    far(
+        "beat 1 3
+         at 2
+         beat 1 4 from=8
+         at 3
+         heads 5 e=2
+         beat 1 5 from=8
+         at 4",
+        "heads? kept
+         1: gap kept 5 of 2 epoch",
+    );
+}
+
+#[test]
 fn after_a_loss_of_the_feed_heads_are_read_with_its_first_beat() {
     far(
         "at 500
