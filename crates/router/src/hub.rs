@@ -333,12 +333,16 @@ impl Hub {
     ) {
         self.counters.received += 1;
         let kept = self.rooms.get(&publication.room).is_none_or(|room| room.track.is_some());
-        // A room that another node's rules keep and this one's do not is ephemeral here.
         if let Some(position) = publication.position.filter(|_| kept) {
             let item = Item::Publication(Arc::clone(publication), published_us);
             return self.placed(now, &publication.room, position, item, out);
         }
-        if self.ids.hold(publication) {
+        // A room that another node's rules keep and this one's do not is ephemeral here: its members do not count.
+        let mut publication = Arc::clone(publication);
+        if publication.position.is_some() {
+            Arc::make_mut(&mut publication).position = None;
+        }
+        if self.ids.hold(&publication) {
             return; // delivered already, while this node was on its own
         }
         let lanes = self.rooms.get(&publication.room).map_or(0, |room| {
@@ -349,7 +353,7 @@ impl Hub {
             self.counters.unwanted += 1;
         }
         for lane in each_lane(lanes) {
-            let publication = Arc::clone(publication);
+            let publication = Arc::clone(&publication);
             out.push(HubEffect::Lane(lane, LaneMessage::Publication { publication, published_us }));
         }
     }

@@ -351,6 +351,23 @@ fn a_beat_from_another_master_than_before_has_all_heads_read() {
 }
 
 #[test]
+fn a_room_that_only_other_nodes_keep_has_no_positions_here() {
+    watch(
+        "auto over=1
+         up 1
+         1 joins news
+         subscribed news
+         feed news at=6
+         feed news at=8",
+        "whole at 0
+         subscribe news
+         1: joined news
+         1: news
+         1: news",
+    );
+}
+
+#[test]
 fn after_a_loss_of_the_feed_heads_are_read_with_its_first_beat() {
     far(
         "at 500
