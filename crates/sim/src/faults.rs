@@ -40,6 +40,8 @@ pub(crate) enum Fault {
     FunctionsLost,
     /// A server's replica falls behind.
     ReplicaStalls,
+    /// A partition moves to another master.
+    SlotMove,
     /// A node is killed.
     Crash,
     /// A node stops for a while.
@@ -57,7 +59,7 @@ pub(crate) enum Fault {
 }
 
 impl Fault {
-    pub(crate) const ALL: [Self; 21] = [
+    pub(crate) const ALL: [Self; 22] = [
         Self::FeedCut,
         Self::FeedSilent,
         Self::FeedSlow,
@@ -72,6 +74,7 @@ impl Fault {
         Self::KeyLost,
         Self::FunctionsLost,
         Self::ReplicaStalls,
+        Self::SlotMove,
         Self::Crash,
         Self::Stall,
         Self::LaneStall,
@@ -97,6 +100,7 @@ impl Fault {
             Self::KeyLost => "key lost",
             Self::FunctionsLost => "functions flushed",
             Self::ReplicaStalls => "replica behind",
+            Self::SlotMove => "slot moved",
             Self::Crash => "node killed",
             Self::Stall => "node stopped",
             Self::LaneStall => "lane stopped",
@@ -156,6 +160,7 @@ impl World {
             | Fault::KeyLost
             | Fault::FunctionsLost
             | Fault::ReplicaStalls => self.strike_server(fault),
+            Fault::SlotMove => self.move_slot(),
             Fault::Crash => self.crash(node),
             Fault::Stall | Fault::LaneStall | Fault::CoreStall => self.stall(fault, node),
             Fault::ClientSilent | Fault::ClientPause => self.strike_client(fault),
@@ -224,7 +229,8 @@ impl World {
             Fault::Failover => self.fail_over(shard),
             Fault::RestartEmpty => self.restart_empty(server),
             Fault::Flush => {
-                self.bus.servers[server].data.store.lose_everything();
+                let stores = &mut self.bus.servers[server].data.stores;
+                stores.iter_mut().for_each(roomcast_store::Store::lose_everything);
                 self.bus.servers[server].data.leases.clear();
                 self.book.ids_lost(self.bus.executed);
                 self.trouble_all(self.now_ms);
@@ -244,6 +250,7 @@ impl World {
             | Fault::RoadSilent
             | Fault::RoadSlow
             | Fault::Partition
+            | Fault::SlotMove
             | Fault::Crash
             | Fault::Stall
             | Fault::LaneStall
@@ -266,11 +273,41 @@ impl World {
     /// One key of one room is lost: its meta, its entries, the newest of them, or the ids.
     fn lose_key(&mut self, server: usize) {
         let rule = self.random.pick(&ROOMS);
-        let keys = self.random.pick(&[Keys::Meta, Keys::Stream, Keys::Newest, Keys::Ids]);
+        let keys =
+            self.random.pick(&[Keys::Meta, Keys::Meta, Keys::Stream, Keys::Newest, Keys::Ids]);
         let room = RoomName::parse(rule.name).expect("the rules name rooms");
         self.trace.line(self.now_ms, || format!("server {server} loses {keys:?} of {room}"));
-        self.bus.servers[server].data.store.lose(&room, keys);
+        self.bus.servers[server].data.store(&room).lose(&room, keys);
         self.book.ids_lost(self.bus.executed);
+    }
+
+    /// A partition goes to another master with all that it holds; who heard its rooms here has to look elsewhere.
+    fn move_slot(&mut self) {
+        let shards = self.bus.masters.len();
+        let partition = self.random.index(self.bus.owners.len());
+        let old = self.bus.owners[partition];
+        let new = (old + 1) % shards;
+        if shards == 1 {
+            return self.lose_key(self.bus.masters[0]);
+        }
+        let (from, to) = (self.bus.masters[old], self.bus.masters[new]);
+        let mut store = self.bus.servers[from].data.stores[partition].clone();
+        if self.planted != Some(Planted::KeepEpoch) {
+            store.promote(u128::from(self.bus.servers[to].master.0));
+        }
+        self.bus.servers[to].data.stores[partition] = store;
+        self.bus.owners[partition] = new;
+        // A replica that is behind has nothing of it.
+        if self.bus.servers[to].behind.is_some() {
+            self.book.ids_lost(self.bus.executed);
+        }
+        for node in 0..NODES {
+            let feed = &self.nodes[node].broker.feed;
+            if feed.links.iter().any(|link| link.server == from) {
+                self.lose_feed(node);
+            }
+        }
+        self.trouble_all(self.now_ms + 500);
     }
 
     /// All connections to a server end.
@@ -302,7 +339,7 @@ impl World {
         }
         promoted.data = behind.map_or_else(|| it.data.clone(), |data| *data);
         if self.planted != Some(Planted::KeepEpoch) {
-            promoted.data.store.promote(u128::from(master.0));
+            promoted.data.promote(u128::from(master.0));
         }
         let new = self.bus.servers.len();
         self.bus.servers.push(promoted);

@@ -48,7 +48,7 @@ pub(crate) const ROOMS: [RoomRule; 12] = [
     },
     RoomRule { strict: true, ..kept("strict", 40, 64 << 10, 600_000) },
     ephemeral(RARE[0], None),
-    ephemeral(RARE[1], None),
+    kept(RARE[1], 40, 64 << 10, 600_000),
 ];
 
 /// Rooms of few clients, who come and go.

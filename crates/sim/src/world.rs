@@ -112,7 +112,9 @@ impl World {
     pub(crate) fn new(seed: u64, planted: Option<Planted>, readable: bool) -> Self {
         let mut random = Random::new(seed ^ 0x5eed_0000_0000_0000);
         let hearing = random.pick(&[Hearing::Pattern, Hearing::Exact]);
-        let bus = Bus::new(1, hearing, &mut random);
+        // A Cluster is heard by a link to each master.
+        let shards = if hearing == Hearing::Exact && random.chance(2) { 2 } else { 1 };
+        let bus = Bus::new(shards, hearing, &mut random);
         let rules = Arc::new(Rules::new());
         let mut world = Self {
             now_ms: 0,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use roomcast_protocol::codes::Refusal;
-use roomcast_protocol::envelope::{BeatReport, Count, Envelope, Peer};
+use roomcast_protocol::envelope::{BeatReport, Count, Envelope, MasterId, Peer};
 use roomcast_protocol::position::{Epoch, Keep, Kept, Page, Span};
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
@@ -70,7 +70,7 @@ impl World {
         if self.planted == Some(Planted::NoDedup) {
             id.key = fresh;
         }
-        let store = &mut self.bus.servers[server].data.store;
+        let store = self.bus.servers[server].data.store(&publication.room);
         let Some(keep) = keep else {
             let short = match dedup.then(|| store.remember(&publication.room, at.now_ms, id)) {
                 Some(Remembered::Same) => {
@@ -155,10 +155,13 @@ impl World {
 
     fn execute_heads(&mut self, server: usize, rooms: &[RoomName], fresh: u128) -> Answer {
         let mut heads = Vec::new();
+        if rooms.iter().any(|room| self.is_moved(server, room)) {
+            return Answer::Fault(Fault::NotYet);
+        }
         for (at, room) in rooms.iter().enumerate() {
             let own = (at as u128).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
             let when = self.when(server, fresh ^ own);
-            heads.push(self.bus.servers[server].data.store.head(room, when));
+            heads.push(self.bus.servers[server].data.store(room).head(room, when));
         }
         Answer::Heads(heads)
     }
@@ -173,7 +176,7 @@ impl World {
             return Answer::Fault(Fault::NotYet);
         }
         let when = self.when(server, fresh);
-        let found = self.bus.servers[server].data.store.read(room, keep, when, span);
+        let found = self.bus.servers[server].data.store(room).read(room, keep, when, span);
         let Some(found) = found else {
             return Answer::Fault(Fault::Declined(Refusal::Unavailable.into()));
         };
@@ -197,8 +200,16 @@ impl World {
         let peers =
             others.map(|(node, (_, hears))| Peer { node: *node, hears: *hears, agrees: true });
         let peers: Vec<_> = peers.collect();
-        let master = it.master;
-        let moved = it.data.store.moved(time_ms, taken);
+        // Several masters are followed together, as one.
+        let one = self.bus.masters.len() == 1;
+        let master = if one { it.master } else { MasterId(0) };
+        let (shard, owners) = (it.shard, &self.bus.owners);
+        let own = it.data.stores.iter().enumerate().filter(|(at, _)| owners[*at] == shard);
+        let own = own.flat_map(|(at, store)| {
+            let taken = taken.iter().filter(|count| usize::from(count.partition) == at);
+            store.moved(time_ms, &taken.copied().collect::<Vec<_>>())
+        });
+        let moved: Vec<_> = own.collect();
         for (at, on) in self.links_of(asker.node, asker.life) {
             if on == server {
                 self.bring(asker.node, at, Item::Beat { seq, master, moved: moved.clone() });

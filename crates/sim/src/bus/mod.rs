@@ -164,7 +164,8 @@ const DEDUP_TTL_MS: u64 = 120_000;
 /// What a server keeps; what a replica has of it, as of some time.
 #[derive(Clone, Debug)]
 pub(crate) struct Data {
-    pub(crate) store: Store<Kept>,
+    /// One for each partition, so that a partition can move.
+    pub(crate) stores: Vec<Store<Kept>>,
     /// Until when a node has a lease, and whether its feed hears.
     pub(crate) leases: BTreeMap<NodeId, (u64, bool)>,
 }
@@ -177,7 +178,18 @@ impl Data {
             bytes_max: 64 << 20,
             partition: partition_of,
         };
-        Self { store: Store::new(rules, master), leases: BTreeMap::new() }
+        let stores = (0..PARTITIONS).map(|_| Store::new(rules, master)).collect();
+        Self { stores, leases: BTreeMap::new() }
+    }
+
+    /// What a room is in.
+    pub(crate) fn store(&mut self, room: &RoomName) -> &mut Store<Kept> {
+        &mut self.stores[usize::from(partition_of(room))]
+    }
+
+    /// Another server is master, with what this one has.
+    pub(crate) fn promote(&mut self, master: u128) {
+        self.stores.iter_mut().for_each(|store| store.promote(master));
     }
 }
 

@@ -34,7 +34,7 @@ impl World {
         let (Some(keep), true) = (rule(room).keep, agrees) else { return (None, master) };
         let server = &self.bus.servers[master];
         let at = At { now_ms: server.time_ms(self.now_ms), fresh: Epoch(u128::MAX) };
-        let found = server.data.store.clone().read(&name, &keep, at, &Span::above(u64::MAX));
+        let found = server.data.clone().store(&name).read(&name, &keep, at, &Span::above(u64::MAX));
         // A node that does not know of an epoch yet cannot go on in it.
         let run = socket.and_then(|it| self.nodes[it.node].core.runs.get(&(it.lane, name)));
         let head = found.map(|found| found.head);

@@ -187,9 +187,9 @@ impl World {
                         Some(Asked::Probe(number)) => self.probe_ended(number, &outcome),
                         Some(Asked::Push(number)) => self.push_ended(number, &outcome),
                         Some(Asked::Disconnect(client)) => {
-                            // What a master that was replaced takes goes with it.
-                            let current = self.nodes[node].broker.view == self.bus.masters;
-                            if outcome.is_ok() && current {
+                            // What a master that was replaced took goes with it.
+                            let position = outcome.as_ref().ok().and_then(|it| it.position);
+                            if position.is_some_and(|it| self.is_ordered(it)) {
                                 let now_ms = self.now_ms;
                                 self.book.kicks.push((client, now_ms));
                             }
