@@ -18,6 +18,7 @@ mod pulse;
 mod replicated;
 mod resp;
 mod shared;
+mod turns;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -33,6 +33,7 @@ use super::history::{self, fresh_epoch, kept_bytes, room_keys};
 use super::options::Servers;
 use super::replicated::Replicated;
 use super::shared::Shared;
+use super::turns::Turns;
 use crate::feed::EVENT_BYTES;
 
 /// How long a publication is tried until its outcome is told. Units: milliseconds. Source: G5.
@@ -57,33 +58,76 @@ pub(crate) async fn run<T: Send + 'static>(
 ) {
     let mut under_way = FuturesUnordered::new();
     let mut taken = Vec::new();
+    // Those that wait for replicas keep nobody else waiting.
+    let (mut quick, mut slow) = (Turns::new(), Turns::new());
+    let begin = |(order, began): (Order<T>, Instant), kind: Kind| {
+        let carried = carry_out(Arc::clone(&shared), (order, began), replicated.clone());
+        async move {
+            carried.await;
+            kind
+        }
+    };
     loop {
+        under_way.extend(std::iter::from_fn(|| quick.begin()).map(|it| begin(it, Kind::Quick)));
+        under_way.extend(std::iter::from_fn(|| slow.begin()).map(|it| begin(it, Kind::Slow)));
         tokio::select! {
             biased;
             count = orders.recv_many(&mut taken, 256) => {
                 if count == 0 {
                     return;
                 }
-                let begun = |order| carry_out(Arc::clone(&shared), order, replicated.clone());
-                under_way.extend(taken.drain(..).map(begun));
+                let now = Instant::now();
+                for order in taken.drain(..) {
+                    match Kind::of(&order) {
+                        Kind::Quick => quick.push((order, now)),
+                        Kind::Slow => slow.push((order, now)),
+                        Kind::Question => under_way.push(begin((order, now), Kind::Question)),
+                    }
+                }
             }
-            Some(()) = under_way.next(), if !under_way.is_empty() => {}
+            Some(kind) = under_way.next(), if !under_way.is_empty() => match kind {
+                Kind::Quick => quick.end(),
+                Kind::Slow => slow.end(),
+                Kind::Question => {}
+            },
         }
     }
 }
 
-async fn carry_out<T>(shared: Arc<Shared<T>>, order: Order<T>, replicated: Replicated) {
+/// Which orders take turns with which others.
+#[derive(Clone, Copy)]
+enum Kind {
+    /// A publication.
+    Quick,
+    /// A publication that waits for replicas.
+    Slow,
+    /// No publication: it waits for nobody.
+    Question,
+}
+
+impl Kind {
+    const fn of<T>(order: &Order<T>) -> Self {
+        match order {
+            Order::Publish { keep: Some(Keep { replicated: true, .. }), .. } => Self::Slow,
+            Order::Publish { .. } => Self::Quick,
+            Order::Heads { .. } | Order::Read { .. } | Order::Beat(_) => Self::Question,
+        }
+    }
+}
+
+async fn carry_out<T>(
+    shared: Arc<Shared<T>>,
+    (order, began): (Order<T>, Instant),
+    replicated: Replicated,
+) {
     match order {
         Order::Publish { ticket, publication, dedup, keep } => {
-            let began = Instant::now();
-            let outcome = match keep {
-                Some(keep) => {
-                    let way = Way::Kept(keep, replicated);
-                    publish(&shared, &publication, &way).await
-                }
-                None if dedup => publish(&shared, &publication, &Way::Remembered).await,
-                None => publish(&shared, &publication, &Way::Plain).await,
+            let way = match keep {
+                Some(keep) => Way::Kept(keep, replicated),
+                None if dedup => Way::Remembered,
+                None => Way::Plain,
             };
+            let outcome = publish(&shared, &publication, &way, began).await;
             shared.stats.publish_us.observe(micros(began));
             shared.pending_bytes.fetch_sub(publication.weight(), Ordering::Relaxed);
             shared.tell(BrokerEvent::Published { ticket, outcome });
@@ -157,8 +201,12 @@ async fn publish<T>(
     shared: &Shared<T>,
     publication: &Publication,
     way: &Way,
+    began: Instant,
 ) -> Result<Accepted, Refused> {
-    let deadline = Instant::now() + Duration::from_millis(TRY_MS);
+    let deadline = began + Duration::from_millis(TRY_MS);
+    if Instant::now() >= deadline {
+        return Err(away()); // it has only waited for its turn
+    }
     let mut plan = None;
     let mut may_have_happened = false;
     loop {
