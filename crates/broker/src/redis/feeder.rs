@@ -218,6 +218,8 @@ impl<T: Send + 'static> Feeder<T> {
                 }
             };
             tokio::select! {
+                // Whoever is detached first of all: what ends with it is no loss.
+                biased;
                 order = self.orders.recv() => match order {
                     None => return false,
                     Some(FeedOrder::Reconnect { link, commands }) if links.ids.contains(&link) => {

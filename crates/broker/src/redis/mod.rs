@@ -116,6 +116,8 @@ impl<T: Send + 'static> RedisBroker<T> {
     pub fn detach(&self, node: NodeId) {
         let Some(attached) = self.nodes().remove(&node) else { return };
         let client = attached.shared.client.borrow().clone();
+        // Before the client ends, which the feed would take for a loss.
+        drop(attached);
         if let (Some(client), Ok(runtime)) = (client, tokio::runtime::Handle::try_current()) {
             runtime.spawn(async move {
                 if let Err(error) = client.quit().await {
