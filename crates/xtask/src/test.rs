@@ -21,13 +21,13 @@ pub(crate) struct Part {
 /// What `make test` runs, in this order.
 const TEST: [Part; 8] = [
     Part { name: "setup", budget_warm_s: 10, budget_cold_s: 300, run: set_up },
-    Part { name: "cargo", budget_warm_s: 440, budget_cold_s: 960, run: cargo_tests },
-    Part { name: "sim", budget_warm_s: 120, budget_cold_s: 240, run: sim::whole },
-    Part { name: "conformance", budget_warm_s: 120, budget_cold_s: 240, run: conformance::run },
-    Part { name: "e2e", budget_warm_s: 240, budget_cold_s: 360, run: all_scripts },
+    Part { name: "cargo", budget_warm_s: 440, budget_cold_s: 1_290, run: cargo_tests },
+    Part { name: "sim", budget_warm_s: 90, budget_cold_s: 150, run: sim::whole },
+    Part { name: "conformance", budget_warm_s: 150, budget_cold_s: 210, run: conformance::run },
+    Part { name: "e2e", budget_warm_s: 220, budget_cold_s: 240, run: all_scripts },
     Part { name: "faults", budget_warm_s: 180, budget_cold_s: 300, run: all_faults },
     Part { name: "chart", budget_warm_s: 30, budget_cold_s: 60, run: chart::run },
-    Part { name: "lint", budget_warm_s: 60, budget_cold_s: 240, run: lint },
+    Part { name: "lint", budget_warm_s: 70, budget_cold_s: 150, run: lint },
 ];
 
 /// What `make check` runs.
