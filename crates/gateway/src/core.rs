@@ -31,9 +31,6 @@ const TURN_MAX: usize = 1_024;
 /// How often the core looks after itself. Units: milliseconds.
 const HOUSEKEEPING_MS: u64 = 250;
 
-/// What a message to a lane weighs that is no publication. Units: bytes.
-const MESSAGE_BYTES: usize = 64;
-
 /// How long lanes have to answer a question. Units: milliseconds.
 const QUERY_MS: u64 = 2_000;
 
@@ -390,7 +387,8 @@ impl Core {
 
     fn ask(&self, make: impl Fn() -> LaneMessage) {
         for lane in &self.parts.lanes {
-            lane.send(MESSAGE_BYTES, make());
+            let message = make();
+            lane.send(message.weight(), message);
         }
     }
 

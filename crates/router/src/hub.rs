@@ -332,8 +332,9 @@ impl Hub {
         out: &mut Vec<HubEffect>,
     ) {
         self.counters.received += 1;
-        let kept = self.rooms.get(&publication.room).is_none_or(|room| room.track.is_some());
-        if let Some(position) = publication.position.filter(|_| kept) {
+        if let Some(position) = publication.position
+            && self.rooms.get(&publication.room).is_none_or(|room| room.track.is_some())
+        {
             let item = Item::Publication(Arc::clone(publication), published_us);
             return self.placed(now, &publication.room, position, item, out);
         }

@@ -156,24 +156,11 @@ impl LaneMessage {
             Kept::Publication(publication) => publication.weight(),
             Kept::Unreadable(_) => MESSAGE_BYTES,
         };
-        let entries = match self {
-            Self::Publication { publication, .. } => return publication.weight(),
-            Self::Page { page: Some(page), .. } => &page.entries[..],
-            Self::Page { page: None, .. }
-            | Self::Joined { .. }
-            | Self::Unreadable { .. }
-            | Self::Gap { .. }
-            | Self::Hold(_)
-            | Self::Published { .. }
-            | Self::Lost(_)
-            | Self::Degraded { .. }
-            | Self::Revalidate
-            | Self::Blind
-            | Self::Members { .. }
-            | Self::Disconnect { .. }
-            | Self::Stop => &[],
-        };
-        MESSAGE_BYTES + entries.iter().map(weight).sum::<usize>()
+        if let Self::Publication { publication, .. } = self {
+            return publication.weight();
+        }
+        let Self::Page { page: Some(page), .. } = self else { return MESSAGE_BYTES };
+        MESSAGE_BYTES + page.entries.iter().map(weight).sum::<usize>()
     }
 }
 

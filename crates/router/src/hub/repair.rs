@@ -51,14 +51,16 @@ impl Hub {
             return track.move_to(position);
         }
         self.asks.serial += 1;
-        let (before, free) = (track.held_bytes(), HELD_BYTES_MAX - self.asks.held_bytes);
-        track.hold(position, item, self.asks.serial, free);
-        self.asks.held_bytes = self.asks.held_bytes + track.held_bytes() - before;
+        let known = track.at.is_some();
         if same_epoch {
-            // What had to be forgotten is found by reading on.
+            // What has to be forgotten is found by reading on.
             track.target = track.target.max(position.offset);
+        }
+        let (serial, free) = (self.asks.serial, HELD_BYTES_MAX - self.asks.held_bytes);
+        self.counted(name, |track| track.hold(position, item, serial, free));
+        if same_epoch {
             self.want_read(now, name);
-        } else if track.at.is_some() {
+        } else if known {
             self.want_head(name);
         }
     }
@@ -149,9 +151,7 @@ impl Hub {
         serial: u64,
         out: &mut Vec<HubEffect>,
     ) {
-        let Some(room) = self.rooms.get_mut(name) else { return };
-        let idle = room.is_idle();
-        let Some(track) = &mut room.track else { return };
+        let Some(track) = self.track_mut(name) else { return };
         match track.at {
             None => {
                 track.at = Some(head);
@@ -163,12 +163,7 @@ impl Hub {
                 }
             }
             Some(at) if at.epoch != head.epoch => self.renew(now, name, head, out),
-            Some(at) if at.offset < head.offset && idle => track.at = Some(head),
-            Some(at) if at.offset < head.offset => {
-                track.target = track.target.max(head.offset);
-                self.want_read(now, name);
-            }
-            Some(_) => {}
+            Some(_) => self.heard_of(now, name, head),
         }
         self.sift(name, serial);
         self.release(now, name, out);
@@ -324,11 +319,9 @@ impl Hub {
             }
             return;
         };
-        {
-            self.gap(name, position, Loss::Unavailable, out);
-            self.sift(name, 0);
-            self.release(now, name, out);
-        }
+        self.gap(name, position, Loss::Unavailable, out);
+        self.sift(name, 0);
+        self.release(now, name, out);
     }
 
     /// Gives lanes what comes next.
@@ -354,10 +347,8 @@ impl Hub {
     /// Gives lanes what was held, as far as nothing is missing in front of it.
     fn release(&mut self, now: Now, name: &RoomName, out: &mut Vec<HubEffect>) {
         loop {
-            let Some(track) = self.track_mut(name) else { return };
-            let before = track.held_bytes();
-            let Some((position, item)) = track.take_next() else { break };
-            self.asks.held_bytes -= before - self.track(name).map_or(0, Track::held_bytes);
+            let next = self.counted(name, Track::take_next).flatten();
+            let Some((position, item)) = next else { break };
             self.give(name, position, &item, out);
         }
         let Some(track) = self.track(name) else { return };
@@ -368,14 +359,19 @@ impl Hub {
 
     /// Forgets what is held in vain.
     fn sift(&mut self, name: &RoomName, serial: u64) {
-        let Some(track) = self.track_mut(name) else { return };
-        let before = track.held_bytes();
-        let foreign = track.sift(serial);
-        let after = track.held_bytes();
-        self.asks.held_bytes -= before - after;
-        if foreign {
+        if self.counted(name, |track| track.sift(serial)) == Some(true) {
             self.want_head(name);
         }
+    }
+
+    /// Lets something act that changes what the room holds, and keeps the node's sum right.
+    fn counted<R>(&mut self, name: &RoomName, act: impl FnOnce(&mut Track) -> R) -> Option<R> {
+        let track = self.track_mut(name)?;
+        let before = track.held_bytes();
+        let result = act(track);
+        let after = track.held_bytes();
+        self.asks.held_bytes = self.asks.held_bytes + after - before;
+        Some(result)
     }
 
     pub(super) fn track(&self, name: &RoomName) -> Option<&Track> {
