@@ -29,19 +29,11 @@ fn room(name: &str) -> RoomName {
 
 fn publication(name: &str, id: &str, bytes: usize) -> Arc<Publication> {
     Arc::new(Publication {
-        room: room(name),
         id: id.into(),
         kind: "message".into(),
         timestamp: "1970-01-01T00:00:00.000Z".into(),
         sender: "ann".into(),
-        content: Content::Binary(vec![0; bytes].into()),
-        priority: None,
-        ttl_s: None,
-        expires_unix_ms: None,
-        correlation_id: None,
-        requires: Vec::new(),
-        isolated: false,
-        position: None,
+        ..Publication::bare(room(name), Content::Binary(vec![0; bytes].into()))
     })
 }
 

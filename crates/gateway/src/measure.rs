@@ -195,19 +195,11 @@ impl<'a> Publisher<'a> {
         let room = self.rooms.get(at).cloned()?;
         self.count += 1;
         Some(Publication {
-            room,
             id: self.count.to_string().into(),
             kind: "bench".into(),
             timestamp: "2024-01-15T10:30:00.000Z".into(),
             sender: "bench".into(),
-            content: self.content.clone(),
-            priority: None,
-            ttl_s: None,
-            expires_unix_ms: None,
-            correlation_id: None,
-            requires: Vec::new(),
-            isolated: false,
-            position: None,
+            ..Publication::bare(room, self.content.clone())
         })
     }
 

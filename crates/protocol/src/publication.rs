@@ -1,5 +1,7 @@
 //! Publications: payloads accepted into a room.
 
+use std::hash::BuildHasher;
+
 use crate::content::Content;
 use crate::position::Position;
 use crate::room::RoomName;
@@ -74,6 +76,45 @@ pub struct Publication {
 pub const TEXT_BYTES_MAX: usize = 255;
 
 impl Publication {
+    /// A payload for a room that says nothing about itself: what is known of it is filled in by whoever makes it.
+    #[must_use]
+    pub fn bare(room: RoomName, content: Content) -> Self {
+        Self {
+            room,
+            id: Box::default(),
+            kind: Box::default(),
+            timestamp: Box::default(),
+            sender: Box::default(),
+            content,
+            priority: None,
+            ttl_s: None,
+            expires_unix_ms: None,
+            correlation_id: None,
+            requires: Vec::new(),
+            isolated: false,
+            position: None,
+        }
+    }
+
+    /// Room, sender and id as one number, by two hashers with keys of their own that peers do not know.
+    #[must_use]
+    pub fn id_hash<S: BuildHasher>(&self, hashers: &[S; 2]) -> u128 {
+        let name = (self.room.as_str(), &self.sender, &self.id);
+        let [high, low] = hashers.each_ref().map(|hasher| u128::from(hasher.hash_one(name)));
+        high << 64 | low
+    }
+
+    /// Type and payload as one number: what must be the same under an id (G5).
+    #[must_use]
+    pub fn content_hash<S: BuildHasher>(&self, hasher: &S) -> u64 {
+        let content = match &self.content {
+            Content::Json(bytes) => (0, bytes),
+            Content::Text(bytes) => (1, bytes),
+            Content::Binary(bytes) => (2, bytes),
+        };
+        hasher.hash_one((&self.kind, content))
+    }
+
     /// What it weighs in a queue. Units: bytes, payload and texts with a share for the fixed parts.
     #[must_use]
     pub fn weight(&self) -> usize {

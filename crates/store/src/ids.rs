@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::hash::BuildHasher;
 
 use foldhash::fast::FixedState;
-use roomcast_protocol::content::Content;
 use roomcast_protocol::publication::Publication;
 
 /// A publication's id and what came under it, as keyed hashes: long names cost no more than short ones.
@@ -19,15 +18,8 @@ pub struct Id {
 /// The id of a publication by two hashers with keys of their own that peers do not know.
 #[must_use]
 pub fn id_of<S: BuildHasher>(hashers: &[S; 2], publication: &Publication) -> Id {
-    let content = match &publication.content {
-        Content::Json(bytes) => (0, bytes),
-        Content::Text(bytes) => (1, bytes),
-        Content::Binary(bytes) => (2, bytes),
-    };
-    let name = (publication.room.as_str(), &publication.sender, &publication.id);
-    let [high, low] = hashers.each_ref().map(|hasher| u128::from(hasher.hash_one(name)));
     let [hasher, _] = hashers;
-    Id { key: high << 64 | low, content: hasher.hash_one((&publication.kind, content)) }
+    Id { key: publication.id_hash(hashers), content: publication.content_hash(hasher) }
 }
 
 /// How long ids are remembered, and how many.

@@ -509,19 +509,11 @@ fn pages_have_the_size_that_was_asked_for() {
 fn an_id_is_of_its_room_sender_type_and_payload() {
     let hashers = [1, 2].map(foldhash::quality::FixedState::with_seed);
     let first = Publication {
-        room: room("a"),
         id: "1".into(),
         kind: "message".into(),
         timestamp: "1970-01-01T00:00:00.000Z".into(),
         sender: "ann".into(),
-        content: Content::Text("hi".into()),
-        priority: None,
-        ttl_s: None,
-        expires_unix_ms: None,
-        correlation_id: None,
-        requires: Vec::new(),
-        isolated: false,
-        position: None,
+        ..Publication::bare(room("a"), Content::Text("hi".into()))
     };
     let id = id_of(&hashers, &first);
     let with = |change: fn(&mut Publication)| {

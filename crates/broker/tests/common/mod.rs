@@ -308,19 +308,11 @@ pub fn shown(envelope: &Envelope) -> String {
 
 pub fn publication(name: &str, text: &str, id: u64) -> Publication {
     Publication {
-        room: RoomName::system(name).unwrap(),
         id: format!("id-{id:04}").into(),
         kind: "message".into(),
         timestamp: "1970-01-01T00:00:00.000Z".into(),
         sender: "ann".into(),
-        content: Content::Text(text.to_owned().into()),
-        priority: None,
-        ttl_s: None,
-        expires_unix_ms: None,
-        correlation_id: None,
-        requires: Vec::new(),
-        isolated: false,
-        position: None,
+        ..Publication::bare(RoomName::system(name).unwrap(), Content::Text(text.to_owned().into()))
     }
 }
 

@@ -96,19 +96,11 @@ impl Outsider<'_> {
     fn publication(&self, content: Content) -> Publication {
         let ClusterTime { now_us, .. } = self.time;
         Publication {
-            room: self.room.clone(),
             id: format!("{OUTSIDER}-{now_us:x}-{:x}", self.serial).into(),
             kind: KIND.into(),
             timestamp: iso8601(now_us / 1_000).into(),
             sender: OUTSIDER.into(),
-            content,
-            priority: None,
-            ttl_s: None,
-            expires_unix_ms: None,
-            correlation_id: None,
-            requires: Vec::new(),
-            isolated: false,
-            position: None,
+            ..Publication::bare(self.room.clone(), content)
         }
     }
 }

@@ -122,19 +122,11 @@ impl<B: BrokerUnderTest> Stage<B> {
             self.named += 1;
             let named = format!("n{:04}", self.named);
             let publication = Publication {
-                room: room.clone(),
                 id: options.get("id").map_or(&*named, |id| *id).into(),
                 kind: (*options.get("kind").unwrap_or(&"message")).into(),
                 timestamp: "1970-01-01T00:00:00.000Z".into(),
                 sender: (*options.get("by").unwrap_or(&"ann")).into(),
-                content: Content::Text(payload.clone().into()),
-                priority: None,
-                ttl_s: None,
-                expires_unix_ms: None,
-                correlation_id: None,
-                requires: Vec::new(),
-                isolated: false,
-                position: None,
+                ..Publication::bare(room.clone(), Content::Text(payload.clone().into()))
             };
             let command = BrokerCommand::Publish {
                 ticket: self.ticket,

@@ -56,19 +56,11 @@ impl Hub {
             let Ok(room) = RoomName::parse(&name) else { continue };
             self.ids_made += 1;
             let publication = Publication {
-                room,
                 id: format!("{}-{}", self.config.node, self.ids_made).into(),
                 kind: kind.into(),
                 timestamp: timestamp.as_str().into(),
                 sender: self.config.node.clone(),
-                content: Content::Json(content.clone()),
-                priority: None,
-                ttl_s: None,
-                expires_unix_ms: None,
-                correlation_id: None,
-                requires: Vec::new(),
-                isolated: false,
-                position: None,
+                ..Publication::bare(room, Content::Json(content.clone()))
             };
             let publication = Arc::new(publication);
             let message = HubMessage::Publish { ticket: Ticket::Node, publication, dedup: false };

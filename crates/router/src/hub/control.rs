@@ -261,19 +261,11 @@ impl Hub {
     ) {
         let Ok(room) = RoomName::system(CONTROL) else { return };
         let publication = Publication {
-            room,
             id: query.0.to_string().into(),
             kind: DISCONNECT.into(),
             timestamp: iso8601(now.unix_ms).into(),
             sender: self.config.node.clone(),
-            content: Content::Text(user.into_string().into()),
-            priority: None,
-            ttl_s: None,
-            expires_unix_ms: None,
-            correlation_id: None,
-            requires: Vec::new(),
-            isolated: false,
-            position: None,
+            ..Publication::bare(room, Content::Text(user.into_string().into()))
         };
         self.publish(now, Ticket::Query(query), Arc::new(publication), true, out);
     }

@@ -2,10 +2,8 @@
 //! brings later under such an id is not delivered again (G5, G10).
 
 use std::collections::HashMap;
-use std::hash::BuildHasher;
 
 use foldhash::quality::FixedState;
-use roomcast_protocol::content::Content;
 use roomcast_protocol::publication::Publication;
 
 /// How long an id is remembered at least; at most twice as long. Units: milliseconds.
@@ -67,8 +65,8 @@ impl Ids {
         dedup: bool,
     ) -> Option<bool> {
         self.tick(now_ms);
-        let key = self.key(publication);
-        let content = self.content(publication);
+        let key = publication.id_hash(&self.hashers);
+        let content = publication.content_hash(&self.hashers[0]);
         let first = self.young.get(&key).or_else(|| self.old.get(&key)).copied();
         if let Some(first) = first.filter(|first| dedup && first.dedup) {
             return Some(first.content == content);
@@ -91,9 +89,11 @@ impl Ids {
         if self.len() == 0 {
             return false;
         }
-        let key = self.key(publication);
+        let key = publication.id_hash(&self.hashers);
         let kept = self.young.get(&key).or_else(|| self.old.get(&key));
-        kept.is_some_and(|kept| kept.dedup || kept.content == self.content(publication))
+        kept.is_some_and(|kept| {
+            kept.dedup || kept.content == publication.content_hash(&self.hashers[0])
+        })
     }
 
     /// Forgets what is old.
@@ -115,21 +115,5 @@ impl Ids {
         let empty = HashMap::with_hasher(self.hashers[0].clone());
         self.old = std::mem::replace(&mut self.young, empty);
         self.turn_at_ms = now_ms.saturating_add(IDS_MS);
-    }
-
-    fn key(&self, publication: &Publication) -> u128 {
-        let name = (publication.room.as_str(), &publication.sender, &publication.id);
-        let [high, low] = self.hashers.each_ref().map(|hasher| u128::from(hasher.hash_one(name)));
-        high << 64 | low
-    }
-
-    fn content(&self, publication: &Publication) -> u64 {
-        let content = match &publication.content {
-            Content::Json(bytes) => (0, bytes),
-            Content::Text(bytes) => (1, bytes),
-            Content::Binary(bytes) => (2, bytes),
-        };
-        let [hasher, _] = &self.hashers;
-        hasher.hash_one((&publication.kind, content))
     }
 }

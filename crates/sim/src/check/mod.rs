@@ -242,21 +242,16 @@ impl World {
         let Some(node) = nodes.get(self.random.index(nodes.len().max(1))).copied() else { return };
         let room = name_of(self.book.pubs[number].made.room);
         let publication = Publication {
-            room: roomcast_protocol::room::RoomName::parse(&room).expect("the rules name rooms"),
             id: format!("p{number}").into(),
             kind: "message".into(),
             timestamp: "2026-01-01T00:00:00.000Z".into(),
             sender: "backend".into(),
-            content: roomcast_protocol::content::Content::Json(
-                format!("{{\"n\":{number}}}").into_bytes().into(),
-            ),
-            priority: None,
-            ttl_s: None,
-            expires_unix_ms: None,
-            correlation_id: None,
-            requires: Vec::new(),
-            isolated: false,
-            position: None,
+            ..Publication::bare(
+                roomcast_protocol::room::RoomName::parse(&room).expect("the rules name rooms"),
+                roomcast_protocol::content::Content::Json(
+                    format!("{{\"n\":{number}}}").into_bytes().into(),
+                ),
+            )
         };
         self.book.pubs[number].attempts += 1;
         let query = self.ask_core(node, asked);
