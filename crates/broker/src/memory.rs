@@ -148,7 +148,7 @@ impl<T> MemoryBroker<T> {
             state.turn(mono_ms);
             match command {
                 _ if !state.nodes.iter().any(|attached| attached.id == node) => {}
-                BrokerCommand::Publish { ticket, publication, dedup, keep } => {
+                BrokerCommand::Publish { ticket, publication, dedup, keep, collapse: _ } => {
                     let outcome = state.publish(publication, dedup, keep);
                     state.tell(node, EVENT_BYTES, BrokerEvent::Published { ticket, outcome });
                 }
@@ -166,6 +166,12 @@ impl<T> MemoryBroker<T> {
                 }
                 // Nothing can be cut off inside a process: its hub asks for no beats.
                 BrokerCommand::Unsubscribe(_)
+                | BrokerCommand::Save { .. }
+                | BrokerCommand::Attach { .. }
+                | BrokerCommand::SetPresence { .. }
+                | BrokerCommand::Roster { .. }
+                | BrokerCommand::Inbox { .. }
+                | BrokerCommand::Ack { .. }
                 | BrokerCommand::Beat { .. }
                 | BrokerCommand::Reconnect { .. } => {}
             }

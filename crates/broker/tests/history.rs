@@ -31,6 +31,7 @@ fn next_position(broker: &mut Real, node: NodeId) -> (String, Position) {
             (publication.id.to_string(), publication.position.unwrap())
         }
         Envelope::Unreadable { position, .. } => panic!("{position:?} cannot be read"),
+        Envelope::Presence(diff) => panic!("{diff:?} is no publication"),
     }
 }
 

@@ -21,7 +21,8 @@ use roomcast_store::{ENTRY_BYTES, ID_BYTES, ROOM_BYTES};
 
 const NODE: NodeId = NodeId(1);
 
-const KEEP: Keep = Keep { size: 99, bytes_max: 1 << 30, ttl_ms: 1_000, replicated: false };
+const KEEP: Keep =
+    Keep { size: 99, bytes_max: 1 << 30, ttl_ms: 1_000, replicated: false, inbox: None };
 
 fn room(name: &str) -> RoomName {
     RoomName::parse(name).unwrap()
@@ -64,8 +65,13 @@ impl World {
 
     fn command(&self, mono_ms: u64, publication: &Arc<Publication>) {
         let publication = Arc::clone(publication);
-        let command =
-            BrokerCommand::Publish { ticket: 0, publication, dedup: false, keep: Some(KEEP) };
+        let command = BrokerCommand::Publish {
+            ticket: 0,
+            publication,
+            dedup: false,
+            keep: Some(KEEP),
+            collapse: None,
+        };
         self.broker.execute(NODE, mono_ms, command);
     }
 
@@ -127,8 +133,13 @@ fn a_room_for_which_there_is_no_storage_is_not_answered_for() {
     // Repeats need none, and other rooms' publications take none.
     assert!(world.publish(0, &it).is_ok());
     let ephemeral = publication("talk", "1", 0);
-    let command =
-        BrokerCommand::Publish { ticket: 0, publication: ephemeral, dedup: true, keep: None };
+    let command = BrokerCommand::Publish {
+        ticket: 0,
+        publication: ephemeral,
+        dedup: true,
+        keep: None,
+        collapse: None,
+    };
     world.broker.execute(NODE, 0, command);
     let events = world.events();
     assert!(matches!(events.as_slice(), [_, BrokerEvent::Published { outcome: Ok(_), .. }]));

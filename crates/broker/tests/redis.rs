@@ -90,7 +90,13 @@ fn a_beat_comes_back_over_every_link_and_tells_of_the_others() {
             let mut broker = Real::new(options(&topology, mode));
             let links = broker.attach_node(ONE);
             broker.attach_node(TWO);
-            let beat = |seq| BrokerCommand::Beat { seq, hears: true, taken: Vec::new() };
+            let beat = |seq| BrokerCommand::Beat {
+                seq,
+                hears: true,
+                life: 1,
+                retired: None,
+                taken: Vec::new(),
+            };
             broker.command(TWO, beat(1));
             broker.wait(TWO, "its answer", |event| match event {
                 BrokerEvent::BeatAnswered { seq: 1, report: Some(report) } => {
@@ -167,7 +173,10 @@ fn nodes_of_other_modes_hear_each_other_until_they_agree() {
     subscribed(&mut two, TWO, "news", 1);
     for seq in 1..=2 {
         for (broker, node) in [(&mut one, ONE), (&mut two, TWO)] {
-            broker.command(node, BrokerCommand::Beat { seq, hears: true, taken: Vec::new() });
+            broker.command(
+                node,
+                BrokerCommand::Beat { seq, hears: true, life: 1, retired: None, taken: Vec::new() },
+            );
             broker.wait(node, "the beat's answer", |event| {
                 matches!(event, BrokerEvent::BeatAnswered { report: Some(_), .. }).then_some(())
             });
@@ -223,7 +232,10 @@ fn without_a_server_the_outcome_is_certain_and_nothing_ends() {
     broker.attach_node(ONE);
     topology.kill();
     broker.wait(ONE, "the loss", |event| matches!(event, BrokerEvent::FeedDown).then_some(()));
-    broker.command(ONE, BrokerCommand::Beat { seq: 1, hears: false, taken: Vec::new() });
+    broker.command(
+        ONE,
+        BrokerCommand::Beat { seq: 1, hears: false, life: 1, retired: None, taken: Vec::new() },
+    );
     broker.wait(ONE, "an answer all the same", |event| {
         matches!(event, BrokerEvent::BeatAnswered { seq: 1, report: None }).then_some(())
     });

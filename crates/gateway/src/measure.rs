@@ -28,7 +28,8 @@ const UP_LIMIT: Duration = Duration::from_secs(10);
 const NODE: NodeId = NodeId(1);
 
 /// What every room keeps.
-const KEEP: Keep = Keep { size: 100, bytes_max: 256 << 10, ttl_ms: 600_000, replicated: false };
+const KEEP: Keep =
+    Keep { size: 100, bytes_max: 256 << 10, ttl_ms: 600_000, replicated: false, inbox: None };
 
 /// Publications into rooms that keep them.
 #[derive(Clone, Copy, Debug)]
@@ -207,7 +208,13 @@ impl<'a> Publisher<'a> {
         let Some(publication) = self.next() else { return };
         let publication = Arc::new(publication);
         let ticket = Ticket::Query(QueryId(self.count));
-        let command = BrokerCommand::Publish { ticket, publication, dedup: true, keep: Some(KEEP) };
+        let command = BrokerCommand::Publish {
+            ticket,
+            publication,
+            dedup: true,
+            keep: Some(KEEP),
+            collapse: None,
+        };
         self.broker.execute(self.node, 0, command);
     }
 }

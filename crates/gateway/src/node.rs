@@ -245,6 +245,7 @@ fn start_lanes(
             limits: config.limits.session,
             users: Arc::clone(&common.users),
             seed: common.seed,
+            secrets: Box::new(|| uuid::Uuid::new_v4().as_u128()),
         };
         let (report, shown) = watch::channel(LaneReport::default());
         let parts = LaneParts {

@@ -167,16 +167,22 @@ pub enum Close {
     Flood,
     /// A frame or message over its limit.
     TooLarge,
+    /// The node stops, and it was this client's turn to go.
+    Drain,
     /// The check of the token itself failed.
     AuthenticationFailed,
     /// No token, or a bad or expired one.
     Unauthorized,
+    /// The session goes on over another connection.
+    Replaced,
     /// An operator ended it.
     Disconnected,
     /// The client reads or answers too slowly.
     Slow,
     /// A limit that only shows after the upgrade.
     Limit,
+    /// The session was handed over, and goes on over its new connection.
+    Moved,
     /// Orders to end sessions were missed for too long: the session must prove itself anew.
     GapTooOld,
 }
@@ -196,18 +202,21 @@ pub struct CloseRow {
 
 impl Close {
     /// All of them, in the order of their codes.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 15] = [
         Self::Normal,
         Self::Stopping,
         Self::Protocol,
         Self::BadText,
         Self::Flood,
         Self::TooLarge,
+        Self::Drain,
         Self::AuthenticationFailed,
         Self::Unauthorized,
+        Self::Replaced,
         Self::Disconnected,
         Self::Slow,
         Self::Limit,
+        Self::Moved,
         Self::GapTooOld,
     ];
 
@@ -221,15 +230,22 @@ impl Close {
             Self::BadText => (1007, "bad_text", "Text that is not UTF-8", "mend the client"),
             Self::Flood => (1008, "flood", "Too many frames or fragments", "mend the client"),
             Self::TooLarge => (1009, "too_large", "Message too large", "send less at once"),
+            Self::Drain => (1012, "drain", "The node is being replaced", "reconnect, and resume"),
             Self::AuthenticationFailed => {
                 (4000, "authentication_failed", "Authentication failed", "get a new token")
             }
             Self::Unauthorized => (4001, "unauthorized", "Unauthorized", "get a new token"),
+            Self::Replaced => {
+                (4100, "replaced", "The session goes on elsewhere", "do not reconnect")
+            }
             Self::Disconnected => {
                 (4101, "disconnected", "Disconnected by an operator", "do not reconnect")
             }
-            Self::Slow => (4200, "slow", "Too slow to read or to answer", "reconnect"),
+            Self::Slow => (4200, "slow", "Too slow to read or to answer", "reconnect, and resume"),
             Self::Limit => (4201, "limit", "A limit is reached", "reconnect later"),
+            Self::Moved => {
+                (4202, "moved", "The session was handed over", "go on with the new connection")
+            }
             Self::GapTooOld => (4300, "gap_too_old", "Too much was missed", "reconnect afresh"),
         };
         CloseRow { code, name, reason, advice }

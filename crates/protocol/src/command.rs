@@ -6,6 +6,7 @@ use crate::codes::Refused;
 use crate::content::Content;
 use crate::position::{Direction, Position};
 use crate::publication::Priority;
+use crate::session::ResumeToken;
 
 /// What an answer needs to find its question.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +15,32 @@ pub struct ReplyTo {
     pub id: Option<Box<str>>,
     /// The room the request named, as it was written.
     pub room: Option<Box<str>>,
+}
+
+/// How a client wants its session to go on, said with its token.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Continuation {
+    /// The session it wants back.
+    pub resume: Option<ResumeToken>,
+    /// What it has covered of its rooms; of those it does not name the node's own knowledge counts.
+    pub covered: Vec<(Box<str>, Position)>,
+    /// Which device it is, where a user's devices have cursors of their own.
+    pub device: Option<Box<str>>,
+    /// It goes elsewhere when it is told to, while this connection still delivers (G14).
+    pub hands_over: bool,
+}
+
+/// Who is in a room is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PresenceRequest {
+    /// Where the answer belongs; names the room.
+    pub reply: ReplyTo,
+    /// The room's name as it came.
+    pub room: Box<str>,
+    /// Users behind this one; `None`: from the first.
+    pub after: Option<Box<str>>,
+    /// How many at most; `None`: as many as a page holds.
+    pub limit: Option<u32>,
 }
 
 /// A token is brought: to become ready, or to stay so.
@@ -25,6 +52,8 @@ pub struct Authenticate {
     pub token: Box<str>,
     /// The client can inflate large publications.
     pub compressed: bool,
+    /// How its session is to go on; only the first token's counts.
+    pub continuation: Option<Box<Continuation>>,
 }
 
 /// A room is named: to join it, or to leave it.
@@ -97,6 +126,8 @@ pub enum Command {
     History(HistoryRequest),
     /// Tell a room.
     Publish(Box<Publish>),
+    /// Show me who is in a room.
+    Presence(PresenceRequest),
     /// I am here; answer with the same timestamp, if any (JSON text).
     KeepAlive(Option<Bytes>),
     /// I have it.

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::codes::Close;
-use crate::command::Command;
+use crate::command::{Command, Continuation};
 use crate::frame::{Frame, FrameSink};
 use crate::limits::DecodeLimits;
 use crate::outbound::Outbound;
@@ -79,6 +79,8 @@ pub struct Negotiated {
     pub subprotocol: Option<&'static str>,
     /// The token, if the handshake brought one.
     pub token: Option<Box<str>>,
+    /// How its session is to go on, if the handshake says so.
+    pub continuation: Option<Box<Continuation>>,
 }
 
 /// A dialect's policies as data. Router and gateway never ask which dialect it is; they read this.
@@ -86,6 +88,29 @@ pub struct Negotiated {
 pub struct Profile {
     /// The rooms a session is put into at connect: `user-{id}`, `session-{id}`, `role-{name}`, `team-{id}`.
     pub joins_own_rooms: bool,
+    /// Its sessions can be resumed.
+    pub resumes: bool,
+    /// Clients that bring no resume token get their user's only detached session back.
+    pub resumes_unasked: bool,
+    /// When the node stops, clients that do not hand over are dropped without a Close frame, because only that makes
+    /// them come back.
+    pub drops_on_drain: bool,
+    /// Unacked publications are given again after this long. Units: milliseconds.
+    pub ack_after_ms: u64,
+    /// How often, before they count as failed; 0: as long as the client is connected.
+    pub ack_tries: u8,
+}
+
+impl Profile {
+    /// Nothing beyond what every dialect does.
+    pub const PLAIN: Self = Self {
+        joins_own_rooms: false,
+        resumes: false,
+        resumes_unasked: false,
+        drops_on_drain: false,
+        ack_after_ms: 5_000,
+        ack_tries: 3,
+    };
 }
 
 /// A client protocol.

@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use crate::codes::Refused;
 use crate::ids::NodeId;
+use crate::inbox::{Acked, CursorName, InboxState};
 use crate::position::{Keep, Page, Position, Span};
+use crate::presence::{Lease, PresenceDiff, PresenceSet, RosterPage, SetPresence};
 use crate::publication::Publication;
 use crate::room::RoomName;
+use crate::session::{AttachSession, AttachedSession, SaveSession, SavedSession, Unattached};
 
 /// The cross-node form of what happens in rooms.
 #[derive(Clone, Debug)]
@@ -26,6 +29,8 @@ pub enum Envelope {
         /// Where it stands.
         position: Position,
     },
+    /// Users came into a room, or left it.
+    Presence(Arc<PresenceDiff>),
 }
 
 /// One connection of a node's feed. A broker whose feed cannot fail has none.
@@ -50,6 +55,8 @@ pub enum BrokerCommand<T> {
         dedup: bool,
         /// What its room keeps; `None`: it is ephemeral.
         keep: Option<Keep>,
+        /// Older ones under the same key are removed from what the room keeps.
+        collapse: Option<Box<str>>,
     },
     /// This node wants to hear the room from now on.
     Subscribe {
@@ -79,6 +86,58 @@ pub enum BrokerCommand<T> {
         /// Which publications.
         span: Span,
     },
+    /// Write a session's record. Answered by [`BrokerEvent::Saved`].
+    Save {
+        /// Comes back in the answer.
+        request: u64,
+        /// What to write.
+        save: Box<SaveSession>,
+    },
+    /// Take a session over. Answered by [`BrokerEvent::Attached`].
+    Attach {
+        /// Comes back in the answer.
+        request: u64,
+        /// Which one, and how.
+        attach: Box<AttachSession>,
+    },
+    /// Change who is in a room. Answered by [`BrokerEvent::PresenceSet`]; done twice it is done once.
+    SetPresence {
+        /// Comes back in the answer.
+        request: u64,
+        /// Who.
+        set: Box<SetPresence>,
+    },
+    /// Who is in a room? Answered by [`BrokerEvent::Roster`].
+    Roster {
+        /// Comes back in the answer.
+        request: u64,
+        /// Which room.
+        room: RoomName,
+        /// Users behind this one; `None`: from the first.
+        after: Option<Box<str>>,
+        /// How many at most. Bounds: 1 to [`crate::presence::ROSTER_PAGE_MAX`].
+        count_max: u32,
+    },
+    /// What has a device yet to get in an inbox? Answered by [`BrokerEvent::Inbox`].
+    Inbox {
+        /// Comes back in the answer.
+        request: u64,
+        /// Whose cursor.
+        cursor: CursorName,
+        /// What the room keeps.
+        keep: Keep,
+    },
+    /// Move a cursor. Cursors only grow, so done twice, or late, it is done once. Nothing answers.
+    Ack {
+        /// Which one.
+        cursor: CursorName,
+        /// What the room keeps.
+        keep: Keep,
+        /// What was acked.
+        acked: Acked,
+        /// Removed publications that the device was told of.
+        told: u64,
+    },
     /// Renew this node's lease, register whether its feed hears, and send a beat over each link of the feed.
     /// Answered by [`BrokerEvent::BeatAnswered`]; the beats come as [`BrokerEvent::Beat`].
     Beat {
@@ -86,6 +145,10 @@ pub enum BrokerCommand<T> {
         seq: u64,
         /// This node's feed hears.
         hears: bool,
+        /// Which life of its lease the node is in.
+        life: u32,
+        /// The life before it is over: whatever it entered and the new one did not is reaped.
+        retired: Option<u32>,
         /// How far the node has followed each partition by beats of this feed; those it has not heard of are absent.
         taken: Vec<Count>,
     },
@@ -153,6 +216,41 @@ pub enum BrokerEvent<T> {
         /// What moved since what the node said that it has taken, by partition; those where nothing did are absent.
         moved: Vec<Moved>,
     },
+    /// The answer to [`BrokerCommand::Save`]; `None`: the broker did not answer.
+    Saved {
+        /// As given.
+        request: u64,
+        /// What became of it.
+        outcome: Option<SavedSession>,
+    },
+    /// The answer to [`BrokerCommand::Attach`].
+    Attached {
+        /// As given.
+        request: u64,
+        /// The session, or why there is none.
+        outcome: Result<Box<AttachedSession>, Unattached>,
+    },
+    /// The answer to [`BrokerCommand::SetPresence`]; `None`: the broker did not answer.
+    PresenceSet {
+        /// As given.
+        request: u64,
+        /// What became of it.
+        outcome: Option<PresenceSet>,
+    },
+    /// The answer to [`BrokerCommand::Roster`]; `None`: the broker did not answer.
+    Roster {
+        /// As given.
+        request: u64,
+        /// Who is there.
+        page: Option<RosterPage>,
+    },
+    /// The answer to [`BrokerCommand::Inbox`]; `None`: the broker did not answer.
+    Inbox {
+        /// As given.
+        request: u64,
+        /// What the device has yet to get.
+        state: Option<InboxState>,
+    },
     /// The answer to [`BrokerCommand::Beat`].
     BeatAnswered {
         /// As given.
@@ -193,6 +291,10 @@ pub struct BeatReport {
     pub links: Vec<LinkId>,
     /// The other nodes that hold a lease.
     pub peers: Vec<Peer>,
+    /// This node's own lease.
+    pub lease: Lease,
+    /// What this beat settled in the system's own rooms: users whose grace was over, or whose node's lease was.
+    pub settled: Vec<PresenceDiff>,
 }
 
 /// Another node of the cluster, as its lease shows it.

@@ -1,8 +1,10 @@
 //! Who may do what: the principal, and the pure trait that answers for the configuration.
 
 use crate::codes::Close;
+use crate::inbox::CursorOf;
 use crate::position::Keep;
-use crate::publication::Priority;
+use crate::presence::PresenceMode;
+use crate::publication::{Priority, Publication};
 use crate::relay::RelayMode;
 use crate::room::RoomName;
 
@@ -94,7 +96,7 @@ impl AuthError {
 pub struct RuleIndex(pub u16);
 
 /// What a room's rule says beside its rights.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Class of publications that name none.
     pub priority: Priority,
@@ -106,6 +108,44 @@ pub struct Policy {
     pub history: Option<Keep>,
     /// Its members hear nothing while orders to end sessions might not arrive (G22).
     pub strict: bool,
+    /// What it tells of its members.
+    pub presence: PresenceMode,
+    /// Users of a roster; with more of them only their number is told.
+    pub presence_max: u32,
+    /// Newest publications are enough for a slow member: [`Guard::conflate_key`] says of what.
+    pub conflates: bool,
+    /// It keeps the newest publication under each key: [`Guard::collapse_key`] says which.
+    pub collapses: bool,
+    /// Its members ack each publication (G15).
+    pub requires_ack: bool,
+    /// It is an inbox: what its user has not acked is given on the next connect (G16).
+    pub cursor: Option<CursorOf>,
+}
+
+impl Policy {
+    /// Users of a roster where the rule says nothing.
+    pub const PRESENCE_MAX: u32 = 1_000;
+
+    /// What a rule without words of its own says.
+    pub const OPEN: Self = Self {
+        priority: Priority::Normal,
+        types: Vec::new(),
+        relay: None,
+        history: None,
+        strict: false,
+        presence: PresenceMode::Off,
+        presence_max: Self::PRESENCE_MAX,
+        conflates: false,
+        collapses: false,
+        requires_ack: false,
+        cursor: None,
+    };
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self::OPEN
+    }
 }
 
 /// May a principal publish in a room?
@@ -140,4 +180,10 @@ pub trait Guard: Send + Sync {
 
     /// Whether the principal may publish. A rule that fails to evaluate means no.
     fn may_publish(&self, rule: RuleIndex, room: &RoomName, who: &Principal) -> PublishRight;
+
+    /// Under which key the newest publication is enough for a slow member; `None`: it stands for itself.
+    fn conflate_key(&self, rule: RuleIndex, publication: &Publication) -> Option<u64>;
+
+    /// Under which key its room keeps only the newest publication; `None`: it stands for itself.
+    fn collapse_key(&self, rule: RuleIndex, publication: &Publication) -> Option<Box<str>>;
 }

@@ -40,11 +40,13 @@ pub enum LimitName {
     Unauthenticated,
     /// Requests for history of one session that are under way.
     HistoriesPerSession,
+    /// Publications of one session that wait for its ack.
+    Unacked,
 }
 
 impl LimitName {
     /// All of them, in the order of the documents.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::ConnectionsPerIp,
         Self::ConnectionsPerUser,
         Self::ConnectionsPerNode,
@@ -63,6 +65,7 @@ impl LimitName {
         Self::OutboxesBytes,
         Self::Unauthenticated,
         Self::HistoriesPerSession,
+        Self::Unacked,
     ];
 
     /// The configuration key below `[limits]`, also the name in refusals and metrics.
@@ -87,6 +90,7 @@ impl LimitName {
             Self::OutboxesBytes => "outboxes_bytes",
             Self::Unauthenticated => "unauthenticated_max",
             Self::HistoriesPerSession => "histories_per_session",
+            Self::Unacked => "unacked_max",
         }
     }
 
@@ -126,6 +130,10 @@ pub struct SessionLimits {
     pub rooms_max: usize,
     /// Requests for history of one session that are under way.
     pub histories_max: u8,
+    /// Publications of one session that wait for its ack; at it their room is parked.
+    pub unacked_max: u16,
+    /// How long a session can be resumed after its connection is gone. Units: milliseconds.
+    pub resume_window_ms: u64,
     /// Messages of one user in any 60 s.
     pub messages_per_minute: u32,
     /// Acks, marks, keep-alives and refreshes of one user in any 60 s.
@@ -149,6 +157,8 @@ impl Default for SessionLimits {
         Self {
             rooms_max: 128,
             histories_max: 4,
+            unacked_max: 256,
+            resume_window_ms: 120_000,
             messages_per_minute: 100,
             controls_per_minute: 600,
             connections_per_user: 10,

@@ -6,7 +6,9 @@ use crate::envelope::Accepted;
 use crate::guard::Principal;
 use crate::ids::SessionId;
 use crate::position::{Direction, Epoch, Page, Position, Unrecovered};
+use crate::presence::{PresenceDiff, PresenceMode, RosterPage};
 use crate::publication::Publication;
+use crate::session::{ResumeToken, Unattached};
 
 /// Why publications were lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,11 +48,24 @@ pub enum SkipReason {
     Filtered,
     /// This node cannot read it.
     Unreadable,
+    /// A newer one under the same key took its place, for a member that is slow.
+    Conflated,
+    /// The member acked it before.
+    Acked,
+    /// It was removed: a newer one took its place in the room, or there were too many.
+    Removed,
 }
 
 impl SkipReason {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Expired, Self::Filtered, Self::Unreadable];
+    pub const ALL: [Self; 6] = [
+        Self::Expired,
+        Self::Filtered,
+        Self::Unreadable,
+        Self::Conflated,
+        Self::Acked,
+        Self::Removed,
+    ];
 
     /// Its name on the wire.
     #[must_use]
@@ -59,6 +74,9 @@ impl SkipReason {
             Self::Expired => "expired",
             Self::Filtered => "filtered",
             Self::Unreadable => "unreadable",
+            Self::Conflated => "conflated",
+            Self::Acked => "acked",
+            Self::Removed => "removed",
         }
     }
 }
@@ -90,6 +108,15 @@ pub struct Entry {
     pub live: bool,
 }
 
+/// How a client gets its session back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResumeOffer {
+    /// What it brings.
+    pub token: ResumeToken,
+    /// How long it may be away. Units: milliseconds.
+    pub window_ms: u64,
+}
+
 /// All that can leave towards a client but the end of the connection.
 #[derive(Clone, Copy, Debug)]
 pub enum Outbound<'a> {
@@ -99,6 +126,10 @@ pub enum Outbound<'a> {
         who: &'a Principal,
         /// In which session.
         session: SessionId,
+        /// How to get it back; `None`: not at all.
+        resume: Option<ResumeOffer>,
+        /// What became of the wish to get one back; `None`: there was none.
+        resumed: Option<Result<(), Unattached>>,
     },
     /// The answer to a keep-alive.
     Pong {
@@ -151,6 +182,8 @@ pub enum Outbound<'a> {
     },
     /// A publication.
     Publication(&'a Publication),
+    /// The same once more, because it was not acked (G15).
+    Redelivered(&'a Publication),
     /// Publications were lost: load anew what must not be missed.
     Gap {
         /// The room, and the position behind which delivery goes on; `None`: all ephemeral rooms of the session.
@@ -183,6 +216,38 @@ pub enum Outbound<'a> {
         page: &'a Page,
         /// Where the next page begins; `None`: nothing lies beyond.
         next: Option<u64>,
+    },
+    /// Publications of an inbox were removed before they were acked (G16).
+    Lost {
+        /// The room.
+        room: &'a str,
+        /// How many.
+        count: u64,
+    },
+    /// Users came into a room, or left it.
+    Presence {
+        /// Who.
+        diff: &'a PresenceDiff,
+        /// What its members are told.
+        mode: PresenceMode,
+    },
+    /// The answer to the question who is in a room.
+    Roster {
+        /// Whose answer it is.
+        reply: &'a ReplyTo,
+        /// The room.
+        room: &'a str,
+        /// Who.
+        page: &'a RosterPage,
+        /// What its members are told.
+        mode: PresenceMode,
+    },
+    /// The node stops: connect elsewhere with this token while this connection still delivers (G14).
+    Drain {
+        /// How long the client has. Units: milliseconds.
+        turn_ms: u64,
+        /// What it brings.
+        token: ResumeToken,
     },
     /// The broker went away, or is back: until then publications reach this node's members alone.
     Degraded {

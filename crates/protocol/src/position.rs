@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::inbox::CursorOf;
 use crate::publication::Publication;
 
 /// One incarnation of a room's stream: 16 random bytes. Two epochs are equal or not; neither is older.
@@ -75,6 +76,9 @@ pub struct Keep {
     pub ttl_ms: u64,
     /// A publication counts as accepted once replicas have it too (G4).
     pub replicated: bool,
+    /// Whose cursors count in it, if it is an inbox: what goes first when it is full is of low priority, and cursors are
+    /// told of what they lose (G16).
+    pub inbox: Option<CursorOf>,
 }
 
 /// The newest position of a room, and what is kept up to it.
@@ -183,6 +187,8 @@ pub enum Kept {
     Publication(Arc<Publication>),
     /// It stands there, but this node cannot read it.
     Unreadable(Position),
+    /// It stood there and was removed, with others around it kept.
+    Removed(Position),
 }
 
 impl Kept {
@@ -191,7 +197,7 @@ impl Kept {
     pub fn position(&self) -> Option<Position> {
         match self {
             Self::Publication(publication) => publication.position,
-            Self::Unreadable(position) => Some(*position),
+            Self::Unreadable(position) | Self::Removed(position) => Some(*position),
         }
     }
 }

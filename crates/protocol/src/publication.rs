@@ -66,6 +66,8 @@ pub struct Publication {
     pub correlation_id: Option<Box<str>>,
     /// Only members that hold all of these permissions get it.
     pub requires: Vec<Box<str>>,
+    /// Its members ack it, or get it again (G15).
+    pub requires_ack: bool,
     /// Only this node's own members get it, because the broker is away.
     pub isolated: bool,
     /// Where it stands in its room; `None`: not given one yet, or the room is ephemeral.
@@ -91,6 +93,7 @@ impl Publication {
             expires_unix_ms: None,
             correlation_id: None,
             requires: Vec::new(),
+            requires_ack: false,
             isolated: false,
             position: None,
         }

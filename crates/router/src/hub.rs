@@ -21,7 +21,7 @@ use foldhash::quality::FixedState;
 use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent, Envelope};
 use roomcast_protocol::guard::Guard;
 use roomcast_protocol::ids::LaneId;
-use roomcast_protocol::outbound::Loss;
+use roomcast_protocol::outbound::{Loss, SkipReason};
 use roomcast_protocol::position::Keep;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
@@ -213,6 +213,13 @@ impl Hub {
             HubMessage::Disconnect { query, user } => self.order_disconnect(now, query, user, out),
             HubMessage::Agent { agent_id, up: true } => self.agent_up(now, &agent_id, out),
             HubMessage::Agent { agent_id, up: false } => self.agent_down(now, &agent_id),
+            HubMessage::Attach { .. }
+            | HubMessage::Save { .. }
+            | HubMessage::Fence { .. }
+            | HubMessage::Presence { .. }
+            | HubMessage::Roster { .. }
+            | HubMessage::Inbox { .. }
+            | HubMessage::Ack { .. } => {}
         }
     }
 
@@ -226,8 +233,15 @@ impl Hub {
                 }
             }
             BrokerEvent::Envelope(Envelope::Unreadable { room, position }) => {
-                self.placed(now, &room, position, Item::Unreadable, out);
+                let item = Item::Skipped(SkipReason::Unreadable);
+                self.placed(now, &room, position, item, out);
             }
+            BrokerEvent::Envelope(Envelope::Presence(_))
+            | BrokerEvent::Saved { .. }
+            | BrokerEvent::Attached { .. }
+            | BrokerEvent::PresenceSet { .. }
+            | BrokerEvent::Roster { .. }
+            | BrokerEvent::Inbox { .. } => {}
             BrokerEvent::Heads { request, heads } => self.heads(now, request, heads, out),
             BrokerEvent::Read { request, page } => self.page(now, request, page, out),
             BrokerEvent::Subscribed { room, request } => self.subscribed(&room, request, out),
@@ -412,6 +426,13 @@ impl Hub {
             return Some(CONTROL_KEEP);
         }
         self.guard.rule(name).and_then(|rule| self.guard.policy(rule).history)
+    }
+
+    /// Under which key the publication's room keeps only the newest one.
+    fn collapse_key(&self, publication: &Publication) -> Option<Box<str>> {
+        let rule = self.guard.rule(&publication.room)?;
+        let collapses = self.guard.policy(rule).collapses;
+        collapses.then(|| self.guard.collapse_key(rule, publication)).flatten()
     }
 
     fn join(&mut self, lane: LaneId, name: RoomName, out: &mut Vec<HubEffect>) {

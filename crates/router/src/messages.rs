@@ -7,10 +7,15 @@ use roomcast_protocol::codes::{Close, Refused};
 use roomcast_protocol::command::ReplyTo;
 use roomcast_protocol::envelope::{Accepted, BrokerCommand};
 use roomcast_protocol::ids::{LaneId, SessionId, SessionKey};
-use roomcast_protocol::outbound::Loss;
+use roomcast_protocol::inbox::{Acked, CursorName, InboxState};
+use roomcast_protocol::outbound::{Loss, SkipReason};
 use roomcast_protocol::position::{Kept, Page, Position, Span};
+use roomcast_protocol::presence::{PresenceChange, PresenceDiff, RosterPage};
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
+use roomcast_protocol::session::{
+    AttachedSession, SaveSession, SavedSession, Secret, Unattached, Wish,
+};
 
 /// Names a question of the shell to all lanes, so that answers find it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,12 +61,14 @@ pub enum LaneMessage {
         /// The room is live; else the broker is away and its position not known.
         live: bool,
     },
-    /// A publication that this node cannot read: its offset counts as covered.
-    Unreadable {
+    /// A publication that no member is given: its offset counts as covered.
+    Skipped {
         /// In which room.
         room: RoomName,
         /// Where it stands.
         position: Position,
+        /// Why: this node cannot read it, or it was removed.
+        reason: SkipReason,
     },
     /// Publications of a room are lost for good: tell its members, who go on behind `position`.
     Gap {
@@ -103,6 +110,53 @@ pub enum LaneMessage {
         /// It is away.
         isolated: bool,
     },
+    /// A session's wish to get an older one back is answered.
+    Attached {
+        /// Whose wish.
+        session: SessionKey,
+        /// The session it goes on with, or why it begins anew.
+        outcome: Result<Box<AttachedSession>, Unattached>,
+    },
+    /// What became of writing a session's record.
+    Saved {
+        /// Whose.
+        session: SessionKey,
+        /// `None`: the broker did not answer.
+        outcome: Option<SavedSession>,
+    },
+    /// A session was taken over by another connection: former ones of it end.
+    Fence {
+        /// Which session.
+        session: SessionId,
+        /// Attachments below this one end.
+        generation: u64,
+        /// It was handed over: what waits is flushed, and the client is told that it moved.
+        moved: bool,
+    },
+    /// The node stops: each session has its turn to go (G14).
+    Drain(DrainPlan),
+    /// Users came into a room, or left it.
+    Presence(Arc<PresenceDiff>),
+    /// The answer to [`HubMessage::Roster`].
+    Roster {
+        /// Who asked.
+        session: SessionKey,
+        /// Where the answer belongs.
+        reply: ReplyTo,
+        /// Which room.
+        room: RoomName,
+        /// Who is there.
+        outcome: Result<RosterPage, Refused>,
+    },
+    /// The answer to [`HubMessage::Inbox`]; `None`: the broker did not answer.
+    Inbox {
+        /// Who asked.
+        session: SessionKey,
+        /// Whose cursor.
+        cursor: CursorName,
+        /// What the device has yet to get.
+        state: Option<InboxState>,
+    },
     /// Who is in the room, on this lane?
     Members {
         /// Comes back in the answer.
@@ -133,7 +187,7 @@ impl LaneMessage {
             Self::Publication { publication, .. } => {
                 Some((&publication.room, publication.position))
             }
-            Self::Unreadable { room, position } => Some((room, Some(*position))),
+            Self::Skipped { room, position, .. } => Some((room, Some(*position))),
             Self::Joined { .. }
             | Self::Gap { .. }
             | Self::Page { .. }
@@ -143,6 +197,13 @@ impl LaneMessage {
             | Self::Degraded { .. }
             | Self::Revalidate
             | Self::Blind
+            | Self::Attached { .. }
+            | Self::Saved { .. }
+            | Self::Fence { .. }
+            | Self::Drain(_)
+            | Self::Presence(_)
+            | Self::Roster { .. }
+            | Self::Inbox { .. }
             | Self::Members { .. }
             | Self::Disconnect { .. }
             | Self::Stop => None,
@@ -154,7 +215,7 @@ impl LaneMessage {
     pub fn weight(&self) -> usize {
         let weight = |kept: &Kept| match kept {
             Kept::Publication(publication) => publication.weight(),
-            Kept::Unreadable(_) => MESSAGE_BYTES,
+            Kept::Unreadable(_) | Kept::Removed(_) => MESSAGE_BYTES,
         };
         if let Self::Publication { publication, .. } = self {
             return publication.weight();
@@ -210,6 +271,79 @@ pub enum HubMessage {
         /// Remember the id (G5).
         dedup: bool,
     },
+    /// Take a session over; answered by [`LaneMessage::Attached`].
+    Attach {
+        /// Which lane.
+        lane: LaneId,
+        /// Whose wish.
+        session: SessionKey,
+        /// Its user's name within the cluster.
+        user: Box<str>,
+        /// Which session it wants.
+        wish: Wish,
+        /// The session's secret from now on.
+        secret: Secret,
+        /// How long it can be resumed. Units: milliseconds.
+        window_ms: u64,
+    },
+    /// Write a session's record.
+    Save {
+        /// Which lane.
+        lane: LaneId,
+        /// Whose; `None`: its connection is gone, and nobody waits for the answer.
+        session: Option<SessionKey>,
+        /// What to write.
+        save: Box<SaveSession>,
+    },
+    /// A session was taken over: tell its former node, by an order (G22).
+    Fence {
+        /// Which session.
+        session: SessionId,
+        /// Attachments below this one end.
+        generation: u64,
+        /// It was handed over.
+        moved: bool,
+    },
+    /// A member came into a room that has presence, or left it.
+    Presence {
+        /// Which room.
+        room: RoomName,
+        /// Who.
+        change: PresenceChange,
+    },
+    /// Who is in a room? Answered by [`LaneMessage::Roster`].
+    Roster {
+        /// Which lane.
+        lane: LaneId,
+        /// Who asks.
+        session: SessionKey,
+        /// Where the answer belongs.
+        reply: ReplyTo,
+        /// Which room.
+        room: RoomName,
+        /// Users behind this one; `None`: from the first.
+        after: Option<Box<str>>,
+        /// How many at most.
+        count_max: u32,
+    },
+    /// What has a device yet to get in an inbox? Answered by [`LaneMessage::Inbox`].
+    Inbox {
+        /// Which lane.
+        lane: LaneId,
+        /// Who asks.
+        session: SessionKey,
+        /// Whose cursor.
+        cursor: CursorName,
+    },
+    /// Move a cursor.
+    Ack {
+        /// Which one.
+        cursor: CursorName,
+        /// What was acked.
+        acked: Acked,
+        /// Removed publications that the device was told of.
+        told: u64,
+    },
     /// A connection of an agent became ready, or ended.
     Agent {
         /// The agent's id.
@@ -217,6 +351,15 @@ pub enum HubMessage {
         /// Ready, else ended.
         up: bool,
     },
+}
+
+/// How a lane lets its sessions go when the node stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DrainPlan {
+    /// Over how long the lane's sessions have their turns, evenly. Units: milliseconds.
+    pub window_ms: u64,
+    /// How long a client has that hands over, from its turn on. Units: milliseconds.
+    pub turn_ms: u64,
 }
 
 /// One member of a room, as the server API shows it.
@@ -250,16 +393,25 @@ pub enum Effect {
         /// In which class.
         class: Priority,
     },
-    /// Send a WebSocket ping.
+    /// Send a WebSocket ping, behind all that waits.
     Ping {
         /// The session's index.
         to: u32,
+        /// Comes back in the pong.
+        number: u32,
     },
     /// End the connection; the session is gone already.
     Close {
         /// The session's index.
         to: u32,
         /// Why.
+        close: Close,
+    },
+    /// End the connection without a Close frame; the session is gone already.
+    Drop {
+        /// The session's index.
+        to: u32,
+        /// Why, for the counters.
         close: Close,
     },
     /// The session is ready: go on reading.

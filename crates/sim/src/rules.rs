@@ -4,6 +4,7 @@ use roomcast_protocol::guard::{
     AuthError, Guard, Kind, Policy, Principal, PublishRight, RuleIndex,
 };
 use roomcast_protocol::position::Keep;
+use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 
 /// One room of a run.
@@ -21,7 +22,7 @@ const fn ephemeral(name: &'static str, needs: Option<&'static str>) -> RoomRule 
 }
 
 const fn kept(name: &'static str, size: u32, bytes_max: u64, ttl_ms: u64) -> RoomRule {
-    let keep = Keep { size, bytes_max, ttl_ms, replicated: false };
+    let keep = Keep { size, bytes_max, ttl_ms, replicated: false, inbox: None };
     RoomRule { name, needs: None, keep: if HISTORY { Some(keep) } else { None }, strict: false }
 }
 
@@ -40,7 +41,13 @@ pub(crate) const ROOMS: [RoomRule; 12] = [
     kept("brief", 40, 64 << 10, 3_000),
     RoomRule {
         keep: if HISTORY {
-            Some(Keep { size: 40, bytes_max: 4_096, ttl_ms: 600_000, replicated: true })
+            Some(Keep {
+                size: 40,
+                bytes_max: 4_096,
+                ttl_ms: 600_000,
+                replicated: true,
+                inbox: None,
+            })
         } else {
             None
         },
@@ -160,5 +167,13 @@ impl Guard for Rules {
         let allowed = self.may_join(rule, room, who)
             || who.kind == Kind::Backend && room.as_str().starts_with("user-");
         if allowed { PublishRight::Yes } else { PublishRight::No }
+    }
+
+    fn conflate_key(&self, _rule: RuleIndex, _publication: &Publication) -> Option<u64> {
+        None
+    }
+
+    fn collapse_key(&self, _rule: RuleIndex, _publication: &Publication) -> Option<Box<str>> {
+        None
     }
 }

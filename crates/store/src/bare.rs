@@ -126,7 +126,7 @@ impl BrokerUnderTest for Bare {
     fn execute(&mut self, node: NodeId, mono_ms: u64, command: BrokerCommand<u64>) {
         let Some(own) = self.nodes.get_mut(&node).filter(|node| !node.ended) else { return };
         match command {
-            BrokerCommand::Publish { ticket, publication, dedup, keep } => {
+            BrokerCommand::Publish { ticket, publication, dedup, keep, collapse: _ } => {
                 let outcome = self.publish(mono_ms, &publication, dedup, keep);
                 self.tell(node, BrokerEvent::Published { ticket, outcome });
             }
@@ -151,12 +151,18 @@ impl BrokerUnderTest for Bare {
                 });
                 self.tell(node, BrokerEvent::Read { request, page });
             }
-            BrokerCommand::Beat { seq, hears: _, taken } => {
+            BrokerCommand::Beat { seq, hears: _, life: _, retired: _, taken } => {
                 let moved = self.store.moved(mono_ms, &taken);
                 let master = MasterId(self.master);
                 self.tell(node, BrokerEvent::Beat { link: LinkId(0), seq, master, moved });
             }
-            BrokerCommand::Reconnect { .. } => {}
+            BrokerCommand::Save { .. }
+            | BrokerCommand::Attach { .. }
+            | BrokerCommand::SetPresence { .. }
+            | BrokerCommand::Roster { .. }
+            | BrokerCommand::Inbox { .. }
+            | BrokerCommand::Ack { .. }
+            | BrokerCommand::Reconnect { .. } => {}
         }
     }
 

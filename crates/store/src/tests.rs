@@ -85,6 +85,7 @@ impl World {
             bytes_max: option("bytes_max").unwrap_or(1_000_000),
             ttl_ms: option("ttl").unwrap_or(TTL_MS),
             replicated: false,
+            inbox: None,
         };
         let text = option("text").unwrap_or(1);
         let named = option("id").map_or(self.named, u128::from);
@@ -467,7 +468,7 @@ fn a_clock_that_goes_back_keeps_entries_in_order() {
 #[test]
 fn offsets_end_where_they_cannot_be_counted_any_more() {
     let mut store = Store::new(RULES, 1);
-    let keep = Keep { size: 1, bytes_max: 9, ttl_ms: 9, replicated: false };
+    let keep = Keep { size: 1, bytes_max: 9, ttl_ms: 9, replicated: false, inbox: None };
     let at = At { now_ms: 0, fresh: Epoch(1) };
     store.begin(&room("a"), OFFSET_MAX - 1);
     let mut put = |key| {
@@ -487,7 +488,7 @@ fn pages_have_the_size_that_was_asked_for() {
     }
     let mut page = |direction, from, count_max, bytes_max| {
         let span = Span { direction, from, count_max, bytes_max };
-        let keep = Keep { size: 9, bytes_max: 99, ttl_ms: TTL_MS, replicated: false };
+        let keep = Keep { size: 9, bytes_max: 99, ttl_ms: TTL_MS, replicated: false, inbox: None };
         let at = world.at();
         let found = world.store.read(&room("a"), &keep, at, &span).unwrap();
         let offsets = found.entries.iter().map(|entry| entry.position.offset).collect::<Vec<_>>();

@@ -12,6 +12,7 @@ use fred::types::Value;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use roomcast_protocol::envelope::{BeatReport, Count};
+use roomcast_protocol::presence::Lease;
 use roomcast_protocol::relay::{RelayKeys, RelayMode};
 use tokio::time::Instant;
 
@@ -82,7 +83,13 @@ pub(crate) async fn beat<T>(shared: &Shared<T>, asked: &Asked) -> Option<BeatRep
         parts(shared, &client, &keys, &links, asked).await;
     }
     let links = links.into_iter().map(|link| link.link).collect();
-    Some(BeatReport { master: shared.master(answer.master), links, peers: answer.peers })
+    Some(BeatReport {
+        master: shared.master(answer.master),
+        links,
+        peers: answer.peers,
+        lease: Lease::Held,
+        settled: Vec::new(),
+    })
 }
 
 async fn beaten<T>(

@@ -134,7 +134,7 @@ impl<T: Send + 'static> RedisBroker<T> {
         let Some(attached) = nodes.get(&node) else { return };
         // The tasks live as long as the entry.
         let _gone = match command {
-            BrokerCommand::Publish { ticket, publication, dedup, keep } => {
+            BrokerCommand::Publish { ticket, publication, dedup, keep, collapse: _ } => {
                 let (weight, pending) = (publication.weight(), &attached.shared.pending_bytes);
                 let waiting = pending.fetch_add(weight, Ordering::Relaxed);
                 if waiting + weight > attached.shared.options.pending_bytes_max {
@@ -151,9 +151,15 @@ impl<T: Send + 'static> RedisBroker<T> {
             BrokerCommand::Read { request, room, keep, span } => {
                 attached.commands.send(Order::Read { request, room, keep, span }).is_err()
             }
-            BrokerCommand::Beat { seq, hears, taken } => {
+            BrokerCommand::Beat { seq, hears, life: _, retired: _, taken } => {
                 attached.commands.send(Order::Beat(Asked { seq, hears, taken })).is_err()
             }
+            BrokerCommand::Save { .. }
+            | BrokerCommand::Attach { .. }
+            | BrokerCommand::SetPresence { .. }
+            | BrokerCommand::Roster { .. }
+            | BrokerCommand::Inbox { .. }
+            | BrokerCommand::Ack { .. } => false,
             BrokerCommand::Subscribe { room, request } => {
                 attached.feed.send(FeedOrder::Subscribe { room, request }).is_err()
             }

@@ -156,7 +156,7 @@ async fn carry_out<T>(
 fn weight(page: &Page) -> usize {
     let weight = |kept: &Kept| match kept {
         Kept::Publication(publication) => publication.weight(),
-        Kept::Unreadable(_) => size_of::<Kept>(),
+        Kept::Unreadable(_) | Kept::Removed(_) => size_of::<Kept>(),
     };
     page.entries.iter().map(weight).sum()
 }

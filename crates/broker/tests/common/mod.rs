@@ -280,7 +280,8 @@ pub fn partition(room: &str) -> u16 {
 }
 
 /// Keeps enough of everything.
-pub const KEEP: Keep = Keep { size: 100, bytes_max: 256 << 10, ttl_ms: 600_000, replicated: false };
+pub const KEEP: Keep =
+    Keep { size: 100, bytes_max: 256 << 10, ttl_ms: 600_000, replicated: false, inbox: None };
 
 /// The offsets of a page's entries, all of which can be read.
 #[track_caller]
@@ -288,6 +289,7 @@ pub fn offsets(page: &Page) -> Vec<u64> {
     let offset = |kept: &Kept| match kept {
         Kept::Publication(publication) => publication.position.unwrap().offset,
         Kept::Unreadable(position) => panic!("{position:?} cannot be read"),
+        Kept::Removed(position) => panic!("{position:?} was removed"),
     };
     page.entries.iter().map(offset).collect()
 }
@@ -426,7 +428,10 @@ impl Real {
         dedup: bool,
     ) {
         let publication = Arc::new(publication(name, text, id));
-        self.command(node, BrokerCommand::Publish { ticket, publication, dedup, keep: None });
+        self.command(
+            node,
+            BrokerCommand::Publish { ticket, publication, dedup, keep: None, collapse: None },
+        );
     }
 
     /// Publishes in a room that keeps publications.
@@ -446,7 +451,10 @@ impl Real {
     ) {
         let publication = Arc::new(publication(name, text, id));
         let keep = Some(keep);
-        self.command(node, BrokerCommand::Publish { ticket, publication, dedup: false, keep });
+        self.command(
+            node,
+            BrokerCommand::Publish { ticket, publication, dedup: false, keep, collapse: None },
+        );
     }
 
     /// Publishes in a room that keeps publications, and waits for the position.
@@ -533,7 +541,10 @@ impl Real {
         self.beats += 1;
         let beat = self.beats;
         let taken = taken.to_vec();
-        self.command(node, BrokerCommand::Beat { seq: beat, hears: true, taken });
+        self.command(
+            node,
+            BrokerCommand::Beat { seq: beat, hears: true, life: 1, retired: None, taken },
+        );
         self.wait(node, "a beat's answer", |event| match event {
             BrokerEvent::BeatAnswered { seq, report } if *seq == beat => {
                 Some(report.as_ref().unwrap().links.clone())
@@ -670,7 +681,16 @@ impl Real {
     pub fn beat(&mut self, node: NodeId) -> Option<BeatReport> {
         self.beats += 1;
         let beat = self.beats;
-        self.command(node, BrokerCommand::Beat { seq: beat, hears: true, taken: Vec::new() });
+        self.command(
+            node,
+            BrokerCommand::Beat {
+                seq: beat,
+                hears: true,
+                life: 1,
+                retired: None,
+                taken: Vec::new(),
+            },
+        );
         self.wait(node, "a beat's answer", |event| match event {
             BrokerEvent::BeatAnswered { seq, report } if *seq == beat => Some(report.clone()),
             _ => None,
@@ -698,7 +718,16 @@ impl Real {
     fn settle(&mut self, node: NodeId) {
         self.beats += 1;
         let beat = self.beats;
-        self.command(node, BrokerCommand::Beat { seq: beat, hears: true, taken: Vec::new() });
+        self.command(
+            node,
+            BrokerCommand::Beat {
+                seq: beat,
+                hears: true,
+                life: 1,
+                retired: None,
+                taken: Vec::new(),
+            },
+        );
         let links = self.wait(node, "a beat's answer", |event| match event {
             BrokerEvent::BeatAnswered { seq, report } if *seq == beat => {
                 Some(report.as_ref().unwrap().links.clone())
@@ -760,8 +789,11 @@ impl BrokerUnderTest for Real {
         }
         let attached = self.nodes.get(&node).is_some_and(|node| !node.feed.has_ended());
         match command {
-            BrokerCommand::Publish { ticket, publication, dedup, keep } => {
-                self.command(node, BrokerCommand::Publish { ticket, publication, dedup, keep });
+            BrokerCommand::Publish { ticket, publication, dedup, keep, collapse } => {
+                self.command(
+                    node,
+                    BrokerCommand::Publish { ticket, publication, dedup, keep, collapse },
+                );
                 if attached {
                     self.until(node, "an outcome", |event| {
                         matches!(event, BrokerEvent::Published { ticket: it, .. } if *it == ticket)
@@ -786,8 +818,8 @@ impl BrokerUnderTest for Real {
                     matches!(event, BrokerEvent::Read { request: it, .. } if *it == request)
                 });
             }
-            BrokerCommand::Beat { seq, hears, taken } => {
-                self.command(node, BrokerCommand::Beat { seq, hears, taken });
+            BrokerCommand::Beat { seq, hears, life, retired, taken } => {
+                self.command(node, BrokerCommand::Beat { seq, hears, life, retired, taken });
                 self.until(node, "a beat's answer", |event| {
                     matches!(event, BrokerEvent::BeatAnswered { seq: it, .. } if *it == seq)
                 });

@@ -6,22 +6,30 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use roomcast_protocol::codes::{Close, Refusal, Refused};
 use roomcast_protocol::command::{
-    Authenticate, Command, HistoryRequest, Publish, ReplyTo, RoomRequest, Unreadable,
+    Authenticate, Command, Continuation, HistoryRequest, PresenceRequest, Publish, ReplyTo,
+    RoomRequest, Unreadable,
 };
 use roomcast_protocol::content::Content;
 use roomcast_protocol::dialect::{Decoder, Encoding};
 use roomcast_protocol::frame::Frame;
+use roomcast_protocol::ids::SessionId;
+use roomcast_protocol::inbox::DEVICE_BYTES_MAX;
 use roomcast_protocol::limits::{DecodeLimits, LimitName};
 use roomcast_protocol::position::{Direction, Epoch, OFFSET_MAX, Position, Span};
+use roomcast_protocol::presence::ROSTER_PAGE_MAX;
 use roomcast_protocol::publication::{Priority, TEXT_BYTES_MAX};
 use roomcast_protocol::room::NAME_BYTES_MAX;
+use roomcast_protocol::session::{ResumeToken, Secret};
 use roomcast_protocol::time::is_iso8601;
 
 use super::fields::{
-    Fields, Key, bad_json, bounded, each_element, is_number, missing, schema, text, unknown_type,
-    wrong,
+    Fields, Key, bad_json, bounded, each_element, each_member, is_number, missing, schema, text,
+    unknown_type, wrong,
 };
 use super::{bounds, inflate, msgpack, schema as types};
+
+/// Rooms of which one client can say what it has covered.
+const COVERED_MAX: usize = 1_024;
 
 /// Permissions that one publication may require.
 const REQUIRES_MAX: usize = 16;
@@ -133,6 +141,7 @@ impl Reader<'_> {
             Some(System::Subscribe) => Command::Join(room_request(&fields, reply)?),
             Some(System::Unsubscribe) => Command::Leave(room_request(&fields, reply)?),
             Some(System::History) => Command::History(history(&fields, reply)?),
+            Some(System::Presence) => Command::Presence(presence(&fields, reply)?),
             Some(System::Ack) => Command::Ack(acknowledged(&fields)?),
             Some(System::FromServer) => {
                 let message = format!("`{}` is only sent by the server", envelope.kind);
@@ -248,6 +257,7 @@ enum System {
     Compressed,
     Ack,
     History,
+    Presence,
     FromServer,
     NotServed,
 }
@@ -260,7 +270,7 @@ pub(crate) fn is_system_type(kind: &str) -> bool {
 impl System {
     fn named(kind: &str) -> Option<Self> {
         Some(match kind {
-            "auth" | "refresh" => Self::Authenticate,
+            "auth" | "refresh" | "resume" => Self::Authenticate,
             "ping" => Self::Ping,
             "pong" => Self::Pong,
             "subscribe" => Self::Subscribe,
@@ -271,7 +281,8 @@ impl System {
             "history" => Self::History,
             "welcome" | "error" | "subscribed" | "unsubscribed" | "skip" | "gap" | "drain"
             | "token_expiring" | "degraded" | "lost" => Self::FromServer,
-            "resume" | "presence" | "request" => Self::NotServed,
+            "presence" => Self::Presence,
+            "request" => Self::NotServed,
             _ => return None,
         })
     }
@@ -288,7 +299,69 @@ fn authenticate(fields: &Fields<'_>, reply: &ReplyTo) -> Result<Command, Refused
         token: token.ok_or_else(|| missing("token", "a string"))?.into(),
         compressed: fields.flag(Key::Compressed, "compressed")?
             || data.flag(Key::Compressed, "data.compressed")?,
+        continuation: continuation(fields, &data)?,
     }))
+}
+
+/// How the session is to go on: `resume_token`, `covered`, `device` and `handover`, in `data` or at the top.
+fn continuation(
+    fields: &Fields<'_>,
+    data: &Fields<'_>,
+) -> Result<Option<Box<Continuation>>, Refused> {
+    let pick = |key| if data.value(key).is_some() { data } else { fields };
+    let resume = pick(Key::ResumeToken).text(Key::ResumeToken, "data.resume_token")?;
+    let device = pick(Key::Device).id(Key::Device, "data.device")?;
+    if device.as_ref().is_some_and(|device| device.len() > DEVICE_BYTES_MAX) {
+        let must_be = format!("a string of at most {DEVICE_BYTES_MAX} bytes");
+        return Err(wrong("data.device", &must_be));
+    }
+    let hands_over = pick(Key::Handover).flag(Key::Handover, "data.handover")?;
+    let covered = match pick(Key::Covered).value(Key::Covered) {
+        Some(raw) => covered(raw)?,
+        None => Vec::new(),
+    };
+    if resume.is_none() && device.is_none() && !hands_over && covered.is_empty() {
+        return Ok(None);
+    }
+    // What was never a token names no session: then one begins anew, and the client is told.
+    let unknown = ResumeToken { session: SessionId(0), secret: Secret(0) };
+    let resume = resume.map(|text| ResumeToken::parse(&text).unwrap_or(unknown));
+    let device = device.map(|device| Box::from(&*device));
+    Ok(Some(Box::new(Continuation { resume, covered, device, hands_over })))
+}
+
+/// What a client has covered: an object of positions by room.
+fn covered(raw: &str) -> Result<Vec<(Box<str>, Position)>, Refused> {
+    const MUST_BE: &str = "an object of positions by room, as answers to `subscribe` carry them";
+    let mut rooms = Vec::new();
+    let mut fault = None;
+    let sound = each_member(raw, |room, position| match since(position) {
+        Ok(position) if rooms.len() < COVERED_MAX => rooms.push((room.into(), position)),
+        Ok(_) => fault = Some(wrong("data.covered", MUST_BE)),
+        Err(refused) => fault = Some(refused),
+    });
+    match fault {
+        Some(refused) => Err(refused),
+        None if sound => Ok(rooms),
+        None => Err(wrong("data.covered", MUST_BE)),
+    }
+}
+
+/// Who is in a room is asked.
+fn presence(fields: &Fields<'_>, reply: &mut ReplyTo) -> Result<PresenceRequest, Refused> {
+    let RoomRequest { reply, room, .. } = room_request(fields, reply)?;
+    let data = Fields::of(fields.raw(Key::Data));
+    let pick = |key| if data.value(key).is_some() { &data } else { fields };
+    let after = pick(Key::After).text(Key::After, "data.after")?.map(|user| Box::from(&*user));
+    let limit = match pick(Key::Limit).value(Key::Limit).map(str::parse) {
+        None => None,
+        Some(Ok(limit)) if (1..=ROSTER_PAGE_MAX).contains(&limit) => Some(limit),
+        Some(Ok(_) | Err(_)) => {
+            let must_be = format!("a whole number from 1 to {ROSTER_PAGE_MAX}");
+            return Err(wrong("data.limit", &must_be));
+        }
+    };
+    Ok(PresenceRequest { reply, room, after, limit })
 }
 
 /// The timestamp to answer with, as it came.

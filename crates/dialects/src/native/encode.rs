@@ -12,6 +12,7 @@ use roomcast_protocol::envelope::Accepted;
 use roomcast_protocol::frame::FrameSink;
 use roomcast_protocol::outbound::{Entry, Outbound};
 use roomcast_protocol::position::{Direction, Kept, Page, Position};
+use roomcast_protocol::presence::{PresenceDiff, PresenceMode, RosterPage};
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::time::iso8601;
 
@@ -26,6 +27,11 @@ const ENVELOPE_BYTES: usize = 320;
 pub(super) fn outbound(outbound: &Outbound<'_>, encoding: Encoding, sink: &mut FrameSink) {
     let large = match outbound {
         Outbound::Publication(publication) => deflated(publication, encoding),
+        Outbound::Redelivered(_)
+        | Outbound::Lost { .. }
+        | Outbound::Presence { .. }
+        | Outbound::Roster { .. }
+        | Outbound::Drain { .. } => None,
         Outbound::Welcome { .. }
         | Outbound::Pong { .. }
         | Outbound::Joined { .. }
@@ -77,7 +83,7 @@ fn deflated(publication: &Publication, encoding: Encoding) -> Option<Large> {
         Encoding::JsonDeflated | Encoding::MessagePackDeflated => {}
     }
     let mut json = Vec::new();
-    envelope(publication, &mut Json::new(&mut json));
+    envelope(publication, false, &mut Json::new(&mut json));
     if json.len() > DEFLATE_OVER_BYTES
         && let Ok(bytes) = deflate(&json)
         && bytes.len() < json.len()
@@ -97,12 +103,24 @@ fn compressed<W: Writer>(out: &mut W, data: impl FnOnce(&mut W)) {
 
 fn message(outbound: &Outbound<'_>, out: &mut impl Writer) {
     match outbound {
-        Outbound::Welcome { who, session } => out.map(|out| {
+        Outbound::Welcome { who, session, resume, resumed } => out.map(|out| {
             out.text_at("type", "welcome");
             out.text_at("user_id", &who.id);
             out.key("permissions");
             out.texts(&who.permissions);
             out.text_at("session_id", &session.to_string());
+            if let Some(offer) = resume {
+                out.text_at("resume_token", &offer.token.to_string());
+                out.key("resume_window_s");
+                out.number(offer.window_ms / 1_000);
+            }
+            if let Some(resumed) = resumed {
+                out.key("resumed");
+                out.boolean(resumed.is_ok());
+                if let Err(why) = resumed {
+                    out.text_at("reason", why.name());
+                }
+            }
         }),
         Outbound::Pong { timestamp, unix_ms } => out.map(|out| {
             out.text_at("type", "pong");
@@ -124,7 +142,21 @@ fn message(outbound: &Outbound<'_>, out: &mut impl Writer) {
         Outbound::TokenExpiring { expires_unix_ms } => notice(out, "token_expiring", |out| {
             out.text_at("expires_at", &iso8601(*expires_unix_ms));
         }),
-        Outbound::Publication(publication) => envelope(publication, out),
+        Outbound::Publication(publication) => envelope(publication, false, out),
+        Outbound::Redelivered(publication) => envelope(publication, true, out),
+        Outbound::Lost { room, count } => notice(out, "lost", |out| {
+            out.text_at("room", room);
+            out.key("count");
+            out.number(*count);
+        }),
+        Outbound::Presence { diff, mode } => presence(out, diff, *mode),
+        Outbound::Roster { reply, room, page, mode } => roster(out, reply, (room, *mode), page),
+        Outbound::Drain { turn_ms, token } => notice(out, "drain", |out| {
+            out.key("turn_ms");
+            out.number(*turn_ms);
+            out.text_at("resume_token", &token.to_string());
+            out.text_at("reason", "drain");
+        }),
         Outbound::Gap { room, loss } => out.map(|out| {
             out.text_at("type", "gap");
             out.map_at("data", |out| {
@@ -226,7 +258,7 @@ fn history(
 ) {
     let readable = |kept: &Kept| match kept {
         Kept::Publication(publication) => Some(Arc::clone(publication)),
-        Kept::Unreadable(_) => None,
+        Kept::Unreadable(_) | Kept::Removed(_) => None,
     };
     let mut publications: Vec<_> = page.entries.iter().filter_map(readable).collect();
     if direction == Direction::Backward {
@@ -235,10 +267,50 @@ fn history(
     answer_at(out, ("history", Some(page.head.position)), reply, |out| {
         out.text_at("room", room);
         out.key("publications");
-        out.list(&publications, |out, publication| envelope(publication, out));
+        out.list(&publications, |out, publication| envelope(publication, false, out));
         if let Some(next) = next {
             out.key("next");
             out.number(next);
+        }
+    });
+}
+
+/// Who came and who left; where only their number is told, that alone.
+fn presence(out: &mut impl Writer, diff: &PresenceDiff, mode: PresenceMode) {
+    out.map(|out| {
+        out.text_at("type", "presence");
+        out.map_at("data", |out| {
+            out.text_at("room", diff.room.as_str());
+            out.key("count");
+            out.number(diff.count);
+            if mode == PresenceMode::Members {
+                out.key("joined");
+                out.texts(&diff.joined);
+                out.key("left");
+                out.texts(&diff.left);
+            }
+        });
+        out.map_at("metadata", |out| position(out, diff.version));
+    });
+}
+
+/// The answer to a `presence` request.
+fn roster(
+    out: &mut impl Writer,
+    reply: &ReplyTo,
+    (room, mode): (&str, PresenceMode),
+    page: &RosterPage,
+) {
+    answer_at(out, ("presence", Some(page.version)), reply, |out| {
+        out.text_at("room", room);
+        out.key("count");
+        out.number(page.count);
+        if mode == PresenceMode::Members {
+            out.key("users");
+            out.texts(&page.users);
+            if let Some(last) = page.users.last().filter(|_| page.more) {
+                out.text_at("next", last);
+            }
         }
     });
 }
@@ -305,7 +377,7 @@ fn refusal(out: &mut impl Writer, reply: &ReplyTo, refused: &Refused) {
     });
 }
 
-fn envelope(publication: &Publication, out: &mut impl Writer) {
+fn envelope(publication: &Publication, redelivered: bool, out: &mut impl Writer) {
     out.reserve(ENVELOPE_BYTES + publication.content.len());
     out.map(|out| {
         out.text_at("id", &publication.id);
@@ -315,6 +387,14 @@ fn envelope(publication: &Publication, out: &mut impl Writer) {
         out.text_at("room", publication.room.as_str());
         if publication.isolated {
             out.key("isolated");
+            out.boolean(true);
+        }
+        if publication.requires_ack {
+            out.key("requiresAck");
+            out.boolean(true);
+        }
+        if redelivered {
+            out.key("redelivered");
             out.boolean(true);
         }
         out.key("data");

@@ -41,6 +41,11 @@ pub(crate) enum Key {
     Limit,
     Epoch,
     Offset,
+    ResumeToken,
+    Covered,
+    Device,
+    Handover,
+    After,
     /// Last, because the table of values has no place for it.
     #[serde(other)]
     Other,

@@ -1,6 +1,9 @@
 //! The terms of an upgrade: which subprotocol is spoken, and the token it brought. Never checks the token.
 
+use roomcast_protocol::command::Continuation;
 use roomcast_protocol::dialect::{Encoding, Handshake, Negotiated};
+use roomcast_protocol::inbox::DEVICE_BYTES_MAX;
+use roomcast_protocol::session::ResumeToken;
 
 use super::{SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK};
 
@@ -17,15 +20,29 @@ pub(super) fn negotiate(handshake: &Handshake) -> Option<Negotiated> {
         })?;
         (encoding, Some(name))
     };
-    let token = query_token(&handshake.query)
+    let token = query_value(&handshake.query, "token=")
         .or_else(|| handshake.authorization.as_deref().and_then(bearer).map(str::to_owned))
         .filter(|token| !token.is_empty())
         .map(String::into_boxed_str);
-    Some(Negotiated { encoding, subprotocol, token })
+    Some(Negotiated { encoding, subprotocol, token, continuation: continuation(&handshake.query) })
 }
 
-fn query_token(query: &str) -> Option<String> {
-    let raw = query.split('&').find_map(|pair| pair.strip_prefix("token="))?;
+/// How the session is to go on: `resume`, `device` and `handover` of the query. What cannot be meant is ignored, as the
+/// session then begins anew.
+fn continuation(query: &str) -> Option<Box<Continuation>> {
+    let resume = query_value(query, "resume=").and_then(|text| ResumeToken::parse(&text));
+    let device = query_value(query, "device=")
+        .filter(|device| (1..=DEVICE_BYTES_MAX).contains(&device.len()))
+        .map(String::into_boxed_str);
+    let hands_over = query_value(query, "handover=").is_some_and(|text| text == "1");
+    let said = resume.is_some() || device.is_some() || hands_over;
+    let covered = Vec::new();
+    said.then(|| Box::new(Continuation { resume, covered, device, hands_over }))
+}
+
+/// The value of the first pair that begins with `name`, which ends with `=`.
+fn query_value(query: &str, name: &str) -> Option<String> {
+    let raw = query.split('&').find_map(|pair| pair.strip_prefix(name))?;
     let mut decoded = Vec::with_capacity(raw.len());
     let mut rest = raw.as_bytes();
     while let [first, tail @ ..] = rest {
@@ -86,12 +103,33 @@ mod tests {
     #[test]
     fn no_subprotocol_asked_for_means_json_and_none_selected() {
         let agreed = ask("", &[], None).unwrap();
-        assert_eq!(agreed, Negotiated { encoding: Encoding::Json, subprotocol: None, token: None });
+        let plain = Negotiated {
+            encoding: Encoding::Json,
+            subprotocol: None,
+            token: None,
+            continuation: None,
+        };
+        assert_eq!(agreed, plain);
     }
 
     #[test]
     fn unknown_subprotocols_alone_are_refused() {
         assert_eq!(ask("token=x", &["chat", "roomcast.v2.json"], None), None);
+    }
+
+    #[test]
+    fn the_query_says_how_the_session_goes_on() {
+        let token = format!("{:032x}.{:032x}", 7, 9);
+        let agreed = ask(&format!("resume={token}&device=phone%201&handover=1"), &[], None);
+        let said = agreed.unwrap().continuation.unwrap();
+        assert_eq!(said.resume, ResumeToken::parse(&token));
+        assert_eq!(said.device.as_deref(), Some("phone 1"));
+        assert!(said.hands_over && said.covered.is_empty());
+        let longest = "d".repeat(DEVICE_BYTES_MAX);
+        assert!(ask(&format!("device={longest}"), &[], None).unwrap().continuation.is_some());
+        for nothing in [&format!("device={longest}d"), "device=", "resume=x", "handover=yes"] {
+            assert_eq!(ask(nothing, &[], None).unwrap().continuation, None, "{nothing}");
+        }
     }
 
     #[test]

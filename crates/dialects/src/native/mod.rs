@@ -38,7 +38,14 @@ pub const DEFLATE_OVER_BYTES: usize = 1_024;
 #[derive(Clone, Copy, Debug)]
 pub struct Native;
 
-static PROFILE: Profile = Profile { joins_own_rooms: true };
+static PROFILE: Profile = Profile {
+    joins_own_rooms: true,
+    resumes: true,
+    resumes_unasked: true,
+    drops_on_drain: true,
+    ack_after_ms: 5_000,
+    ack_tries: 3,
+};
 
 impl Dialect for Native {
     fn name(&self) -> &'static str {

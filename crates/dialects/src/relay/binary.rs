@@ -30,7 +30,7 @@ const OFFSET_BYTES: usize = 8;
 const NOWHERE: Position = Position { epoch: Epoch(0), offset: 0 };
 
 /// Fields of the array that this version writes.
-const FIELDS: u32 = 11;
+const FIELDS: u32 = 12;
 /// Fields without which there is no publication: id, type, timestamp, sender, kind of content, content.
 const FIELDS_NEEDED: u32 = 6;
 
@@ -72,7 +72,9 @@ pub(super) fn encode_unplaced(publication: &Publication, time: ClusterTime, out:
 }
 
 fn body(publication: &Publication, time: ClusterTime, out: &mut Vec<u8>) {
-    written(encode::write_array_len(out, FIELDS));
+    // The last field is left out where it says nothing.
+    let fields = FIELDS - u32::from(!publication.requires_ack);
+    written(encode::write_array_len(out, fields));
     written(encode::write_str(out, &publication.id));
     written(encode::write_str(out, &publication.kind));
     written(encode::write_str(out, &publication.timestamp));
@@ -105,6 +107,9 @@ fn body(publication: &Publication, time: ClusterTime, out: &mut Vec<u8>) {
     written(encode::write_array_len(out, count));
     for permission in &publication.requires {
         written(encode::write_str(out, permission));
+    }
+    if publication.requires_ack {
+        written(encode::write_uint(out, 1));
     }
 }
 
@@ -190,6 +195,7 @@ fn read(room: &RoomName, payload: &Bytes, body: &[u8], time: ClusterTime) -> Opt
         expires_unix_ms: reader.optional(Reader::number)?.map(|at| from_cluster(at, time)),
         correlation_id: reader.optional(Reader::text)?.map(Into::into),
         requires: reader.optional(Reader::texts)?.unwrap_or_default(),
+        requires_ack: reader.optional(Reader::number)? == Some(1),
         isolated: false,
         position: None,
     };

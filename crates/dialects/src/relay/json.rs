@@ -83,6 +83,10 @@ fn metadata(publication: &Publication, time: ClusterTime, out: &mut Json<'_>) {
         out.key("requires");
         out.texts(&publication.requires);
     }
+    if publication.requires_ack {
+        out.key("requires_ack");
+        out.boolean(true);
+    }
     match publication.content {
         Content::Json(_) => {}
         Content::Text(_) => out.text_at("content", TEXT),
@@ -148,6 +152,8 @@ struct WireMetadata<'a> {
     #[serde(default)]
     expires_ms: Option<u64>,
     published_us: u64,
+    #[serde(default)]
+    requires_ack: bool,
     #[serde(borrow, default)]
     epoch: Option<Text<'a>>,
     #[serde(default)]
@@ -181,6 +187,7 @@ pub(super) fn decode(
         expires_unix_ms: metadata.expires_ms.map(|at| from_cluster(at, time)),
         correlation_id: metadata.correlation_id.map(Into::into),
         requires: metadata.requires,
+        requires_ack: metadata.requires_ack,
         isolated: false,
         position: place(metadata.epoch.as_deref(), metadata.offset),
     };

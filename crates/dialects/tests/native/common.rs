@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use flate2::{Compress, Compression, FlushCompress};
-use roomcast_protocol::command::{Command, ReplyTo};
+use roomcast_protocol::command::{Command, Continuation, ReplyTo};
 use roomcast_protocol::content::Content;
 use roomcast_protocol::dialect::Encoding;
 use roomcast_protocol::limits::DecodeLimits;
@@ -89,12 +89,25 @@ pub(crate) fn show(command: &Command) -> String {
         Command::Authenticate(authenticate) => {
             let compressed = if authenticate.compressed { " compressed" } else { "" };
             write!(out, "authenticate {}{compressed}", authenticate.token).unwrap();
+            if let Some(it) = &authenticate.continuation {
+                show_continuation(&mut out, it);
+            }
             &authenticate.reply
         }
         Command::Join(request) => {
             write!(out, "join {}", request.room).unwrap();
             if let Some(Position { epoch, offset }) = request.since {
                 write!(out, " since={:x}:{offset}", epoch.0).unwrap();
+            }
+            &request.reply
+        }
+        Command::Presence(request) => {
+            write!(out, "presence {}", request.room).unwrap();
+            if let Some(after) = &request.after {
+                write!(out, " after={after}").unwrap();
+            }
+            if let Some(limit) = request.limit {
+                write!(out, " limit={limit}").unwrap();
             }
             &request.reply
         }
@@ -159,6 +172,19 @@ pub(crate) fn show(command: &Command) -> String {
     out
 }
 
+fn show_continuation(out: &mut String, it: &Continuation) {
+    if let Some(resume) = &it.resume {
+        write!(out, " resume={resume}").unwrap();
+    }
+    for (room, at) in &it.covered {
+        write!(out, " covered={room}@{:x}:{}", at.epoch.0, at.offset).unwrap();
+    }
+    if let Some(device) = &it.device {
+        write!(out, " device={device}").unwrap();
+    }
+    out.push_str(if it.hands_over { " handover" } else { "" });
+}
+
 fn show_reply(out: &mut String, command: &Command, reply: &ReplyTo) {
     if let Some(id) = &reply.id {
         write!(out, " for={id}").unwrap();
@@ -166,6 +192,7 @@ fn show_reply(out: &mut String, command: &Command, reply: &ReplyTo) {
     let named = match command {
         Command::Join(request) | Command::Leave(request) => Some(&request.room),
         Command::History(request) => Some(&request.room),
+        Command::Presence(request) => Some(&request.room),
         Command::Publish(publish) => Some(&publish.room),
         Command::Authenticate(_)
         | Command::KeepAlive(_)

@@ -242,6 +242,7 @@ fn publication() -> impl Strategy<Value = Publication> {
             expires_unix_ms: None,
             correlation_id: correlation_id.map(Into::into),
             requires: Vec::new(),
+            requires_ack: false,
             isolated: false,
             position: None,
         }

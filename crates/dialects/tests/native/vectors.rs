@@ -297,6 +297,7 @@ fn publication(content: Content) -> Publication {
         expires_unix_ms: None,
         correlation_id: None,
         requires: vec!["audit".into()],
+        requires_ack: false,
         isolated: false,
         position: None,
     }
@@ -315,7 +316,10 @@ fn a_welcome_is_flat() {
         expires_unix_ms: 0,
         claims: "{}".into(),
     };
-    check_answer("welcome", &Outbound::Welcome { who: &who, session: SessionId(0xab) });
+    check_answer(
+        "welcome",
+        &Outbound::Welcome { who: &who, session: SessionId(0xab), resume: None, resumed: None },
+    );
 }
 
 #[test]

@@ -146,6 +146,7 @@ impl Fields {
             expires_unix_ms: self.expires_ms,
             correlation_id: self.correlation_id.as_deref().map(Into::into),
             requires: self.requires.clone(),
+            requires_ack: false,
             isolated: false,
             position: self.position.as_ref().map(|(epoch, offset)| Position {
                 epoch: Epoch::parse(epoch).unwrap(),

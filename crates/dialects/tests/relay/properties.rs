@@ -295,6 +295,7 @@ fn publication() -> impl Strategy<Value = Publication> {
             expires_unix_ms,
             correlation_id: correlation_id.map(Into::into),
             requires,
+            requires_ack: false,
             isolated: false,
             position: None,
         }

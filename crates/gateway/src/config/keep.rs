@@ -40,6 +40,7 @@ fn history(key: &str, raw: &RawHistory, replicated: bool, r: &mut Reader<'_>) ->
         bytes_max: bytes.map_or(BYTES_MAX, |bytes| u64::try_from(bytes).unwrap_or(u64::MAX)),
         ttl_ms: ttl_ms.unwrap_or(TTL_MS),
         replicated,
+        inbox: None,
     }
 }
 

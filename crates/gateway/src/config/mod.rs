@@ -186,6 +186,7 @@ impl Limits {
             LimitName::OutboxesBytes => size(self.outboxes_bytes),
             LimitName::Unauthenticated => size(self.unauthenticated_max),
             LimitName::HistoriesPerSession => self.session.histories_max.into(),
+            LimitName::Unacked => self.session.unacked_max.into(),
         }
     }
 }

@@ -206,12 +206,15 @@ fn session_limits(raw: &RawLimits, r: &mut Reader<'_>) -> SessionLimits {
         |name: &str, value: &Scalar, range| r.count(&format!("limits.{name}"), value, range);
     let rooms = count("rooms_per_session", &raw.rooms_per_session, 1..=65_535);
     let histories = count("histories_per_session", &raw.histories_per_session, 1..=64);
+    let unacked = count("unacked_max", &raw.unacked_max, 1..=4_096);
     let sent = count("messages_per_minute", &raw.messages_per_minute, messages.clone());
     let controls = count("controls_per_minute", &raw.controls_per_minute, messages);
     let users = count("connections_per_user", &raw.connections_per_user, 1..=1_000_000);
     SessionLimits {
         rooms_max: usize_of(rooms),
         histories_max: u8::try_from(histories).unwrap_or(u8::MAX),
+        unacked_max: u16::try_from(unacked).unwrap_or(u16::MAX),
+        resume_window_ms: r.time("limits.resume_window", &raw.resume_window, 1_000..=3_600_000),
         messages_per_minute: u32_of(sent),
         controls_per_minute: u32_of(controls),
         connections_per_user: u32_of(users),
@@ -398,6 +401,7 @@ fn rule(key: &str, raw: &RawRule, r: &mut Reader<'_>) -> Option<RoomRule> {
         relay: raw.relay.as_ref().and_then(|value| relay::mode(&of("relay"), value, r)),
         history: keep::keep(key, raw, r),
         strict: raw.strict.as_ref().is_some_and(|value| r.flag(&of("strict"), value)),
+        ..Policy::OPEN
     };
     let pattern = pattern?;
     let mut compile = |name: &str, source: &str| {

@@ -65,6 +65,8 @@ pub(super) struct RawLimits {
     pub(super) controls_per_minute: Scalar,
     pub(super) rooms_per_session: Scalar,
     pub(super) histories_per_session: Scalar,
+    pub(super) unacked_max: Scalar,
+    pub(super) resume_window: Scalar,
     pub(super) batch_messages: Scalar,
     pub(super) frame_bytes: Scalar,
     pub(super) message_bytes: Scalar,

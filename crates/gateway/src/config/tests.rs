@@ -96,6 +96,7 @@ fn the_defaults_are_those_of_the_design() {
         256 << 20,
         1_000,
         4,
+        256,
     ];
     assert_eq!(limits, expected);
     let Limits { header_ms, header_bytes, write_ms, .. } = config.limits;
@@ -135,6 +136,7 @@ fn every_limit_of_the_protocol_is_a_key_by_its_name() {
             LimitName::RoomsPerSession | LimitName::BatchMessages => 5_000,
             LimitName::Depth => 100,
             LimitName::HistoriesPerSession => 50,
+            LimitName::Unacked => 300,
             LimitName::TokenBytes => 9_000,
             LimitName::OutboxesBytes => 2_000_000,
             LimitName::ConnectionsPerIp
@@ -593,13 +595,20 @@ fn rules_up_to_their_number_pass_and_one_more_is_refused() {
 fn a_room_keeps_what_its_rule_says() {
     let policy = |lines: &str| load(&rule(lines), &[], &[]).unwrap().rooms[0].policy.clone();
     assert_eq!((policy("").history, policy("").strict), (None, false));
-    let default = Keep { size: 100, bytes_max: 262_144, ttl_ms: 600_000, replicated: false };
+    let default =
+        Keep { size: 100, bytes_max: 262_144, ttl_ms: 600_000, replicated: false, inbox: None };
     assert_eq!(policy("history = {}").history, Some(default));
     assert_eq!(policy("[rooms.history]").history, Some(default));
     assert_eq!(policy("history = { size = 7 }").history, Some(Keep { size: 7, ..default }));
     let all = "history = { size = 100000, bytes_max = \"1 GiB\", ttl = \"720h\" }\n\
                durability = \"replicated\"\nstrict = true";
-    let most = Keep { size: 100_000, bytes_max: 1 << 30, ttl_ms: 2_592_000_000, replicated: true };
+    let most = Keep {
+        size: 100_000,
+        bytes_max: 1 << 30,
+        ttl_ms: 2_592_000_000,
+        replicated: true,
+        inbox: None,
+    };
     assert_eq!((policy(all).history, policy(all).strict), (Some(most), true));
     assert_eq!(policy("history = {}\ndurability = \"stored\"").history, Some(default));
 }

@@ -15,7 +15,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
 use roomcast_protocol::guard::{
     AuthError, Guard, Kind, Policy, Principal, PublishRight, RuleIndex,
 };
-use roomcast_protocol::publication::Priority;
+use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 
 use crate::config::Config;
@@ -29,13 +29,7 @@ use token::{API_REALM, Keys};
 pub const RULES_MAX: usize = 1_000;
 
 /// What every rule without words of its own says.
-static OPEN_POLICY: Policy = Policy {
-    priority: Priority::Normal,
-    types: Vec::new(),
-    relay: None,
-    history: None,
-    strict: false,
-};
+static OPEN_POLICY: Policy = Policy::OPEN;
 
 /// Keys the comparison of API keys; no secret: what is compared are hashes, and in constant time.
 const COMPARISON_KEY: &[u8] = b"roomcast compares API keys with this";
@@ -194,6 +188,14 @@ impl Guard for RuleGuard {
             Place::Builtin(row) => row.may_publish(room.as_str(), who),
             Place::Nowhere => PublishRight::No,
         }
+    }
+
+    fn conflate_key(&self, _rule: RuleIndex, _publication: &Publication) -> Option<u64> {
+        None
+    }
+
+    fn collapse_key(&self, _rule: RuleIndex, _publication: &Publication) -> Option<Box<str>> {
+        None
     }
 }
 

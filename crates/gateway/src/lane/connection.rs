@@ -24,6 +24,8 @@ pub(crate) enum Ending {
     Open,
     /// The node ends it.
     Close(Close),
+    /// The node ends it without a Close frame.
+    Drop(Close),
     /// The socket is gone.
     Gone,
 }
@@ -106,6 +108,14 @@ impl Connection {
         self.wake();
     }
 
+    /// Has the task end the connection at once, without a Close frame.
+    pub(crate) fn begin_drop(&self, close: Close) {
+        if self.ending.get() == Ending::Open {
+            self.ending.set(Ending::Drop(close));
+        }
+        self.wake();
+    }
+
     /// The same for a client that is too slow: what waits for it is forgotten, so that others have the room.
     pub(crate) fn begin_slow(&self, shell: &Shell) {
         self.drop_waiting(shell);
@@ -178,9 +188,14 @@ impl Connection {
         false
     }
 
-    /// Sends a WebSocket ping.
-    pub(crate) fn ping(&self, shell: &Shell, now: Now) {
-        self.send(shell, now, Bytes::from_static(&[0x89, 0]), Priority::High);
+    /// Sends a WebSocket ping behind all that waits; its payload is the number.
+    pub(crate) fn ping(&self, shell: &Shell, now: Now, number: u32) {
+        if let Some(outbox) = self.outbox.borrow_mut().as_mut() {
+            outbox.push(Bytes::new(), Priority::High);
+        }
+        let [a, b, c, d] = number.to_be_bytes();
+        let frame = [0x89, 4, a, b, c, d];
+        self.send(shell, now, Bytes::copy_from_slice(&frame), Priority::High);
     }
 
     /// Writes what waits, as far as the socket takes it. Ready: nothing waits any more.

@@ -163,7 +163,11 @@ impl Door {
                 Ok(Opening::Silent)
             }
             Some(token) => {
-                let admitted = self.shell.lane.borrow_mut().admit(self.shell.now(), token);
+                let admitted = self.shell.lane.borrow_mut().admit(
+                    self.shell.now(),
+                    token,
+                    negotiated.continuation.clone(),
+                );
                 match admitted {
                     Ok(opening) => Ok(opening),
                     Err(Admission::Token(error)) => {

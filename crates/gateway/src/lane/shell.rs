@@ -140,10 +140,17 @@ impl Shell {
         }
     }
 
-    /// The socket is gone, or its client closed: the session ends without another word.
-    pub(crate) fn detach(&self, key: SessionKey) {
+    /// The socket is gone, or its client closed, for good if it said goodbye.
+    pub(crate) fn detach(&self, key: SessionKey, said_goodbye: bool) {
         self.take(key);
-        self.act(|lane, effects| lane.closed(key, effects));
+        let now = self.now();
+        self.act(|lane, effects| lane.closed(now, key, said_goodbye, effects));
+    }
+
+    /// A pong came for the ping of this number.
+    pub(crate) fn ponged(&self, key: SessionKey, number: u32) {
+        let now = self.now();
+        self.act(|lane, effects| lane.ponged(now, key, number, effects));
     }
 
     /// Ends a session because of what its connection did.
@@ -207,6 +214,10 @@ impl Shell {
         }
     }
 
+    fn take_at(&self, index: u32) -> Option<Rc<Connection>> {
+        self.connections.borrow_mut().get_mut(index as usize).and_then(Option::take)
+    }
+
     fn execute(&self, effects: &mut Vec<Effect>) {
         let mut next = Vec::new();
         let mut overfull = Vec::new();
@@ -222,19 +233,19 @@ impl Shell {
                             overfull.push(connection.key());
                         }
                     }
-                    Effect::Ping { to } => {
+                    Effect::Ping { to, number } => {
                         if let Some(connection) = self.connection(to) {
-                            connection.ping(self, now);
+                            connection.ping(self, now, number);
                         }
                     }
                     Effect::Close { to, close } => {
-                        let place = self
-                            .connections
-                            .borrow_mut()
-                            .get_mut(to as usize)
-                            .and_then(Option::take);
-                        if let Some(connection) = place {
+                        if let Some(connection) = self.take_at(to) {
                             connection.begin_close(close);
+                        }
+                    }
+                    Effect::Drop { to, close } => {
+                        if let Some(connection) = self.take_at(to) {
+                            connection.begin_drop(close);
                         }
                     }
                     Effect::Ready { to } => self.make_ready(now, to, &mut next),
@@ -300,7 +311,17 @@ fn weight_of(message: &roomcast_router::messages::HubMessage) -> usize {
     use roomcast_router::messages::HubMessage;
     match message {
         HubMessage::Publish { publication, .. } => MESSAGE_BYTES + publication.weight(),
-        HubMessage::Join { .. }
+        HubMessage::Save { save, .. } => {
+            let record = save.record.as_ref();
+            MESSAGE_BYTES + record.map_or(0, |it| 64 * (it.rooms.len() + it.own.len()))
+        }
+        HubMessage::Attach { .. }
+        | HubMessage::Fence { .. }
+        | HubMessage::Presence { .. }
+        | HubMessage::Roster { .. }
+        | HubMessage::Inbox { .. }
+        | HubMessage::Ack { .. }
+        | HubMessage::Join { .. }
         | HubMessage::Leave { .. }
         | HubMessage::Read { .. }
         | HubMessage::Late(_)

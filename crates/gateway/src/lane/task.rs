@@ -56,6 +56,8 @@ enum End {
     Answer(Option<u16>),
     /// The node ends it.
     Close(Close),
+    /// The node ends it without a Close frame.
+    Drop(Close),
     /// The client broke a rule of the wire.
     Violation(Violation),
 }
@@ -109,6 +111,7 @@ impl Reading {
         match connection.ending() {
             Ending::Open => {}
             Ending::Close(close) => return step(End::Close(close)),
+            Ending::Drop(close) => return step(End::Drop(close)),
             Ending::Gone => return step(End::Gone),
         }
         if let Poll::Ready(Err(_)) = connection.poll_drain(shell, cx) {
@@ -157,8 +160,10 @@ impl Reading {
                 Flow::Wait(_) => return Poll::Pending,
                 Flow::End(end) => return step(end),
             }
-            if let Ending::Close(close) = connection.ending() {
-                return step(End::Close(close));
+            match connection.ending() {
+                Ending::Close(close) => return step(End::Close(close)),
+                Ending::Drop(close) => return step(End::Drop(close)),
+                Ending::Open | Ending::Gone => {}
             }
         }
         cx.waker().wake_by_ref();
@@ -197,7 +202,11 @@ impl Reading {
                         shell.close(key, Close::Slow);
                     }
                 }
-                Event::Pong(_) => {}
+                Event::Pong(payload) => {
+                    if let Ok(number) = <[u8; 4]>::try_from(&payload[..]) {
+                        shell.ponged(key, u32::from_be_bytes(number));
+                    }
+                }
                 Event::Close { code, .. } => return Flow::End(End::Answer(code)),
                 Event::Fail(violation) => {
                     if let Some(limit) = limit_of(violation) {
@@ -210,6 +219,7 @@ impl Reading {
             match connection.ending() {
                 Ending::Open => {}
                 Ending::Close(close) => return Flow::End(End::Close(close)),
+                Ending::Drop(close) => return Flow::End(End::Drop(close)),
                 Ending::Gone => return Flow::End(End::Gone),
             }
         }
@@ -286,6 +296,9 @@ fn reason_of(close: Close, shell: &Shell) -> String {
         | Close::Flood
         | Close::AuthenticationFailed
         | Close::Unauthorized
+        | Close::Drain
+        | Close::Replaced
+        | Close::Moved
         | Close::Disconnected
         | Close::Slow
         | Close::GapTooOld => return close.row().reason.to_owned(),
@@ -296,8 +309,13 @@ fn reason_of(close: Close, shell: &Shell) -> String {
 /// Ends the socket: what waits is sent, then a Close frame, then the client's answer is awaited, all in bounded time.
 async fn finish(shell: Rc<Shell>, connection: Rc<Connection>, end: End) {
     let key = connection.key();
+    let said_goodbye = matches!(end, End::Answer(Some(1_000)));
     let (code, reason) = match end {
         End::Gone => (None, None),
+        End::Drop(close) => {
+            shell.count_close(close);
+            (None, None)
+        }
         End::Answer(code) => {
             shell.count_close(Close::Normal);
             (code, Some(String::new()))
@@ -315,7 +333,7 @@ async fn finish(shell: Rc<Shell>, connection: Rc<Connection>, end: End) {
             (Some(violation.code()), Some(violation.detail(limits)))
         }
     };
-    shell.detach(key);
+    shell.detach(key, said_goodbye);
     shell.flush();
     if let Some(reason) = reason {
         let mut frame = Vec::new();

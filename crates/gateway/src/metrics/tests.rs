@@ -54,7 +54,7 @@ fn busy_lane() -> LaneReport {
     lane.closes[Close::Slow.index()] = 1;
     lane.counters.limits[LimitName::MessagesPerUser.index()] = 20;
     lane.limits[LimitName::MessagesPerUser.index()] = 2;
-    lane.counters.skips = [50, 51, 52];
+    lane.counters.skips = [50, 51, 52, 63, 64, 65];
     lane.counters.gaps = 53;
     lane.counters.recovered = 54;
     lane.counters.unrecovered = [55, 56, 57, 58, 59];

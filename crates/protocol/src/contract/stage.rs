@@ -12,7 +12,8 @@ use crate::publication::Publication;
 use crate::room::RoomName;
 
 /// What rooms keep where a script does not say it.
-const KEEP: Keep = Keep { size: 100, bytes_max: 1 << 20, ttl_ms: 60_000, replicated: false };
+const KEEP: Keep =
+    Keep { size: 100, bytes_max: 1 << 20, ttl_ms: 60_000, replicated: false, inbox: None };
 
 pub(super) struct Stage<B> {
     broker: B,
@@ -100,7 +101,13 @@ impl<B: BrokerUnderTest> Stage<B> {
                 self.request += 1;
                 let taken = self.taken.entry(node).or_default().iter();
                 let taken = taken.map(|(&partition, &count)| Count { partition, count }).collect();
-                let command = BrokerCommand::Beat { seq: self.request, hears: true, taken };
+                let command = BrokerCommand::Beat {
+                    seq: self.request,
+                    hears: true,
+                    life: 1,
+                    retired: None,
+                    taken,
+                };
                 self.broker.execute(node, self.mono_ms, command);
             }
             "hears" => self.hear(node, rest.first().copied().unwrap_or("")),
@@ -133,6 +140,7 @@ impl<B: BrokerUnderTest> Stage<B> {
                 publication: Arc::new(publication),
                 dedup: words.contains(&"dedup"),
                 keep,
+                collapse: None,
             };
             self.broker.execute(node, self.mono_ms, command);
         }
@@ -147,7 +155,13 @@ impl<B: BrokerUnderTest> Stage<B> {
             };
             let bytes_max = number("keep_bytes", KEEP.bytes_max)?;
             let ttl_ms = number("keep_ttl", KEEP.ttl_ms)?;
-            let keep = Keep { size: size.parse().ok()?, bytes_max, ttl_ms, replicated: false };
+            let keep = Keep {
+                size: size.parse().ok()?,
+                bytes_max,
+                ttl_ms,
+                replicated: false,
+                inbox: None,
+            };
             self.keeps.insert(room.clone(), keep);
         }
         Some(self.keeps.get(room).copied())
@@ -233,6 +247,12 @@ impl Epochs {
             BrokerEvent::Heads { heads: None, .. } => "no heads".into(),
             BrokerEvent::Read { page: Some(page), .. } => self.page(page),
             BrokerEvent::Read { page: None, .. } => "no page".into(),
+            BrokerEvent::Envelope(Envelope::Presence(diff)) => format!("presence {}", diff.room),
+            BrokerEvent::Saved { .. } => "saved".into(),
+            BrokerEvent::Attached { .. } => "attached".into(),
+            BrokerEvent::PresenceSet { .. } => "presence set".into(),
+            BrokerEvent::Roster { .. } => "roster".into(),
+            BrokerEvent::Inbox { .. } => "inbox".into(),
             BrokerEvent::Subscribed { room, .. } => format!("subscribed {room}"),
             BrokerEvent::FeedUp { .. } => "feed up".into(),
             BrokerEvent::FeedDown => "feed down".into(),
@@ -273,6 +293,7 @@ impl Epochs {
             match entry {
                 Kept::Publication(it) => format!("{position} {}; ", text(&it.content)),
                 Kept::Unreadable(_) => format!("{position} unreadable; "),
+                Kept::Removed(_) => format!("{position} removed; "),
             }
         });
         let entries: String = entries.collect();

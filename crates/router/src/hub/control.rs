@@ -26,7 +26,7 @@ pub const CONTROL: &str = "$control";
 
 /// What it keeps.
 pub const CONTROL_KEEP: Keep =
-    Keep { size: 10_000, bytes_max: 4 << 20, ttl_ms: 600_000, replicated: false };
+    Keep { size: 10_000, bytes_max: 4 << 20, ttl_ms: 600_000, replicated: false, inbox: None };
 
 /// The type of the order to end a user's sessions; the content is the user's name.
 const DISCONNECT: &str = "disconnect";
@@ -289,7 +289,7 @@ impl Hub {
         let publication = match item {
             Item::Publication(publication, _) => publication,
             // Of a later version: what it orders is not known, so nobody may go on unchecked.
-            Item::Unreadable => return self.revalidate(out),
+            Item::Skipped(_) => return self.revalidate(out),
         };
         if !self.control.obey(publication) {
             return;

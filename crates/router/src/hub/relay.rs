@@ -84,7 +84,8 @@ impl Hub {
         if !waits {
             self.counters.published += 1;
             let keep = self.keep_of(&publication.room);
-            let command = BrokerCommand::Publish { ticket, publication, dedup, keep };
+            let collapse = self.collapse_key(&publication);
+            let command = BrokerCommand::Publish { ticket, publication, dedup, keep, collapse };
             return out.push(HubEffect::Broker(command));
         }
         let bytes = self.waiting.bytes + publication.weight();

@@ -2,7 +2,7 @@
 //! made up for from history, and loss that cannot be made up for is told.
 
 use roomcast_protocol::envelope::Moved;
-use roomcast_protocol::outbound::Loss;
+use roomcast_protocol::outbound::{Loss, SkipReason};
 use roomcast_protocol::position::{Kept, Page, Position};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
@@ -386,7 +386,8 @@ impl Hub {
 pub(super) fn item_of(kept: Kept) -> Item {
     match kept {
         Kept::Publication(publication) => Item::Publication(publication, 0),
-        Kept::Unreadable(_) => Item::Unreadable,
+        Kept::Unreadable(_) => Item::Skipped(SkipReason::Unreadable),
+        Kept::Removed(_) => Item::Skipped(SkipReason::Removed),
     }
 }
 
@@ -395,6 +396,6 @@ pub(super) fn message_of(name: &RoomName, position: Position, item: Item) -> Lan
         Item::Publication(publication, published_us) => {
             LaneMessage::Publication { publication, published_us }
         }
-        Item::Unreadable => LaneMessage::Unreadable { room: name.clone(), position },
+        Item::Skipped(reason) => LaneMessage::Skipped { room: name.clone(), position, reason },
     }
 }

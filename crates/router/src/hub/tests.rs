@@ -7,7 +7,7 @@ mod random;
 mod watching;
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::command::ReplyTo;
@@ -20,7 +20,8 @@ use roomcast_protocol::guard::{AuthError, Guard, Policy, Principal, PublishRight
 use roomcast_protocol::ids::{LaneId, NodeId, SessionKey};
 use roomcast_protocol::outbound::Loss;
 use roomcast_protocol::position::{Epoch, Head, Keep, Kept, Page, Position};
-use roomcast_protocol::publication::{Priority, Publication};
+use roomcast_protocol::presence::Lease;
+use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
@@ -95,29 +96,20 @@ struct World {
 /// `strict` are strict.
 struct Rules;
 
-static EPHEMERAL: Policy = Policy {
-    priority: Priority::Normal,
-    types: Vec::new(),
-    relay: None,
-    history: None,
-    strict: false,
-};
+static EPHEMERAL: Policy = Policy::OPEN;
 
-static STRICT: Policy = Policy {
-    priority: Priority::Normal,
-    types: Vec::new(),
-    relay: None,
-    history: None,
-    strict: true,
-};
+static STRICT: LazyLock<Policy> = LazyLock::new(|| Policy { strict: true, ..Policy::OPEN });
 
-static KEPT: Policy = Policy {
-    history: Some(Keep { size: 100, bytes_max: 1 << 20, ttl_ms: 60_000, replicated: false }),
-    priority: Priority::Normal,
-    types: Vec::new(),
-    relay: None,
-    strict: false,
-};
+static KEPT: LazyLock<Policy> = LazyLock::new(|| Policy {
+    history: Some(Keep {
+        size: 100,
+        bytes_max: 1 << 20,
+        ttl_ms: 60_000,
+        replicated: false,
+        inbox: None,
+    }),
+    ..Policy::OPEN
+});
 
 impl Guard for Rules {
     fn verify(&self, _token: &str, _unix_ms: u64) -> Result<Principal, AuthError> {
@@ -144,6 +136,14 @@ impl Guard for Rules {
 
     fn may_publish(&self, _rule: RuleIndex, _room: &RoomName, _who: &Principal) -> PublishRight {
         PublishRight::No
+    }
+
+    fn conflate_key(&self, _rule: RuleIndex, _publication: &Publication) -> Option<u64> {
+        None
+    }
+
+    fn collapse_key(&self, _rule: RuleIndex, _publication: &Publication) -> Option<Box<str>> {
+        None
     }
 }
 
@@ -254,6 +254,8 @@ impl World {
                     master: MasterId(option("by").map_or(1, |by| by.parse().unwrap())),
                     links: links(option("over").unwrap_or("1")),
                     peers: peers(option("peers").unwrap_or("")),
+                    lease: Lease::Held,
+                    settled: Vec::new(),
                 };
                 let seq = words[1].parse().unwrap();
                 BrokerEvent::BeatAnswered { seq, report: Some(report) }
@@ -433,7 +435,13 @@ impl World {
             }
             if auto.answers {
                 let Auto { links, peers, .. } = auto;
-                let report = Some(BeatReport { master: MasterId(1), links, peers });
+                let report = Some(BeatReport {
+                    master: MasterId(1),
+                    links,
+                    peers,
+                    lease: Lease::Held,
+                    settled: Vec::new(),
+                });
                 events.push(BrokerEvent::BeatAnswered { seq, report });
             }
             for event in events {
@@ -497,7 +505,9 @@ impl World {
                 format!("subscribe {room}")
             }
             HubEffect::Broker(BrokerCommand::Unsubscribe(room)) => format!("unsubscribe {room}"),
-            HubEffect::Broker(BrokerCommand::Publish { ticket, publication, dedup, keep }) => {
+            HubEffect::Broker(BrokerCommand::Publish {
+                ticket, publication, dedup, keep, ..
+            }) => {
                 let kept = if keep.is_some() { " kept" } else { "" };
                 let shown = format!("{}{kept}", shown(&publication));
                 self.tickets.push_back(ticket);
@@ -515,9 +525,17 @@ impl World {
                 self.questions.push_back((request, Question::Read));
                 format!("read? {room} above {}", span.from)
             }
-            HubEffect::Broker(BrokerCommand::Beat { seq, hears, taken: _ }) => {
+            HubEffect::Broker(BrokerCommand::Beat { seq, hears, .. }) => {
                 format!("beat {seq}{}", if hears { " hears" } else { "" })
             }
+            HubEffect::Broker(
+                command @ (BrokerCommand::Save { .. }
+                | BrokerCommand::Attach { .. }
+                | BrokerCommand::SetPresence { .. }
+                | BrokerCommand::Roster { .. }
+                | BrokerCommand::Inbox { .. }
+                | BrokerCommand::Ack { .. }),
+            ) => format!("{command:?}"),
             HubEffect::Broker(BrokerCommand::Reconnect { link, commands }) => {
                 format!("reconnect {}{}", link.0, if commands { " and commands" } else { "" })
             }
@@ -610,7 +628,7 @@ fn told(message: &LaneMessage) -> String {
         }
         LaneMessage::Lost(Loss::Feed) => "lost".into(),
         LaneMessage::Degraded { isolated } => format!("degraded {isolated}"),
-        LaneMessage::Unreadable { room, position } => {
+        LaneMessage::Skipped { room, position, .. } => {
             format!("{room} {} unreadable", shown_at(*position))
         }
         LaneMessage::Gap { room, position, loss } => {
@@ -626,7 +644,16 @@ fn told(message: &LaneMessage) -> String {
         }
         LaneMessage::Lost(Loss::Overload) => "lost by overload".into(),
         LaneMessage::Hold(hold) => format!("hold {hold}"),
-        LaneMessage::Lost(_) | LaneMessage::Members { .. } | LaneMessage::Stop => {
+        LaneMessage::Lost(_)
+        | LaneMessage::Members { .. }
+        | LaneMessage::Attached { .. }
+        | LaneMessage::Saved { .. }
+        | LaneMessage::Fence { .. }
+        | LaneMessage::Drain(_)
+        | LaneMessage::Presence(_)
+        | LaneMessage::Roster { .. }
+        | LaneMessage::Inbox { .. }
+        | LaneMessage::Stop => {
             panic!("the hub does not say {message:?}")
         }
     }
@@ -679,6 +706,7 @@ fn publication(line: &str) -> Arc<Publication> {
         expires_unix_ms: None,
         correlation_id: None,
         requires: Vec::new(),
+        requires_ack: false,
         isolated: false,
         position: option(line, "at").map(|at| position(line, at.parse().unwrap())),
     };

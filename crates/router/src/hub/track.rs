@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use roomcast_protocol::ids::LaneId;
+use roomcast_protocol::outbound::SkipReason;
 use roomcast_protocol::position::{Epoch, Keep, Position};
 use roomcast_protocol::publication::Publication;
 
@@ -15,7 +16,7 @@ pub const HELD_ROOM_BYTES_MAX: usize = 1 << 20;
 pub const HELD_BYTES_MAX: usize = 32 << 20;
 
 /// What an entry without a payload weighs. Units: bytes.
-const UNREADABLE_BYTES: usize = 64;
+const SKIPPED_BYTES: usize = 64;
 
 /// What stands at a position.
 #[derive(Clone, Debug)]
@@ -23,14 +24,14 @@ pub(super) enum Item {
     /// A publication, and when it was published (microseconds of the cluster's time; 0: unknown).
     Publication(Arc<Publication>, u64),
     /// Something that this node cannot read.
-    Unreadable,
+    Skipped(SkipReason),
 }
 
 impl Item {
     fn weight(&self) -> usize {
         match self {
             Self::Publication(publication, _) => publication.weight(),
-            Self::Unreadable => UNREADABLE_BYTES,
+            Self::Skipped(_) => SKIPPED_BYTES,
         }
     }
 }

@@ -243,7 +243,7 @@ impl Watch {
         let now_ms = self.turn(mono_ms);
         let sent = self.sent.iter().find(|(sent, _)| *sent == seq).copied();
         match (report, sent) {
-            (Some(BeatReport { master, links, peers }), Some(sent)) => {
+            (Some(BeatReport { master, links, peers, lease: _, settled: _ }), Some(sent)) => {
                 // Answers to older ones that come later tell nothing more.
                 self.sent.retain(|(sent, _)| *sent > seq);
                 self.answered_ms = now_ms;
@@ -331,6 +331,8 @@ impl Watch {
             let beat = BrokerCommand::Beat {
                 seq: self.seq,
                 hears: self.up_ms.is_some(),
+                life: 1,
+                retired: None,
                 taken: self.taken(),
             };
             out.push(HubEffect::Broker(beat));

@@ -483,6 +483,7 @@ fn missed(
 fn why_skipped(entry: &Kept, now: Now, session: u32, scribe: &Scribe<'_>) -> Option<SkipReason> {
     match entry {
         Kept::Unreadable(_) => Some(SkipReason::Unreadable),
+        Kept::Removed(_) => Some(SkipReason::Removed),
         Kept::Publication(it) if it.expires_unix_ms.is_some_and(|at| now.unix_ms >= at) => {
             Some(SkipReason::Expired)
         }

@@ -53,6 +53,7 @@ impl Lane {
                 Command::Join(_)
                 | Command::Leave(_)
                 | Command::History(_)
+                | Command::Presence(_)
                 | Command::Publish(_)
                 | Command::Ack(_)
                 | Command::Unreadable(_),
@@ -101,6 +102,11 @@ impl Lane {
             Command::History(request) => {
                 if self.may_send(now, key, &request.reply, out) {
                     self.history(now, key, request, out);
+                }
+            }
+            Command::Presence(request) => {
+                if self.may_send(now, key, &request.reply, out) {
+                    self.ask_presence(key, &request, out);
                 }
             }
             Command::KeepAlive(_) => {}
@@ -389,6 +395,8 @@ pub fn publication_of(
             .map(|ttl| now.unix_ms.saturating_add(u64::from(ttl) * 1_000)),
         correlation_id: publish.correlation_id,
         requires,
+        // Who publishes as a user cannot burden others: their room's rule can.
+        requires_ack: publish.wants_ack && who.kind == Kind::Backend,
         isolated: false,
         position: None,
     };

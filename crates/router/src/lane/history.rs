@@ -210,6 +210,6 @@ fn is_shown(entry: &Kept, now: Now, who: &Principal) -> bool {
             it.expires_unix_ms.is_none_or(|at| now.unix_ms < at)
                 && it.requires.iter().all(|permission| who.holds(permission))
         }
-        Kept::Unreadable(_) => false,
+        Kept::Unreadable(_) | Kept::Removed(_) => false,
     }
 }

@@ -91,17 +91,17 @@ impl Lane {
         });
     }
 
-    /// A publication that this node cannot read.
-    pub(super) fn unreadable(
+    /// A publication that no member is given.
+    pub(super) fn skipped(
         &mut self,
         now: Now,
         name: &RoomName,
-        position: Position,
+        (position, reason): (Position, SkipReason),
         out: &mut Vec<Effect>,
     ) {
         let Some(index) = self.tracked(name) else { return };
         if self.follow(now, index, position, out) {
-            self.skip(now, index, position, SkipReason::Unreadable);
+            self.skip(now, index, position, reason);
             self.meet(now, index, out);
         }
     }

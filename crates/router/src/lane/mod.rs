@@ -12,6 +12,7 @@ mod holding;
 mod keeping;
 mod membership;
 mod orders;
+mod presence;
 mod rooms;
 mod scribe;
 mod served;
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use foldhash::quality::FixedState;
 use roomcast_protocol::codes::{Close, Refused};
-use roomcast_protocol::command::{Command, ReplyTo};
+use roomcast_protocol::command::{Command, Continuation, ReplyTo};
 use roomcast_protocol::dialect::Format;
 use roomcast_protocol::frame::FrameSink;
 use roomcast_protocol::guard::{AuthError, Guard, Principal};
@@ -64,8 +65,8 @@ pub const BACKLOG_BYTES_MAX: usize = 4 << 20;
 pub enum Opening {
     /// Without a token: one must come in the first frame.
     Silent,
-    /// With a good token, and a place among the user's connections.
-    Known(Box<Principal>, Place),
+    /// With a good token, a place among the user's connections, and how the session is to go on.
+    Known(Box<Principal>, Place, Option<Box<Continuation>>),
 }
 
 /// Whom a token names, if a connection may begin with it.
@@ -89,7 +90,12 @@ pub struct LaneConfig {
     pub users: Arc<Users>,
     /// Seeds the tables whose keys peers choose.
     pub seed: u64,
+    /// Gives 128 random bits that nobody can guess, each time others.
+    pub secrets: Secrets,
 }
+
+/// Where a lane has its secrets from.
+pub type Secrets = Box<dyn FnMut() -> u128 + Send>;
 
 /// The sessions and rooms of one worker thread.
 pub struct Lane {
@@ -117,6 +123,7 @@ pub struct Lane {
     counters: Counters,
     unauthenticated: usize,
     memberships: usize,
+    secrets: Secrets,
     served: Served,
     /// The node is on its own: whoever becomes ready is told.
     isolated: bool,
@@ -151,6 +158,7 @@ impl Lane {
             counters: Counters::default(),
             unauthenticated: 0,
             memberships: 0,
+            secrets: config.secrets,
             served: Served::default(),
             isolated: false,
             #[cfg(feature = "planted")]
@@ -191,11 +199,16 @@ impl Lane {
     ///
     /// # Errors
     /// [`Admission`]: the token is no good, or the user is at its limit.
-    pub fn admit(&mut self, now: Now, token: &str) -> Result<Opening, Admission> {
+    pub fn admit(
+        &mut self,
+        now: Now,
+        token: &str,
+        continuation: Option<Box<Continuation>>,
+    ) -> Result<Opening, Admission> {
         let who = self.guard.verify(token, now.unix_ms).map_err(Admission::Token)?;
         let max = self.limits.connections_per_user;
         match self.users.connect(&who.user_key(), max) {
-            Some(place) => Ok(Opening::Known(Box::new(who), place)),
+            Some(place) => Ok(Opening::Known(Box::new(who), place, continuation)),
             None => {
                 self.count_limit(LimitName::ConnectionsPerUser);
                 Err(Admission::Full)
@@ -239,7 +252,9 @@ impl Lane {
         self.unauthenticated += 1;
         match opening {
             Opening::Silent => self.rearm(now, key),
-            Opening::Known(who, place) => self.become_known(now, key, who, place, out),
+            Opening::Known(who, place, _continuation) => {
+                self.become_known(now, key, who, place, out);
+            }
         }
         key
     }
@@ -259,9 +274,20 @@ impl Lane {
         self.session(key).is_some_and(|session| session.phase == Phase::Ready)
     }
 
-    /// The socket is gone, or the shell ends the session.
-    pub fn closed(&mut self, key: SessionKey, out: &mut Vec<Effect>) {
+    /// The socket is gone, or the shell ends the session. A client that said goodbye does not come back.
+    pub fn closed(
+        &mut self,
+        _now: Now,
+        key: SessionKey,
+        _said_goodbye: bool,
+        out: &mut Vec<Effect>,
+    ) {
         self.forget(key, out);
+    }
+
+    /// The client answered the ping of this number.
+    pub fn ponged(&mut self, now: Now, key: SessionKey, _number: u32, _out: &mut Vec<Effect>) {
+        self.heard(now, key);
     }
 
     /// Ends the session, telling its client why.
@@ -285,8 +311,8 @@ impl Lane {
                 self.room_is_live(now, &room, position, out);
             }
             LaneMessage::Joined { room, live: false, .. } => self.room_is_away(&room, out),
-            LaneMessage::Unreadable { room, position } => {
-                self.unreadable(now, &room, position, out);
+            LaneMessage::Skipped { room, position, reason } => {
+                self.skipped(now, &room, (position, reason), out);
             }
             LaneMessage::Gap { room, position, loss } => self.gap(now, &room, position, loss, out),
             LaneMessage::Page { query, page } => self.page(now, query, page, out),
@@ -306,6 +332,13 @@ impl Lane {
             LaneMessage::Blind => self.tell_of_blindness(out),
             LaneMessage::Revalidate => self.end_all(Close::GapTooOld, out),
             LaneMessage::Stop => self.stop(out),
+            LaneMessage::Attached { .. }
+            | LaneMessage::Saved { .. }
+            | LaneMessage::Fence { .. }
+            | LaneMessage::Drain(_)
+            | LaneMessage::Presence(_)
+            | LaneMessage::Roster { .. }
+            | LaneMessage::Inbox { .. } => {}
         }
     }
 
@@ -374,7 +407,7 @@ impl Lane {
                 }
                 Due::Ping => {
                     session.pinged_ms = now.mono_ms.max(session.heard_ms.saturating_add(1));
-                    out.push(Effect::Ping { to: key.index });
+                    out.push(Effect::Ping { to: key.index, number: 0 });
                 }
                 Due::TellExpiry => {
                     session.expiry_told = true;
@@ -467,7 +500,12 @@ impl Lane {
         self.counters.ready += 1;
         self.take_reserved(key);
         self.encode_for(key, out, |session| {
-            session.who.as_deref().map(|who| Outbound::Welcome { who, session: session.id })
+            session.who.as_deref().map(|who| Outbound::Welcome {
+                who,
+                session: session.id,
+                resume: None,
+                resumed: None,
+            })
         });
         self.tell_own_positions(key, out);
         if self.isolated {

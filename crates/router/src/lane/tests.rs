@@ -28,7 +28,7 @@ use roomcast_protocol::dialect::{Encoding, Format};
 use roomcast_protocol::envelope::Accepted;
 use roomcast_protocol::ids::{LaneId, SessionId, SessionKey};
 use roomcast_protocol::limits::SessionLimits;
-use roomcast_protocol::outbound::Loss;
+use roomcast_protocol::outbound::{Loss, SkipReason};
 use roomcast_protocol::position::{
     Direction, Epoch, Head, Kept, OFFSET_MAX, Page, Position, Span, Unrecovered,
 };
@@ -36,7 +36,7 @@ use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
-use super::{Admission, Lane, LaneConfig, Opening};
+use super::{Admission, Lane, LaneConfig, Opening, Secrets};
 use crate::messages::{Answer, Effect, HubMessage, LaneMessage, QueryId, Ticket};
 use crate::meter::Users;
 use frames::{OWN, PLAIN, Table, position, texts};
@@ -91,8 +91,14 @@ impl World {
             table.keep_own_rooms();
         }
         let guard = Arc::new(table);
-        let config =
-            LaneConfig { id: LaneId(0), guard, limits, users: Arc::clone(&users), seed: 7 };
+        let config = LaneConfig {
+            id: LaneId(0),
+            guard,
+            limits,
+            users: Arc::clone(&users),
+            seed: 7,
+            secrets: counted(),
+        };
         Self {
             lane: Lane::new(config),
             users,
@@ -186,7 +192,11 @@ impl World {
             "away" => LaneMessage::Joined { room: room(rest), position: None, live: false },
             "unreadable" => {
                 let (name, at) = rest.split_once(" at ").unwrap();
-                LaneMessage::Unreadable { room: room(name), position: position(at) }
+                LaneMessage::Skipped {
+                    room: room(name),
+                    position: position(at),
+                    reason: SkipReason::Unreadable,
+                }
             }
             "gap" => {
                 let (name, at) = rest.split_once(" at ").unwrap();
@@ -238,7 +248,7 @@ impl World {
         let key = self.keys.get(&number).copied().expect("the session was opened");
         match verb {
             "heard" => self.lane.heard(self.now, key),
-            "gone" => self.lane.closed(key, out),
+            "gone" => self.lane.closed(self.now, key, false, out),
             "overflows" => self.lane.close(key, Close::Slow, out),
             _ => {
                 for text in what.split("; ") {
@@ -255,7 +265,7 @@ impl World {
         let encoding = if has("deflated") { encoding.deflated() } else { encoding };
         let format = Format { dialect: if has("own") { &OWN } else { &PLAIN }, encoding };
         let token = words.iter().position(|word| *word == "as").map(|at| words[at + 1]);
-        let opening = match token.map(|token| self.lane.admit(self.now, token)) {
+        let opening = match token.map(|token| self.lane.admit(self.now, token, None)) {
             None => Opening::Silent,
             Some(Ok(opening)) => opening,
             Some(Err(Admission::Full)) => {
@@ -287,9 +297,12 @@ impl World {
                     let class = if is_reply(&text) { "" } else { class };
                     self.seen.push(format!("{}: {text}{class}", self.number(to)));
                 }
-                Effect::Ping { to } => self.seen.push(format!("{}: ping", self.number(to))),
+                Effect::Ping { to, .. } => self.seen.push(format!("{}: ping", self.number(to))),
                 Effect::Close { to, close } => {
                     self.seen.push(format!("{} closed {}", self.number(to), close.row().code));
+                }
+                Effect::Drop { to, close } => {
+                    self.seen.push(format!("{} dropped {}", self.number(to), close.row().code));
                 }
                 Effect::Ready { to } => {
                     if self.manual {
@@ -354,6 +367,13 @@ impl World {
                 }
                 self.tickets.push_back(ticket);
             }
+            message @ (HubMessage::Attach { .. }
+            | HubMessage::Save { .. }
+            | HubMessage::Fence { .. }
+            | HubMessage::Presence { .. }
+            | HubMessage::Roster { .. }
+            | HubMessage::Inbox { .. }
+            | HubMessage::Ack { .. }) => self.seen.push(format!("hub {message:?}")),
             HubMessage::Agent { agent_id, up } => {
                 let what = if up { "up" } else { "down" };
                 self.seen.push(format!("hub agent {agent_id} {what}"));
@@ -471,6 +491,15 @@ fn content_text(content: &Content) -> String {
     }
 }
 
+/// Secrets that count.
+fn counted() -> Secrets {
+    let mut last = 0;
+    Box::new(move || {
+        last += 1;
+        last
+    })
+}
+
 /// What comes from the hub: `news hi class=high ttl=3 requires=a,b`.
 fn publication(name: &str, rest: &str, now: Now) -> Publication {
     let mut all = publish(&format!("{name} {rest}"));
@@ -487,6 +516,7 @@ fn publication(name: &str, rest: &str, now: Now) -> Publication {
         expires_unix_ms: ttl,
         correlation_id: None,
         requires: all.requires,
+        requires_ack: false,
         isolated: false,
         position: options(rest).find(|(held, _)| *held == "pos").map(|(_, at)| position(at)),
     }
@@ -526,6 +556,7 @@ fn command(text: &str) -> Command {
             reply: ReplyTo { id, room: None },
             token: first.into(),
             compressed: has("compressed"),
+            continuation: None,
         }),
         "joins" | "leaves" => {
             let reply = ReplyTo { id, room: Some(first.into()) };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use roomcast_protocol::codes::Refusal;
 use roomcast_protocol::envelope::{BeatReport, Count, Envelope, MasterId, Peer};
 use roomcast_protocol::position::{Epoch, Keep, Kept, Page, Span};
+use roomcast_protocol::presence::Lease;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use roomcast_store::{At, Published, Put, Remembered};
@@ -218,6 +219,9 @@ impl World {
         let shard = self.bus.servers[server].shard;
         let servers: Vec<_> = self.bus.servers.iter().map(|it| it.shard).collect();
         let links = self.nodes[asker.node].feed_links(shard, &servers);
-        Answer::Beaten { report: BeatReport { master, links, peers }, time_us: time_ms * 1_000 }
+        Answer::Beaten {
+            report: BeatReport { master, links, peers, lease: Lease::Held, settled: Vec::new() },
+            time_us: time_ms * 1_000,
+        }
     }
 }

@@ -24,7 +24,7 @@ impl World {
                     self.extend_run(node, lane, &publication.room, position);
                 }
             }
-            LaneMessage::Unreadable { room, position } => {
+            LaneMessage::Skipped { room, position, .. } => {
                 self.extend_run(node, lane, room, *position)
             }
             LaneMessage::Gap { room, position, .. } => {
@@ -52,6 +52,13 @@ impl World {
             | LaneMessage::Blind
             | LaneMessage::Members { .. }
             | LaneMessage::Disconnect { .. }
+            | LaneMessage::Attached { .. }
+            | LaneMessage::Saved { .. }
+            | LaneMessage::Fence { .. }
+            | LaneMessage::Roster { .. }
+            | LaneMessage::Inbox { .. }
+            | LaneMessage::Drain(_)
+            | LaneMessage::Presence(_)
             | LaneMessage::Stop => {}
         }
     }

@@ -109,13 +109,19 @@ impl World {
             BrokerCommand::Subscribe { room, request } => {
                 return self.feed_order(node, FeedOrder::Subscribe { room, request });
             }
+            BrokerCommand::Save { .. }
+            | BrokerCommand::Attach { .. }
+            | BrokerCommand::SetPresence { .. }
+            | BrokerCommand::Roster { .. }
+            | BrokerCommand::Inbox { .. }
+            | BrokerCommand::Ack { .. } => return,
             BrokerCommand::Unsubscribe(room) => {
                 return self.feed_order(node, FeedOrder::Unsubscribe(room));
             }
             BrokerCommand::Reconnect { link, commands } => {
                 return self.feed_order(node, FeedOrder::Reconnect { link, commands });
             }
-            BrokerCommand::Publish { ticket, publication, dedup, keep } => {
+            BrokerCommand::Publish { ticket, publication, dedup, keep, collapse: _ } => {
                 let shard = self.bus.shard_of(&publication.room);
                 let publishing = Publishing {
                     publication: self.signed(node, &publication),
@@ -136,7 +142,7 @@ impl World {
                 let call = Call::Read { room: room.clone(), keep, span, fresh };
                 (Work::Read { request, room }, vec![(shard, call)])
             }
-            BrokerCommand::Beat { seq, hears, taken } => {
+            BrokerCommand::Beat { seq, hears, life: _, retired: _, taken } => {
                 let call = |shard| (shard, Call::Beat { seq, hears, taken: taken.clone() });
                 let shards = 0..self.nodes[node].broker.view.len();
                 (Work::Beat { seq }, shards.map(call).collect())

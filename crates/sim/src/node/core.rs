@@ -230,7 +230,7 @@ impl World {
                 64
             }
             LaneMessage::Joined { .. }
-            | LaneMessage::Unreadable { .. }
+            | LaneMessage::Skipped { .. }
             | LaneMessage::Gap { .. }
             | LaneMessage::Page { .. }
             | LaneMessage::Hold(_)
@@ -240,6 +240,13 @@ impl World {
             | LaneMessage::Blind
             | LaneMessage::Members { .. }
             | LaneMessage::Disconnect { .. }
+            | LaneMessage::Attached { .. }
+            | LaneMessage::Saved { .. }
+            | LaneMessage::Fence { .. }
+            | LaneMessage::Roster { .. }
+            | LaneMessage::Inbox { .. }
+            | LaneMessage::Drain(_)
+            | LaneMessage::Presence(_)
             | LaneMessage::Stop => 64,
         };
         self.check_run(node, index, &message);

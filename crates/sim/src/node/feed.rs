@@ -263,7 +263,7 @@ impl World {
                 let publication = moved(&publication, by_ms);
                 BrokerEvent::Envelope(Envelope::Publication { publication, published_us })
             }
-            Item::Envelope(envelope @ Envelope::Unreadable { .. }) => {
+            Item::Envelope(envelope @ (Envelope::Unreadable { .. } | Envelope::Presence(_))) => {
                 BrokerEvent::Envelope(envelope)
             }
             Item::Confirmed { room, request } => {
@@ -420,7 +420,7 @@ fn weight_of(item: &Item) -> usize {
         Item::Envelope(Envelope::Publication { publication, .. }) => {
             Publication::weight(publication)
         }
-        Item::Envelope(Envelope::Unreadable { .. })
+        Item::Envelope(Envelope::Unreadable { .. } | Envelope::Presence(_))
         | Item::Confirmed { .. }
         | Item::Beat { .. } => EVENT_BYTES,
     }

@@ -167,11 +167,11 @@ impl World {
                     self.nodes[node].lanes[lane].lane.close(key, Close::Slow, next);
                 }
             }
-            Effect::Ping { to } => {
+            Effect::Ping { to, number: _ } => {
                 let Some(socket) = self.nodes[node].lanes[lane].socket(to) else { return };
                 self.send_ping(socket, now);
             }
-            Effect::Close { to, close } => {
+            Effect::Close { to, close } | Effect::Drop { to, close } => {
                 let place = self.nodes[node].lanes[lane].sockets.get_mut(to as usize);
                 if let Some(socket) = place.and_then(Option::take) {
                     self.begin_close(socket, close);
@@ -218,7 +218,7 @@ impl World {
         let id = SessionId(self.random.u128());
         let token = self.sockets[socket].token.clone();
         let actor = &mut self.nodes[node].lanes[lane];
-        let opening = match actor.lane.admit(now, &token) {
+        let opening = match actor.lane.admit(now, &token, None) {
             Ok(opening) => opening,
             Err(_) => Opening::Silent,
         };
@@ -280,7 +280,8 @@ impl World {
             && *place == Some(socket)
         {
             *place = None;
-            self.act((node, lane), |it, out| it.closed(key, out));
+            let now = self.nodes[node].now(self.now_ms);
+            self.act((node, lane), |it, out| it.closed(now, key, false, out));
         }
     }
 
@@ -314,6 +315,13 @@ fn weight_of(message: &HubMessage) -> usize {
         | HubMessage::Read { .. }
         | HubMessage::Late(_)
         | HubMessage::Disconnect { .. }
+        | HubMessage::Attach { .. }
+        | HubMessage::Save { .. }
+        | HubMessage::Fence { .. }
+        | HubMessage::Presence { .. }
+        | HubMessage::Roster { .. }
+        | HubMessage::Inbox { .. }
+        | HubMessage::Ack { .. }
         | HubMessage::Agent { .. } => MESSAGE_BYTES,
     }
 }

@@ -13,10 +13,11 @@ use roomcast_protocol::ids::{LaneId, NodeId};
 use roomcast_protocol::limits::SessionLimits;
 use roomcast_protocol::time::Now;
 use roomcast_router::hub::{Hub, HubConfig};
-use roomcast_router::lane::{Lane, LaneConfig};
+use roomcast_router::lane::{Lane, LaneConfig, Secrets};
 use roomcast_router::meter::Users;
 
 use crate::bus::server::EPOCH_MS;
+use crate::random::Random;
 use crate::rules::Rules;
 use broker::Broker;
 use core::Core;
@@ -62,6 +63,12 @@ pub(crate) fn id_of(slot: usize, life: u32) -> NodeId {
     NodeId((slot as u64 + 1) * 1_000_000 + u64::from(life))
 }
 
+/// A lane's secrets: by its node's seed, so that a run is fixed.
+fn secrets(seed: u64, lane: usize) -> Secrets {
+    let mut random = Random::new(seed ^ (lane as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    Box::new(move || random.u128())
+}
+
 impl Node {
     pub(crate) fn new(birth: &Birth, rules: &Arc<Rules>) -> Self {
         let id = id_of(birth.slot, birth.life);
@@ -90,6 +97,7 @@ impl Node {
                 limits,
                 users: Arc::clone(&users),
                 seed: birth.seed,
+                secrets: secrets(birth.seed, at),
             }))
         };
         let mut hub = Hub::new(config, Arc::clone(&guard));

@@ -9,6 +9,7 @@ use roomcast_protocol::envelope::{
     Accepted, BeatReport, BrokerCommand, BrokerEvent, Envelope, Level, LinkId, MasterId, Peer,
 };
 use roomcast_protocol::ids::{LaneId, NodeId};
+use roomcast_protocol::presence::Lease;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::time::Now;
 
@@ -145,7 +146,13 @@ impl Model {
             HubEffect::Broker(
                 BrokerCommand::Unsubscribe(_)
                 | BrokerCommand::Heads { .. }
-                | BrokerCommand::Read { .. },
+                | BrokerCommand::Read { .. }
+                | BrokerCommand::Save { .. }
+                | BrokerCommand::Attach { .. }
+                | BrokerCommand::SetPresence { .. }
+                | BrokerCommand::Roster { .. }
+                | BrokerCommand::Inbox { .. }
+                | BrokerCommand::Ack { .. },
             ) => {}
             HubEffect::Lane(lane, LaneMessage::Joined { room, .. }) => {
                 let name = ROOMS.into_iter().find(|name| *name == room.as_str()).unwrap();
@@ -200,6 +207,8 @@ impl Model {
             master: self.master,
             links: self.up.into_iter().collect(),
             peers: self.peers.clone(),
+            lease: Lease::Held,
+            settled: Vec::new(),
         };
         let (delay_ms, report) =
             if self.commands { (delay_ms, Some(report)) } else { (TIMEOUT_MS, None) };

@@ -9,16 +9,17 @@ use roomcast_protocol::guard::{
 use roomcast_protocol::limits::DecodeLimits;
 use roomcast_protocol::outbound::{Outbound, SkipReason};
 use roomcast_protocol::position::{Direction, Epoch, Keep, Kept, Position};
-use roomcast_protocol::publication::Priority;
+use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
 
 use super::content_text;
 
 /// Sessions join no rooms by themselves.
-pub(super) static PLAIN: Texts = Texts { profile: Profile { joins_own_rooms: false } };
+pub(super) static PLAIN: Texts = Texts { profile: Profile::PLAIN };
 
 /// Sessions join their own rooms at connect.
-pub(super) static OWN: Texts = Texts { profile: Profile { joins_own_rooms: true } };
+pub(super) static OWN: Texts =
+    Texts { profile: Profile { joins_own_rooms: true, ..Profile::PLAIN } };
 
 /// A dialect of short texts.
 pub(super) struct Texts {
@@ -61,7 +62,20 @@ impl Dialect for Texts {
 fn text_of(outbound: &Outbound<'_>) -> String {
     let id = |reply: &ReplyTo| reply.id.as_ref().map_or(String::new(), |id| format!(" #{id}"));
     match outbound {
-        Outbound::Welcome { who, session } => format!("welcome {} {:x}", who.id, session.0),
+        Outbound::Redelivered(it) => format!("again {}", text_of(&Outbound::Publication(it))),
+        Outbound::Lost { room, count } => format!("lost {room} {count}"),
+        Outbound::Presence { diff, .. } => format!(
+            "presence {} {} +{} -{}",
+            diff.room,
+            diff.count,
+            diff.joined.join(","),
+            diff.left.join(",")
+        ),
+        Outbound::Roster { reply, room, page, .. } => {
+            format!("roster {room} {} {}{}", page.count, page.users.join(","), id(reply))
+        }
+        Outbound::Drain { turn_ms, .. } => format!("drain {turn_ms}"),
+        Outbound::Welcome { who, session, .. } => format!("welcome {} {:x}", who.id, session.0),
         Outbound::Pong { timestamp: Some(timestamp), .. } => {
             format!("pong {}", std::str::from_utf8(timestamp).unwrap())
         }
@@ -165,7 +179,8 @@ impl Default for Table {
         policies[4].priority = Priority::High;
         policies[5].priority = Priority::Low;
         policies[11].priority = Priority::Low;
-        let keep = Keep { size: 100, bytes_max: 1 << 20, ttl_ms: 1 << 30, replicated: false };
+        let keep =
+            Keep { size: 100, bytes_max: 1 << 20, ttl_ms: 1 << 30, replicated: false, inbox: None };
         policies[10].history = Some(keep);
         policies[11].history = Some(keep);
         policies[12].strict = true;
@@ -254,5 +269,13 @@ impl Guard for Table {
             "secret" | "user-" | "session-" | "role-" | "team-" => PublishRight::No,
             _ => PublishRight::Yes,
         }
+    }
+
+    fn conflate_key(&self, _rule: RuleIndex, _publication: &Publication) -> Option<u64> {
+        None
+    }
+
+    fn collapse_key(&self, _rule: RuleIndex, _publication: &Publication) -> Option<Box<str>> {
+        None
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use roomcast_protocol::dialect::{Encoding, Format};
 use roomcast_protocol::ids::{LaneId, SessionId, SessionKey};
 use roomcast_protocol::limits::SessionLimits;
-use roomcast_protocol::outbound::Loss;
+use roomcast_protocol::outbound::{Loss, SkipReason};
 use roomcast_protocol::position::{Direction, Epoch, Head, Kept, Page, Position, Span};
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::time::Now;
@@ -101,6 +101,7 @@ impl Bench {
             limits,
             users: Arc::new(Users::new(1)),
             seed: 1,
+            secrets: super::counted(),
         });
         let tape = || Tape {
             log: Vec::new(),
@@ -140,7 +141,10 @@ impl Bench {
                 }
                 Effect::Hub(message) => self.hub(message),
                 Effect::Ready { .. } => {}
-                Effect::Ping { .. } | Effect::Close { .. } | Effect::Answer(..) => panic!(),
+                Effect::Ping { .. }
+                | Effect::Close { .. }
+                | Effect::Drop { .. }
+                | Effect::Answer(..) => panic!(),
             }
         }
         walk(&self.lane);
@@ -169,6 +173,13 @@ impl Bench {
             HubMessage::Late(_)
             | HubMessage::Publish { .. }
             | HubMessage::Disconnect { .. }
+            | HubMessage::Attach { .. }
+            | HubMessage::Save { .. }
+            | HubMessage::Fence { .. }
+            | HubMessage::Presence { .. }
+            | HubMessage::Roster { .. }
+            | HubMessage::Inbox { .. }
+            | HubMessage::Ack { .. }
             | HubMessage::Agent { .. } => panic!("{message:?}"),
         }
     }
@@ -198,7 +209,7 @@ impl Bench {
             }
             8 if random.chance(3) => {
                 let client = self.clients.remove(&random.pick(&numbers)).unwrap();
-                self.act(|lane, _, out| lane.closed(client.key, out));
+                self.act(|lane, now, out| lane.closed(now, client.key, false, out));
             }
             9 if random.chance(3) => {
                 let number = random.pick(&numbers);
@@ -303,7 +314,11 @@ impl Bench {
             let position = tape.head;
             self.to_lane.push_back(match publication {
                 Some(publication) => LaneMessage::Publication { publication, published_us: 0 },
-                None => LaneMessage::Unreadable { room: room(name), position },
+                None => LaneMessage::Skipped {
+                    room: room(name),
+                    position,
+                    reason: SkipReason::Unreadable,
+                },
             });
         }
     }
@@ -526,7 +541,7 @@ fn each_member_covers_each_offset_once_and_knows_of_every_other() {
         }
         bench.settle(&mut random);
         for client in std::mem::take(&mut bench.clients).into_values() {
-            bench.act(|lane, _, out| lane.closed(client.key, out));
+            bench.act(|lane, now, out| lane.closed(now, client.key, false, out));
         }
         while !bench.to_lane.is_empty() {
             bench.move_one();

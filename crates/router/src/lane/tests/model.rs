@@ -264,6 +264,7 @@ impl Node {
                 limits: SessionLimits { connections_per_user: 1_000, ..SessionLimits::default() },
                 users: Arc::clone(&users),
                 seed: 1,
+                secrets: super::counted(),
             })
         };
         let config = HubConfig {
@@ -308,7 +309,10 @@ impl Node {
                             }
                         }
                     }
-                    Effect::Ping { .. } | Effect::Close { .. } | Effect::Answer(..) => {}
+                    Effect::Ping { .. }
+                    | Effect::Close { .. }
+                    | Effect::Drop { .. }
+                    | Effect::Answer(..) => {}
                 }
             }
         }
@@ -409,6 +413,12 @@ impl Node {
                 let page = Page { head: Head { position, first: 1 }, entries, whole: false };
                 self.from_broker.push_back(BrokerEvent::Read { request, page: Some(page) });
             }
+            command @ (BrokerCommand::Save { .. }
+            | BrokerCommand::Attach { .. }
+            | BrokerCommand::SetPresence { .. }
+            | BrokerCommand::Roster { .. }
+            | BrokerCommand::Inbox { .. }
+            | BrokerCommand::Ack { .. }) => panic!("{command:?}"),
             BrokerCommand::Unsubscribe(room) => {
                 assert!(self.interest.remove(&room).is_some(), "gave up {room} twice");
             }
@@ -485,7 +495,9 @@ impl Node {
                 let number = random.pick(&numbers);
                 let listener = self.listeners.remove(&number).unwrap();
                 self.check(&listener, false);
-                self.lane(listener.lane, |lane, _, out| lane.closed(listener.key, out));
+                self.lane(listener.lane, |lane, now, out| {
+                    lane.closed(now, listener.key, false, out)
+                });
             }
             7 => {
                 self.now.mono_ms += 20;
@@ -590,7 +602,7 @@ fn nothing_is_lost_repeated_or_swapped_between_lanes_hub_and_broker() {
         for listener in std::mem::take(&mut node.listeners).into_values() {
             node.check(&listener, true);
             heard += listener.stays.values().flatten().map(|stay| stay.heard.len()).sum::<usize>();
-            node.lane(listener.lane, |lane, _, out| lane.closed(listener.key, out));
+            node.lane(listener.lane, |lane, now, out| lane.closed(now, listener.key, false, out));
         }
         node.settle();
         node.now.mono_ms += 1_000;

@@ -1,0 +1,69 @@
+//! What users have yet to get: cursors in rooms that keep publications for them (G15, G16).
+
+use crate::position::{Head, Position};
+use crate::room::RoomName;
+
+/// Whose cursor counts in an inbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CursorOf {
+    /// All devices of a user share one: what one of them acked no other gets.
+    #[default]
+    User,
+    /// Each device has its own.
+    Device,
+}
+
+impl CursorOf {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::User, Self::Device];
+
+    /// Its name in the configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Device => "device",
+        }
+    }
+}
+
+/// Devices of one user that have a cursor; beyond it the one that was idle longest goes.
+pub const DEVICES_MAX: usize = 16;
+
+/// How long a device's cursor is kept that nobody moves. Units: milliseconds.
+pub const DEVICE_IDLE_MS: u64 = 30 * 86_400_000;
+
+/// Acked numbers above the watermark that a cursor keeps.
+pub const ACKED_ABOVE_MAX: usize = 256;
+
+/// The name of a device: longest. Units: bytes.
+pub const DEVICE_BYTES_MAX: usize = 64;
+
+/// Which cursor: of a room, and of a device where each has its own.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CursorName {
+    /// Which room.
+    pub room: RoomName,
+    /// Which device; empty: the user's.
+    pub device: Box<str>,
+}
+
+/// What was acked in an inbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acked {
+    /// All up to it.
+    pub watermark: Position,
+    /// And these above it, rising. Bounds: at most [`ACKED_ABOVE_MAX`].
+    pub above: Vec<u64>,
+}
+
+/// What stands for a device in an inbox. A device that is new starts at the furthest cursor there is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InboxState {
+    /// What was acked.
+    pub acked: Acked,
+    /// What the room has, and what of it is kept.
+    pub head: Head,
+    /// Unacked publications that were removed, and that the device has not been told of.
+    pub lost: u64,
+}
