@@ -60,6 +60,9 @@ pub struct SetPresence {
     pub room: RoomName,
     /// Who says so.
     pub incarnation: Incarnation,
+    /// Rises with each step of an incarnation in a room. One that comes late, behind a later one, does nothing; the last
+    /// one done twice gets its first answer.
+    pub seq: u64,
     /// The changes, at most one of a session. Bounds: at most [`PRESENCE_CHANGES_MAX`].
     pub changes: Vec<PresenceChange>,
     /// How long a user who left counts as present. Units: milliseconds.
@@ -89,7 +92,8 @@ pub struct PresenceDiff {
 /// What became of [`SetPresence`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PresenceSet {
-    /// It is done. The diff, if users joined or left by it; it was published as well.
+    /// It is done. The diff, if users joined or left by it; it was published as well. Users who leave do so when their
+    /// grace is over: by a beat.
     Done(Option<PresenceDiff>),
     /// The incarnation was reaped: nothing is changed.
     Reaped,

@@ -76,19 +76,6 @@ pub enum SessionState {
     Ended,
 }
 
-/// What becomes of a session's secrets when its record is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Secrets {
-    /// They stay.
-    Keep,
-    /// The session begins: this is its secret.
-    First(Secret),
-    /// The client has its turn to go elsewhere: who comes with this one is handed over (G14).
-    Turn(Secret),
-    /// The client has got its secret: the one before it is no good any more.
-    Confirmed,
-}
-
 /// A session's record is written. Refused if the session has been taken over since.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SaveSession {
@@ -100,8 +87,12 @@ pub struct SaveSession {
     pub generation: u64,
     /// Whether it has a connection.
     pub state: SessionState,
-    /// What becomes of its secrets.
-    pub secrets: Secrets,
+    /// Its secret. A broker that has lost the record gets it anew by this.
+    pub secret: Secret,
+    /// The client has its turn to go elsewhere: who comes with this one is handed over (G14).
+    pub turn: Option<Secret>,
+    /// The client has got its secret: the one before it is no good any more.
+    pub confirmed: bool,
     /// What is kept of it; `None`: what is kept already, for another while.
     pub record: Option<SessionRecord>,
     /// How long it can be resumed. Units: milliseconds.
@@ -124,7 +115,7 @@ pub struct AttachSession {
     pub user: Box<str>,
     /// Which one.
     pub wish: Wish,
-    /// Its secret from now on; the one before it stays good until [`Secrets::Confirmed`].
+    /// Its secret from now on; the one that was brought stays good until [`SaveSession::confirmed`].
     pub secret: Secret,
     /// Nodes that hold a lease: a session of any other has no connection.
     pub alive: Vec<NodeId>,
@@ -137,10 +128,10 @@ pub struct AttachSession {
 pub enum Former {
     /// There is none.
     Gone,
-    /// There may be one: it is ended as replaced.
-    Attached,
-    /// It waits for this one, to be ended as moved (G14).
-    HandedOver,
+    /// There may be one on this node: it is ended as replaced.
+    Attached(NodeId),
+    /// One on this node waits for the new one, to be ended as moved (G14).
+    HandedOver(NodeId),
 }
 
 /// A session that was taken over.
