@@ -6,8 +6,10 @@ use bytes::Bytes;
 use sha1::{Digest, Sha1};
 
 use crate::position::Position;
+use crate::presence::PresenceDiff;
 use crate::publication::Publication;
 use crate::room::RoomName;
+use crate::session::SessionRecord;
 
 /// The first byte of every binary envelope and beat: neither UTF-8 nor MessagePack uses it.
 pub const BINARY_MARK: u8 = 0xC1;
@@ -216,6 +218,16 @@ pub trait RelayCodec: Send + Sync {
         time: ClusterTime,
         serial: u64,
     ) -> Result<Relayed, Unreadable>;
+
+    /// Reads what came for a room as what a step changed for its users. `None`: it is something else, or no key of the
+    /// nodes signed it for this room.
+    fn presence(&self, keys: &RelayKeys, room: &RoomName, payload: &[u8]) -> Option<PresenceDiff>;
+
+    /// Appends what is kept of a session.
+    fn encode_record(&self, record: &SessionRecord, out: &mut Vec<u8>);
+
+    /// Reads what is kept of a session. `None`: no node wrote it.
+    fn decode_record(&self, bytes: &[u8]) -> Option<SessionRecord>;
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The bytes that nodes relay: envelopes in MessagePack and in the native seed's JSON, and what other programs publish.
+//! The bytes that nodes relay: envelopes in MessagePack and in the native seed's JSON, presence, what is kept of
+//! sessions, and what other programs publish.
 //!
 //! Owns what stands on the wire between nodes and who counts as a node: whoever made the keyed hash. Never does IO,
 //! never decides which room is relayed how. What came from outside is bounded before it is parsed (INV-8). Source:
@@ -7,15 +8,19 @@
 mod binary;
 mod json;
 mod outsider;
+mod presence;
+mod record;
 
 use bytes::Bytes;
 use roomcast_protocol::content::Content;
 use roomcast_protocol::position::Position;
+use roomcast_protocol::presence::PresenceDiff;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::relay::{
     BINARY_MARK, ClusterTime, RelayCodec, RelayFormat, RelayKeys, Relayed, Unreadable,
 };
 use roomcast_protocol::room::RoomName;
+use roomcast_protocol::session::SessionRecord;
 
 /// Whom members hear as the sender of what another program published.
 pub const OUTSIDER: &str = "external";
@@ -82,6 +87,18 @@ impl RelayCodec for Envelopes {
             return json::decode(room, payload, time);
         }
         outsider::Outsider { envelopes: *self, room, time, serial }.read(payload)
+    }
+
+    fn presence(&self, keys: &RelayKeys, room: &RoomName, payload: &[u8]) -> Option<PresenceDiff> {
+        presence::decode(keys, room, payload)
+    }
+
+    fn encode_record(&self, record: &SessionRecord, out: &mut Vec<u8>) {
+        record::encode(record, out);
+    }
+
+    fn decode_record(&self, bytes: &[u8]) -> Option<SessionRecord> {
+        record::decode(bytes)
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the tests of the relay share: the vectors, and what stands in them.
 
 use bytes::Bytes;
-use roomcast_dialects::relay::Envelopes;
+pub(crate) use roomcast_dialects::relay::Envelopes;
 use roomcast_protocol::content::Content;
 use roomcast_protocol::position::{Epoch, Position};
 use roomcast_protocol::publication::{Priority, Publication};
@@ -59,6 +59,8 @@ pub(crate) struct Fields {
     correlation_id: Option<String>,
     #[serde(default)]
     requires: Vec<Box<str>>,
+    #[serde(default)]
+    requires_ack: bool,
     published_us: Option<u64>,
     #[serde(default)]
     position: Option<(String, u64)>,
@@ -146,7 +148,7 @@ impl Fields {
             expires_unix_ms: self.expires_ms,
             correlation_id: self.correlation_id.as_deref().map(Into::into),
             requires: self.requires.clone(),
-            requires_ack: false,
+            requires_ack: self.requires_ack,
             isolated: false,
             position: self.position.as_ref().map(|(epoch, offset)| Position {
                 epoch: Epoch::parse(epoch).unwrap(),
@@ -157,7 +159,7 @@ impl Fields {
     }
 }
 
-fn from_hex(hex: &str) -> Bytes {
+pub(crate) fn from_hex(hex: &str) -> Bytes {
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
     hex.as_bytes().chunks(2).map(byte).collect()
 }

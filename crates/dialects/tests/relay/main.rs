@@ -8,5 +8,6 @@
 )]
 
 mod common;
+mod kept;
 mod properties;
 mod vectors;

@@ -15,7 +15,7 @@ use serde_json::Value;
 use crate::common::{ENVELOPES, OUTSIDERS, READING, cases, envelopes, keys_of};
 
 /// The same cases in every run: a failure is found again by running the test again.
-fn run<S: Strategy>(cases: u32, strategy: &S, test: impl Fn(S::Value)) {
+pub(crate) fn run<S: Strategy>(cases: u32, strategy: &S, test: impl Fn(S::Value)) {
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
     let result = TestRunner::new_with_rng(config, rng).run(strategy, |value| {
@@ -278,11 +278,12 @@ fn publication() -> impl Strategy<Value = Publication> {
         // Far enough from both ends for the clocks of these tests.
         prop::option::of(1_u64 << 42..1 << 62),
     );
-    let requires = vec(text(20).prop_map(String::into_boxed_str), 0..20);
+    let requires = (vec(text(20).prop_map(String::into_boxed_str), 0..20), any::<bool>());
     let room = "[a-z]{1,9}-[a-zé部]{0,9}";
     (room, names, content, limits, requires).prop_map(|(room, names, content, limits, requires)| {
         let (id, kind, timestamp, sender, correlation_id) = names;
         let (priority, ttl_s, expires_unix_ms) = limits;
+        let (requires, requires_ack) = requires;
         Publication {
             room: RoomName::parse(&room).unwrap(),
             id: id.into(),
@@ -295,7 +296,7 @@ fn publication() -> impl Strategy<Value = Publication> {
             expires_unix_ms,
             correlation_id: correlation_id.map(Into::into),
             requires,
-            requires_ack: false,
+            requires_ack,
             isolated: false,
             position: None,
         }

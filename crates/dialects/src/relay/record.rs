@@ -1,0 +1,79 @@
+//! What is kept of a session, as a node writes it and any other reads it: a MessagePack array of columns.
+//!
+//! Owns their layout. Columns may only be appended, so that nodes of neighbouring versions understand each other
+//! (INV-12). Never holds secrets: those lie beside it, where the functions compare them.
+
+use rmp::{decode, encode};
+use roomcast_protocol::position::{Epoch, OFFSET_MAX, Position};
+use roomcast_protocol::room::RoomName;
+use roomcast_protocol::session::{RoomRecord, SessionRecord};
+
+use crate::native::writer::written;
+
+/// Columns that this version writes: names and places of the rooms, then of the user's own.
+const COLUMNS: u32 = 4;
+
+/// A place: epoch (16) and offset (8).
+const PLACE_BYTES: usize = 24;
+const EPOCH_BYTES: usize = 16;
+
+/// The offset of a room without a place: none that a publication can have.
+const NOWHERE: u64 = u64::MAX;
+
+pub(super) fn encode(record: &SessionRecord, out: &mut Vec<u8>) {
+    written(encode::write_array_len(out, COLUMNS));
+    for rooms in [&record.rooms, &record.own] {
+        written(encode::write_array_len(out, length(rooms.len())));
+        for RoomRecord { room, .. } in rooms {
+            written(encode::write_str(out, room.as_str()));
+        }
+        written(encode::write_bin_len(out, length(PLACE_BYTES * rooms.len())));
+        for RoomRecord { safe, .. } in rooms {
+            let (epoch, offset) = safe.map_or((Epoch::NONE, NOWHERE), |it| (it.epoch, it.offset));
+            out.extend_from_slice(&epoch.0.to_be_bytes());
+            out.extend_from_slice(&offset.to_be_bytes());
+        }
+    }
+}
+
+fn length(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}
+
+/// Columns of later versions are passed over.
+pub(super) fn decode(mut bytes: &[u8]) -> Option<SessionRecord> {
+    let columns = decode::read_array_len(&mut bytes).ok().filter(|count| *count >= COLUMNS)?;
+    let record = SessionRecord { rooms: rooms(&mut bytes)?, own: rooms(&mut bytes)? };
+    (columns > COLUMNS || bytes.is_empty()).then_some(record)
+}
+
+fn rooms(rest: &mut &[u8]) -> Option<Vec<RoomRecord>> {
+    let count = usize::try_from(decode::read_array_len(rest).ok()?).ok()?;
+    let mut names = Vec::new();
+    // Grows as names are found: the count alone is not believed.
+    for _ in 0..count {
+        let (name, behind) = decode::read_str_from_slice(*rest).ok()?;
+        names.push(RoomName::system(name).ok()?);
+        *rest = behind;
+    }
+    let length = usize::try_from(decode::read_bin_len(rest).ok()?).ok()?;
+    let (places, behind) = rest.split_at_checked(length)?;
+    *rest = behind;
+    let (places, left) = places.as_chunks::<PLACE_BYTES>();
+    if places.len() != count || !left.is_empty() {
+        return None;
+    }
+    let pairs = names.into_iter().zip(places);
+    pairs.map(|(room, place)| Some(RoomRecord { room, safe: safe(place)? })).collect()
+}
+
+/// `None`: no place that can be.
+fn safe(place: &[u8; PLACE_BYTES]) -> Option<Option<Position>> {
+    let (epoch, offset) = place.split_first_chunk::<EPOCH_BYTES>()?;
+    let offset = u64::from_be_bytes(*offset.first_chunk()?);
+    if offset == NOWHERE {
+        return Some(None);
+    }
+    let epoch = Epoch(u128::from_be_bytes(*epoch));
+    (offset <= OFFSET_MAX).then_some(Some(Position { epoch, offset }))
+}
