@@ -296,6 +296,8 @@ impl Core {
                     self.parts.broker.execute(self.parts.node, mono_ms, command);
                 }
                 HubEffect::Answer(query, outcome) => self.outcome(query, outcome),
+                // The core asks nobody for it.
+                HubEffect::Roster(..) => {}
             }
         }
         for lane in &mut self.lanes {

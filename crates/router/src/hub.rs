@@ -11,6 +11,7 @@ mod links;
 mod peers;
 mod relay;
 mod repair;
+mod roster_asks;
 mod track;
 mod watch;
 
@@ -40,6 +41,8 @@ pub use links::{AGAIN_MS, LAGGING_MS, SILENT_MS};
 pub use peers::PARTIAL_MS;
 use relay::Waiting;
 pub use relay::{RETRY_MS, WAITING_BYTES_MAX};
+use roster_asks::{Asker, RosterAsks};
+pub use roster_asks::{ROSTER_ASKS_MAX, ROSTER_ASKS_WAITING_MAX, ROSTER_RETRY_MS};
 pub use track::{HELD_BYTES_MAX, HELD_ROOM_BYTES_MAX};
 use track::{Item, Track};
 use watch::Watch;
@@ -125,6 +128,7 @@ pub struct Hub {
     waiting: Waiting,
     ids: Ids,
     asks: Asks,
+    roster_asks: RosterAsks,
     /// Rooms that keep their publications, in order.
     kept: BTreeSet<RoomName>,
     control: Control,
@@ -166,6 +170,7 @@ impl Hub {
             unconfirmed: BTreeMap::new(),
             waiting: Waiting::default(),
             asks: Asks::new(seed),
+            roster_asks: RosterAsks::default(),
             kept: BTreeSet::new(),
             control: Control::new(seed),
             behind: BTreeSet::new(),
@@ -213,11 +218,17 @@ impl Hub {
             HubMessage::Disconnect { query, user } => self.order_disconnect(now, query, user, out),
             HubMessage::Agent { agent_id, up: true } => self.agent_up(now, &agent_id, out),
             HubMessage::Agent { agent_id, up: false } => self.agent_down(now, &agent_id),
+            HubMessage::Roster { lane, session, reply, room, after, count_max } => {
+                let asker = Asker::Lane(lane, session, reply);
+                self.ask_roster(asker, room, (after, count_max), out);
+            }
+            HubMessage::AskRoster { query, room, after, count_max } => {
+                self.ask_roster(Asker::Query(query), room, (after, count_max), out);
+            }
             HubMessage::Attach { .. }
             | HubMessage::Save { .. }
             | HubMessage::Fence { .. }
             | HubMessage::Presence { .. }
-            | HubMessage::Roster { .. }
             | HubMessage::Inbox { .. }
             | HubMessage::Ack { .. } => {}
         }
@@ -240,8 +251,8 @@ impl Hub {
             | BrokerEvent::Saved { .. }
             | BrokerEvent::Attached { .. }
             | BrokerEvent::PresenceSet { .. }
-            | BrokerEvent::Roster { .. }
             | BrokerEvent::Inbox { .. } => {}
+            BrokerEvent::Roster { request, page } => self.roster_asked(request, page, out),
             BrokerEvent::Heads { request, heads } => self.heads(now, request, heads, out),
             BrokerEvent::Read { request, page } => self.page(now, request, page, out),
             BrokerEvent::Subscribed { room, request } => self.subscribed(&room, request, out),
@@ -322,6 +333,7 @@ impl Hub {
             }
         }
         self.ask(now, out);
+        self.ask_rosters(out);
     }
 
     /// Has the watch act, then does what follows.

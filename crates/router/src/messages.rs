@@ -220,6 +220,13 @@ impl LaneMessage {
         if let Self::Publication { publication, .. } = self {
             return publication.weight();
         }
+        let users = |users: &[Box<str>]| users.iter().map(|user| user.len() + 16).sum::<usize>();
+        if let Self::Presence(diff) = self {
+            return MESSAGE_BYTES + users(&diff.joined) + users(&diff.left);
+        }
+        if let Self::Roster { outcome: Ok(page), .. } = self {
+            return MESSAGE_BYTES + users(&page.users);
+        }
         let Self::Page { page: Some(page), .. } = self else { return MESSAGE_BYTES };
         MESSAGE_BYTES + page.entries.iter().map(weight).sum::<usize>()
     }
@@ -351,6 +358,17 @@ pub enum HubMessage {
         /// Ready, else ended.
         up: bool,
     },
+    /// Who is in a room, in the whole cluster? Answered by [`HubEffect::Roster`].
+    AskRoster {
+        /// Comes back in the answer.
+        query: QueryId,
+        /// Which room.
+        room: RoomName,
+        /// Users behind this one; `None`: from the first.
+        after: Option<Box<str>>,
+        /// How many at most.
+        count_max: u32,
+    },
 }
 
 /// How a lane lets its sessions go when the node stops.
@@ -434,4 +452,6 @@ pub enum HubEffect {
     Broker(BrokerCommand<Ticket>),
     /// A publication of the shell's own ended.
     Answer(QueryId, Result<Accepted, Refused>),
+    /// The answer to [`HubMessage::AskRoster`].
+    Roster(QueryId, Result<RosterPage, Refused>),
 }

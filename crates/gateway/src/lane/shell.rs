@@ -326,7 +326,8 @@ fn weight_of(message: &roomcast_router::messages::HubMessage) -> usize {
         | HubMessage::Read { .. }
         | HubMessage::Late(_)
         | HubMessage::Disconnect { .. }
-        | HubMessage::Agent { .. } => MESSAGE_BYTES,
+        | HubMessage::Agent { .. }
+        | HubMessage::AskRoster { .. } => MESSAGE_BYTES,
     }
 }
 

@@ -176,7 +176,7 @@ impl Hub {
     }
 
     /// Whether questions make sense now.
-    fn may_ask(&self) -> bool {
+    pub(super) fn may_ask(&self) -> bool {
         self.watch.as_ref().is_none_or(|watch| watch.answers())
     }
 

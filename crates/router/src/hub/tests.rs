@@ -3,6 +3,7 @@
 mod isolation;
 mod kept;
 mod orders;
+mod presence;
 mod random;
 mod watching;
 
@@ -89,11 +90,12 @@ struct World {
     /// The room of orders is shown too.
     orders: bool,
     state: RelayState,
+    presence: presence::Book,
     seen: Vec<String>,
 }
 
 /// What rooms are: those whose name begins with `kept` keep publications, all others nothing; those that begin with
-/// `strict` are strict.
+/// `strict` are strict, with `crowd` tell who is there, with `tally` how many.
 struct Rules;
 
 static EPHEMERAL: Policy = Policy::OPEN;
@@ -119,14 +121,18 @@ impl Guard for Rules {
     fn rule(&self, room: &RoomName) -> Option<RuleIndex> {
         let kept = u16::from(room.as_str().starts_with("kept"));
         let strict = u16::from(room.as_str().starts_with("strict"));
-        Some(RuleIndex(kept + 2 * strict))
+        let crowd = u16::from(room.as_str().starts_with("crowd"));
+        let tally = u16::from(room.as_str().starts_with("tally"));
+        Some(RuleIndex(kept + 2 * strict + 4 * crowd + 5 * tally))
     }
 
     fn policy(&self, rule: RuleIndex) -> &Policy {
         match rule.0 {
             0 => &EPHEMERAL,
             1 => &KEPT,
-            _ => &STRICT,
+            2 => &STRICT,
+            4 => &presence::CROWD,
+            _ => &presence::TALLY,
         }
     }
 
@@ -179,6 +185,7 @@ impl World {
             auto: None,
             beat: 0,
             orders: false,
+            presence: presence::Book::default(),
             seen: Vec::new(),
         }
     }
@@ -209,6 +216,10 @@ impl World {
             "subscribed" | "feed" | "heads" | "page" | "accepted" | "refused" | "unknown"
             | "up" | "down" | "alive" | "beat" | "answer" | "unanswered" => {
                 let event = self.event(line);
+                self.act(|hub, now, out| hub.broker_event(now, event, out));
+            }
+            "roster" => {
+                let event = self.presence_event(line);
                 self.act(|hub, now, out| hub.broker_event(now, event, out));
             }
             lane => self.says(lane_says(lane, line)),
@@ -532,14 +543,18 @@ impl World {
                 command @ (BrokerCommand::Save { .. }
                 | BrokerCommand::Attach { .. }
                 | BrokerCommand::SetPresence { .. }
-                | BrokerCommand::Roster { .. }
                 | BrokerCommand::Inbox { .. }
                 | BrokerCommand::Ack { .. }),
             ) => format!("{command:?}"),
+            HubEffect::Broker(BrokerCommand::Roster { request, room, after, count_max }) => {
+                self.presence.rosters.push_back(request);
+                presence::asked(&room, after.as_deref(), count_max)
+            }
             HubEffect::Broker(BrokerCommand::Reconnect { link, commands }) => {
                 format!("reconnect {}{}", link.0, if commands { " and commands" } else { "" })
             }
             HubEffect::Answer(query, outcome) => format!("answer {} {}", query.0, ended(&outcome)),
+            HubEffect::Roster(query, outcome) => presence::answered(query, &outcome),
         };
         self.seen.push(text);
     }
@@ -594,6 +609,7 @@ fn lane_says(lane: &str, line: &str) -> HubMessage {
     match words[1] {
         "joins" => HubMessage::Join { lane: lane.unwrap(), room },
         "leaves" => HubMessage::Leave { lane: lane.unwrap(), room },
+        "asks" => presence::asks(lane, room, line),
         "publishes" => {
             let publication = publication(&line[line.find(' ').unwrap() + 1..]);
             let ticket = match lane {
@@ -637,6 +653,7 @@ fn told(message: &LaneMessage) -> String {
         LaneMessage::Page { query, page } => {
             format!("page {query} {}", page.as_ref().map_or(0, |page| page.entries.len()))
         }
+        LaneMessage::Roster { room, outcome, .. } => presence::told_roster(room, outcome),
         LaneMessage::Revalidate => "revalidate".into(),
         LaneMessage::Blind => "blind".into(),
         LaneMessage::Disconnect { query, user } => {
@@ -651,7 +668,6 @@ fn told(message: &LaneMessage) -> String {
         | LaneMessage::Fence { .. }
         | LaneMessage::Drain(_)
         | LaneMessage::Presence(_)
-        | LaneMessage::Roster { .. }
         | LaneMessage::Inbox { .. }
         | LaneMessage::Stop => {
             panic!("the hub does not say {message:?}")

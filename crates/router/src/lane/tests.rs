@@ -373,7 +373,8 @@ impl World {
             | HubMessage::Presence { .. }
             | HubMessage::Roster { .. }
             | HubMessage::Inbox { .. }
-            | HubMessage::Ack { .. }) => self.seen.push(format!("hub {message:?}")),
+            | HubMessage::Ack { .. }
+            | HubMessage::AskRoster { .. }) => self.seen.push(format!("hub {message:?}")),
             HubMessage::Agent { agent_id, up } => {
                 let what = if up { "up" } else { "down" };
                 self.seen.push(format!("hub agent {agent_id} {what}"));

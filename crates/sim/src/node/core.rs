@@ -197,6 +197,8 @@ impl World {
                         None => {}
                     }
                 }
+                // No run asks who is in a room of the whole cluster.
+                HubEffect::Roster(..) => {}
             }
         }
     }

@@ -322,6 +322,7 @@ fn weight_of(message: &HubMessage) -> usize {
         | HubMessage::Roster { .. }
         | HubMessage::Inbox { .. }
         | HubMessage::Ack { .. }
-        | HubMessage::Agent { .. } => MESSAGE_BYTES,
+        | HubMessage::Agent { .. }
+        | HubMessage::AskRoster { .. } => MESSAGE_BYTES,
     }
 }

@@ -180,7 +180,8 @@ impl Bench {
             | HubMessage::Roster { .. }
             | HubMessage::Inbox { .. }
             | HubMessage::Ack { .. }
-            | HubMessage::Agent { .. } => panic!("{message:?}"),
+            | HubMessage::Agent { .. }
+            | HubMessage::AskRoster { .. } => panic!("{message:?}"),
         }
     }
 
