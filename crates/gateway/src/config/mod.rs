@@ -1,8 +1,10 @@
 //! The node's configuration: read from all its sources once, parsed into valid values, never read raw again (INV-14).
 //! Every problem is told at once, with its place and its mend; no secret is ever written out.
 
+mod drain;
 mod keep;
 mod layer;
+mod members;
 mod parse;
 mod print;
 mod raw;
@@ -23,6 +25,7 @@ use ipnet::IpNet;
 use roomcast_protocol::limits::{DecodeLimits, LimitName, SessionLimits};
 
 use crate::guard::RoomRule;
+pub use drain::DrainConfig;
 use layer::{Layer, Places};
 use raw::RawConfig;
 use read::Reader;
@@ -85,6 +88,8 @@ pub struct Config {
     pub api: ApiConfig,
     /// `[agents]`.
     pub agents: AgentsConfig,
+    /// `[drain]`.
+    pub drain: DrainConfig,
     /// `[broker]`.
     pub broker: BrokerConfig,
     /// `[redis]`.
@@ -386,6 +391,7 @@ impl Config {
             auth: parsed.auth,
             api: parsed.api,
             agents: parsed.agents,
+            drain: parsed.drain,
             broker: parsed.relayed.broker,
             redis: parsed.relayed.redis,
             relay: parsed.relayed.relay,

@@ -9,13 +9,16 @@ use roomcast_protocol::ids::LaneId;
 use roomcast_protocol::limits::{DecodeLimits, SessionLimits};
 use roomcast_protocol::publication::Priority;
 
+use super::drain;
 use super::keep;
+use super::members::{self, Paths};
 use super::raw::{RawApiKey, RawConfig, RawIssuer, RawKey, RawLimits, RawRule, Scalar};
 use super::read::{Reader, SecretKeys};
 use super::relay::{self, Relayed};
 use super::{
-    AgentsConfig, ApiConfig, ApiKey, AuthConfig, DEV_API_KEY, DEV_ISSUER, DEV_SECRET, Issuer,
-    IssuerKey, Limits, ListenConfig, LogConfig, LogFormat, NodeConfig, OriginsConfig, Secret,
+    AgentsConfig, ApiConfig, ApiKey, AuthConfig, DEV_API_KEY, DEV_ISSUER, DEV_SECRET, DrainConfig,
+    Issuer, IssuerKey, Limits, ListenConfig, LogConfig, LogFormat, NodeConfig, OriginsConfig,
+    Secret,
 };
 use crate::guard::token::API_REALM;
 use crate::guard::{Condition, Pattern, RULES_MAX, RoomRule};
@@ -38,6 +41,7 @@ pub(super) struct Parsed {
     pub(super) auth: AuthConfig,
     pub(super) api: ApiConfig,
     pub(super) agents: AgentsConfig,
+    pub(super) drain: DrainConfig,
     pub(super) log: LogConfig,
     pub(super) relayed: Relayed,
     pub(super) rooms: Arc<[RoomRule]>,
@@ -80,6 +84,7 @@ pub(super) fn parse(raw: &RawConfig, dev: bool, r: &mut Reader<'_>) -> Parsed {
         agents: AgentsConfig {
             leave_grace_ms: r.time("agents.leave_grace", &raw.agents.leave_grace, 0..=600_000),
         },
+        drain: drain::drain(&raw.drain, r),
         log: LogConfig {
             level: log_level(&raw.log.level, r),
             format: log_format(&raw.log.format, r),
@@ -403,7 +408,9 @@ fn rule(key: &str, raw: &RawRule, r: &mut Reader<'_>) -> Option<RoomRule> {
         strict: raw.strict.as_ref().is_some_and(|value| r.flag(&of("strict"), value)),
         ..Policy::OPEN
     };
+    let (policy, paths) = members::members(key, raw, pattern.as_ref(), policy, r);
     let pattern = pattern?;
+    let Paths { conflate, collapse } = paths;
     let mut compile = |name: &str, source: &str| {
         let compiled = Condition::compile(source, &captures);
         compiled.map_err(|cause| r.problem(&of(name), cause)).ok()
@@ -413,7 +420,7 @@ fn rule(key: &str, raw: &RawRule, r: &mut Reader<'_>) -> Option<RoomRule> {
         None => None,
         Some(source) => Some(compile("publish", &source?)?),
     };
-    Some(RoomRule { pattern, join: join?, publish, policy })
+    Some(RoomRule { pattern, join: join?, publish, policy, conflate, collapse })
 }
 
 fn priority(key: &str, raw: &RawRule, r: &mut Reader<'_>) -> Priority {

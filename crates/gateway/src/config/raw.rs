@@ -25,6 +25,7 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub(super) api: RawApi,
     pub(super) agents: RawAgents,
+    pub(super) drain: RawDrain,
     pub(super) broker: RawBroker,
     pub(super) redis: RawRedis,
     pub(super) relay: RawRelay,
@@ -139,6 +140,14 @@ pub(super) struct RawAgents {
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+pub(super) struct RawDrain {
+    pub(super) window: Scalar,
+    pub(super) rate: Scalar,
+    pub(super) deadline: Scalar,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct RawBroker {
     pub(super) kind: Scalar,
 }
@@ -201,6 +210,12 @@ pub(super) struct RawRule {
     pub(super) relay: Option<Scalar>,
     pub(super) durability: Option<Scalar>,
     pub(super) strict: Option<Scalar>,
+    pub(super) presence: Option<Scalar>,
+    pub(super) members_max: Option<Scalar>,
+    pub(super) conflate: Option<Scalar>,
+    pub(super) collapse: Option<Scalar>,
+    pub(super) requires_ack: Option<Scalar>,
+    pub(super) cursor: Option<Scalar>,
     pub(super) history: Option<RawHistory>,
 }
 

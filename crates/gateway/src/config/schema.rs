@@ -11,23 +11,15 @@ pub(super) static SCHEMA: LazyLock<Section> = LazyLock::new(|| Section::read(EXA
 
 /// Keys that the design knows and this version does not serve: a key that is accepted and does nothing would be a
 /// promise (decision 6).
-const LATER: [&str; 21] = [
+const LATER: [&str; 13] = [
     "audit",
-    "collapse",
-    "conflate",
     "console",
-    "cursor",
     "dialects",
-    "drain",
     "filter",
-    "inbox",
     "ingest",
     "last_value",
-    "members_max",
     "memory_max",
-    "presence",
     "replay",
-    "requires_ack",
     "rpc",
     "tls",
     "tracing",
@@ -302,7 +294,7 @@ mod tests {
             ("limits.lanes", "unknown key limits.lanes, did you mean node.lanes?"),
             ("auth.issuers.keys.kdi", "unknown key auth.issuers.keys.kdi, did you mean kid?"),
             ("agents.zzz", "unknown key agents.zzz; known here: leave_grace"),
-            ("rooms.presence", "unknown key rooms.presence: this version does not serve it"),
+            ("rooms.audit", "unknown key rooms.audit: this version does not serve it"),
             ("rooms.histroy", "unknown key rooms.histroy, did you mean history?"),
             (
                 "rooms.history.bytes",

@@ -4,12 +4,15 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use roomcast_broker::redis::{Credentials, Servers};
+use roomcast_protocol::guard::Policy;
+use roomcast_protocol::inbox::CursorOf;
 use roomcast_protocol::position::Keep;
+use roomcast_protocol::presence::PresenceMode;
 use roomcast_protocol::relay::{RelayFormat, RelayMode};
 
 use super::schema::{Node, SCHEMA};
 use super::*;
-use crate::guard::RuleGuard;
+use crate::guard::{DataPath, RuleGuard};
 
 const SECRET: &str = "a-secret-of-thirty-two-bytes-or-more";
 
@@ -102,6 +105,8 @@ fn the_defaults_are_those_of_the_design() {
     let Limits { header_ms, header_bytes, write_ms, .. } = config.limits;
     assert_eq!((header_ms, header_bytes, write_ms), (5_000, 16_384, 10_000));
     assert_eq!(config.agents.leave_grace_ms, 5_000);
+    let drain = DrainConfig { window_ms: 20_000, rate: 100, deadline_ms: 120_000 };
+    assert_eq!(config.drain, drain);
     assert_eq!((&*config.log.level, config.log.format), ("info", LogFormat::Auto));
     assert_eq!(config.broker.kind, BrokerKind::Memory);
     let redis = RedisConfig {
@@ -206,10 +211,16 @@ fn every_key_with_bounds_passes_at_them_and_is_refused_beyond() {
                     sets.push(("limits.outbox_bytes", "1024"));
                 }
             }
+            if path == "drain.window" {
+                sets.push(("drain.deadline", "1h"));
+            } else if path == "drain.deadline" {
+                sets.push(("drain.window", "100ms"));
+            }
             if let Some(key) = path.strip_prefix("rooms.") {
                 let value =
                     if unit.is_empty() { value.to_string() } else { format!("\"{value}{unit}\"") };
-                return load(&rule(&format!("{key} = {value}")), &[], &[]);
+                let members = if key == "members_max" { "presence = \"members\"\n" } else { "" };
+                return load(&rule(&format!("{members}{key} = {value}")), &[], &[]);
             }
             let value = format!("{value}{unit}");
             sets.push((&path, &value));
@@ -225,7 +236,7 @@ fn every_key_with_bounds_passes_at_them_and_is_refused_beyond() {
             assert!(told.contains(&path) && told.contains("allowed are"), "{path} {value}: {told}");
         }
     }
-    assert!(tried >= 34, "only {tried} keys have bounds");
+    assert!(tried >= 38, "only {tried} keys have bounds");
 }
 
 #[test]
@@ -271,8 +282,8 @@ fn an_unknown_key_is_refused_with_its_place_and_what_was_probably_meant() {
         "roomcast.toml:1:2: unknown key limit, did you mean limits?",
     );
     refused(
-        "[[rooms]]\nmatch = \"a\"\njoin = \"true\"\n  presence = \"members\"\n",
-        "roomcast.toml:4:3: unknown key rooms.presence: this version does not serve it",
+        "[[rooms]]\nmatch = \"a\"\njoin = \"true\"\n  audit = true\n",
+        "roomcast.toml:4:3: unknown key rooms.audit: this version does not serve it",
     );
     refused(
         "[webhooks]\nurl = \"https://\"\n",
@@ -641,6 +652,101 @@ fn a_history_that_makes_no_sense_is_refused_with_its_mend() {
     ] {
         refused(&rule(lines), &format!("roomcast.toml:{told}"));
     }
+}
+
+/// A rule for inboxes with more lines.
+fn inbox(lines: &str) -> String {
+    format!("[[rooms]]\nmatch = \"user-{{id}}\"\njoin = \"user.id == id\"\n{lines}\n")
+}
+
+#[test]
+fn a_rule_says_what_its_members_are_told_and_must_get() {
+    let rule_of = |text: &str| load(text, &[], &[]).unwrap().rooms[0].clone();
+    let policy = |lines: &str| rule_of(&rule(lines)).policy;
+    assert_eq!(policy(""), Policy::OPEN);
+    for mode in PresenceMode::ALL {
+        let found = policy(&format!("presence = {:?}", mode.name()));
+        assert_eq!((found.presence, found.presence_max), (mode, 1_000));
+    }
+    assert_eq!(policy("presence = \"members\"\nmembers_max = 7").presence_max, 7);
+    assert_eq!(
+        (policy("").requires_ack, policy("requires_ack = true").requires_ack),
+        (false, true)
+    );
+    let path = |text| Some(DataPath::parse(text).unwrap());
+    let found = rule_of(&rule("conflate = \"data.a.b\""));
+    assert_eq!((found.policy.conflates, found.conflate), (true, path("data.a.b")));
+    assert_eq!((found.policy.collapses, found.collapse), (false, None));
+    let found = rule_of(&rule("history = {}\ncollapse = \"data.a\""));
+    assert_eq!((found.policy.collapses, found.collapse), (true, path("data.a")));
+    for whose in CursorOf::ALL {
+        let lines = format!("history = {{}}\ncursor = {:?}", whose.name());
+        let policy = rule_of(&inbox(&lines)).policy;
+        assert_eq!(policy.cursor, Some(whose));
+        assert_eq!(policy.history.unwrap().inbox, Some(whose));
+    }
+    let plain = rule_of(&inbox("history = {}")).policy;
+    assert_eq!((plain.cursor, plain.history.unwrap().inbox), (None, None));
+}
+
+#[test]
+fn what_members_cannot_be_told_or_given_is_refused_with_its_mend() {
+    let keeps = "the room keeps nothing; give the room a history, for example `history = {}`, or leave this out";
+    let path = "write for example \"data.agent_id\"";
+    for (text, told) in [
+        (
+            rule("presence = \"all\""),
+            "4:1: rooms.presence is \"all\"; write \"off\", \"count\" or \"members\"".to_owned(),
+        ),
+        (
+            rule("presence = \"count\"\nmembers_max = 5"),
+            "5:1: rooms.members_max is given, but the room tells no members; set presence to \"members\", or leave \
+             this out"
+                .to_owned(),
+        ),
+        (
+            rule("conflate = \"agent_id\""),
+            format!("4:1: rooms.conflate is \"agent_id\", which begins with another word than `data`; {path}"),
+        ),
+        (
+            rule("conflate = \"data\""),
+            format!("4:1: rooms.conflate is \"data\", which names nothing in `data`; {path}"),
+        ),
+        (
+            rule("history = {}\ncollapse = \"data.a..b\""),
+            "5:1: rooms.collapse is \"data.a..b\", which has an empty name; write one name after each `.`"
+                .to_owned(),
+        ),
+        (
+            rule("collapse = \"data.a\""),
+            format!("4:1: rooms.collapse is given, but {keeps}"),
+        ),
+        (rule("requires_ack = 1"), "4:1: rooms.requires_ack is 1, write true or false".to_owned()),
+        (
+            inbox("history = {}\ncursor = \"session\""),
+            "5:1: rooms.cursor is \"session\"; write \"user\" or \"device\"".to_owned(),
+        ),
+        (inbox("cursor = \"user\""), format!("4:1: rooms.cursor is given, but {keeps}")),
+        (
+            rule("history = {}\ncursor = \"user\""),
+            "5:1: rooms.cursor is given, but the rule's rooms are no inboxes; begin its match with `user-`, or leave \
+             this out"
+                .to_owned(),
+        ),
+    ] {
+        refused(&text, &format!("roomcast.toml:{told}"));
+    }
+}
+
+#[test]
+fn a_drain_ends_before_its_deadline() {
+    let text = "[drain]\nwindow = \"5s\"\nrate = 1000\ndeadline = \"5s\"\n";
+    let drain = load(text, &[], &[]).unwrap().drain;
+    assert_eq!(drain, DrainConfig { window_ms: 5_000, rate: 1_000, deadline_ms: 5_000 });
+    refused(
+        "[drain]\nwindow = \"5001ms\"\ndeadline = \"5s\"\n",
+        "roomcast.toml:2:1: drain.window is longer than drain.deadline; shorten it, or lengthen drain.deadline",
+    );
 }
 
 #[test]

@@ -3,12 +3,14 @@
 
 mod builtin;
 mod condition;
+mod path;
 mod pattern;
 #[cfg(test)]
 mod tests;
 pub(crate) mod token;
 
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
@@ -22,6 +24,7 @@ use crate::config::Config;
 use builtin::Builtin;
 pub use condition::Condition;
 use condition::Question;
+pub use path::DataPath;
 pub use pattern::{BadPattern, Pattern};
 use token::{API_REALM, Keys};
 
@@ -45,6 +48,10 @@ pub struct RoomRule {
     pub publish: Option<Condition>,
     /// What it says beside rights.
     pub policy: Policy,
+    /// Of what the newest publication is enough for a slow member.
+    pub conflate: Option<DataPath>,
+    /// Of what the newest publication is kept alone.
+    pub collapse: Option<DataPath>,
 }
 
 /// Why a guard cannot be made.
@@ -64,6 +71,8 @@ pub struct RuleGuard {
     rules: Arc<[RoomRule]>,
     api_keys: Vec<(Box<str>, String)>,
     comparison: DecodingKey,
+    /// Peers do not know its key, so they find no two values that look the same.
+    hasher: RandomState,
     node: Box<str>,
     dev: bool,
 }
@@ -97,6 +106,7 @@ impl RuleGuard {
             rules: config.rooms.clone(),
             api_keys: hashed.collect::<Result<_, _>>()?,
             comparison: DecodingKey::from_secret(COMPARISON_KEY),
+            hasher: RandomState::new(),
             node: node.into(),
             dev: config.dev,
         })
@@ -190,12 +200,15 @@ impl Guard for RuleGuard {
         }
     }
 
-    fn conflate_key(&self, _rule: RuleIndex, _publication: &Publication) -> Option<u64> {
-        None
+    fn conflate_key(&self, rule: RuleIndex, publication: &Publication) -> Option<u64> {
+        let path = self.rules.get(usize::from(rule.0))?.conflate.as_ref()?;
+        let key = path.find(&publication.content)?;
+        Some(self.hasher.hash_one(&*key))
     }
 
-    fn collapse_key(&self, _rule: RuleIndex, _publication: &Publication) -> Option<Box<str>> {
-        None
+    fn collapse_key(&self, rule: RuleIndex, publication: &Publication) -> Option<Box<str>> {
+        let path = self.rules.get(usize::from(rule.0))?.collapse.as_ref()?;
+        path.find(&publication.content).map(Box::from)
     }
 }
 

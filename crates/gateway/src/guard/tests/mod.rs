@@ -4,8 +4,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, EncodingKey, crypto};
+use roomcast_protocol::content::Content;
 use roomcast_protocol::guard::{AuthError, Guard, Kind, Principal, PublishRight};
-use roomcast_protocol::publication::Priority;
+use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
 use serde_json::{Value, json};
 

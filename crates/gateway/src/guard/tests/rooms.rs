@@ -228,6 +228,34 @@ fn demo_rooms_exist_with_dev_alone() {
 }
 
 #[test]
+fn keys_of_a_publication_are_found_by_the_rules_paths() {
+    let guard = guard(
+        r#"
+[[rooms]]
+match = "shop-{id}"
+join = "true"
+history = {}
+conflate = "data.agent_id"
+collapse = "data.place.name"
+"#,
+    );
+    let of = |name: &str, json: &str| {
+        let publication = Publication::bare(room(name), Content::Json(json.to_owned().into()));
+        let rule = guard.rule(&room(name)).unwrap();
+        let conflate = guard.conflate_key(rule, &publication);
+        (conflate, guard.collapse_key(rule, &publication))
+    };
+    let one = of("shop-1", r#"{"agent_id":7,"place":{"name":"left"}}"#);
+    assert_eq!(one.1.as_deref(), Some("left"));
+    // The text "7" and the number 7 name the same agent.
+    assert_eq!(one.0, of("shop-2", r#"{"x":0,"agent_id":"7"}"#).0);
+    assert_ne!(one.0, of("shop-1", r#"{"agent_id":8}"#).0);
+    assert!(one.0.is_some());
+    assert_eq!(of("shop-1", r#"{"place":7}"#), (None, None));
+    assert_eq!(of("agents", r#"{"agent_id":7,"place":{"name":"left"}}"#), (None, None));
+}
+
+#[test]
 fn rule_indices_of_nowhere_deny() {
     use roomcast_protocol::guard::RuleIndex;
     let guard = issuers();
