@@ -1,8 +1,11 @@
 //! The embedded broker: a service of the process that all its nodes share.
 //!
 //! A publication is put into every node's feed, or, where one of them is full, into none and refused: inside one
-//! process nothing is lost between the answer and the lanes. What rooms keep, and which ids are remembered, is the
-//! store's; this module gives it time, hashes and epochs, and carries out what follows.
+//! process nothing is lost between the answer and the lanes. What rooms keep, which ids are remembered, who is present
+//! and which sessions can be resumed is the store's; this module gives it time, hashes and epochs, and carries out what
+//! follows.
+
+mod presence;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::Ordering;
@@ -12,9 +15,9 @@ use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::envelope::{Accepted, BrokerCommand, BrokerEvent, Envelope};
 use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::position::{Epoch, Keep, Kept, Page, Position, Span};
-use roomcast_protocol::publication::Publication;
+use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
-use roomcast_store::{At, Published, Put, Remembered, Rules, Store, Swept, id_of};
+use roomcast_store::{At, Place, Published, Put, Remembered, Rules, Store, Swept, id_of};
 
 use crate::feed::{EVENT_BYTES, Feed, FeedSender, feed};
 use crate::stats::RelayStats;
@@ -109,6 +112,7 @@ impl<T> MemoryBroker<T> {
             dedup_ttl_ms: DEDUP_TTL_MS,
             dedup_max: limits.dedup_max,
             bytes_max: limits.storage_bytes_max,
+            lease_ms: presence::LEASE_MS,
             // Nobody asks what moved: inside a process nothing is lost.
             partition: |_| 0,
         };
@@ -124,20 +128,20 @@ impl<T> MemoryBroker<T> {
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
-    /// Attaches a node, and answers with its feed. A feed it had before ends.
+    /// Attaches a node, and answers with its feed. A feed it had before ends, and so does what it entered.
     #[must_use]
     pub fn attach(&self, node: NodeId, stats: &Arc<RelayStats>) -> Feed<BrokerEvent<T>> {
         let (sender, receiver) = feed();
         self.locked(|state| {
-            state.nodes.retain(|attached| attached.id != node);
+            state.let_go(node);
             state.nodes.push(Attached { id: node, feed: sender, stats: Arc::clone(stats) });
         });
         receiver
     }
 
-    /// Detaches a node: its feed ends.
+    /// Detaches a node: its feed ends, and what it entered in rooms goes at once.
     pub fn detach(&self, node: NodeId) {
-        self.locked(|state| state.nodes.retain(|attached| attached.id != node));
+        self.locked(|state| state.let_go(node));
     }
 
     /// Executes a node's command; what comes of it arrives on the node's feed. A node that is not attached could not
@@ -146,34 +150,11 @@ impl<T> MemoryBroker<T> {
     pub fn execute(&self, node: NodeId, mono_ms: u64, command: BrokerCommand<T>) {
         self.locked(|state| {
             state.turn(mono_ms);
-            match command {
-                _ if !state.nodes.iter().any(|attached| attached.id == node) => {}
-                BrokerCommand::Publish { ticket, publication, dedup, keep, collapse: _ } => {
-                    let outcome = state.publish(publication, dedup, keep);
-                    state.tell(node, EVENT_BYTES, BrokerEvent::Published { ticket, outcome });
-                }
-                BrokerCommand::Subscribe { room, request } => {
-                    state.tell(node, EVENT_BYTES, BrokerEvent::Subscribed { room, request });
-                }
-                BrokerCommand::Heads { request, rooms } => {
-                    let weight = EVENT_BYTES + HEAD_BYTES * rooms.len();
-                    let heads = rooms.iter().map(|(room, _)| state.head(room)).collect();
-                    state.tell(node, weight, BrokerEvent::Heads { request, heads });
-                }
-                BrokerCommand::Read { request, room, keep, span } => {
-                    let (weight, page) = state.read(node, &room, &keep, &span);
-                    state.tell(node, weight, BrokerEvent::Read { request, page });
-                }
-                // Nothing can be cut off inside a process: its hub asks for no beats.
-                BrokerCommand::Unsubscribe(_)
-                | BrokerCommand::Save { .. }
-                | BrokerCommand::Attach { .. }
-                | BrokerCommand::SetPresence { .. }
-                | BrokerCommand::Roster { .. }
-                | BrokerCommand::Inbox { .. }
-                | BrokerCommand::Ack { .. }
-                | BrokerCommand::Beat { .. }
-                | BrokerCommand::Reconnect { .. } => {}
+            if !state.nodes.iter().any(|attached| attached.id == node) {
+                return;
+            }
+            if let Some((weight, event)) = state.carry_out(node, command) {
+                state.tell(node, weight, event);
             }
         });
     }
@@ -184,9 +165,80 @@ impl<T> MemoryBroker<T> {
 }
 
 impl<T> State<T> {
-    /// Takes the time, and frees what is over now and then.
+    /// Carries out a command of a node that is attached. Answers with the answer and what it weighs, if it has one.
+    fn carry_out(
+        &mut self,
+        node: NodeId,
+        command: BrokerCommand<T>,
+    ) -> Option<(usize, BrokerEvent<T>)> {
+        Some(match command {
+            BrokerCommand::Publish { ticket, publication, dedup, keep, collapse } => {
+                let outcome = self.publish(publication, dedup, keep, collapse.as_deref());
+                (EVENT_BYTES, BrokerEvent::Published { ticket, outcome })
+            }
+            BrokerCommand::Subscribe { room, request } => {
+                (EVENT_BYTES, BrokerEvent::Subscribed { room, request })
+            }
+            BrokerCommand::Heads { request, rooms } => {
+                let weight = EVENT_BYTES + HEAD_BYTES * rooms.len();
+                let heads = rooms.iter().map(|(room, _)| self.head(room)).collect();
+                (weight, BrokerEvent::Heads { request, heads })
+            }
+            BrokerCommand::Read { request, room, keep, span } => {
+                let (weight, page) = self.read(node, &room, &keep, &span);
+                (weight, BrokerEvent::Read { request, page })
+            }
+            BrokerCommand::Save { request, save } => {
+                let outcome = Some(self.store.save_session(self.now_ms, node, &save));
+                (EVENT_BYTES, BrokerEvent::Saved { request, outcome })
+            }
+            BrokerCommand::Attach { request, attach } => {
+                let outcome = self.store.attach_session(self.now_ms, node, &attach).map(Box::new);
+                let rooms = outcome.as_ref().map_or(0, |it| it.record.rooms.len());
+                let own = outcome.as_ref().map_or(0, |it| it.record.own.len());
+                let weight = EVENT_BYTES + HEAD_BYTES * (rooms + own);
+                (weight, BrokerEvent::Attached { request, outcome })
+            }
+            BrokerCommand::SetPresence { request, set } => {
+                let (weight, outcome) = self.set_presence(&set);
+                (weight, BrokerEvent::PresenceSet { request, outcome: Some(outcome) })
+            }
+            BrokerCommand::Roster { request, room, after, count_max } => {
+                let (weight, page) = self.roster(&room, after.as_deref(), count_max);
+                (weight, BrokerEvent::Roster { request, page: Some(page) })
+            }
+            BrokerCommand::Inbox { request, cursor, keep } => {
+                let at = self.at();
+                let state = self.store.inbox(at, &cursor, &keep);
+                (EVENT_BYTES, BrokerEvent::Inbox { request, state })
+            }
+            BrokerCommand::Ack { cursor, keep, acked, told } => {
+                let at = self.at();
+                self.store.ack(at, &cursor, &keep, &acked, told);
+                return None;
+            }
+            BrokerCommand::Beat { seq, hears: _, life, retired, taken: _ } => {
+                let report = Some(self.beat(node, life, retired));
+                (EVENT_BYTES, BrokerEvent::BeatAnswered { seq, report })
+            }
+            // Nothing can be cut off inside a process, and each node hears every room.
+            BrokerCommand::Unsubscribe(_) | BrokerCommand::Reconnect { .. } => return None,
+        })
+    }
+
+    /// A node is not attached any more.
+    fn let_go(&mut self, node: NodeId) {
+        let before = self.nodes.len();
+        self.nodes.retain(|attached| attached.id != node);
+        if self.nodes.len() < before {
+            self.end_leases(node);
+        }
+    }
+
+    /// Takes the time, does what is due, and frees what is over now and then.
     fn turn(&mut self, mono_ms: u64) {
         self.now_ms = self.now_ms.max(mono_ms);
+        self.tend(&mut Vec::new());
         if self.now_ms >= self.swept_ms.saturating_add(SWEEP_MS) {
             match self.store.sweep(self.now_ms, SWEEP_ROOMS) {
                 Swept::All => self.swept_ms = self.now_ms,
@@ -227,14 +279,21 @@ impl<T> State<T> {
         let Some(found) = self.store.read(room, keep, at, span) else {
             return (EVENT_BYTES, None);
         };
-        let entries: Vec<_> = found.entries.into_iter().map(|entry| entry.payload).collect();
-        let heavy: usize = entries.iter().map(|publication| publication.weight()).sum();
+        let heavy = found.entries.iter().map(|place| match place {
+            Place::Entry(entry) => entry.payload.weight(),
+            Place::Removed(_) => HEAD_BYTES,
+        });
+        let heavy: usize = heavy.sum();
         let weight = EVENT_BYTES + HEAD_BYTES + heavy;
         let attached = self.nodes.iter().find(|attached| attached.id == node);
         if attached.is_none_or(|attached| !attached.feed.fits(weight)) {
             return (EVENT_BYTES, None);
         }
-        let entries = entries.into_iter().map(Kept::Publication).collect();
+        let entries = found.entries.into_iter().map(|place| match place {
+            Place::Entry(entry) => Kept::Publication(entry.payload),
+            Place::Removed(position) => Kept::Removed(position),
+        });
+        let entries = entries.collect();
         (weight, Some(Page { head: found.head, entries, whole: found.whole }))
     }
 
@@ -244,6 +303,7 @@ impl<T> State<T> {
         publication: Arc<Publication>,
         dedup: bool,
         keep: Option<Keep>,
+        collapse: Option<&str>,
     ) -> Result<Accepted, Refused> {
         let weight = EVENT_BYTES + publication.weight();
         if !self.nodes.iter().all(|attached| attached.feed.fits(weight)) {
@@ -254,9 +314,11 @@ impl<T> State<T> {
         let id = id_of(&self.hashers, &publication);
         let bytes = u64::try_from(publication.weight()).unwrap_or(u64::MAX);
         let at = self.at();
+        let low = publication.priority == Some(Priority::Low);
+        let put = Put { id, bytes, low, collapse };
         let room = publication.room.clone();
         let mut stored = None;
-        let published = self.store.publish(&room, &keep, at, Put { id, bytes }, |position| {
+        let published = self.store.publish(&room, &keep, at, put, |position| {
             let mut publication = publication;
             Arc::make_mut(&mut publication).position = Some(position);
             Arc::clone(stored.insert(publication))

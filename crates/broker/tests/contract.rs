@@ -7,10 +7,13 @@ use roomcast_broker::feed::FEED_BYTES_MAX;
 use roomcast_broker::memory::DEDUP_TTL_MS;
 use roomcast_broker::{AnyBroker, Feed, MemoryBroker, MemoryLimits};
 use roomcast_protocol::contract::{
-    BrokerUnderTest, Brought, DEDUP_MAX, FILL_COUNT, HISTORY, History, Lost, SCRIPTS, Traits, run,
+    BrokerUnderTest, Brought, DEDUP_MAX, FILL_COUNT, HISTORY, History, Lost, Presence, SCRIPTS,
+    Traits, run,
 };
 use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent};
 use roomcast_protocol::ids::NodeId;
+use roomcast_protocol::presence::Occupancy;
+use roomcast_protocol::room::RoomName;
 
 /// What an event weighs beside its publication.
 const EVENT_BYTES: usize = 128;
@@ -54,6 +57,10 @@ impl BrokerUnderTest for Memory {
         panic!("a process keeps what it has: {what:?}");
     }
 
+    fn occupancies(&mut self, room: &RoomName) -> Vec<Occupancy> {
+        panic!("nobody asks a process for it: {room}");
+    }
+
     fn promote(&mut self) {
         panic!("a process is its only master");
     }
@@ -68,6 +75,7 @@ fn traits() -> Traits {
         answers_apart: false,
         rooms_apart: false,
         history: History { beside_bytes: beside - EVENT_BYTES, loses: false, beats: false },
+        presence: Presence { lease_ms: None, occupancies: false },
     }
 }
 

@@ -8,13 +8,16 @@
 //! About history: `1 publishes news hi keep=3 [keep_bytes=n] [keep_ttl=ms]` (said once, it holds for the room from then
 //! on), `1 heads news other`, `1 reads news above 0 [limit=n] [bytes=n]`, `1 reads news below max`, `1 beats`; and
 //! `loses meta news`, `loses stream news`, `loses ids news`, `loses everything`, `promotes` (another master). Positions
-//! are shown with epochs numbered in the order in which they were heard of: `e0:1`.
+//! are shown with epochs numbered in the order in which they were heard of: `e0:1`. Steps about sessions, presence and
+//! inboxes stand in `contract/steps.rs`.
 
 mod history;
 mod stage;
+mod steps;
 
 use crate::envelope::{BrokerCommand, BrokerEvent};
-use crate::ids::NodeId;
+use crate::ids::{NodeId, SessionId};
+use crate::presence::Occupancy;
 use crate::room::RoomName;
 
 pub use history::HISTORY;
@@ -46,6 +49,10 @@ pub trait BrokerUnderTest {
     /// Loses what was kept; never asked of a broker whose [`Traits`] say that it cannot.
     fn lose(&mut self, what: Lost<'_>);
 
+    /// What rooms of this room's partition became, oldest first; never asked of a broker whose [`Traits`] say that it
+    /// cannot tell.
+    fn occupancies(&mut self, room: &RoomName) -> Vec<Occupancy>;
+
     /// Has another master with the same data from now on; never asked of a broker whose [`Traits`] say that it cannot.
     fn promote(&mut self);
 }
@@ -59,6 +66,17 @@ pub enum Lost<'a> {
     Stream(&'a RoomName),
     /// Both generations of a room's ids.
     Ids(&'a RoomName),
+    /// The cursors of an inbox.
+    Cursors(&'a RoomName),
+    /// Who is present in a room.
+    Presence(&'a RoomName),
+    /// A session's record.
+    Session {
+        /// Whose.
+        user: &'a str,
+        /// Which.
+        session: SessionId,
+    },
     /// All data.
     Everything,
 }
@@ -78,6 +96,18 @@ pub struct Traits {
     pub rooms_apart: bool,
     /// What its history can do.
     pub history: History,
+    /// What its presence can do.
+    pub presence: Presence,
+}
+
+/// What the scripts need to know about a broker's presence.
+#[derive(Clone, Copy, Debug)]
+pub struct Presence {
+    /// How long a beat renews a lease; `None`: a lease holds while its node is attached, and ends with that at once.
+    /// Units: milliseconds.
+    pub lease_ms: Option<u64>,
+    /// It tells which rooms became occupied and vacated.
+    pub occupancies: bool,
 }
 
 /// What the scripts need to know about a broker's history.
@@ -404,12 +434,16 @@ fn can(traits: &Traits, script: &Script) -> bool {
     (traits.fill_bytes.is_some() || !asks(&["{fill"]))
         && (traits.history.loses || !asks(&["loses ", "promotes"]))
         && (traits.history.beats || !asks(&[" beats"]))
+        && (traits.presence.occupancies || !asks(&["occupancies "]))
+        && (traits.presence.lease_ms.is_some() || !asks(&["{lease"]))
+        && (traits.presence.lease_ms.is_none() || !asks(&[" detaches for good"]))
 }
 
 fn names_of(traits: &Traits) -> Option<Vec<(&'static str, u64)>> {
     let ttl = traits.dedup_ttl_ms;
     let fill = u64::try_from(traits.fill_bytes.unwrap_or(0)).ok()?;
     let count = u64::try_from(FILL_COUNT).ok()?;
+    let lease = traits.presence.lease_ms.unwrap_or(0);
     let two = 2 * (u64::try_from(traits.history.beside_bytes).ok()? + 9);
     Some(vec![
         ("ttl-1", ttl.checked_sub(1)?),
@@ -425,6 +459,9 @@ fn names_of(traits: &Traits) -> Option<Vec<(&'static str, u64)>> {
         ("count", count),
         ("count+1", count + 1),
         ("count+2", count + 2),
+        ("lease/2", lease / 2),
+        ("lease", lease),
+        ("2lease", 2 * lease),
         ("two", two),
         ("two-1", two - 1),
     ])

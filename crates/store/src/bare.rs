@@ -8,14 +8,20 @@ use foldhash::quality::FixedState;
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::contract::{BrokerUnderTest, Brought, DEDUP_MAX, Lost};
 use roomcast_protocol::envelope::{
-    Accepted, BrokerCommand, BrokerEvent, Envelope, LinkId, MasterId,
+    Accepted, BeatReport, BrokerCommand, BrokerEvent, Count, Envelope, LinkId, MasterId,
 };
 use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::position::{Epoch, Keep, Kept, Page};
-use roomcast_protocol::publication::Publication;
+use roomcast_protocol::presence::{Incarnation, Occupancy, PresenceDiff};
+use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
 
-use crate::{At, Keys, Published, Put, Remembered, Rules, Store, id_of};
+use crate::{
+    At, Beaten, Found, Keys, Place, Published, Put, Remembered, Rules, Stepped, Store, id_of,
+};
+
+/// How long leases last. Units: milliseconds.
+pub const LEASE_MS: u64 = 8_000;
 
 #[derive(Debug, Default)]
 struct Node {
@@ -43,7 +49,8 @@ impl Bare {
             dedup_ttl_ms,
             dedup_max: DEDUP_MAX,
             bytes_max: u64::MAX,
-            partition: |room| room.as_str().bytes().fold(0, |sum, byte| sum + u16::from(byte)),
+            lease_ms: LEASE_MS,
+            partition,
         };
         let hashers = [1, 2].map(FixedState::with_seed);
         let (nodes, drawn) = (BTreeMap::new(), 0);
@@ -70,12 +77,47 @@ impl Bare {
         }
     }
 
+    fn spread_presence(&mut self, diff: &Arc<PresenceDiff>) {
+        let hearing = self.nodes.values_mut();
+        for node in hearing.filter(|it| !it.ended && it.rooms.contains(&diff.room)) {
+            node.events.push(BrokerEvent::Envelope(Envelope::Presence(Arc::clone(diff))));
+        }
+    }
+
+    fn beat(
+        &mut self,
+        node: NodeId,
+        now_ms: u64,
+        (life, retired): (u32, Option<u32>),
+        seq: u64,
+        taken: &[Count],
+    ) {
+        let at = self.at(now_ms);
+        let Beaten { lease, mut tended } = self.store.beat(at, Incarnation { node, life }, retired);
+        let mut settled = Vec::new();
+        loop {
+            tended.diffs.iter().for_each(|diff| self.spread_presence(diff));
+            settled.extend(tended.settled().cloned());
+            if !tended.more {
+                break;
+            }
+            tended = self.store.tend(at);
+        }
+        let moved = self.store.moved(now_ms, taken);
+        let master = MasterId(self.master);
+        self.tell(node, BrokerEvent::Beat { link: LinkId(0), seq, master, moved });
+        let (links, peers) = (vec![LinkId(0)], Vec::new());
+        let report = Some(BeatReport { master, links, peers, lease, settled });
+        self.tell(node, BrokerEvent::BeatAnswered { seq, report });
+    }
+
     fn publish(
         &mut self,
         now_ms: u64,
         publication: &Arc<Publication>,
         dedup: bool,
         keep: Option<Keep>,
+        collapse: Option<&str>,
     ) -> Result<Accepted, Refused> {
         let id = id_of(&self.hashers, publication);
         let room = &publication.room;
@@ -92,7 +134,8 @@ impl Bare {
         };
         let at = self.at(now_ms);
         let own = u64::try_from(publication.content.len()).unwrap_or(u64::MAX);
-        let put = Put { id, bytes: self.beside_bytes + own };
+        let low = publication.priority == Some(Priority::Low);
+        let put = Put { id, bytes: self.beside_bytes + own, low, collapse };
         let mut stored = None;
         let published = self.store.publish(room, &keep, at, put, |position| {
             let placed = Publication { position: Some(position), ..(**publication).clone() };
@@ -112,6 +155,18 @@ impl Bare {
     }
 }
 
+fn partition(room: &RoomName) -> u16 {
+    room.as_str().bytes().fold(0, |sum, byte| sum + u16::from(byte))
+}
+
+fn page(found: Found<Arc<Publication>>) -> Page {
+    let entries = found.entries.into_iter().map(|place| match place {
+        Place::Entry(entry) => Kept::Publication(entry.payload),
+        Place::Removed(position) => Kept::Removed(position),
+    });
+    Page { head: found.head, entries: entries.collect(), whole: found.whole }
+}
+
 impl BrokerUnderTest for Bare {
     fn attach(&mut self, node: NodeId) {
         self.nodes.insert(node, Node::default());
@@ -126,8 +181,9 @@ impl BrokerUnderTest for Bare {
     fn execute(&mut self, node: NodeId, mono_ms: u64, command: BrokerCommand<u64>) {
         let Some(own) = self.nodes.get_mut(&node).filter(|node| !node.ended) else { return };
         match command {
-            BrokerCommand::Publish { ticket, publication, dedup, keep, collapse: _ } => {
-                let outcome = self.publish(mono_ms, &publication, dedup, keep);
+            BrokerCommand::Publish { ticket, publication, dedup, keep, collapse } => {
+                let collapse = collapse.as_deref();
+                let outcome = self.publish(mono_ms, &publication, dedup, keep, collapse);
                 self.tell(node, BrokerEvent::Published { ticket, outcome });
             }
             BrokerCommand::Subscribe { room, request } => {
@@ -144,25 +200,41 @@ impl BrokerUnderTest for Bare {
             }
             BrokerCommand::Read { request, room, keep, span } => {
                 let at = self.at(mono_ms);
-                let page = self.store.read(&room, &keep, at, &span).map(|found| {
-                    let entries = found.entries.into_iter();
-                    let entries = entries.map(|entry| Kept::Publication(entry.payload)).collect();
-                    Page { head: found.head, entries, whole: found.whole }
-                });
+                let page = self.store.read(&room, &keep, at, &span).map(page);
                 self.tell(node, BrokerEvent::Read { request, page });
             }
-            BrokerCommand::Beat { seq, hears: _, life: _, retired: _, taken } => {
-                let moved = self.store.moved(mono_ms, &taken);
-                let master = MasterId(self.master);
-                self.tell(node, BrokerEvent::Beat { link: LinkId(0), seq, master, moved });
+            BrokerCommand::Beat { seq, hears: _, life, retired, taken } => {
+                self.beat(node, mono_ms, (life, retired), seq, &taken);
             }
-            BrokerCommand::Save { .. }
-            | BrokerCommand::Attach { .. }
-            | BrokerCommand::SetPresence { .. }
-            | BrokerCommand::Roster { .. }
-            | BrokerCommand::Inbox { .. }
-            | BrokerCommand::Ack { .. }
-            | BrokerCommand::Reconnect { .. } => {}
+            BrokerCommand::Save { request, save } => {
+                let outcome = Some(self.store.save_session(mono_ms, node, &save));
+                self.tell(node, BrokerEvent::Saved { request, outcome });
+            }
+            BrokerCommand::Attach { request, attach } => {
+                let outcome = self.store.attach_session(mono_ms, node, &attach).map(Box::new);
+                self.tell(node, BrokerEvent::Attached { request, outcome });
+            }
+            BrokerCommand::SetPresence { request, set } => {
+                let at = self.at(mono_ms);
+                let Stepped { answer, publish } = self.store.set_presence(at, &set);
+                publish.iter().for_each(|diff| self.spread_presence(diff));
+                self.tell(node, BrokerEvent::PresenceSet { request, outcome: Some(answer) });
+            }
+            BrokerCommand::Roster { request, room, after, count_max } => {
+                let at = self.at(mono_ms);
+                let page = Some(self.store.roster(at, &room, after.as_deref(), count_max));
+                self.tell(node, BrokerEvent::Roster { request, page });
+            }
+            BrokerCommand::Inbox { request, cursor, keep } => {
+                let at = self.at(mono_ms);
+                let state = self.store.inbox(at, &cursor, &keep);
+                self.tell(node, BrokerEvent::Inbox { request, state });
+            }
+            BrokerCommand::Ack { cursor, keep, acked, told } => {
+                let at = self.at(mono_ms);
+                self.store.ack(at, &cursor, &keep, &acked, told);
+            }
+            BrokerCommand::Reconnect { .. } => {}
         }
     }
 
@@ -178,8 +250,16 @@ impl BrokerUnderTest for Bare {
             Lost::Meta(room) => self.store.lose(room, Keys::Meta),
             Lost::Stream(room) => self.store.lose(room, Keys::Stream),
             Lost::Ids(room) => self.store.lose(room, Keys::Ids),
+            Lost::Cursors(room) => self.store.lose(room, Keys::Cursors),
+            Lost::Presence(room) => self.store.lose(room, Keys::Presence),
+            Lost::Session { user, session } => self.store.lose_session(user, session),
             Lost::Everything => self.store.lose_everything(),
         }
+    }
+
+    fn occupancies(&mut self, room: &RoomName) -> Vec<Occupancy> {
+        let events = self.store.occupancies(partition(room), 0, usize::MAX);
+        events.into_iter().map(|(_, event)| event).collect()
     }
 
     fn promote(&mut self) {

@@ -1,12 +1,18 @@
-//! What a broker keeps of rooms, as the one reference for all brokers: streams with positions, the ids of publications,
-//! and which rooms moved (G2, G5, G7, G12). Pure: time, the master's name, fresh epochs and hashes come as arguments.
-//! Never delivers anything and never decides who may read.
+//! What a broker keeps, as the one reference for all brokers: of rooms streams with positions, the ids of publications,
+//! which rooms moved, how far inboxes are acked and who is present; and sessions that outlive their connection (G2, G5,
+//! G7, G12, G13, G16, G18). Pure: time, the master's name, fresh epochs and hashes come as arguments. Never delivers
+//! anything and never decides who may read.
 
 #[cfg(feature = "testing")]
 pub mod bare;
 mod ids;
+mod inbox;
+mod keep;
+mod leases;
 mod moved;
+mod presence;
 mod room;
+mod sessions;
 mod store;
 mod stream;
 
@@ -14,9 +20,14 @@ mod stream;
 mod tests;
 
 pub use ids::{Id, id_of};
+pub use inbox::USER_IDLE_MS;
+pub use keep::{OLDEST_MAX, SPAN_TIMES};
+pub use leases::{Beaten, REAPED_MS, TEND_MAX, Tended};
 pub use moved::{MOVED_MAX, TOLD_MAX};
+pub use presence::{OCCUPANCIES_MAX, PRESENCE_MS, Stepped};
 pub use room::META_MS;
+pub use sessions::SESSION_BYTES;
 pub use store::{
     At, Found, ID_BYTES, Keys, Published, Put, ROOM_BYTES, Remembered, Rules, Store, Swept,
 };
-pub use stream::{ENTRY_BYTES, Entry};
+pub use stream::{ENTRY_BYTES, Entry, HOLE_BYTES, KEY_BYTES, Place};

@@ -3,6 +3,7 @@
 use roomcast_protocol::position::{Epoch, Keep, Position};
 
 use crate::ids::Ids;
+use crate::inbox::Cursors;
 use crate::stream::{Kept, Stream};
 
 /// How long a room is known after its last entry is gone, if nobody asks for it. Units: milliseconds.
@@ -49,17 +50,20 @@ pub(crate) struct Named {
     pub(crate) position: Position,
 }
 
-/// A room: three parts, each of which can be lost by itself.
+/// A room: four parts, each of which can be lost by itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Room<E> {
     pub(crate) meta: Option<Meta>,
     pub(crate) stream: Stream<E>,
     pub(crate) ids: Ids<Named>,
+    /// Of an inbox.
+    pub(crate) cursors: Cursors,
 }
 
 impl<E> Default for Room<E> {
     fn default() -> Self {
-        Self { meta: None, stream: Stream::default(), ids: Ids::default() }
+        let (stream, ids, cursors) = (Stream::default(), Ids::default(), Cursors::default());
+        Self { meta: None, stream, ids, cursors }
     }
 }
 
@@ -76,14 +80,19 @@ impl<E> Room<E> {
     pub(crate) fn due_ms(&self) -> Option<u64> {
         let stream = (!self.stream.is_empty()).then_some(self.stream.expires_ms + 1);
         let meta = self.meta.map(|meta| meta.expires_ms + 1);
-        [stream, meta, self.ids.due_ms()].into_iter().flatten().min()
+        let cursors = self.cursors.due_ms(meta.unwrap_or(0));
+        [stream, meta, self.ids.due_ms(), cursors].into_iter().flatten().min()
     }
 
     /// Removes the parts whose time is over.
     pub(crate) fn expire(&mut self, now_ms: u64) {
         if self.stream.expires_ms < now_ms {
+            if !self.cursors.is_empty() {
+                self.cursors.lose(&self.stream.offsets());
+            }
             self.stream = Stream::default();
         }
+        self.cursors.expire(now_ms, self.meta.map_or(0, |meta| meta.expires_ms + 1));
         self.meta = self.meta.filter(|meta| meta.expires_ms >= now_ms);
         self.ids.expire(now_ms);
     }
@@ -99,10 +108,13 @@ impl<E> Room<E> {
             }
             (Some(meta), Some(last)) if last.position.offset > meta.head => {
                 let (head, total) = (last.position.offset, meta.total.max(last.cum));
-                (Meta { head, total, ..meta }, true)
+                let first = self.stream.first().map_or(meta.first, |it| it.position.offset);
+                (Meta { head, total, first, ..meta }, true)
             }
-            // A page has no holes: the older entries cannot be answered for.
-            (Some(meta), Some(last)) if last.position.offset < meta.head => (meta.emptied(), true),
+            // Each offset of a page is answered for: the older entries cannot be.
+            (Some(meta), Some(_)) if self.stream.span() != meta.head + 1 - meta.first => {
+                (meta.emptied(), true)
+            }
             (Some(meta), _) => (meta, false),
         };
         let renewed = renewed || meta.master != master;
@@ -123,6 +135,8 @@ impl<E> Room<E> {
         if self.meta.is_none() {
             self.ids.forget_turns();
         }
+        self.stream.end_at(meta.head);
+        self.cursors.clamp(meta.head);
         self.meta = Some(meta);
     }
 

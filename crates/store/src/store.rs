@@ -1,5 +1,5 @@
-//! The store: rooms, ids of ephemeral rooms, and partitions, with what brokers do to them. Each operation is one atomic
-//! step, like a function in Redis.
+//! The store: rooms, ids of ephemeral rooms, and partitions, with what brokers do to them; beside them sessions and
+//! presence, whose operations stand in modules of their own. Each operation is one atomic step, like a function in Redis.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
@@ -11,9 +11,12 @@ use roomcast_protocol::position::{Epoch, Head, Keep, OFFSET_MAX, Position, Span}
 use roomcast_protocol::room::RoomName;
 
 use crate::ids::{Bounds, Hold, Id, Ids};
+use crate::leases::Leases;
 use crate::moved::Partition;
+use crate::presence::{self, Presence};
 use crate::room::{Meta, Named, Room, Touched};
-use crate::stream::{ENTRY_BYTES, Entry};
+use crate::sessions::{Sessions, length};
+use crate::stream::{ENTRY_BYTES, Entry, KEY_BYTES, Place};
 
 /// What a room weighs beside its entries and ids. Units: bytes.
 pub const ROOM_BYTES: u64 = 1_024;
@@ -28,8 +31,11 @@ pub struct Rules {
     pub dedup_ttl_ms: u64,
     /// Ids of each generation of a room; of all ephemeral rooms together.
     pub dedup_max: usize,
-    /// What rooms with their entries and ids may weigh, as [`Store::bytes`] counts it. Units: bytes.
+    /// What rooms with their entries, ids and cursors may weigh; sessions and presence, which connections bound, are not
+    /// counted in it. Units: bytes.
     pub bytes_max: u64,
+    /// How long a beat renews a node's lease. Units: milliseconds.
+    pub lease_ms: u64,
     /// In which partition a room lies.
     pub partition: fn(&RoomName) -> u16,
 }
@@ -45,11 +51,15 @@ pub struct At {
 
 /// What a publication brings, but for itself.
 #[derive(Clone, Copy, Debug)]
-pub struct Put {
+pub struct Put<'a> {
     /// Its id.
     pub id: Id,
     /// How large its envelope is. Units: bytes.
     pub bytes: u64,
+    /// It is of low priority: in an inbox that is full it goes first.
+    pub low: bool,
+    /// An older one under the same key is removed.
+    pub collapse: Option<&'a str>,
 }
 
 /// What became of a publication in a room that keeps them.
@@ -91,8 +101,8 @@ pub enum Remembered {
 pub struct Found<E> {
     /// The room's head.
     pub head: Head,
-    /// By rising offset.
-    pub entries: Vec<Entry<E>>,
+    /// By rising offset, without gaps.
+    pub entries: Vec<Place<E>>,
     /// Nothing kept lies beyond them in the direction of reading.
     pub whole: bool,
 }
@@ -108,6 +118,10 @@ pub enum Keys {
     Newest,
     /// The ids of its publications.
     Ids,
+    /// How far it is acked.
+    Cursors,
+    /// Who is present in it.
+    Presence,
 }
 
 /// How far a sweep got.
@@ -137,6 +151,9 @@ pub struct Store<E> {
     due: BTreeSet<(u64, RoomName)>,
     partitions: BTreeMap<u16, Arc<Partition>>,
     ephemeral: Arc<Ids<Heard>>,
+    sessions: Arc<Sessions>,
+    presence: Arc<Presence>,
+    leases: Arc<Leases>,
     bytes: u64,
 }
 
@@ -151,14 +168,17 @@ impl<E: Clone> Store<E> {
             due: BTreeSet::new(),
             partitions: BTreeMap::new(),
             ephemeral: Arc::default(),
+            sessions: Arc::default(),
+            presence: Arc::default(),
+            leases: Arc::default(),
             bytes: 0,
         }
     }
 
-    /// What all rooms weigh, with their entries and ids. Units: bytes.
+    /// What all weighs: rooms with their entries, ids and cursors, sessions, and presence. Units: bytes.
     #[must_use]
-    pub const fn bytes(&self) -> u64 {
-        self.bytes
+    pub fn bytes(&self) -> u64 {
+        self.bytes + self.sessions.bytes() + self.presence.bytes()
     }
 
     /// Rooms of which anything is there.
@@ -190,7 +210,7 @@ impl<E: Clone> Store<E> {
         room: &RoomName,
         keep: &Keep,
         at: At,
-        put: Put,
+        put: Put<'_>,
         make: impl FnOnce(Position) -> E,
     ) -> Published {
         self.expire(room, at.now_ms);
@@ -206,7 +226,8 @@ impl<E: Clone> Store<E> {
             Some(_) | None => {}
         }
         let anew = if self.rooms.contains_key(room) { 0 } else { ROOM_BYTES };
-        let growth = anew + ENTRY_BYTES + ID_BYTES + put.bytes;
+        let key = put.collapse.map_or(0, |key| KEY_BYTES + length(key));
+        let growth = anew + ENTRY_BYTES + ID_BYTES + key + put.bytes;
         if self.bytes + growth > self.rules.bytes_max {
             return Published::Full;
         }
@@ -217,7 +238,9 @@ impl<E: Clone> Store<E> {
         let position = meta.position().next();
         let payload = make(position);
         let short = self.write(room, |room| {
-            append(room, meta, keep, at.now_ms, put.bytes, payload);
+            room.settle(meta);
+            let entry = entry(room, position, meta.total, at.now_ms, put, payload);
+            room.append(meta, keep, at.now_ms, entry);
             let first = room.meta.map_or(1, |it| room.stream.kept_first(&it.kept(keep, at.now_ms)));
             let until_ms = room.meta.map_or(0, |meta| meta.until_ms);
             let hold = Hold::Kept { offset: position.offset, first, until_ms };
@@ -240,7 +263,7 @@ impl<E: Clone> Store<E> {
         let stream = &self.rooms.get(room)?.stream;
         let head = Head { position: meta.position(), first: stream.kept_first(&kept) };
         let (entries, whole) = stream.read(&kept, span);
-        Some(Found { head, entries: entries.into_iter().cloned().collect(), whole })
+        Some(Found { head, entries, whole })
     }
 
     /// What moved in each partition since its counter stood where the node took it.
@@ -269,19 +292,30 @@ impl<E: Clone> Store<E> {
         told.collect()
     }
 
-    /// Frees what is over, looking at no more than so many rooms.
+    /// Frees what is over, looking at no more than so many rooms and users. What nodes are told of is
+    /// [`Store::tend`]'s.
     pub fn sweep(&mut self, now_ms: u64, rooms_max: usize) -> Swept {
         if self.ephemeral.due_ms().is_some_and(|due_ms| due_ms <= now_ms) {
             Arc::make_mut(&mut self.ephemeral).expire(now_ms);
         }
-        for _ in 0..rooms_max {
+        self.leases_mut().expire(now_ms);
+        let mut left = rooms_max;
+        if self.sessions.due_ms().is_some_and(|due_ms| due_ms <= now_ms) {
+            left -= self.sessions_mut().sweep(now_ms, left);
+        }
+        if self.presence.idle_ms().is_some_and(|due_ms| due_ms <= now_ms) {
+            left -= self.all_presence_mut().sweep(now_ms, left);
+        }
+        for _ in 0..left {
             let Some((_, room)) = self.due.first().filter(|(due_ms, _)| *due_ms <= now_ms) else {
-                return Swept::All;
+                break;
             };
             self.expire(&room.clone(), now_ms);
         }
-        let next = self.due.first();
-        if next.is_some_and(|(due_ms, _)| *due_ms <= now_ms) { Swept::Some } else { Swept::All }
+        let rooms = self.due.first().map(|(due_ms, _)| *due_ms);
+        let next = [rooms, self.sessions.due_ms(), self.presence.idle_ms()];
+        let is_due = |due_ms: u64| due_ms <= now_ms;
+        if next.into_iter().flatten().any(is_due) { Swept::Some } else { Swept::All }
     }
 
     /// Another server is master from now on, with what this one has.
@@ -297,6 +331,8 @@ impl<E: Clone> Store<E> {
                 Keys::Stream => room.stream = Default::default(),
                 Keys::Newest => room.stream.lose_last(),
                 Keys::Ids => room.ids.retain(|_| false),
+                Keys::Cursors => room.cursors = Default::default(),
+                Keys::Presence => {}
             });
         }
         match keys {
@@ -304,7 +340,8 @@ impl<E: Clone> Store<E> {
                 let lost = tag(room);
                 Arc::make_mut(&mut self.ephemeral).retain(|heard| heard.room != lost);
             }
-            Keys::Meta | Keys::Stream | Keys::Newest => {}
+            Keys::Presence => self.lose_presence(room),
+            Keys::Meta | Keys::Stream | Keys::Newest | Keys::Cursors => {}
         }
     }
 
@@ -327,8 +364,48 @@ impl<E: Clone> Store<E> {
         Bounds { ttl_ms: self.rules.dedup_ttl_ms, max: self.rules.dedup_max }
     }
 
+    /// Whether anything of a room's stream is there.
+    pub(crate) fn has(&self, room: &RoomName) -> bool {
+        self.rooms.contains_key(room)
+    }
+
+    pub(crate) const fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    pub(crate) fn sessions_mut(&mut self) -> &mut Sessions {
+        Arc::make_mut(&mut self.sessions)
+    }
+
+    pub(crate) fn leases(&self) -> &Leases {
+        &self.leases
+    }
+
+    pub(crate) fn leases_mut(&mut self) -> &mut Leases {
+        Arc::make_mut(&mut self.leases)
+    }
+
+    pub(crate) fn presence(&self) -> &Presence {
+        &self.presence
+    }
+
+    pub(crate) fn all_presence_mut(&mut self) -> &mut Presence {
+        Arc::make_mut(&mut self.presence)
+    }
+
+    /// The presence of all rooms, and where this one lies.
+    pub(crate) fn presence_mut(&mut self, room: &RoomName) -> (presence::Place, &mut Presence) {
+        let partition = (self.rules.partition)(room);
+        let place = presence::Place { partition, master: self.master };
+        (place, Arc::make_mut(&mut self.presence))
+    }
+
     /// Touches a room, and writes what came of it.
-    fn touch(&mut self, room: &RoomName, at: At) -> Option<Meta> {
+    pub(crate) fn touch(&mut self, room: &RoomName, at: At) -> Option<Meta> {
         self.expire(room, at.now_ms);
         let Some(known) = self.rooms.get(room) else {
             if self.bytes + ROOM_BYTES > self.rules.bytes_max {
@@ -355,7 +432,7 @@ impl<E: Clone> Store<E> {
     }
 
     /// Removes the parts of a room whose time is over, and the room once nothing is left of it.
-    fn expire(&mut self, room: &RoomName, now_ms: u64) {
+    pub(crate) fn expire(&mut self, room: &RoomName, now_ms: u64) {
         let Some(due_ms) = self.rooms.get(room).and_then(|room| room.due_ms()) else { return };
         if due_ms <= now_ms {
             self.write(room, |room| room.expire(now_ms));
@@ -363,7 +440,7 @@ impl<E: Clone> Store<E> {
     }
 
     /// Changes a room, and keeps count of what all weigh.
-    fn write<R>(&mut self, name: &RoomName, act: impl FnOnce(&mut Room<E>) -> R) -> R {
+    pub(crate) fn write<R>(&mut self, name: &RoomName, act: impl FnOnce(&mut Room<E>) -> R) -> R {
         let known = self.rooms.contains_key(name);
         let room = Arc::make_mut(self.rooms.entry(name.clone()).or_default());
         let before = if known { weight(room) } else { 0 };
@@ -387,39 +464,34 @@ impl<E: Clone> Store<E> {
     }
 }
 
-/// Appends an entry to a touched room, and trims it.
-fn append<E>(room: &mut Room<E>, meta: Meta, keep: &Keep, now_ms: u64, bytes: u64, payload: E) {
-    room.settle(meta);
-    let mut meta = meta;
-    meta.head += 1;
-    meta.total += bytes;
-    if meta.until_ms < now_ms.saturating_add(keep.ttl_ms) {
-        meta.until_ms = now_ms.saturating_add(keep.ttl_ms).saturating_add(keep.ttl_ms.div_ceil(4));
-        meta.expires_ms = meta.expires_ms.max(meta.until_ms + crate::META_MS);
-    }
+/// The entry behind all that a room ever had.
+fn entry<E>(
+    room: &Room<E>,
+    position: Position,
+    total: u64,
+    now_ms: u64,
+    put: Put<'_>,
+    payload: E,
+) -> Entry<E> {
+    let Put { bytes, low, collapse, .. } = put;
     // A clock that was put back must not let older entries outlive newer ones.
     let at_ms = room.stream.last().map_or(now_ms, |last| last.at_ms.max(now_ms));
-    room.stream.push(Entry { position: meta.position(), at_ms, cum: meta.total, bytes, payload });
-    room.stream.expires_ms = meta.until_ms;
-    let over = |has: u64, max: u64| u128::from(has) * 4 > u128::from(max) * 5;
-    if over(room.stream.count(), keep.size.into()) || over(room.stream.bytes(), keep.bytes_max) {
-        let kept = meta.kept(keep, now_ms);
-        meta.first = room.stream.kept_first(&kept);
-        room.stream.trim(&kept);
-    }
-    room.meta = Some(meta);
+    let (cum, collapse) = (total + bytes, collapse.map(Arc::from));
+    Entry { position, at_ms, cum, bytes, low, collapse, payload }
 }
 
 /// Whether what an id names is not there although it should be: it went with a lost tail, or a lost stream.
 fn is_lost<E>(room: &Room<E>, meta: &Meta, named: Position) -> bool {
     let entry = room.stream.get(named.offset);
     named.offset > meta.head
-        || named.offset >= meta.first && entry.is_none_or(|entry| entry.position != named)
+        || named.offset >= meta.first
+            && !room.stream.is_hole(named.offset)
+            && entry.is_none_or(|entry| entry.position != named)
 }
 
 fn weight<E>(room: &Room<E>) -> u64 {
     let ids = u64::try_from(room.ids.len()).unwrap_or(u64::MAX);
-    ROOM_BYTES + room.stream.bytes() + ENTRY_BYTES * room.stream.count() + ID_BYTES * ids
+    ROOM_BYTES + room.stream.weight() + room.cursors.weight() + ID_BYTES * ids
 }
 
 fn tag(room: &RoomName) -> u64 {

@@ -1,12 +1,22 @@
 //! A room's entries, as they lie there: trimmed in batches, gone as a whole when their time is over. Which of them are
-//! kept is computed exactly whenever somebody asks.
+//! kept is computed exactly whenever somebody asks. One that is removed from among others leaves a hole, so that each
+//! offset is still answered for.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
-use roomcast_protocol::position::{Direction, Keep, Position, Span};
+use roomcast_protocol::position::{Direction, Epoch, Keep, Position, Span};
+
+use crate::sessions::length;
 
 /// What an entry weighs beside its bytes. Units: bytes.
 pub const ENTRY_BYTES: u64 = 64;
+
+/// What a hole weighs. Units: bytes.
+pub const HOLE_BYTES: u64 = 48;
+
+/// What a key weighs beside its text. Units: bytes.
+pub const KEY_BYTES: u64 = 96;
 
 /// One publication of a room.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +29,10 @@ pub struct Entry<E> {
     pub cum: u64,
     /// Its own.
     pub bytes: u64,
+    /// It goes first where there are too many.
+    pub low: bool,
+    /// One under the same key takes its place.
+    pub collapse: Option<Arc<str>>,
     /// What was published.
     pub payload: E,
 }
@@ -30,17 +44,45 @@ impl<E> Entry<E> {
     }
 }
 
-/// The entries, oldest first.
+/// What stands at an offset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place<E> {
+    /// An entry.
+    Entry(Entry<E>),
+    /// None any more: it was removed, with others below it kept.
+    Removed(Position),
+}
+
+impl<E> Place<E> {
+    /// Where it is.
+    pub const fn position(&self) -> Position {
+        match self {
+            Self::Entry(entry) => entry.position,
+            Self::Removed(position) => *position,
+        }
+    }
+}
+
+/// The entries, oldest first, and the holes between and behind them.
 #[derive(Clone, Debug)]
 pub(crate) struct Stream<E> {
     entries: VecDeque<Entry<E>>,
+    /// By offset, each with the epoch of what stood there; all above the first entry.
+    holes: BTreeMap<u64, Epoch>,
+    /// The newest entry of each key.
+    keys: BTreeMap<Arc<str>, u64>,
+    /// Bytes of all entries.
+    bytes: u64,
+    /// What the keys weigh. Units: bytes.
+    key_bytes: u64,
     /// They are gone once this has passed. Units: milliseconds.
     pub(crate) expires_ms: u64,
 }
 
 impl<E> Default for Stream<E> {
     fn default() -> Self {
-        Self { entries: VecDeque::new(), expires_ms: 0 }
+        let (entries, holes, keys) = (VecDeque::new(), BTreeMap::new(), BTreeMap::new());
+        Self { entries, holes, keys, bytes: 0, key_bytes: 0, expires_ms: 0 }
     }
 }
 
@@ -67,26 +109,129 @@ impl<E> Stream<E> {
         self.entries.is_empty()
     }
 
-    pub(crate) fn get(&self, offset: u64) -> Option<&Entry<E>> {
-        let at = self.entries.partition_point(|entry| entry.position.offset < offset);
-        self.entries.get(at).filter(|entry| entry.position.offset == offset)
+    /// The newest offset that it answers for.
+    pub(crate) fn end(&self) -> Option<u64> {
+        let hole = self.holes.last_key_value().map(|(offset, _)| *offset);
+        self.last().map(|last| last.position.offset).max(hole)
     }
 
-    pub(crate) fn push(&mut self, entry: Entry<E>) {
+    /// Offsets that it answers for.
+    pub(crate) fn span(&self) -> u64 {
+        self.count() + self.hole_count()
+    }
+
+    /// The index of the first entry at an offset or above it.
+    fn index_of(&self, offset: u64) -> usize {
+        if self.holes.is_empty() {
+            let first = self.first().map_or(0, |first| first.position.offset);
+            let below = offset.saturating_sub(first);
+            return usize::try_from(below).unwrap_or(usize::MAX).min(self.entries.len());
+        }
+        self.entries.partition_point(|entry| entry.position.offset < offset)
+    }
+
+    pub(crate) fn get(&self, offset: u64) -> Option<&Entry<E>> {
+        let entry = self.entries.get(self.index_of(offset));
+        entry.filter(|entry| entry.position.offset == offset)
+    }
+
+    /// Whether something stood there and was removed.
+    pub(crate) fn is_hole(&self, offset: u64) -> bool {
+        self.holes.contains_key(&offset)
+    }
+
+    /// Appends an entry. Answers with the offset of the older one whose place it takes: it is to be removed.
+    pub(crate) fn push(&mut self, entry: Entry<E>) -> Option<u64> {
+        self.bytes += entry.bytes;
+        let older = entry.collapse.clone().and_then(|key| {
+            let weight = key_weight(&key);
+            let older = self.keys.insert(key, entry.position.offset);
+            self.key_bytes += if older.is_none() { weight } else { 0 };
+            older
+        });
         self.entries.push_back(entry);
+        older
     }
 
     pub(crate) fn lose_last(&mut self) {
-        self.entries.pop_back();
+        if let Some(entry) = self.entries.pop_back() {
+            self.let_go(&entry);
+        }
     }
 
-    /// The index of the oldest entry that is kept.
+    /// Holes above this offset are none: it is the newest there has been.
+    pub(crate) fn end_at(&mut self, head: u64) {
+        while self.holes.last_key_value().is_some_and(|(hole, _)| *hole > head) {
+            self.holes.pop_last();
+        }
+    }
+
+    /// Removes an entry, if it is there: the front moves, or there is a hole.
+    pub(crate) fn remove(&mut self, offset: u64) {
+        let index = self.index_of(offset);
+        if self.get(offset).is_none() {
+            return;
+        }
+        if let Some(entry) = self.entries.remove(index) {
+            self.let_go(&entry);
+            if index > 0 {
+                self.holes.insert(offset, entry.position.epoch);
+            }
+        }
+        self.close();
+    }
+
+    /// Removes the entries of the front, so many; answers with their offsets.
+    pub(crate) fn remove_front(&mut self, count: usize) -> Vec<u64> {
+        let gone: Vec<_> = self.entries.drain(..count).collect();
+        gone.iter().for_each(|entry| self.let_go(entry));
+        self.close();
+        gone.iter().map(|entry| entry.position.offset).collect()
+    }
+
+    /// The offsets of all entries.
+    pub(crate) fn offsets(&self) -> Vec<u64> {
+        self.entries.iter().map(|entry| entry.position.offset).collect()
+    }
+
+    /// Which of the oldest so many goes first: the oldest of low priority, else the oldest.
+    pub(crate) fn first_to_go(&self, among: usize) -> Option<u64> {
+        let low = self.entries.iter().take(among).find(|entry| entry.low);
+        low.or_else(|| self.first()).map(|entry| entry.position.offset)
+    }
+
+    /// An entry is not there any more: neither are its bytes and its key.
+    fn let_go(&mut self, entry: &Entry<E>) {
+        self.bytes -= entry.bytes;
+        if let Some(key) = &entry.collapse
+            && self.keys.get(key) == Some(&entry.position.offset)
+        {
+            self.keys.remove(key);
+            self.key_bytes -= key_weight(key);
+        }
+    }
+
+    /// Holes below the first entry are none: the front has moved.
+    fn close(&mut self) {
+        let first = self.first().map(|first| first.position.offset);
+        let is_below = |hole: &u64| first.is_none_or(|first| *hole < first);
+        while self.holes.first_key_value().is_some_and(|(hole, _)| is_below(hole)) {
+            self.holes.pop_first();
+        }
+    }
+
+    /// How many entries at the front are not kept any more. In an inbox those that are too many are removed when one
+    /// is published; elsewhere what was removed counts as if it were there.
     fn kept_from(&self, kept: &Kept) -> usize {
         let Kept { head, total, first, keep, now_ms } = *kept;
-        let low = first.max((head + 1).saturating_sub(keep.size.into()));
+        let low = match keep.inbox {
+            Some(_) => first,
+            None => first.max((head + 1).saturating_sub(keep.size.into())),
+        };
+        let bytes_max = keep.inbox.map_or(keep.bytes_max, |_| u64::MAX);
         self.entries.partition_point(|entry| {
             entry.position.offset < low
-                || total.saturating_sub(entry.below()) > keep.bytes_max
+                || total.saturating_sub(entry.below()) > bytes_max
                 || entry.at_ms.saturating_add(keep.ttl_ms) <= now_ms
         })
     }
@@ -97,26 +242,57 @@ impl<E> Stream<E> {
         entry.map_or(kept.head + 1, |entry| entry.position.offset)
     }
 
-    /// Removes what lies below the oldest entry that is kept.
-    pub(crate) fn trim(&mut self, kept: &Kept) {
+    /// Removes what lies below the oldest entry that is kept; answers with the offsets.
+    pub(crate) fn trim(&mut self, kept: &Kept) -> Vec<u64> {
         let from = self.kept_from(kept);
-        self.entries.drain(..from);
+        if from == 0 { Vec::new() } else { self.remove_front(from) }
     }
 
-    /// The kept entries within a span, oldest first, and whether nothing kept lies beyond them.
-    pub(crate) fn read(&self, kept: &Kept, span: &Span) -> (Vec<&Entry<E>>, bool) {
-        let kept = self.entries.range(self.kept_from(kept)..);
+    /// What is kept within a span, lowest first, and whether nothing kept lies beyond.
+    pub(crate) fn read(&self, kept: &Kept, span: &Span) -> (Vec<Place<E>>, bool)
+    where
+        E: Clone,
+    {
+        let (first, end) = (self.kept_first(kept), self.end().unwrap_or(0));
         match span.direction {
             Direction::Forward => {
-                taken(kept.filter(|entry| entry.position.offset > span.from), span)
+                let low = first.max(span.from.saturating_add(1));
+                self.taken(low..=end, span)
             }
             Direction::Backward => {
-                let below = kept.rev().filter(|entry| entry.position.offset < span.from);
-                let (mut entries, whole) = taken(below, span);
-                entries.reverse();
-                (entries, whole)
+                let high = end.min(span.from.saturating_sub(1));
+                let (mut places, whole) = self.taken((first..=high).rev(), span);
+                places.reverse();
+                (places, whole)
             }
         }
+    }
+
+    /// As much of these offsets as the span allows, each of which counts, and whether that is all.
+    fn taken(&self, offsets: impl Iterator<Item = u64>, span: &Span) -> (Vec<Place<E>>, bool)
+    where
+        E: Clone,
+    {
+        let mut taken = Vec::new();
+        let mut bytes = 0;
+        let mut count = 0;
+        for offset in offsets {
+            let place = match (self.get(offset), self.holes.get(&offset)) {
+                (Some(entry), _) => Place::Entry(entry.clone()),
+                (None, Some(epoch)) => Place::Removed(Position { epoch: *epoch, offset }),
+                (None, None) => continue,
+            };
+            bytes += match &place {
+                Place::Entry(entry) => entry.bytes,
+                Place::Removed(_) => 0,
+            };
+            count += 1;
+            if count > span.count_max || bytes > span.bytes_max && count > 1 {
+                return (taken, false);
+            }
+            taken.push(place);
+        }
+        (taken, true)
     }
 
     /// How many there are.
@@ -124,28 +300,22 @@ impl<E> Stream<E> {
         u64::try_from(self.entries.len()).unwrap_or(u64::MAX)
     }
 
+    /// How many holes there are.
+    pub(crate) fn hole_count(&self) -> u64 {
+        u64::try_from(self.holes.len()).unwrap_or(u64::MAX)
+    }
+
     /// Their own bytes.
-    pub(crate) fn bytes(&self) -> u64 {
-        let ends = self.first().zip(self.last());
-        ends.map_or(0, |(first, last)| last.cum.saturating_sub(first.below()))
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// What it weighs: entries, holes and keys. Units: bytes.
+    pub(crate) fn weight(&self) -> u64 {
+        self.bytes + ENTRY_BYTES * self.count() + HOLE_BYTES * self.hole_count() + self.key_bytes
     }
 }
 
-/// As many as the span allows, and whether they are all.
-fn taken<'a, E>(
-    mut entries: impl Iterator<Item = &'a Entry<E>>,
-    span: &Span,
-) -> (Vec<&'a Entry<E>>, bool) {
-    let mut taken = Vec::new();
-    let mut bytes = 0;
-    let mut count = 0;
-    for entry in entries.by_ref() {
-        bytes += entry.bytes;
-        count += 1;
-        if count > span.count_max || bytes > span.bytes_max && count > 1 {
-            return (taken, false);
-        }
-        taken.push(entry);
-    }
-    (taken, true)
+fn key_weight(key: &str) -> u64 {
+    KEY_BYTES + length(key)
 }

@@ -18,8 +18,13 @@ fn partition(room: &RoomName) -> u16 {
     room.as_str().get(..1).and_then(|digit| digit.parse().ok()).unwrap_or(99)
 }
 
-const RULES: Rules =
-    Rules { dedup_ttl_ms: DEDUP_TTL_MS, dedup_max: 4, bytes_max: u64::MAX, partition };
+const RULES: Rules = Rules {
+    dedup_ttl_ms: DEDUP_TTL_MS,
+    dedup_max: 4,
+    bytes_max: u64::MAX,
+    lease_ms: 8_000,
+    partition,
+};
 
 fn room(name: &str) -> RoomName {
     RoomName::parse(name).unwrap()
@@ -95,7 +100,8 @@ impl World {
         match words.as_slice() {
             ["at", ms] => self.now_ms = ms.parse().unwrap(),
             ["put", name, ..] => {
-                let put = Put { id, bytes: option("bytes").unwrap_or(10) };
+                let bytes = option("bytes").unwrap_or(10);
+                let put = Put { id, bytes, low: false, collapse: None };
                 let seen = match self.store.publish(&room(name), &keep, at, put, |_| text) {
                     Published::Stored { position, short } => {
                         let short = if short { " short" } else { "" };
@@ -120,7 +126,7 @@ impl World {
                 let found = self.store.read(&room(name), &keep, at, &everything()).unwrap();
                 assert!(found.whole);
                 let head = self.shown(found.head.position);
-                let entries = found.entries.iter().map(|entry| self.shown(entry.position));
+                let entries = found.entries.iter().map(|entry| self.shown(entry.position()));
                 let entries: String = entries.map(|entry| format!(" {entry}")).collect();
                 self.seen.push(format!("{head} from {}:{entries}", found.head.first));
             }
@@ -472,7 +478,7 @@ fn offsets_end_where_they_cannot_be_counted_any_more() {
     let at = At { now_ms: 0, fresh: Epoch(1) };
     store.begin(&room("a"), OFFSET_MAX - 1);
     let mut put = |key| {
-        let put = Put { id: Id { key, content: 0 }, bytes: 1 };
+        let put = Put { id: Id { key, content: 0 }, bytes: 1, low: false, collapse: None };
         store.publish(&room("a"), &keep, at, put, |_| ())
     };
     let position = Position { epoch: Epoch(1), offset: OFFSET_MAX };
@@ -491,7 +497,7 @@ fn pages_have_the_size_that_was_asked_for() {
         let keep = Keep { size: 9, bytes_max: 99, ttl_ms: TTL_MS, replicated: false, inbox: None };
         let at = world.at();
         let found = world.store.read(&room("a"), &keep, at, &span).unwrap();
-        let offsets = found.entries.iter().map(|entry| entry.position.offset).collect::<Vec<_>>();
+        let offsets = found.entries.iter().map(|entry| entry.position().offset).collect::<Vec<_>>();
         (offsets, found.whole)
     };
     assert_eq!(page(Direction::Forward, 0, 4, 40), (vec![1, 2, 3, 4], true));

@@ -1,7 +1,7 @@
 //! The broker contract, run for the store by itself. What only a broker with a queue has is left out.
 
-use roomcast_protocol::contract::{HISTORY, History, SCRIPTS, Traits, run};
-use roomcast_store::bare::Bare;
+use roomcast_protocol::contract::{HISTORY, History, Presence, SCRIPTS, Traits, run};
+use roomcast_store::bare::{Bare, LEASE_MS};
 
 const DEDUP_TTL_MS: u64 = 2_000;
 
@@ -13,6 +13,7 @@ fn the_store_keeps_the_contract() {
         answers_apart: false,
         rooms_apart: false,
         history: History { beside_bytes: 0, loses: true, beats: true },
+        presence: Presence { lease_ms: Some(LEASE_MS), occupancies: true },
     };
     let scripts = SCRIPTS.iter().chain(HISTORY);
     let failed: Vec<_> = scripts

@@ -20,12 +20,15 @@ use roomcast_broker::{AnyBroker, Feed, RedisBroker};
 use roomcast_dialects::relay::Envelopes;
 use roomcast_protocol::codes::Refused;
 use roomcast_protocol::content::Content;
-use roomcast_protocol::contract::{BrokerUnderTest, Brought, DEDUP_MAX, History, Lost, Traits};
+use roomcast_protocol::contract::{
+    BrokerUnderTest, Brought, DEDUP_MAX, History, Lost, Presence, Traits,
+};
 use roomcast_protocol::envelope::{
     Accepted, BeatReport, BrokerCommand, BrokerEvent, Count, Envelope, Level, LinkId, Moved,
 };
 use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::position::{Epoch, Keep, Kept, Page, Position, Span};
+use roomcast_protocol::presence::Occupancy;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::relay::{ClusterTime, RelayCodec, RelayFormat, RelayKeys, RelayMode};
 use roomcast_protocol::room::RoomName;
@@ -251,6 +254,7 @@ pub fn traits(topology: &Topology) -> Traits {
             loses: matches!(topology, Topology::Standalone(_)),
             beats: true,
         },
+        presence: Presence { lease_ms: Some(8_000), occupancies: false },
     }
 }
 
@@ -834,10 +838,8 @@ impl BrokerUnderTest for Real {
         }
         let node = self.nodes.get_mut(&node).unwrap();
         let wanted = |event: &BrokerEvent<u64>| match event {
-            BrokerEvent::Alive(_)
-            | BrokerEvent::FeedUp { .. }
-            | BrokerEvent::BeatAnswered { .. } => false,
-            BrokerEvent::Beat { seq, .. } => *seq < BEATS,
+            BrokerEvent::Alive(_) | BrokerEvent::FeedUp { .. } => false,
+            BrokerEvent::Beat { seq, .. } | BrokerEvent::BeatAnswered { seq, .. } => *seq < BEATS,
             BrokerEvent::Envelope(Envelope::Publication { publication, .. }) => {
                 publication.room.as_str() != BARRIER
             }
@@ -866,6 +868,15 @@ impl BrokerUnderTest for Real {
             Lost::Meta(room) => (&["meta"], room),
             Lost::Stream(room) => (&["stream"], room),
             Lost::Ids(room) => (&["ids", "ids-old", "kept-ids", "kept-ids-old"], room),
+            Lost::Cursors(room) => (&["cursors"], room),
+            Lost::Presence(room) => (&["presence", "present", "users", "leaving"], room),
+            Lost::Session { session, .. } => {
+                let found = server.command(&["KEYS", &format!("rc:*:session:{session}")]).unwrap();
+                for key in found.items() {
+                    server.command(&["DEL", &key.text()]).unwrap();
+                }
+                return;
+            }
             Lost::Everything => {
                 server.command(&["FLUSHALL"]).unwrap();
                 return;
@@ -877,6 +888,10 @@ impl BrokerUnderTest for Real {
                 server.command(&["DEL", &key.text()]).unwrap();
             }
         }
+    }
+
+    fn occupancies(&mut self, room: &RoomName) -> Vec<Occupancy> {
+        panic!("not asked for yet: {room}");
     }
 
     fn promote(&mut self) {

@@ -1,14 +1,15 @@
 //! The stage on which a script is played: reads its steps, hands commands to the broker, and writes down what is heard.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{BrokerUnderTest, Brought, Lost};
 use crate::content::Content;
 use crate::envelope::{BrokerCommand, BrokerEvent, Count, Envelope, Moved};
 use crate::ids::NodeId;
+use crate::inbox::CursorOf;
 use crate::position::{Direction, Epoch, Keep, Kept, Page, Position, Span};
-use crate::publication::Publication;
+use crate::publication::{Priority, Publication};
 use crate::room::RoomName;
 
 /// What rooms keep where a script does not say it.
@@ -16,18 +17,20 @@ const KEEP: Keep =
     Keep { size: 100, bytes_max: 1 << 20, ttl_ms: 60_000, replicated: false, inbox: None };
 
 pub(super) struct Stage<B> {
-    broker: B,
+    pub(super) broker: B,
     apart: Apart,
-    mono_ms: u64,
+    pub(super) mono_ms: u64,
     ticket: u64,
-    request: u64,
+    pub(super) request: u64,
+    /// Beats of which the answer is shown, and nothing else.
+    pub(super) lives: BTreeSet<u64>,
     /// Publications that got no id from the script.
     named: u64,
     /// What rooms keep, as the script last said.
     keeps: BTreeMap<RoomName, Keep>,
     /// Counters of partitions, as beats have told each node.
     taken: BTreeMap<NodeId, BTreeMap<u16, u64>>,
-    epochs: Epochs,
+    pub(super) epochs: Epochs,
     pub(super) heard: Vec<String>,
 }
 
@@ -39,6 +42,7 @@ impl<B: BrokerUnderTest> Stage<B> {
             mono_ms: 0,
             ticket: 0,
             request: 0,
+            lives: BTreeSet::new(),
             named: 0,
             keeps: BTreeMap::new(),
             taken: BTreeMap::new(),
@@ -55,12 +59,16 @@ impl<B: BrokerUnderTest> Stage<B> {
             ("at", [ms]) => self.mono_ms = ms.parse().ok()?,
             ("promotes", []) => self.broker.promote(),
             ("loses", ["everything"]) => self.broker.lose(Lost::Everything),
+            ("loses", ["session", user, session]) => self.lose_session(user, session)?,
+            ("occupancies", [room]) => self.occupancies(room)?,
             ("loses", [what, room]) => {
                 let room = RoomName::parse(room).ok()?;
                 self.broker.lose(match *what {
                     "meta" => Lost::Meta(&room),
                     "stream" => Lost::Stream(&room),
                     "ids" => Lost::Ids(&room),
+                    "cursors" => Lost::Cursors(&room),
+                    "presence" => Lost::Presence(&room),
                     _ => return None,
                 });
             }
@@ -111,7 +119,7 @@ impl<B: BrokerUnderTest> Stage<B> {
                 self.broker.execute(node, self.mono_ms, command);
             }
             "hears" => self.hear(node, rest.first().copied().unwrap_or("")),
-            _ => return None,
+            _ => self.stateful(node, verb, rest)?,
         }
         Some(())
     }
@@ -133,6 +141,7 @@ impl<B: BrokerUnderTest> Stage<B> {
                 kind: (*options.get("kind").unwrap_or(&"message")).into(),
                 timestamp: "1970-01-01T00:00:00.000Z".into(),
                 sender: (*options.get("by").unwrap_or(&"ann")).into(),
+                priority: words.contains(&"low").then_some(Priority::Low),
                 ..Publication::bare(room.clone(), Content::Text(payload.clone().into()))
             };
             let command = BrokerCommand::Publish {
@@ -140,7 +149,7 @@ impl<B: BrokerUnderTest> Stage<B> {
                 publication: Arc::new(publication),
                 dedup: words.contains(&"dedup"),
                 keep,
-                collapse: None,
+                collapse: options.get("collapse").map(|key| (*key).into()),
             };
             self.broker.execute(node, self.mono_ms, command);
         }
@@ -148,7 +157,11 @@ impl<B: BrokerUnderTest> Stage<B> {
     }
 
     /// What a room keeps: as the options say, or as was said before; `None` within: it is ephemeral.
-    fn keep(&mut self, room: &RoomName, options: &BTreeMap<&str, &str>) -> Option<Option<Keep>> {
+    pub(super) fn keep(
+        &mut self,
+        room: &RoomName,
+        options: &BTreeMap<&str, &str>,
+    ) -> Option<Option<Keep>> {
         if let Some(size) = options.get("keep") {
             let number = |name: &str, otherwise: u64| {
                 options.get(name).map_or(Some(otherwise), |it| it.parse().ok())
@@ -160,7 +173,10 @@ impl<B: BrokerUnderTest> Stage<B> {
                 bytes_max,
                 ttl_ms,
                 replicated: false,
-                inbox: None,
+                inbox: match options.get("inbox") {
+                    None => None,
+                    Some(name) => Some(CursorOf::ALL.into_iter().find(|it| it.name() == *name)?),
+                },
             };
             self.keeps.insert(room.clone(), keep);
         }
@@ -189,7 +205,12 @@ impl<B: BrokerUnderTest> Stage<B> {
     }
 
     fn hear(&mut self, node: NodeId, what: &str) {
-        let Brought { events, ended } = self.broker.drain(node);
+        let Brought { mut events, ended } = self.broker.drain(node);
+        events.retain(|event| match event {
+            BrokerEvent::Beat { seq, .. } => !self.lives.contains(seq),
+            BrokerEvent::BeatAnswered { seq, .. } => self.lives.contains(seq),
+            _ => true,
+        });
         let publications =
             events.iter().filter(|event| matches!(event, BrokerEvent::Envelope(_))).count();
         for event in &events {
@@ -221,12 +242,12 @@ impl<B: BrokerUnderTest> Stage<B> {
     }
 }
 
-fn options<'a>(words: &[&'a str]) -> BTreeMap<&'a str, &'a str> {
+pub(super) fn options<'a>(words: &[&'a str]) -> BTreeMap<&'a str, &'a str> {
     words.iter().filter_map(|it| it.split_once('=')).collect()
 }
 
 /// Epochs in the order in which they were first heard of: how scripts name them.
-struct Epochs(Vec<Epoch>);
+pub(super) struct Epochs(Vec<Epoch>);
 
 impl Epochs {
     fn shown(&mut self, event: &BrokerEvent<u64>) -> String {
@@ -247,18 +268,18 @@ impl Epochs {
             BrokerEvent::Heads { heads: None, .. } => "no heads".into(),
             BrokerEvent::Read { page: Some(page), .. } => self.page(page),
             BrokerEvent::Read { page: None, .. } => "no page".into(),
-            BrokerEvent::Envelope(Envelope::Presence(diff)) => format!("presence {}", diff.room),
-            BrokerEvent::Saved { .. } => "saved".into(),
-            BrokerEvent::Attached { .. } => "attached".into(),
-            BrokerEvent::PresenceSet { .. } => "presence set".into(),
-            BrokerEvent::Roster { .. } => "roster".into(),
-            BrokerEvent::Inbox { .. } => "inbox".into(),
+            BrokerEvent::Envelope(Envelope::Presence(diff)) => self.diff(diff),
+            BrokerEvent::Saved { .. }
+            | BrokerEvent::Attached { .. }
+            | BrokerEvent::PresenceSet { .. }
+            | BrokerEvent::Roster { .. }
+            | BrokerEvent::Inbox { .. }
+            | BrokerEvent::BeatAnswered { .. } => self.stateful(event),
             BrokerEvent::Subscribed { room, .. } => format!("subscribed {room}"),
             BrokerEvent::FeedUp { .. } => "feed up".into(),
             BrokerEvent::FeedDown => "feed down".into(),
             BrokerEvent::Alive(_) => "alive".into(),
             BrokerEvent::Beat { moved, .. } => self.beat(moved),
-            BrokerEvent::BeatAnswered { seq, .. } => format!("beat answered {seq}"),
             BrokerEvent::Published { ticket, outcome: Ok(accepted) } => {
                 // Rooms without history have no other level.
                 let level = match accepted.position {
@@ -276,7 +297,12 @@ impl Epochs {
         }
     }
 
-    fn position(&mut self, position: Position) -> String {
+    /// The epoch of a number; of one that was not heard of nobody's.
+    pub(super) fn at(&self, number: usize) -> Epoch {
+        self.0.get(number).copied().unwrap_or(Epoch::NONE)
+    }
+
+    pub(super) fn position(&mut self, position: Position) -> String {
         let Position { epoch, offset } = position;
         let known = self.0.iter().position(|known| *known == epoch);
         let at = known.unwrap_or_else(|| {
@@ -289,11 +315,14 @@ impl Epochs {
     fn page(&mut self, page: &Page) -> String {
         let head = self.position(page.head.position);
         let entries = page.entries.iter().map(|entry| {
+            // Which epoch an entry had that was removed is not worth keeping everywhere.
+            if let Kept::Removed(position) = entry {
+                return format!("{} removed; ", position.offset);
+            }
             let position = entry.position().map_or("nowhere".into(), |it| self.position(it));
             match entry {
                 Kept::Publication(it) => format!("{position} {}; ", text(&it.content)),
-                Kept::Unreadable(_) => format!("{position} unreadable; "),
-                Kept::Removed(_) => format!("{position} removed; "),
+                Kept::Unreadable(_) | Kept::Removed(_) => format!("{position} unreadable; "),
             }
         });
         let entries: String = entries.collect();
@@ -319,6 +348,26 @@ fn text(content: &Content) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// How what is heard begins that answers a node's own command.
+const ANSWERS: [&str; 16] = [
+    "published",
+    "stored",
+    "duplicate",
+    "unavailable",
+    "heads",
+    "page",
+    "saved",
+    "fenced",
+    "taken",
+    "untaken",
+    "done",
+    "reaped",
+    "roster",
+    "inbox",
+    "held",
+    "lost",
+];
+
 /// What of a line's order says nothing.
 #[derive(Clone, Copy)]
 pub(super) struct Apart {
@@ -333,7 +382,7 @@ impl Apart {
         let is_answer = |part: &&str| {
             let mut words = part.split(' ').filter(|word| word.parse::<u64>().is_err());
             let word = words.next().unwrap_or_default();
-            ["published", "stored", "duplicate", "unavailable", "heads", "page"].contains(&word)
+            ANSWERS.contains(&word)
         };
         let is_answer = |part: &&str| self.answers && is_answer(part);
         let (answers, mut others): (Vec<_>, Vec<_>) = heard.split(", ").partition(is_answer);
@@ -349,8 +398,15 @@ fn is_completion(event: &BrokerEvent<u64>) -> bool {
 }
 
 fn is_answer(event: &BrokerEvent<u64>) -> bool {
-    let asked = matches!(event, BrokerEvent::Heads { .. } | BrokerEvent::Read { .. });
-    asked || is_completion(event)
+    !matches!(
+        event,
+        BrokerEvent::Envelope(_)
+            | BrokerEvent::Subscribed { .. }
+            | BrokerEvent::FeedUp { .. }
+            | BrokerEvent::FeedDown
+            | BrokerEvent::Alive(_)
+            | BrokerEvent::Beat { .. }
+    )
 }
 
 /// Four or more successes of one kind in a row are only counted.

@@ -6,9 +6,9 @@ use roomcast_protocol::codes::Refusal;
 use roomcast_protocol::envelope::{BeatReport, Count, Envelope, MasterId, Peer};
 use roomcast_protocol::position::{Epoch, Keep, Kept, Page, Span};
 use roomcast_protocol::presence::Lease;
-use roomcast_protocol::publication::Publication;
+use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
-use roomcast_store::{At, Published, Put, Remembered};
+use roomcast_store::{At, Place, Published, Put, Remembered};
 
 use super::{Answer, Call, Fault, Item, LEASE_MS, Publishing, Verdict, id};
 use crate::planted::Planted;
@@ -84,7 +84,8 @@ impl World {
             self.send_out(server, asker, publication, published_us);
             return Answer::Published(Verdict::New { position: None, short });
         };
-        let put = Put { id, bytes: publication.weight() as u64 };
+        let low = publication.priority == Some(Priority::Low);
+        let put = Put { id, bytes: publication.weight() as u64, low, collapse: None };
         let room = publication.room.clone();
         let mut stored = None;
         let published = store.publish(&room, &keep, at, put, |position| {
@@ -181,7 +182,11 @@ impl World {
         let Some(found) = found else {
             return Answer::Fault(Fault::Declined(Refusal::Unavailable.into()));
         };
-        let entries = found.entries.into_iter().map(|entry| entry.payload).collect();
+        let entries = found.entries.into_iter().map(|place| match place {
+            Place::Entry(entry) => entry.payload,
+            Place::Removed(position) => Kept::Removed(position),
+        });
+        let entries = entries.collect();
         Answer::Read(Page { head: found.head, entries, whole: found.whole })
     }
 

@@ -176,6 +176,7 @@ impl Data {
             dedup_ttl_ms: DEDUP_TTL_MS,
             dedup_max: 10_000,
             bytes_max: 64 << 20,
+            lease_ms: LEASE_MS,
             partition: partition_of,
         };
         let stores = (0..PARTITIONS).map(|_| Store::new(rules, master)).collect();

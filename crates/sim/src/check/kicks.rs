@@ -23,7 +23,7 @@ impl World {
         let span = Span { count_max: 1, ..Span::above(position.offset - 1) };
         let found = server.data.clone().store(&room).read(&room, &CONTROL_KEEP, at, &span);
         let entries = found.map_or_else(Vec::new, |found| found.entries);
-        entries.first().is_some_and(|entry| entry.position == position)
+        entries.first().is_some_and(|entry| entry.position() == position)
     }
 
     /// Something is handed to a client.

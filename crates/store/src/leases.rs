@@ -1,0 +1,177 @@
+//! How long each node's entries in rooms hold, and which lives of nodes are over for good (G18). A life that was reaped
+//! is never accepted again, as long as anybody can come back from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use roomcast_protocol::ids::NodeId;
+use roomcast_protocol::presence::{Incarnation, Lease, PresenceDiff};
+
+use crate::store::{At, Store};
+
+/// How long a life that was reaped is remembered. Units: milliseconds.
+pub const REAPED_MS: u64 = 3_600_000;
+
+/// Users and sessions that one call takes out; more are another call's.
+pub const TEND_MAX: usize = 500;
+
+/// What a beat did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beaten {
+    /// Whether the node's lease holds.
+    pub lease: Lease,
+    /// What is to be published, and told.
+    pub tended: Tended,
+}
+
+/// What was settled and reaped.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tended {
+    /// Whatever is to be published, in this order.
+    pub diffs: Vec<Arc<PresenceDiff>>,
+    /// More is due: call again at once.
+    pub more: bool,
+}
+
+impl Tended {
+    /// The diffs of the system's own rooms: what the answer to a beat tells.
+    pub fn settled(&self) -> impl Iterator<Item = &PresenceDiff> {
+        let own = self.diffs.iter().filter(|diff| diff.room.as_str().starts_with('$'));
+        own.map(|diff| &**diff)
+    }
+}
+
+/// Leases, and lives that are over.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Leases {
+    /// Until when each holds. Units: milliseconds.
+    held: BTreeMap<Incarnation, u64>,
+    /// Until when each is remembered that was reaped. Units: milliseconds.
+    reaped: BTreeMap<Incarnation, u64>,
+}
+
+impl<E: Clone> Store<E> {
+    /// A node's beat: its lease is renewed, the life before it ends if it says so, and what is due in rooms is done: of
+    /// the last, at most [`TEND_MAX`] users and sessions; the rest is [`Store::tend`]'s.
+    ///
+    /// A cluster of stores does it in parts: [`Store::renew`] and [`Store::overdue`] where the leases are, then
+    /// [`Store::mark_reaped`] in every store, then [`Store::tend`] in each.
+    pub fn beat(&mut self, at: At, incarnation: Incarnation, retired: Option<u32>) -> Beaten {
+        let lease = self.renew(at.now_ms, incarnation, retired);
+        let entered: Vec<_> = self.entered().collect();
+        self.adopt(at.now_ms, &entered);
+        self.mark_reaped(at.now_ms, &self.overdue(at.now_ms));
+        Beaten { lease, tended: self.tend(at) }
+    }
+
+    /// Renews a lease, and ends the one of the life before it. One that is over is not renewed.
+    pub fn renew(&mut self, now_ms: u64, incarnation: Incarnation, retired: Option<u32>) -> Lease {
+        let lease_ms = self.rules().lease_ms;
+        let leases = self.leases_mut();
+        leases.expire(now_ms);
+        if let Some(life) = retired {
+            let retired = Incarnation { life, ..incarnation };
+            if !leases.reaped.contains_key(&retired) {
+                leases.held.insert(retired, now_ms);
+            }
+        }
+        let is_over = leases.held.get(&incarnation).is_some_and(|ends_ms| *ends_ms <= now_ms);
+        if is_over || leases.reaped.contains_key(&incarnation) {
+            return Lease::Lost;
+        }
+        leases.held.insert(incarnation, now_ms.saturating_add(lease_ms));
+        Lease::Held
+    }
+
+    /// Incarnations of which sessions are in rooms.
+    pub fn entered(&self) -> impl Iterator<Item = Incarnation> {
+        self.presence().incarnations()
+    }
+
+    /// Incarnations that entered rooms have a lease from now on, if they had none: who enters before its first beat, and
+    /// dies, goes like any other.
+    pub fn adopt(&mut self, now_ms: u64, entered: &[Incarnation]) {
+        let ends_ms = now_ms.saturating_add(self.rules().lease_ms);
+        let leases = self.leases_mut();
+        for incarnation in entered.iter().filter(|it| !leases.reaped.contains_key(it)) {
+            leases.held.entry(*incarnation).or_insert(ends_ms);
+        }
+    }
+
+    /// Nodes that hold a lease.
+    pub fn leased(&self, now_ms: u64) -> impl Iterator<Item = NodeId> {
+        let held = self.leases().held.iter().filter(move |(_, ends_ms)| **ends_ms > now_ms);
+        held.map(|(incarnation, _)| incarnation.node).collect::<BTreeSet<_>>().into_iter()
+    }
+
+    /// Incarnations whose lease is over, and that are not marked as reaped yet.
+    #[must_use]
+    pub fn overdue(&self, now_ms: u64) -> Vec<Incarnation> {
+        let over = self.leases().held.iter().filter(|(_, ends_ms)| **ends_ms <= now_ms);
+        over.map(|(incarnation, _)| *incarnation).collect()
+    }
+
+    /// From now on these incarnations are not accepted, and what they entered is due.
+    pub fn mark_reaped(&mut self, now_ms: u64, incarnations: &[Incarnation]) {
+        for incarnation in incarnations {
+            let leases = self.leases_mut();
+            leases.held.remove(incarnation);
+            leases.reaped.insert(*incarnation, now_ms.saturating_add(REAPED_MS));
+            self.all_presence_mut().forget_answers(*incarnation);
+        }
+    }
+
+    /// A node is gone: the leases of all its lives are over now.
+    pub fn end_leases(&mut self, now_ms: u64, node: NodeId) {
+        let entered: Vec<_> = self.entered().filter(|it| it.node == node).collect();
+        self.adopt(now_ms, &entered);
+        let held = self.leases_mut().held.iter_mut().filter(|(it, _)| it.node == node);
+        held.for_each(|(_, ends_ms)| *ends_ms = now_ms);
+    }
+
+    /// Does what is due in rooms: users leave whose grace is over, then what reaped incarnations entered goes. At most
+    /// [`TEND_MAX`] users and sessions.
+    pub fn tend(&mut self, at: At) -> Tended {
+        let mut tended = Tended::default();
+        let users = self.presence().overdue(at.now_ms, TEND_MAX);
+        let settled: usize = users.values().map(BTreeSet::len).sum();
+        for (room, users) in users {
+            let (place, presence) = self.presence_mut(&room);
+            tended.diffs.extend(presence.settle(&room, users, (place, at)));
+        }
+        let reaped: Vec<_> = self.leases().reaped.keys().copied().collect();
+        let sessions = self.presence().entered_by(reaped.iter().copied(), TEND_MAX - settled);
+        for (room, sessions) in sessions {
+            let (place, presence) = self.presence_mut(&room);
+            tended.diffs.extend(presence.reap(&room, sessions, (place, at)));
+        }
+        let due = self.presence().leaves_ms().is_some_and(|due_ms| due_ms <= at.now_ms);
+        tended.more = due || !self.presence().entered_by(reaped.into_iter(), 1).is_empty();
+        tended
+    }
+
+    /// Whether [`Store::tend`], or a beat, has something to do.
+    #[must_use]
+    pub fn is_due(&self, now_ms: u64) -> bool {
+        self.presence().leaves_ms().is_some_and(|due_ms| due_ms <= now_ms)
+            || self.leases().held.values().any(|ends_ms| *ends_ms <= now_ms)
+            || self.entered().any(|it| self.leases().reaped.contains_key(&it))
+    }
+
+    /// Accepts incarnations again that were reaped: a bug that tests plant.
+    pub fn forget_reaped(&mut self) {
+        self.leases_mut().reaped.clear();
+    }
+
+    /// Whether an incarnation is not accepted any more.
+    pub(crate) fn is_reaped(&self, now_ms: u64, incarnation: Incarnation) -> bool {
+        self.leases().reaped.get(&incarnation).is_some_and(|until_ms| *until_ms > now_ms)
+    }
+}
+
+impl Leases {
+    /// Forgets what was reaped long ago.
+    pub(crate) fn expire(&mut self, now_ms: u64) {
+        self.reaped.retain(|_, until_ms| *until_ms > now_ms);
+    }
+}

@@ -1,0 +1,238 @@
+//! Records of sessions, and how one is taken over (G13, G14): each user's together, each gone by itself when its window
+//! is over.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use roomcast_protocol::ids::{NodeId, SessionId};
+use roomcast_protocol::session::{
+    AttachSession, AttachedSession, Former, RoomRecord, SESSIONS_PER_USER_MAX, SaveSession,
+    SavedSession, Secret, SessionRecord, SessionState, Unattached, Wish,
+};
+
+use crate::store::Store;
+
+/// What a record weighs beside its rooms. Units: bytes.
+pub const SESSION_BYTES: u64 = 256;
+
+/// What a room of a record weighs beside its name. Units: bytes.
+const ROOM_RECORD_BYTES: u64 = 64;
+
+/// What is kept of a session.
+#[derive(Clone, Debug)]
+struct Stored {
+    generation: u64,
+    /// It has a connection.
+    attached: bool,
+    /// Who wrote last.
+    node: NodeId,
+    secret: Secret,
+    /// The secret before it, until the client has certainly got this one.
+    previous: Option<Secret>,
+    /// Who comes with it is handed over.
+    turn: Option<Secret>,
+    record: SessionRecord,
+    /// The record is over then. Units: milliseconds.
+    expires_ms: u64,
+}
+
+/// A user's sessions, by their ids.
+type Records = BTreeMap<u128, Stored>;
+
+/// All sessions.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sessions {
+    users: BTreeMap<Box<str>, Arc<Records>>,
+    /// Each user once, by when the first of its records is over.
+    due: BTreeSet<(u64, Box<str>)>,
+    bytes: u64,
+}
+
+impl<E: Clone> Store<E> {
+    /// Writes a session's record, for the node that has its connection.
+    pub fn save_session(&mut self, now_ms: u64, node: NodeId, save: &SaveSession) -> SavedSession {
+        self.sessions_mut().save(now_ms, node, save)
+    }
+
+    /// Takes a session over, for a node: from now on it is that node's, under a higher generation.
+    ///
+    /// # Errors
+    /// Why it is not given; never [`Unattached::Unavailable`].
+    pub fn attach_session(
+        &mut self,
+        now_ms: u64,
+        node: NodeId,
+        attach: &AttachSession,
+    ) -> Result<AttachedSession, Unattached> {
+        self.sessions_mut().attach(now_ms, node, attach)
+    }
+
+    /// Loses a session's record.
+    pub fn lose_session(&mut self, user: &str, session: SessionId) {
+        self.sessions_mut().write(user, |records| records.remove(&session.0));
+    }
+
+    /// Sessions of which a record is there.
+    #[must_use]
+    pub fn session_count(&self) -> usize {
+        self.sessions().users.values().map(|records| records.len()).sum()
+    }
+}
+
+impl Sessions {
+    pub(crate) const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// When [`Sessions::sweep`] has something to do. Units: milliseconds.
+    pub(crate) fn due_ms(&self) -> Option<u64> {
+        self.due.first().map(|(due_ms, _)| *due_ms)
+    }
+
+    /// Frees what is over, looking at no more than so many users. Answers with how many it looked at.
+    pub(crate) fn sweep(&mut self, now_ms: u64, users_max: usize) -> usize {
+        for looked in 0..users_max {
+            let Some((_, user)) = self.due.first().filter(|(due_ms, _)| *due_ms <= now_ms) else {
+                return looked;
+            };
+            self.expire(&user.clone(), now_ms);
+        }
+        users_max
+    }
+
+    fn save(&mut self, now_ms: u64, node: NodeId, save: &SaveSession) -> SavedSession {
+        self.expire(&save.user, now_ms);
+        let id = save.session.0;
+        let known = self.users.get(&save.user).and_then(|records| records.get(&id));
+        if known.is_some_and(|known| known.generation > save.generation) {
+            return SavedSession::Fenced;
+        }
+        let (attached, windows) = match save.state {
+            SessionState::Attached => (true, 2),
+            SessionState::Detached => (false, 1),
+            SessionState::Ended => {
+                if known.is_some() {
+                    self.write(&save.user, |records| records.remove(&id));
+                }
+                return SavedSession::Saved;
+            }
+        };
+        let previous = known.and_then(|it| it.previous).filter(|_| !save.confirmed);
+        let turn = save.turn.or_else(|| known.and_then(|it| it.turn));
+        let kept = || known.map(|it| it.record.clone()).unwrap_or_default();
+        let record = save.record.clone().unwrap_or_else(kept);
+        let expires_ms = now_ms.saturating_add(save.window_ms.saturating_mul(windows));
+        let (generation, secret) = (save.generation, save.secret);
+        let stored =
+            Stored { generation, attached, node, secret, previous, turn, record, expires_ms };
+        self.write(&save.user, |records| {
+            records.insert(id, stored);
+            if records.len() > SESSIONS_PER_USER_MAX {
+                let first = records.iter().min_by_key(|(id, it)| (it.expires_ms, **id));
+                let first = first.map(|(id, _)| *id);
+                first.and_then(|id| records.remove(&id));
+            }
+        });
+        SavedSession::Saved
+    }
+
+    fn attach(
+        &mut self,
+        now_ms: u64,
+        node: NodeId,
+        attach: &AttachSession,
+    ) -> Result<AttachedSession, Unattached> {
+        self.expire(&attach.user, now_ms);
+        let none = Records::new();
+        let records = self.users.get(&attach.user).map_or(&none, |records| records);
+        let (id, presented) = match attach.wish {
+            Wish::Token(token) => {
+                let known = records.get(&token.session.0).ok_or(Unattached::Unknown)?;
+                let good = [Some(known.secret), known.previous, known.turn];
+                if !good.contains(&Some(token.secret)) {
+                    return Err(Unattached::Token);
+                }
+                (token.session.0, Some(token.secret))
+            }
+            Wish::OnlyDetached => {
+                let loose = |it: &Stored| !it.attached || !attach.alive.contains(&it.node);
+                let mut found = records.iter().filter(|(_, it)| loose(it)).map(|(id, _)| *id);
+                let only = found.next().filter(|_| found.next().is_none());
+                (only.ok_or(Unattached::NotOne)?, None)
+            }
+        };
+        let expires_ms = now_ms.saturating_add(attach.window_ms.saturating_mul(2));
+        let taken = self.write(&attach.user, |records| {
+            let it = records.get_mut(&id)?;
+            let former = former(it, presented);
+            it.generation += 1;
+            it.previous = presented;
+            it.turn = None;
+            it.secret = attach.secret;
+            it.attached = true;
+            it.node = node;
+            it.expires_ms = expires_ms;
+            let (generation, record) = (it.generation, it.record.clone());
+            Some(AttachedSession { session: SessionId(id), generation, record, former })
+        });
+        taken.ok_or(Unattached::Unknown)
+    }
+
+    /// Removes what is over of a user's.
+    fn expire(&mut self, user: &str, now_ms: u64) {
+        let due_ms = self.users.get(user).and_then(|records| due_ms(records));
+        if due_ms.is_some_and(|due_ms| due_ms <= now_ms) {
+            self.write(user, |records| records.retain(|_, it| it.expires_ms > now_ms));
+        }
+    }
+
+    /// Changes a user's records, and keeps count of what all weigh.
+    fn write<R>(&mut self, user: &str, act: impl FnOnce(&mut Records) -> R) -> R {
+        let records = Arc::make_mut(self.users.entry(user.into()).or_default());
+        let (before, due) = (weight(records), due_ms(records));
+        let result = act(records);
+        let (after, next, is_empty) = (weight(records), due_ms(records), records.is_empty());
+        self.bytes = self.bytes - before + after;
+        if due != next {
+            if let Some(due_ms) = due {
+                self.due.remove(&(due_ms, user.into()));
+            }
+            if let Some(due_ms) = next {
+                self.due.insert((due_ms, user.into()));
+            }
+        }
+        if is_empty {
+            self.users.remove(user);
+        }
+        result
+    }
+}
+
+/// What the connection is that a session had before somebody came with this secret; `None`: with none.
+fn former(it: &Stored, presented: Option<Secret>) -> Former {
+    if presented.is_some() && it.turn == presented {
+        Former::HandedOver(it.node)
+    } else if presented.is_some() && it.attached {
+        Former::Attached(it.node)
+    } else {
+        Former::Gone
+    }
+}
+
+fn due_ms(records: &Records) -> Option<u64> {
+    records.values().map(|it| it.expires_ms).min()
+}
+
+fn weight(records: &Records) -> u64 {
+    let room = |it: &RoomRecord| ROOM_RECORD_BYTES + length(it.room.as_str());
+    let weights = records.values().map(|it| {
+        let rooms = it.record.rooms.iter().chain(&it.record.own);
+        SESSION_BYTES + rooms.map(room).sum::<u64>()
+    });
+    weights.sum()
+}
+
+/// How long a text is. Units: bytes.
+pub(crate) fn length(text: &str) -> u64 {
+    u64::try_from(text.len()).unwrap_or(u64::MAX)
+}
