@@ -284,6 +284,7 @@ fn start_core(
     let hub_config = HubConfig {
         linger_ms: LINGER_MS,
         leave_grace_ms: config.agents.leave_grace_ms,
+        id: common.id,
         node: format!("node-{}", common.id).into(),
         seed: common.seed,
         lanes: u8::try_from(lanes.queues.len()).unwrap_or(u8::MAX),

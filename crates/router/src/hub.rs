@@ -12,6 +12,7 @@ mod peers;
 mod relay;
 mod repair;
 mod roster_asks;
+mod sessions;
 mod track;
 mod watch;
 
@@ -21,11 +22,12 @@ use std::sync::Arc;
 use foldhash::quality::FixedState;
 use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent, Envelope};
 use roomcast_protocol::guard::Guard;
-use roomcast_protocol::ids::LaneId;
+use roomcast_protocol::ids::{LaneId, NodeId};
 use roomcast_protocol::outbound::{Loss, SkipReason};
 use roomcast_protocol::position::Keep;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
+use roomcast_protocol::session::AttachSession;
 use roomcast_protocol::time::Now;
 
 use crate::messages::{HubEffect, HubMessage, LaneMessage, Ticket};
@@ -43,6 +45,7 @@ use relay::Waiting;
 pub use relay::{RETRY_MS, WAITING_BYTES_MAX};
 use roster_asks::{Asker, RosterAsks};
 pub use roster_asks::{ROSTER_ASKS_MAX, ROSTER_ASKS_WAITING_MAX, ROSTER_RETRY_MS};
+use sessions::{Fence, Sessions};
 pub use track::{HELD_BYTES_MAX, HELD_ROOM_BYTES_MAX};
 use track::{Item, Track};
 use watch::Watch;
@@ -57,6 +60,8 @@ pub struct HubConfig {
     pub linger_ms: u64,
     /// How long an agent may be away before it counts as disconnected. Units: milliseconds.
     pub leave_grace_ms: u64,
+    /// Which node it is.
+    pub id: NodeId,
     /// The node's name, as the sender of what it publishes itself.
     pub node: Box<str>,
     /// Seeds the tables whose keys peers choose.
@@ -132,6 +137,7 @@ pub struct Hub {
     /// Rooms that keep their publications, in order.
     kept: BTreeSet<RoomName>,
     control: Control,
+    sessions: Sessions,
     /// Rooms in which lanes are behind.
     behind: BTreeSet<(LaneId, RoomName)>,
     /// Lanes that missed publications without a position, and have not been told; one bit each.
@@ -173,6 +179,7 @@ impl Hub {
             roster_asks: RosterAsks::default(),
             kept: BTreeSet::new(),
             control: Control::new(seed),
+            sessions: Sessions::default(),
             behind: BTreeSet::new(),
             deaf_lanes: 0,
             recheck: false,
@@ -225,10 +232,16 @@ impl Hub {
             HubMessage::AskRoster { query, room, after, count_max } => {
                 self.ask_roster(Asker::Query(query), room, (after, count_max), out);
             }
-            HubMessage::Attach { .. }
-            | HubMessage::Save { .. }
-            | HubMessage::Fence { .. }
-            | HubMessage::Presence { .. }
+            HubMessage::Attach { lane, session, user, wish, secret, window_ms } => {
+                let alive = Vec::new();
+                let attach = AttachSession { user, wish, secret, alive, window_ms };
+                self.attach((lane, session), attach, out);
+            }
+            HubMessage::Save { lane, session, save } => self.save((lane, session), save, out),
+            HubMessage::Fence { session, generation, node, moved } => {
+                self.fence(now, Fence::new(session, generation, moved), node, out);
+            }
+            HubMessage::Presence { .. }
             | HubMessage::Inbox { .. }
             | HubMessage::Ack { .. } => {}
         }
@@ -247,9 +260,9 @@ impl Hub {
                 let item = Item::Skipped(SkipReason::Unreadable);
                 self.placed(now, &room, position, item, out);
             }
+            BrokerEvent::Saved { request, outcome } => self.saved(request, outcome, out),
+            BrokerEvent::Attached { request, outcome } => self.attached(request, outcome, out),
             BrokerEvent::Envelope(Envelope::Presence(_))
-            | BrokerEvent::Saved { .. }
-            | BrokerEvent::Attached { .. }
             | BrokerEvent::PresenceSet { .. }
             | BrokerEvent::Inbox { .. } => {}
             BrokerEvent::Roster { request, page } => self.roster_asked(request, page, out),

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use roomcast_protocol::codes::{Close, Refused};
 use roomcast_protocol::command::ReplyTo;
 use roomcast_protocol::envelope::{Accepted, BrokerCommand};
-use roomcast_protocol::ids::{LaneId, SessionId, SessionKey};
+use roomcast_protocol::ids::{LaneId, NodeId, SessionId, SessionKey};
 use roomcast_protocol::inbox::{Acked, CursorName, InboxState};
 use roomcast_protocol::outbound::{Loss, SkipReason};
 use roomcast_protocol::position::{Kept, Page, Position, Span};
@@ -178,6 +178,9 @@ pub enum LaneMessage {
 /// What a message to a lane weighs beside the publications in it. Units: bytes.
 const MESSAGE_BYTES: usize = 64;
 
+/// What a room of a session's record weighs. Units: bytes.
+const ROOM_RECORD_BYTES: usize = 96;
+
 impl LaneMessage {
     /// The room, and the position there, of what a queue that is full need not take: the hub makes up for it, or tells
     /// of it. `None`: it has to be taken.
@@ -226,6 +229,10 @@ impl LaneMessage {
         }
         if let Self::Roster { outcome: Ok(page), .. } = self {
             return MESSAGE_BYTES + users(&page.users);
+        }
+        if let Self::Attached { outcome: Ok(attached), .. } = self {
+            let rooms = attached.record.rooms.len() + attached.record.own.len();
+            return MESSAGE_BYTES + rooms * ROOM_RECORD_BYTES;
         }
         let Self::Page { page: Some(page), .. } = self else { return MESSAGE_BYTES };
         MESSAGE_BYTES + page.entries.iter().map(weight).sum::<usize>()
@@ -302,12 +309,14 @@ pub enum HubMessage {
         /// What to write.
         save: Box<SaveSession>,
     },
-    /// A session was taken over: tell its former node, by an order (G22).
+    /// A session was taken over: tell its former node, by an order if it is another one (G22).
     Fence {
         /// Which session.
         session: SessionId,
         /// Attachments below this one end.
         generation: u64,
+        /// Where it was before.
+        node: NodeId,
         /// It was handed over.
         moved: bool,
     },

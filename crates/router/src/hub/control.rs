@@ -16,6 +16,7 @@ use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::{Now, iso8601};
 
+use super::sessions::Fence;
 use super::track::{Item, Track};
 use super::watch::RelayState;
 use super::{Hub, HubRoom, NEVER, REPAIR_MS, RETRY_MS, bit_of, each_lane};
@@ -298,6 +299,8 @@ impl Hub {
             let own = publication.sender == self.config.node;
             let query = publication.id.parse().ok().map(QueryId).filter(|_| own);
             self.tell_lanes(|| LaneMessage::Disconnect { query, user: user.into() }, out);
+        } else if let Some(fence) = Fence::of(publication) {
+            self.obey_fence(fence, out);
         }
     }
 

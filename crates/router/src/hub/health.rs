@@ -48,6 +48,10 @@ pub struct HubCounters {
     pub control_gaps: u64,
     /// Times that orders were lost, so that every session had to prove itself anew.
     pub revalidations: u64,
+    /// Wishes of sessions to get an older one back that went to the broker.
+    pub attaches: u64,
+    /// Orders to other nodes to end connections whose session was taken over.
+    pub fences: u64,
 }
 
 /// How the relay is now.

@@ -36,6 +36,11 @@ impl Peers {
         self.before.append(&mut self.missing);
     }
 
+    /// Who holds a lease.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = NodeId> {
+        self.leased.iter().map(|peer| peer.node)
+    }
+
     /// Whether all who are there now, or were before the outage, hear.
     pub(super) fn all_hear(&self) -> bool {
         self.leased.iter().all(|peer| peer.hears)

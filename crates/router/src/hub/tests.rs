@@ -5,6 +5,7 @@ mod kept;
 mod orders;
 mod presence;
 mod random;
+mod sessions;
 mod watching;
 
 use std::collections::VecDeque;
@@ -157,6 +158,7 @@ fn config(seed: u64, watched: bool) -> HubConfig {
     HubConfig {
         linger_ms: LINGER_MS,
         leave_grace_ms: GRACE_MS,
+        id: NodeId(1),
         node: "node-1".into(),
         seed,
         lanes: 3,
@@ -539,10 +541,15 @@ impl World {
             HubEffect::Broker(BrokerCommand::Beat { seq, hears, .. }) => {
                 format!("beat {seq}{}", if hears { " hears" } else { "" })
             }
+            HubEffect::Broker(BrokerCommand::Save { request, save }) => {
+                format!("save {request} {:x}/{}", save.session.0, save.generation)
+            }
+            HubEffect::Broker(BrokerCommand::Attach { request, attach }) => {
+                let alive: Vec<_> = attach.alive.iter().map(|node| node.0.to_string()).collect();
+                format!("attach {request} for {} alive {}", attach.user, alive.join(","))
+            }
             HubEffect::Broker(
-                command @ (BrokerCommand::Save { .. }
-                | BrokerCommand::Attach { .. }
-                | BrokerCommand::SetPresence { .. }
+                command @ (BrokerCommand::SetPresence { .. }
                 | BrokerCommand::Inbox { .. }
                 | BrokerCommand::Ack { .. }),
             ) => format!("{command:?}"),
@@ -661,11 +668,16 @@ fn told(message: &LaneMessage) -> String {
         }
         LaneMessage::Lost(Loss::Overload) => "lost by overload".into(),
         LaneMessage::Hold(hold) => format!("hold {hold}"),
+        LaneMessage::Attached { session, outcome } => match outcome {
+            Ok(it) => format!("attached {} as {:x}/{}", session.index, it.session.0, it.generation),
+            Err(why) => format!("attached {} {}", session.index, why.name()),
+        },
+        LaneMessage::Saved { session, outcome } => format!("saved {} {outcome:?}", session.index),
+        LaneMessage::Fence { session, generation, moved } => {
+            format!("fence {:x}/{generation}{}", session.0, if *moved { " moved" } else { "" })
+        }
         LaneMessage::Lost(_)
         | LaneMessage::Members { .. }
-        | LaneMessage::Attached { .. }
-        | LaneMessage::Saved { .. }
-        | LaneMessage::Fence { .. }
         | LaneMessage::Drain(_)
         | LaneMessage::Presence(_)
         | LaneMessage::Inbox { .. }

@@ -76,6 +76,7 @@ impl Node {
         let config = HubConfig {
             linger_ms: 100,
             leave_grace_ms: 5_000,
+            id,
             node: id.to_string().into(),
             seed: birth.seed,
             lanes: LANES as u8,

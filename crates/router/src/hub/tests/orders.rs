@@ -9,7 +9,7 @@ use crate::hub::{BLIND_MS, Hub, PAUSED_BYTES_MAX, REPAIR_MS};
 use crate::messages::{HubMessage, QueryId};
 
 /// Over link 1, whole, with the orders at 3.
-fn world() -> World {
+pub(super) fn world() -> World {
     let mut world = World::with(Hub::new(config(0, true), Arc::new(Rules)));
     world.orders = true;
     steps(

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use roomcast_protocol::command::Command;
 use roomcast_protocol::dialect::{Encoding, Format};
 use roomcast_protocol::envelope::{Accepted, BrokerCommand, BrokerEvent, Envelope};
-use roomcast_protocol::ids::{LaneId, SessionId, SessionKey};
+use roomcast_protocol::ids::{LaneId, NodeId, SessionId, SessionKey};
 use roomcast_protocol::limits::SessionLimits;
 use roomcast_protocol::position::{Direction, Epoch, Head, Kept, Page, Position};
 use roomcast_protocol::publication::Publication;
@@ -270,6 +270,7 @@ impl Node {
         let config = HubConfig {
             linger_ms: 50,
             leave_grace_ms: 50,
+            id: NodeId(1),
             node: "node".into(),
             seed: 1,
             lanes: u8::try_from(lanes).unwrap(),
