@@ -98,6 +98,18 @@ impl Place {
     pub fn meter(&self) -> &UserMeter {
         &self.meter
     }
+
+    /// The connection counts no more, for another one takes its place; its user's counters still do.
+    #[must_use]
+    pub fn give_back(self) -> Arc<UserMeter> {
+        Arc::clone(&self.meter)
+    }
+
+    /// Whether the user has no more connections than it may.
+    #[must_use]
+    pub fn fits(&self, max: u32) -> bool {
+        self.meter.connections.load(Ordering::Relaxed) <= max
+    }
 }
 
 impl Drop for Place {
@@ -119,8 +131,10 @@ impl Users {
         Self { table: Mutex::new(HashMap::with_hasher(FixedState::with_seed(seed))) }
     }
 
-    /// Counts one more connection of `user`, or says that it has `max` already.
-    pub fn connect(&self, user: &str, max: u32) -> Option<Place> {
+    /// Counts one more connection of `user`, or says that it has `max` already. One that `resumes` a session is to take
+    /// the place of another one, so there may be as many of them at a time, until it is known whether they do.
+    pub fn connect(&self, user: &str, max: u32, resumes: bool) -> Option<Place> {
+        let max = if resumes { max.saturating_mul(2) } else { max };
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         if !table.contains_key(user) {
             table.insert(user.into(), Arc::default());
@@ -196,17 +210,18 @@ mod tests {
     #[test]
     fn the_tenth_connection_passes_and_the_eleventh_is_refused() {
         let users = Users::new(1);
-        let mut places: Vec<_> = (0..10).map(|_| users.connect("ann", 10).unwrap()).collect();
-        assert!(users.connect("ann", 10).is_none());
-        assert!(users.connect("bob", 10).is_some());
+        let mut places: Vec<_> =
+            (0..10).map(|_| users.connect("ann", 10, false).unwrap()).collect();
+        assert!(users.connect("ann", 10, false).is_none());
+        assert!(users.connect("bob", 10, false).is_some());
         places.pop();
-        assert!(users.connect("ann", 10).is_some());
+        assert!(users.connect("ann", 10, false).is_some());
     }
 
     #[test]
     fn users_without_connections_are_forgotten_once_their_messages_weigh_no_more() {
         let users = Users::new(1);
-        let place = users.connect("ann", 10).unwrap();
+        let place = users.connect("ann", 10, false).unwrap();
         place.meter().messages.take(0, 1, 100).unwrap();
         users.sweep(100_000);
         assert_eq!(users.len(), 1);

@@ -12,4 +12,6 @@ pub enum Planted {
     StalePermission,
     /// A room with something for its members is not served while another one is.
     LostWakeUp,
+    /// A session's record says that its client has what was given to its connection.
+    PositionFromWrites,
 }

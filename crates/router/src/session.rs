@@ -10,14 +10,17 @@ use roomcast_protocol::limits::SessionLimits;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
-use crate::meter::Place;
+use crate::lane::lasting::Lasting;
+use crate::meter::{Place, UserMeter};
 
 /// How far a session has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// No token yet.
     Connecting,
-    /// Its token is good; this many of its own rooms are not live yet.
+    /// Its token is good; the session that it wants back is asked for.
+    Attaching,
+    /// Its token is good; this many of its own rooms, and of those from before, are not live yet.
     Joining(u16),
     /// It may act.
     Ready,
@@ -83,6 +86,8 @@ pub(crate) struct Session {
     pub(crate) expiry_told: bool,
     /// Requests for history under way.
     pub(crate) histories: u8,
+    /// What it has beside, if it can be resumed.
+    pub(crate) lasting: Option<Box<Lasting>>,
 }
 
 /// What a session's time has come for.
@@ -101,6 +106,13 @@ pub(crate) enum Due {
 }
 
 impl Session {
+    /// Its user's counters.
+    pub(crate) fn meter(&self) -> Option<&UserMeter> {
+        let moment = || self.lasting.as_ref()?.moment.as_ref();
+        let leaving = || moment()?.turn.as_ref()?.meter.as_deref();
+        self.place.as_ref().map(Place::meter).or_else(leaving)
+    }
+
     /// What is due now.
     pub(crate) fn due(&self, now: Now, limits: &SessionLimits) -> Due {
         if self.phase == Phase::Connecting {

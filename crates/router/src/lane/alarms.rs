@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use roomcast_protocol::ids::SessionKey;
 use roomcast_protocol::time::Now;
 
 use super::Lane;
@@ -20,6 +21,12 @@ pub(super) enum Alarm {
     CatchUp(u32, u32),
     /// A read of the broker.
     Read(u64),
+    /// A session's record has changed.
+    Save(SessionKey),
+    /// A session waits for the one it wants back.
+    Attach(SessionKey),
+    /// A session's welcome waits for rooms from before.
+    Welcome(SessionKey),
 }
 
 /// Alarms by their time.
@@ -32,6 +39,11 @@ impl Alarms {
         let at_ms = at_ms / SLOT_MS * SLOT_MS;
         self.0.insert((at_ms, alarm));
         at_ms
+    }
+
+    /// Has it ring at `at_ms`, or up to a slot later.
+    pub(super) fn set_behind(&mut self, at_ms: u64, alarm: Alarm) {
+        self.0.insert((at_ms.div_ceil(SLOT_MS).saturating_mul(SLOT_MS), alarm));
     }
 
     /// When the next one rings. Units: monotonic milliseconds.
@@ -63,6 +75,9 @@ impl Lane {
                 Alarm::Skips(room, serial) => self.tell_waiting_skips(now, room, serial),
                 Alarm::CatchUp(room, session) => self.end_late_catch_up(now, room, session, out),
                 Alarm::Read(query) => self.page(now, query, None, out),
+                Alarm::Save(key) => self.save_if_due(now, key, out),
+                Alarm::Attach(key) => self.end_late_attach(now, key, out),
+                Alarm::Welcome(key) => self.end_late_welcome(now, key, out),
             }
         }
     }

@@ -386,6 +386,12 @@ impl Lane {
         }
     }
 
+    /// What a session that catches up in the room has been given, if its join is answered.
+    pub(super) fn caught_up(&self, index: u32, key: SessionKey) -> Option<Position> {
+        let catch_up = self.catching.get(&(index, key.index))?;
+        catch_up.reply.is_none().then_some(catch_up.covered)
+    }
+
     /// Takes a session out of those that catch up.
     pub(super) fn end_catch_up(&mut self, index: u32, key: SessionKey) -> Option<CatchUp> {
         let catch_up = self.catching.remove(&(index, key.index))?;
@@ -420,6 +426,7 @@ impl Lane {
         let Some(name) = self.name_of(index) else { return };
         let entry = Entry { position: Some(position), recovered, live: !self.isolated };
         self.send(key, &Outbound::Joined { reply, room: name.as_str(), entry }, out);
+        self.note_entry(key, index, position);
     }
 
     pub(super) fn name_of(&self, index: u32) -> Option<RoomName> {

@@ -31,6 +31,10 @@ impl Lane {
         self.begin_turn(now, out);
         let Some(session) = self.session_mut(key) else { return };
         let phase = session.phase;
+        if phase == Phase::Ready {
+            self.prove_by_command(now, key, out);
+        }
+        let Some(session) = self.session_mut(key) else { return };
         match (phase, command) {
             (Phase::Connecting, Command::KeepAlive(_))
                 if session.early_pings >= EARLY_PINGS_MAX =>
@@ -58,7 +62,7 @@ impl Lane {
                 | Command::Ack(_)
                 | Command::Unreadable(_),
             ) => self.close(key, Close::Unauthorized, out),
-            (Phase::Joining(_), command) => {
+            (Phase::Attaching | Phase::Joining(_), command) => {
                 let early = session.early.get_or_insert_default();
                 if early.len() < EARLY_MAX {
                     early.push(command);
@@ -85,11 +89,12 @@ impl Lane {
             }
             Command::Join(request) => {
                 if self.may_send(now, key, &request.reply, out) {
-                    self.join(now, key, request, out);
+                    self.join_now(now, key, request, false, out);
                 }
             }
             Command::Leave(request) => {
                 if self.may_send(now, key, &request.reply, out) {
+                    self.join_unrecorded(now, key, out);
                     self.leave(key, &request, out);
                 }
             }
@@ -134,8 +139,7 @@ impl Lane {
         if session.who.as_ref().is_some_and(|who| who.kind == Kind::Backend) {
             return true;
         }
-        let taken =
-            session.place.as_ref().map(|place| place.meter().messages.take(now.mono_ms, 1, max));
+        let taken = session.meter().map(|meter| meter.messages.take(now.mono_ms, 1, max));
         self.or_refuse(key, taken, LimitName::MessagesPerUser, max, reply, out)
     }
 
@@ -149,8 +153,7 @@ impl Lane {
     ) -> bool {
         let max = self.limits.controls_per_minute;
         let Some(session) = self.session(key) else { return false };
-        let taken =
-            session.place.as_ref().map(|place| place.meter().controls.take(now.mono_ms, 1, max));
+        let taken = session.meter().map(|meter| meter.controls.take(now.mono_ms, 1, max));
         self.or_refuse(key, taken, LimitName::ControlsPerUser, max, reply, out)
     }
 
@@ -180,13 +183,15 @@ impl Lane {
             Ok(who) => who,
             Err(error) => return self.close(key, error.close(), out),
         };
-        let Some(place) = self.users.connect(&who.user_key(), self.limits.connections_per_user)
-        else {
+        let max = self.limits.connections_per_user;
+        let continuation = request.continuation.clone();
+        let resumes = continuation.as_ref().is_some_and(|it| it.resume.is_some());
+        let Some(place) = self.users.connect(&who.user_key(), max, resumes) else {
             self.count_limit(LimitName::ConnectionsPerUser);
             return self.close(key, Close::Limit, out);
         };
         self.set_compressed(key, request.compressed, out);
-        self.become_known(now, key, Box::new(who), place, out);
+        self.become_known(now, key, (Box::new(who), place, continuation), out);
     }
 
     /// A token on a session that is ready: its rights are the new token's from now on.
@@ -264,7 +269,15 @@ impl Lane {
         }
     }
 
-    fn join(&mut self, now: Now, key: SessionKey, request: RoomRequest, out: &mut Vec<Effect>) {
+    /// A session asks for a room; `recorded`: its record has it, or need not.
+    pub(super) fn join_now(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        request: RoomRequest,
+        recorded: bool,
+        out: &mut Vec<Effect>,
+    ) {
         let name = match RoomName::parse(&request.room) {
             Ok(name) => name,
             Err(cause) => return self.refuse(key, &request.reply, &cause.into(), out),
@@ -285,6 +298,12 @@ impl Lane {
         let Some(rule) = allowed else {
             let refused = Refused::new(Refusal::PermissionDenied);
             return self.refuse(key, &request.reply, &refused, out);
+        };
+        let request = if is_in || recorded {
+            request
+        } else {
+            let Some(request) = self.record_join(key, request, out) else { return };
+            request
         };
         let ask = Ask { reply: request.reply, since: request.since };
         self.enter(now, key, &name, rule, ask, out);

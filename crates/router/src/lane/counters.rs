@@ -4,6 +4,7 @@ use roomcast_protocol::codes::{Close, Refusal};
 use roomcast_protocol::limits::LimitName;
 use roomcast_protocol::outbound::SkipReason;
 use roomcast_protocol::position::Unrecovered;
+use roomcast_protocol::session::Unattached;
 
 /// What happened on a lane since it began; the shell publishes the differences.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +43,49 @@ pub struct Counters {
     pub jumps: u64,
     /// Times the lane was late for its turn and held.
     pub holds: u64,
+    /// Sessions taken over from former connections.
+    pub resumed: u64,
+    /// Of these, those that were handed over by a node that stops.
+    pub hand_overs: u64,
+    /// Wishes for a session that began a new one, in the order of [`Unattached::ALL`].
+    pub unresumed: [u64; Unattached::ALL.len()],
+    /// Records of sessions written.
+    pub records: u64,
+    /// Records that the broker did not answer for.
+    pub records_failed: u64,
+    /// Connections that ended because another one has taken their session over.
+    pub fenced: u64,
+    /// Connections that ended because the node stops, or moved, in the order of [`Drained::ALL`].
+    pub drained: [u64; Drained::ALL.len()],
+}
+
+/// How a connection left a node that stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Drained {
+    /// Its client had gone elsewhere before.
+    Moved,
+    /// It was closed in its turn.
+    Closed,
+    /// It was dropped in its turn, without a Close frame.
+    Dropped,
+    /// It was told to go elsewhere, and did not in its time.
+    Late,
+}
+
+impl Drained {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Moved, Self::Closed, Self::Dropped, Self::Late];
+
+    /// Its name, for metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Moved => "moved",
+            Self::Closed => "closed",
+            Self::Dropped => "dropped",
+            Self::Late => "late",
+        }
+    }
 }
 
 impl Default for Counters {
@@ -64,6 +108,13 @@ impl Default for Counters {
             histories: 0,
             jumps: 0,
             holds: 0,
+            resumed: 0,
+            hand_overs: 0,
+            unresumed: [0; Unattached::ALL.len()],
+            records: 0,
+            records_failed: 0,
+            fenced: 0,
+            drained: [0; Drained::ALL.len()],
         }
     }
 }

@@ -41,6 +41,11 @@ impl Turns {
         self.last_ms.saturating_add(TURN_MS)
     }
 
+    /// When the lane had its last one. Units: monotonic milliseconds.
+    pub(super) const fn last_ms(&self) -> u64 {
+        self.last_ms
+    }
+
     /// Keeps an answer for later.
     pub(super) fn put_off(&mut self, query: u64, page: Option<Page>) {
         self.pages.push((query, page));

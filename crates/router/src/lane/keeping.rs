@@ -141,6 +141,9 @@ impl Lane {
         self.set_skips_told(index);
         let Some(room) = self.rooms.get_mut(index as usize) else { return };
         let Some(stream) = &mut room.stream else { return };
+        if stream.position.is_none_or(|at| at.epoch != position.epoch) {
+            stream.served = None;
+        }
         stream.position = Some(position);
         let class = stream.class;
         if room.members.is_empty() {

@@ -55,7 +55,7 @@ impl Lane {
         }
     }
 
-    fn enter_live(
+    pub(super) fn enter_live(
         &mut self,
         now: Now,
         key: SessionKey,
@@ -117,7 +117,7 @@ impl Lane {
         for index in reserved {
             let Some(room) = self.rooms.get_mut(index as usize) else { continue };
             room.entering -= 1;
-            if room.live {
+            if room.live && !self.is_restored(index, key) {
                 self.tell_skips(index);
                 self.add_member(index, key);
             }
@@ -129,11 +129,13 @@ impl Lane {
         let Some(session) = self.session(key) else { return };
         let rooms: Vec<u32> = session.rooms.iter().map(|entry| entry.room).collect();
         for index in rooms {
-            self.tell_own_position(index, key, out);
+            if !self.is_restored(index, key) {
+                self.tell_own_position(index, key, out);
+            }
         }
     }
 
-    fn tell_own_position(&mut self, index: u32, key: SessionKey, out: &mut Vec<Effect>) {
+    pub(super) fn tell_own_position(&mut self, index: u32, key: SessionKey, out: &mut Vec<Effect>) {
         if let Some(position) = self.position(index) {
             self.answer_entry(index, key, &ReplyTo::default(), (position, None), out);
         }
@@ -174,6 +176,7 @@ impl Lane {
         let entry = Entry { position, recovered, live };
         let joined = Outbound::Joined { reply: &ask.reply, room: name.as_str(), entry };
         self.send(key, &joined, out);
+        self.note_rooms(key);
     }
 
     /// Makes the session a member, unless it is one.
@@ -218,26 +221,24 @@ impl Lane {
         for Waiting { key, ask, told } in waiting {
             let Some(session) = self.session_mut(key) else { continue };
             match (ask, &mut session.phase) {
-                (Some(ask), Phase::Connecting | Phase::Joining(_) | Phase::Ready) => {
-                    self.enter_live(now, key, index, ask, out);
-                }
+                (
+                    Some(ask),
+                    Phase::Connecting | Phase::Attaching | Phase::Joining(_) | Phase::Ready,
+                ) => self.enter_live(now, key, index, ask, out),
                 (None, Phase::Joining(count)) if !told => {
                     *count = count.saturating_sub(1);
-                    self.try_ready(key, out);
+                    self.try_ready(now, key, out);
                 }
                 // Welcomed while the broker was away.
-                (None, Phase::Ready) => {
-                    self.add_member(index, key);
-                    self.tell_own_position(index, key, out);
-                }
-                (None, Phase::Connecting | Phase::Joining(_)) => {}
+                (None, Phase::Ready) => self.enter_reserved(now, index, key, out),
+                (None, Phase::Connecting | Phase::Attaching | Phase::Joining(_)) => {}
             }
         }
         self.drop_if_unused(index, out);
     }
 
     /// The broker is away: who waits is told so, and goes on waiting; who waits for its welcome does not.
-    pub(super) fn room_is_away(&mut self, name: &RoomName, out: &mut Vec<Effect>) {
+    pub(super) fn room_is_away(&mut self, now: Now, name: &RoomName, out: &mut Vec<Effect>) {
         let Some(index) = self.names.get(name).copied() else { return };
         let Some(room) = self.rooms.get_mut(index as usize).filter(|room| !room.live) else {
             return;
@@ -254,14 +255,15 @@ impl Lane {
         for (key, reply) in untold {
             let Some(session) = self.session_mut(key) else { continue };
             match (reply, &mut session.phase) {
-                (Some(reply), Phase::Connecting | Phase::Joining(_) | Phase::Ready) => {
-                    self.tell_away(key, name, &reply, out);
-                }
+                (
+                    Some(reply),
+                    Phase::Connecting | Phase::Attaching | Phase::Joining(_) | Phase::Ready,
+                ) => self.tell_away(key, name, &reply, out),
                 (None, Phase::Joining(count)) => {
                     *count = count.saturating_sub(1);
-                    self.try_ready(key, out);
+                    self.try_ready(now, key, out);
                 }
-                (None, Phase::Connecting | Phase::Ready) => {}
+                (None, Phase::Connecting | Phase::Attaching | Phase::Ready) => {}
             }
         }
     }
@@ -338,6 +340,9 @@ impl Lane {
         let Some(at) = session.rooms.iter().position(|entry| entry.room == index) else { return };
         let entry = session.rooms.swap_remove(at);
         let joining = session.phase != Phase::Ready;
+        if let Some(lasting) = &mut session.lasting {
+            lasting.forget_room(index);
+        }
         if entry.place != Membership::WAITING {
             self.memberships -= 1;
             self.take_out(index, entry.place, out);
@@ -347,6 +352,7 @@ impl Lane {
         } else if joining && let Some(room) = self.rooms.get_mut(index as usize) {
             room.entering -= 1;
         }
+        self.note_rooms(key);
         self.settle(index, key, out);
     }
 

@@ -7,18 +7,23 @@ mod alarms;
 mod catching;
 mod commands;
 mod counters;
+mod draining;
 mod history;
 mod holding;
 mod keeping;
+pub(crate) mod lasting;
 mod membership;
 mod orders;
 mod presence;
+mod records;
+mod resume;
 mod rooms;
 mod scribe;
 mod served;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod welcoming;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
@@ -26,7 +31,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use foldhash::quality::FixedState;
 use roomcast_protocol::codes::{Close, Refused};
-use roomcast_protocol::command::{Command, Continuation, ReplyTo};
+use roomcast_protocol::command::{Continuation, ReplyTo};
 use roomcast_protocol::dialect::Format;
 use roomcast_protocol::frame::FrameSink;
 use roomcast_protocol::guard::{AuthError, Guard, Principal};
@@ -35,6 +40,7 @@ use roomcast_protocol::limits::{LimitName, SessionLimits};
 use roomcast_protocol::outbound::Outbound;
 use roomcast_protocol::publication::Priority;
 use roomcast_protocol::room::RoomName;
+use roomcast_protocol::session::SessionState;
 use roomcast_protocol::time::Now;
 use slab::Slab;
 
@@ -46,10 +52,12 @@ use alarms::Alarms;
 use catching::CatchUp;
 pub use commands::publication_of;
 use counters::add_one;
-pub use counters::{Counters, Sizes};
+pub use counters::{Counters, Drained, Sizes};
+use draining::Drain;
 use history::Reads;
 use holding::Turns;
-use membership::own_rooms;
+use records::state_after;
+use resume::Attaching;
 use rooms::Room;
 use scribe::Scribe;
 pub use served::SERVED_MAX;
@@ -119,6 +127,12 @@ pub struct Lane {
     reads: Reads,
     /// Sessions that are told what they missed of a room, by room and session; they are no members yet.
     catching: BTreeMap<(u32, u32), CatchUp>,
+    /// Wishes for sessions that were not answered, those of sessions that have gone included.
+    attaching: BTreeMap<SessionKey, Attaching>,
+    /// The step in which records were renewed last.
+    renewed: u64,
+    /// The node stops.
+    drain: Option<Box<Drain>>,
     sink: FrameSink,
     counters: Counters,
     unauthenticated: usize,
@@ -154,6 +168,9 @@ impl Lane {
             turns: Turns::default(),
             reads: Reads::default(),
             catching: BTreeMap::new(),
+            attaching: BTreeMap::new(),
+            renewed: 0,
+            drain: None,
             sink: FrameSink::new(),
             counters: Counters::default(),
             unauthenticated: 0,
@@ -207,7 +224,8 @@ impl Lane {
     ) -> Result<Opening, Admission> {
         let who = self.guard.verify(token, now.unix_ms).map_err(Admission::Token)?;
         let max = self.limits.connections_per_user;
-        match self.users.connect(&who.user_key(), max) {
+        let resumes = continuation.as_ref().is_some_and(|it| it.resume.is_some());
+        match self.users.connect(&who.user_key(), max, resumes) {
             Some(place) => Ok(Opening::Known(Box::new(who), place, continuation)),
             None => {
                 self.count_limit(LimitName::ConnectionsPerUser);
@@ -248,14 +266,16 @@ impl Lane {
             armed_ms: u64::MAX,
             expiry_told: false,
             histories: 0,
+            lasting: None,
         });
         self.unauthenticated += 1;
         match opening {
             Opening::Silent => self.rearm(now, key),
-            Opening::Known(who, place, _continuation) => {
-                self.become_known(now, key, who, place, out);
+            Opening::Known(who, place, continuation) => {
+                self.become_known(now, key, (who, place, continuation), out);
             }
         }
+        self.drain_too(key);
         key
     }
 
@@ -279,23 +299,37 @@ impl Lane {
         &mut self,
         _now: Now,
         key: SessionKey,
-        _said_goodbye: bool,
+        said_goodbye: bool,
         out: &mut Vec<Effect>,
     ) {
+        let state = if said_goodbye { SessionState::Ended } else { SessionState::Detached };
+        self.let_go(key, state, out);
         self.forget(key, out);
     }
 
     /// The client answered the ping of this number.
-    pub fn ponged(&mut self, now: Now, key: SessionKey, _number: u32, _out: &mut Vec<Effect>) {
+    pub fn ponged(&mut self, now: Now, key: SessionKey, number: u32, out: &mut Vec<Effect>) {
         self.heard(now, key);
+        self.take_pong(now, key, number, out);
     }
 
     /// Ends the session, telling its client why.
     pub fn close(&mut self, key: SessionKey, close: Close, out: &mut Vec<Effect>) {
         if self.session(key).is_some() {
             add_one(&mut self.counters.closes, close.index());
+            self.let_go(key, state_after(close), out);
             self.forget(key, out);
             out.push(Effect::Close { to: key.index, close });
+        }
+    }
+
+    /// The same without a Close frame.
+    fn drop_connection(&mut self, key: SessionKey, close: Close, out: &mut Vec<Effect>) {
+        if self.session(key).is_some() {
+            add_one(&mut self.counters.closes, close.index());
+            self.let_go(key, state_after(close), out);
+            self.forget(key, out);
+            out.push(Effect::Drop { to: key.index, close });
         }
     }
 
@@ -310,7 +344,7 @@ impl Lane {
             LaneMessage::Joined { room, position, live: true } => {
                 self.room_is_live(now, &room, position, out);
             }
-            LaneMessage::Joined { room, live: false, .. } => self.room_is_away(&room, out),
+            LaneMessage::Joined { room, live: false, .. } => self.room_is_away(now, &room, out),
             LaneMessage::Skipped { room, position, reason } => {
                 self.skipped(now, &room, (position, reason), out);
             }
@@ -332,13 +366,13 @@ impl Lane {
             LaneMessage::Blind => self.tell_of_blindness(out),
             LaneMessage::Revalidate => self.end_all(Close::GapTooOld, out),
             LaneMessage::Stop => self.stop(out),
-            LaneMessage::Attached { .. }
-            | LaneMessage::Saved { .. }
-            | LaneMessage::Fence { .. }
-            | LaneMessage::Drain(_)
-            | LaneMessage::Presence(_)
-            | LaneMessage::Roster { .. }
-            | LaneMessage::Inbox { .. } => {}
+            LaneMessage::Attached { session, outcome } => self.attached(now, session, outcome, out),
+            LaneMessage::Saved { session, outcome } => self.saved(now, session, outcome, out),
+            LaneMessage::Fence { session, generation, moved } => {
+                self.fence(session, generation, moved, out);
+            }
+            LaneMessage::Drain(plan) => self.begin_drain(now, plan, out),
+            LaneMessage::Presence(_) | LaneMessage::Roster { .. } | LaneMessage::Inbox { .. } => {}
         }
     }
 
@@ -381,13 +415,16 @@ impl Lane {
     #[must_use]
     pub fn next_wake(&self) -> Option<u64> {
         let turn = (!self.sessions.is_empty()).then(|| self.turns.next_ms());
-        [self.wheel.next_wake(), self.alarms.next_wake(), turn].into_iter().flatten().min()
+        let drain = self.drain.as_ref().and_then(|drain| drain.next_ms());
+        [self.wheel.next_wake(), self.alarms.next_wake(), turn, drain].into_iter().flatten().min()
     }
 
     /// Acts on deadlines that have come.
     pub fn tick(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.begin_turn(now, out);
         self.ring(now, out);
+        self.renew(now, out);
+        self.take_turns(now, out);
         for key in self.wheel.due(now.mono_ms) {
             let limits = self.limits;
             let Some(session) = self.session_mut(key) else { continue };
@@ -396,7 +433,10 @@ impl Lane {
             }
             session.armed_ms = u64::MAX;
             match session.due(now, &limits) {
-                Due::Nothing => {}
+                Due::Nothing => {
+                    let number = self.pledge_if_moved(now, key);
+                    out.extend(number.map(|number| Effect::Ping { to: key.index, number }));
+                }
                 Due::Unauthorized => {
                     self.close(key, Close::Unauthorized, out);
                     continue;
@@ -407,7 +447,8 @@ impl Lane {
                 }
                 Due::Ping => {
                     session.pinged_ms = now.mono_ms.max(session.heard_ms.saturating_add(1));
-                    out.push(Effect::Ping { to: key.index, number: 0 });
+                    let number = self.pledge(now, key);
+                    out.push(Effect::Ping { to: key.index, number });
                 }
                 Due::TellExpiry => {
                     session.expiry_told = true;
@@ -453,72 +494,6 @@ impl Lane {
         }
     }
 
-    /// The session's token is good: it is put into its own rooms, and is ready once they are live.
-    fn become_known(
-        &mut self,
-        now: Now,
-        key: SessionKey,
-        who: Box<Principal>,
-        place: Place,
-        out: &mut Vec<Effect>,
-    ) {
-        let Some(session) = self.session_mut(key) else { return };
-        let id = session.id;
-        let mut own: Vec<RoomName> = Vec::new();
-        let format = self.session(key).map_or(0, |session| usize::from(session.format));
-        let format = self.formats.get(format);
-        if format.is_some_and(|format| format.dialect.profile().joins_own_rooms) {
-            own.extend(own_rooms(&who, id).take(self.limits.rooms_max));
-        }
-        if let Some(agent_id) = who.agent_id.clone() {
-            out.push(Effect::Hub(HubMessage::Agent { agent_id, up: true }));
-        }
-        self.unauthenticated -= 1;
-        let guard = Arc::clone(&self.guard);
-        let ruled = |name| guard.rule(&name).map(|rule| (name, rule));
-        let mut asleep = 0;
-        for (name, rule) in own.into_iter().filter_map(ruled) {
-            asleep += u16::from(!self.reserve(key, &name, rule, out));
-        }
-        if let Some(session) = self.session_mut(key) {
-            session.who = Some(who);
-            session.place = Some(place);
-            session.heard_ms = now.mono_ms;
-            session.phase = Phase::Joining(asleep);
-        }
-        self.rearm(now, key);
-        self.try_ready(key, out);
-    }
-
-    /// Welcomes the session if all its own rooms are live, and runs what it sent along with its token.
-    fn try_ready(&mut self, key: SessionKey, out: &mut Vec<Effect>) {
-        let Some(session) = self.session_mut(key) else { return };
-        if session.phase != Phase::Joining(0) {
-            return;
-        }
-        session.phase = Phase::Ready;
-        self.counters.ready += 1;
-        self.take_reserved(key);
-        self.encode_for(key, out, |session| {
-            session.who.as_deref().map(|who| Outbound::Welcome {
-                who,
-                session: session.id,
-                resume: None,
-                resumed: None,
-            })
-        });
-        self.tell_own_positions(key, out);
-        if self.isolated {
-            self.send(key, &Outbound::Degraded { isolated: true }, out);
-        }
-        out.push(Effect::Ready { to: key.index });
-    }
-
-    /// What the session sent along with its token, to be run now that it is ready.
-    pub fn take_early(&mut self, key: SessionKey) -> Vec<Command> {
-        self.session_mut(key).and_then(|session| session.early.take()).map_or(Vec::new(), |it| *it)
-    }
-
     /// Removes all trace of the session.
     fn forget(&mut self, key: SessionKey, out: &mut Vec<Effect>) {
         let Some(session) = self.session_mut(key) else { return };
@@ -541,6 +516,9 @@ impl Lane {
         }
         if session.phase == Phase::Connecting {
             self.unauthenticated -= 1;
+        }
+        if session.phase == Phase::Attaching {
+            return;
         }
         if let Some(agent_id) = session.who.and_then(|who| who.agent_id) {
             out.push(Effect::Hub(HubMessage::Agent { agent_id, up: false }));

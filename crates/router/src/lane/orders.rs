@@ -88,7 +88,7 @@ impl Lane {
         }
     }
 
-    fn keys_of(&self, concerned: impl Fn(&Session) -> bool) -> Vec<SessionKey> {
+    pub(super) fn keys_of(&self, concerned: impl Fn(&Session) -> bool) -> Vec<SessionKey> {
         let sessions = self.sessions.iter().map(|(_, session)| session);
         sessions.filter(|session| concerned(session)).map(|session| session.key).collect()
     }

@@ -427,6 +427,9 @@ impl Room {
             work.queue.pop_front();
             if work.queue.is_empty() {
                 self.work = None;
+                if let Some(stream) = &mut self.stream {
+                    stream.served = stream.position;
+                }
             }
         }
         served

@@ -45,6 +45,9 @@ pub(crate) struct Stream {
     pub(crate) class: Priority,
     /// What the members have covered once all is served that waits; `None`: not live yet.
     pub(crate) position: Option<Position>,
+    /// What members had been given when nothing waited for them last; `None`: nothing of this epoch. Who joined
+    /// meanwhile stands at its join's answer, or behind it.
+    pub(crate) served: Option<Position>,
     /// The hub said that the broker is away.
     pub(crate) away: bool,
     /// What all members skip, up to the position, and have yet to be told.
@@ -68,6 +71,7 @@ impl Default for Stream {
         Self {
             class: Priority::Normal,
             position: None,
+            served: None,
             away: false,
             run: None,
             own: BTreeMap::new(),

@@ -4,6 +4,7 @@
 mod catching;
 mod covering;
 mod deadlines;
+mod draining;
 mod entering;
 mod frames;
 mod history;
@@ -12,6 +13,7 @@ mod keeping_model;
 mod model;
 mod orders;
 mod publishing;
+mod resuming;
 mod rooms;
 mod serving;
 
@@ -21,12 +23,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use roomcast_protocol::codes::{Close, Refusal, Refused};
 use roomcast_protocol::command::{
-    Authenticate, Command, HistoryRequest, Publish, ReplyTo, RoomRequest, Unreadable,
+    Authenticate, Command, Continuation, HistoryRequest, Publish, ReplyTo, RoomRequest, Unreadable,
 };
 use roomcast_protocol::content::Content;
-use roomcast_protocol::dialect::{Encoding, Format};
+use roomcast_protocol::dialect::{Dialect, Encoding, Format};
 use roomcast_protocol::envelope::Accepted;
-use roomcast_protocol::ids::{LaneId, SessionId, SessionKey};
+use roomcast_protocol::ids::{LaneId, NodeId, SessionId, SessionKey};
 use roomcast_protocol::limits::SessionLimits;
 use roomcast_protocol::outbound::{Loss, SkipReason};
 use roomcast_protocol::position::{
@@ -34,12 +36,16 @@ use roomcast_protocol::position::{
 };
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
+use roomcast_protocol::session::{
+    AttachedSession, Former, ResumeToken, RoomRecord, SaveSession, SavedSession, Secret,
+    SessionRecord, SessionState, Unattached, Wish,
+};
 use roomcast_protocol::time::Now;
 
 use super::{Admission, Lane, LaneConfig, Opening, Secrets};
-use crate::messages::{Answer, Effect, HubMessage, LaneMessage, QueryId, Ticket};
+use crate::messages::{Answer, DrainPlan, Effect, HubMessage, LaneMessage, QueryId, Ticket};
 use crate::meter::Users;
-use frames::{OWN, PLAIN, Table, position, texts};
+use frames::{ALL, PLAIN, Table, position, texts};
 
 /// Runs a script and compares what the lane wanted done.
 ///
@@ -63,6 +69,8 @@ struct World {
     users: Arc<Users>,
     now: Now,
     manual: bool,
+    /// The hub does not answer for records.
+    silent: bool,
     keys: BTreeMap<u32, SessionKey>,
     tickets: VecDeque<Ticket>,
     /// Ids the lane made for publications that came without one.
@@ -82,6 +90,8 @@ impl World {
                 "controls" => limits.controls_per_minute = value,
                 "connections" => limits.connections_per_user = value,
                 "histories" => limits.histories_max = u8::try_from(value).unwrap(),
+                "window" => limits.resume_window_ms = value.into(),
+                "ping" => limits.ping_ms = value.into(),
                 _ => panic!("no limit {name}"),
             }
         }
@@ -104,6 +114,7 @@ impl World {
             users,
             now: Now::default(),
             manual: false,
+            silent: false,
             keys: BTreeMap::new(),
             tickets: VecDeque::new(),
             made: Vec::new(),
@@ -118,6 +129,7 @@ impl World {
             "limits" => {}
             "manual" => self.manual = true,
             "kept" => {}
+            "silent" => self.silent = true,
             "asleep" => {
                 self.now.mono_ms += rest.parse::<u64>().unwrap();
                 self.now.unix_ms = self.now.mono_ms;
@@ -162,9 +174,22 @@ impl World {
             "holds" => counters.holds,
             "histories" => counters.histories,
             "recovered" => counters.recovered,
+            "resumed" => counters.resumed,
+            "hand-overs" => counters.hand_overs,
+            "unresumed" => return format!("{:?} unresumed", counters.unresumed),
+            "records" => counters.records,
+            "failed-records" => counters.records_failed,
+            "fenced" => counters.fenced,
+            "drained" => return format!("{:?} drained", counters.drained),
+            "is-drained" => return format!("drained: {}", self.lane.is_drained()),
             "unrecovered" => counters.unrecovered.iter().sum(),
             "too-old" => counters.unrecovered[Unrecovered::TooOld as usize],
-            "skipped" => return format!("{:?} skipped", counters.skips),
+            // Expired, filtered, unreadable; the other reasons where there are some.
+            "skipped" => {
+                let few = counters.skips[3..].iter().all(|count| *count == 0);
+                let shown = &counters.skips[..if few { 3 } else { counters.skips.len() }];
+                return format!("{shown:?} skipped");
+            }
             _ => panic!("nobody counts {what}"),
         };
         format!("{count} {what}")
@@ -215,6 +240,29 @@ impl World {
             "isolated" => LaneMessage::Degraded { isolated: true },
             "whole" => LaneMessage::Degraded { isolated: false },
             "stop" => LaneMessage::Stop,
+            "attached" => self.attached(rest),
+            "saved" => {
+                let (number, how) = rest.split_once(' ').unwrap_or((rest, ""));
+                let outcome = match how {
+                    "fenced" => Some(SavedSession::Fenced),
+                    "unanswered" => None,
+                    _ => Some(SavedSession::Saved),
+                };
+                LaneMessage::Saved { session: self.keys[&number.parse().unwrap()], outcome }
+            }
+            "fence" => {
+                let words: Vec<_> = rest.split(' ').collect();
+                LaneMessage::Fence {
+                    session: SessionId(u128::from_str_radix(words[0], 16).unwrap()),
+                    generation: words[1].parse().unwrap(),
+                    moved: words.contains(&"moved"),
+                }
+            }
+            "drain" => {
+                let (window, turn) = rest.split_once(' ').unwrap();
+                let (window_ms, turn_ms) = (window.parse().unwrap(), turn.parse().unwrap());
+                LaneMessage::Drain(DrainPlan { window_ms, turn_ms })
+            }
             "members" => LaneMessage::Members { query: QueryId(1), room: room(rest) },
             "disconnect" => LaneMessage::Disconnect { query: Some(QueryId(1)), user: rest.into() },
             "accepts" | "refuses" => {
@@ -249,6 +297,11 @@ impl World {
         match verb {
             "heard" => self.lane.heard(self.now, key),
             "gone" => self.lane.closed(self.now, key, false, out),
+            "goodbye" => self.lane.closed(self.now, key, true, out),
+            "pongs" => {
+                let number = what.split(' ').nth(1).unwrap().parse().unwrap();
+                self.lane.ponged(self.now, key, number, out);
+            }
             "overflows" => self.lane.close(key, Close::Slow, out),
             _ => {
                 for text in what.split("; ") {
@@ -263,9 +316,11 @@ impl World {
         let has = |word| words.contains(&word);
         let encoding = if has("msgpack") { Encoding::MessagePack } else { Encoding::Json };
         let encoding = if has("deflated") { encoding.deflated() } else { encoding };
-        let format = Format { dialect: if has("own") { &OWN } else { &PLAIN }, encoding };
+        let named = ALL.iter().find(|dialect| has(dialect.name()));
+        let format = Format { dialect: *named.unwrap_or(&&PLAIN), encoding };
         let token = words.iter().position(|word| *word == "as").map(|at| words[at + 1]);
-        let opening = match token.map(|token| self.lane.admit(self.now, token, None)) {
+        let continuation = || continuation(what);
+        let opening = match token.map(|it| self.lane.admit(self.now, it, continuation())) {
             None => Opening::Silent,
             Some(Ok(opening)) => opening,
             Some(Err(Admission::Full)) => {
@@ -297,7 +352,10 @@ impl World {
                     let class = if is_reply(&text) { "" } else { class };
                     self.seen.push(format!("{}: {text}{class}", self.number(to)));
                 }
-                Effect::Ping { to, .. } => self.seen.push(format!("{}: ping", self.number(to))),
+                Effect::Ping { to, number } => {
+                    let number = if number == 0 { String::new() } else { format!(" {number}") };
+                    self.seen.push(format!("{}: ping{number}", self.number(to)));
+                }
                 Effect::Close { to, close } => {
                     self.seen.push(format!("{} closed {}", self.number(to), close.row().code));
                 }
@@ -367,10 +425,29 @@ impl World {
                 }
                 self.tickets.push_back(ticket);
             }
-            message @ (HubMessage::Attach { .. }
-            | HubMessage::Save { .. }
-            | HubMessage::Fence { .. }
-            | HubMessage::Presence { .. }
+            HubMessage::Save { session, save, .. } => {
+                let asked = if session.is_none() { ", the last" } else { "" };
+                self.seen.push(short(&format!("hub save {}{asked}", saved(&save))));
+                if let Some(session) = session.filter(|_| !self.silent) {
+                    let outcome = Some(SavedSession::Saved);
+                    let message = LaneMessage::Saved { session, outcome };
+                    self.lane.message(self.now, message, next);
+                }
+            }
+            HubMessage::Attach { user, wish, secret, window_ms, .. } => {
+                assert_eq!(window_ms, self.lane.limits.resume_window_ms);
+                let wish = match wish {
+                    Wish::Token(token) => format!("{:x}.{}", token.session.0, token.secret.0),
+                    Wish::OnlyDetached => "any".into(),
+                };
+                self.seen.push(format!("hub attach {wish} for {user} with {}", secret.0));
+            }
+            HubMessage::Fence { session, generation, node, moved } => {
+                let how = if moved { " moved" } else { "" };
+                let session = session.0;
+                self.seen.push(format!("hub fence {session:x} {generation} on {}{how}", node.0));
+            }
+            message @ (HubMessage::Presence { .. }
             | HubMessage::Roster { .. }
             | HubMessage::Inbox { .. }
             | HubMessage::Ack { .. }
@@ -380,6 +457,34 @@ impl World {
                 self.seen.push(format!("hub agent {agent_id} {what}"));
             }
         }
+    }
+
+    /// `2 as=1 gen=3 rooms=news,tape@5 own=user-ann@3 [attached|handed]`, or `2 token`: why not.
+    fn attached(&self, text: &str) -> LaneMessage {
+        let number = text.split(' ').next().unwrap().parse::<u32>().unwrap();
+        let option = |name| options(text).find(|(held, _)| *held == name).map(|(_, value)| value);
+        let why = Unattached::ALL.into_iter().find(|why| text.ends_with(why.name()));
+        let rooms = |name| {
+            let one = |text: &str| {
+                let (name, at) = text.split_once('@').unwrap_or((text, ""));
+                RoomRecord { room: room(name), safe: (!at.is_empty()).then(|| position(at)) }
+            };
+            option(name).map_or(Vec::new(), |list: &str| list.split(',').map(one).collect())
+        };
+        let outcome = match why {
+            Some(why) => Err(why),
+            None => Ok(Box::new(AttachedSession {
+                session: SessionId(u128::from_str_radix(option("as").unwrap(), 16).unwrap()),
+                generation: option("gen").map_or(2, |it| it.parse().unwrap()),
+                record: SessionRecord { rooms: rooms("rooms"), own: rooms("own") },
+                former: match text.rsplit(' ').next() {
+                    Some("attached") => Former::Attached(NodeId(9)),
+                    Some("handed") => Former::HandedOver(NodeId(9)),
+                    _ => Former::Gone,
+                },
+            })),
+        };
+        LaneMessage::Attached { session: self.keys[&number], outcome }
     }
 
     fn published(&self, publication: &Publication, dedup: bool) -> String {
@@ -450,7 +555,8 @@ fn walk(lane: &Lane) {
 }
 
 fn is_reply(text: &str) -> bool {
-    const WORDS: [&str; 11] = [
+    const WORDS: [&str; 12] = [
+        "drain",
         "history",
         "welcome",
         "pong",
@@ -499,6 +605,52 @@ fn counted() -> Secrets {
         last += 1;
         last
     })
+}
+
+fn saved(save: &SaveSession) -> String {
+    let list = |rooms: &[RoomRecord]| {
+        let one = |kept: &RoomRecord| {
+            let at = kept.safe.map_or(String::new(), |at| format!("@{}", frames::place(at)));
+            format!("{}{at}", kept.room)
+        };
+        rooms.iter().map(one).collect::<Vec<_>>().join(",")
+    };
+    let SaveSession { session, generation, state, secret, turn, confirmed, record, .. } = save;
+    let state = match state {
+        SessionState::Attached => "attached",
+        SessionState::Detached => "detached",
+        SessionState::Ended => "ended",
+    };
+    let mut text = format!("{:x}/{generation} {state} with {}", session.0, secret.0);
+    if let Some(turn) = turn {
+        text.push_str(&format!(" turn {}", turn.0));
+    }
+    if !confirmed {
+        text.push_str(" unconfirmed");
+    }
+    if let Some(record) = record {
+        text.push_str(&format!(" [{}] own [{}]", list(&record.rooms), list(&record.own)));
+    }
+    text
+}
+
+/// How a client's session goes on: `resume=1.5 covered=tape@5,news@3 hands-over`, or `knowing` of it.
+fn continuation(text: &str) -> Option<Box<Continuation>> {
+    let option = |name| options(text).find(|(held, _)| *held == name).map(|(_, value)| value);
+    let has = |word| text.split(' ').any(|held| held == word);
+    let resume = option("resume").map(|it| {
+        let (session, secret) = it.split_once('.').unwrap();
+        let session = SessionId(u128::from_str_radix(session, 16).unwrap());
+        ResumeToken { session, secret: Secret(secret.parse().unwrap()) }
+    });
+    let one = |text: &str| {
+        let (name, at) = text.split_once('@').unwrap();
+        (name.into(), position(at))
+    };
+    let covered = option("covered").map_or(Vec::new(), |it| it.split(',').map(one).collect());
+    let hands_over = has("hands-over");
+    let any = resume.is_some() || hands_over || has("knowing");
+    any.then(|| Box::new(Continuation { resume, covered, device: None, hands_over }))
 }
 
 /// What comes from the hub: `news hi class=high ttl=3 requires=a,b`.
@@ -557,7 +709,7 @@ fn command(text: &str) -> Command {
             reply: ReplyTo { id, room: None },
             token: first.into(),
             compressed: has("compressed"),
-            continuation: None,
+            continuation: continuation(rest),
         }),
         "joins" | "leaves" => {
             let reply = ReplyTo { id, room: Some(first.into()) };

@@ -11,24 +11,45 @@ use roomcast_protocol::outbound::{Outbound, SkipReason};
 use roomcast_protocol::position::{Direction, Epoch, Keep, Kept, Position};
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
+use roomcast_protocol::session::ResumeToken;
 
 use super::content_text;
 
 /// Sessions join no rooms by themselves.
-pub(super) static PLAIN: Texts = Texts { profile: Profile::PLAIN };
+pub(super) static PLAIN: Texts = Texts { name: "plain", profile: &Profile::PLAIN };
 
 /// Sessions join their own rooms at connect.
 pub(super) static OWN: Texts =
-    Texts { profile: Profile { joins_own_rooms: true, ..Profile::PLAIN } };
+    Texts { name: "own", profile: &Profile { joins_own_rooms: true, ..Profile::PLAIN } };
+
+/// The same, and can be resumed.
+pub(super) static LASTING: Texts = Texts {
+    name: "lasting",
+    profile: &Profile { joins_own_rooms: true, resumes: true, ..Profile::PLAIN },
+};
+
+/// Sessions can be resumed by clients that know nothing of it.
+pub(super) static STOCK: Texts = Texts {
+    name: "stock",
+    profile: &Profile { resumes: true, resumes_unasked: true, ..Profile::PLAIN },
+};
+
+/// Clients come back only if they are dropped.
+pub(super) static DROPPED: Texts =
+    Texts { name: "dropped", profile: &Profile { drops_on_drain: true, ..Profile::PLAIN } };
+
+/// All of them, by name.
+pub(super) static ALL: [&Texts; 5] = [&PLAIN, &OWN, &LASTING, &STOCK, &DROPPED];
 
 /// A dialect of short texts.
 pub(super) struct Texts {
-    profile: Profile,
+    name: &'static str,
+    profile: &'static Profile,
 }
 
 impl Dialect for Texts {
     fn name(&self) -> &'static str {
-        if self.profile.joins_own_rooms { "own" } else { "plain" }
+        self.name
     }
 
     fn path(&self) -> &'static str {
@@ -40,7 +61,7 @@ impl Dialect for Texts {
     }
 
     fn profile(&self) -> &'static Profile {
-        if self.profile.joins_own_rooms { &OWN.profile } else { &PLAIN.profile }
+        self.profile
     }
 
     fn decoder(&self, _encoding: Encoding, _limits: DecodeLimits) -> Box<dyn Decoder> {
@@ -74,8 +95,16 @@ fn text_of(outbound: &Outbound<'_>) -> String {
         Outbound::Roster { reply, room, page, .. } => {
             format!("roster {room} {} {}{}", page.count, page.users.join(","), id(reply))
         }
-        Outbound::Drain { turn_ms, .. } => format!("drain {turn_ms}"),
-        Outbound::Welcome { who, session, .. } => format!("welcome {} {:x}", who.id, session.0),
+        Outbound::Drain { turn_ms, token } => format!("drain {turn_ms} with {}", proof(token)),
+        Outbound::Welcome { who, session, resume, resumed } => {
+            let offer = resume.map_or(String::new(), |it| format!(" token {}", proof(&it.token)));
+            let resumed = match resumed {
+                None => String::new(),
+                Some(Ok(())) => " resumed".into(),
+                Some(Err(why)) => format!(" not resumed: {}", why.name()),
+            };
+            format!("welcome {} {:x}{offer}{resumed}", who.id, session.0)
+        }
         Outbound::Pong { timestamp: Some(timestamp), .. } => {
             format!("pong {}", std::str::from_utf8(timestamp).unwrap())
         }
@@ -127,6 +156,11 @@ fn text_of(outbound: &Outbound<'_>) -> String {
         }
         Outbound::Degraded { isolated } => format!("degraded {isolated}"),
     }
+}
+
+/// Short for a token: session and secret.
+fn proof(token: &ResumeToken) -> String {
+    format!("{:x}.{}", token.session.0, token.secret.0)
 }
 
 /// Short for a position: the offset, behind its epoch's number where that is not the first.
