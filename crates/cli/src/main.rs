@@ -58,7 +58,7 @@ enum Command {
   roomcast serve --dev --redis redis://127.0.0.1:6379      one of several nodes
   roomcast serve --dev --public 127.0.0.1:0 --set limits.connections_per_ip=5000 --ready-file node.json
 
-SIGTERM or SIGINT stops it cleanly, a second one quits at once.")]
+SIGTERM lets clients go one after the other ([drain]), SIGINT stops it at once but cleanly; a second one of either quits.")]
     Serve(serve::Serve),
     /// Say whether a configuration is good, and what is wrong with it
     #[command(after_help = "Example:

@@ -107,12 +107,12 @@ async fn serve(args: &Serve, config: &Config, open_files: u64, json: bool) -> Re
     if let Some(path) = &args.ready_file {
         write_ready(path, &ready)?;
     }
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
+    let drains = tokio::select! {
+        _ = terminate.recv() => true,
+        _ = interrupt.recv() => false,
+    };
     tracing::info!("stopping; a second signal quits at once");
-    let stopped = tokio::task::spawn_blocking(move || node.stop());
+    let stopped = tokio::task::spawn_blocking(move || if drains { end(node) } else { node.stop() });
     tokio::select! {
         stopped = stopped => {
             stopped.map_err(|cause| Failure::failed("the node did not stop cleanly", &cause))?;
@@ -121,6 +121,17 @@ async fn serve(args: &Serve, config: &Config, open_files: u64, json: bool) -> Re
         }
         _ = terminate.recv() => quit(),
         _ = interrupt.recv() => quit(),
+    }
+}
+
+/// Clients are let go one after the other.
+fn end(node: Node) {
+    let drained = node.drain();
+    if drained.cut > 0 {
+        tracing::warn!(
+            cut = drained.cut,
+            "clients were closed at once; a longer drain.deadline, or a higher drain.rate, would give all their turn"
+        );
     }
 }
 

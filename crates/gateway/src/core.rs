@@ -2,6 +2,7 @@
 //!
 //! It never waits for a lane: what the queue of a lane has no place for the hub hears of, and makes up for.
 
+mod owed;
 mod relay_log;
 
 use std::collections::HashMap;
@@ -23,6 +24,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::queue::{Receiver, Sender};
+use owed::Owed;
 use relay_log::RelayLog;
 
 /// Items taken from a queue at once.
@@ -37,6 +39,12 @@ const QUERY_MS: u64 = 2_000;
 /// How long the outcome of a publication may take: it may wait in the hub for the broker's return, and then is tried
 /// for 5 s. Units: milliseconds.
 const PUBLISH_MS: u64 = 11_000;
+
+/// How long the broker may take, once the lanes have ended, to answer what their sessions wrote at last; and how long it
+/// is given at least, for what it does not answer. Units: milliseconds.
+const FINISH_MS: u64 = 2_000;
+const FINISH_MIN_MS: u64 = 50;
+const FINISH_LOOK: std::time::Duration = std::time::Duration::from_millis(5);
 
 /// What lanes tell the core.
 #[derive(Debug)]
@@ -188,6 +196,7 @@ struct Core {
     housekept_ms: u64,
     swept_ms: u64,
     relay_log: RelayLog,
+    owed: Owed,
     /// Whoever waits for the lanes to be told that the node stops.
     stopping: Option<std::sync::mpsc::Sender<()>>,
 }
@@ -208,6 +217,7 @@ pub(crate) async fn run(parts: CoreParts) {
         housekept_ms: 0,
         swept_ms: 0,
         relay_log: RelayLog::default(),
+        owed: Owed::default(),
         stopping: None,
     };
     // Before the first wait, so that whoever asks finds figures.
@@ -239,6 +249,7 @@ pub(crate) async fn run(parts: CoreParts) {
         core.turn(&mut events, &mut messages);
         core.housekeeping();
     }
+    core.finish(&mut events, &mut messages).await;
     core.parts.broker.detach(core.parts.node);
 }
 
@@ -257,6 +268,7 @@ impl Core {
             let count = (events.len() + messages.len()) as u64;
             self.parts.stats.taken.fetch_add(count, Ordering::Relaxed);
             for event in events.drain(..) {
+                self.owed.told(&event);
                 self.parts.hub.broker_event(now, event, &mut self.effects);
             }
             for message in messages.drain(..) {
@@ -279,6 +291,36 @@ impl Core {
         }
     }
 
+    /// The lanes have ended: what they left behind is carried out, and what was written at last is waited for.
+    async fn finish(
+        &mut self,
+        events: &mut Vec<BrokerEvent<Ticket>>,
+        messages: &mut Vec<FromLane>,
+    ) {
+        let began_ms = self.parts.clock.now().mono_ms;
+        let min_ms = match self.parts.broker {
+            AnyBroker::Memory(_) => 0,
+            AnyBroker::Redis(_) => FINISH_MIN_MS,
+        };
+        loop {
+            let more = self.parts.from_lanes.try_recv_many(messages, TURN_MAX);
+            self.turn(events, messages);
+            let age_ms = self.parts.clock.now().mono_ms - began_ms;
+            let settled = more == 0 && age_ms >= min_ms && (self.owed.is_settled() || self.deaf);
+            if settled || age_ms >= FINISH_MS {
+                return;
+            }
+            tokio::select! {
+                count = self.feed.recv_many(events, TURN_MAX), if !self.deaf => {
+                    if count == 0 {
+                        self.has_gone_deaf(events);
+                    }
+                }
+                () = tokio::time::sleep(FINISH_LOOK) => {}
+            }
+        }
+    }
+
     /// Nothing is left between lanes, hub and feed: lanes that are to stop may do so.
     fn tell_of_stop(&mut self) {
         if let Some(told) = self.stopping.take() {
@@ -293,6 +335,7 @@ impl Core {
             match effect {
                 HubEffect::Lane(lane, message) => self.tell(lane, message),
                 HubEffect::Broker(command) => {
+                    self.owed.asked(&command);
                     self.parts.broker.execute(self.parts.node, mono_ms, command);
                 }
                 HubEffect::Answer(query, outcome) => self.outcome(query, outcome),

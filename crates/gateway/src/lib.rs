@@ -5,6 +5,7 @@ mod api;
 mod clock;
 pub mod config;
 mod core;
+mod drain;
 pub mod guard;
 mod lane;
 pub mod measure;
@@ -19,4 +20,5 @@ pub mod system;
 pub mod tokens;
 pub mod transport;
 
+pub use drain::Drained;
 pub use node::{Node, StartError};

@@ -11,7 +11,7 @@ use roomcast_protocol::guard::Guard;
 use roomcast_protocol::ids::{LaneId, NodeId};
 use roomcast_router::hub::{Hub, HubConfig};
 use roomcast_router::lane::{Lane, LaneConfig};
-use roomcast_router::messages::{LaneMessage, Ticket};
+use roomcast_router::messages::{DrainPlan, LaneMessage, Ticket};
 use roomcast_router::meter::Users;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::LocalOptions;
@@ -19,8 +19,9 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::api::{self, Api, ApiParts};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, DrainConfig};
 use crate::core::{self, CoreHandle, CoreParts, CoreStats, FromLane};
+use crate::drain::{self, CUT_MS, Drained, Draining, LOOK, TOLD_MS};
 use crate::guard::RuleGuard;
 use crate::lane::{self, LaneParts, LaneReport, LaneSettings, SettingsParts};
 use crate::metrics::{Latencies, Metrics};
@@ -82,6 +83,11 @@ pub struct Node {
     public: SocketAddr,
     internal: SocketAddr,
     ready: Arc<AtomicBool>,
+    clock: Clock,
+    draining: Arc<Draining>,
+    drain: DrainConfig,
+    places: Arc<Places>,
+    reports: Vec<watch::Receiver<LaneReport>>,
     lanes: Vec<Sender<LaneMessage>>,
     core: CoreHandle,
     threads: Vec<JoinHandle<()>>,
@@ -128,6 +134,7 @@ impl Node {
             users: Arc::new(Users::new(random()?)),
             places: Arc::new(Places::default()),
             ready: Arc::new(AtomicBool::new(false)),
+            draining: Arc::default(),
             latencies: Arc::default(),
         };
         let (to_core, from_lanes) = queue(CORE_QUEUE_BYTES);
@@ -142,6 +149,11 @@ impl Node {
             public,
             internal: internal_address,
             ready: common.ready,
+            clock: common.clock,
+            draining: common.draining,
+            drain: config.drain,
+            places: common.places,
+            reports: lanes.reports,
             lanes: lanes.queues,
             core,
             threads: lanes.threads,
@@ -168,9 +180,66 @@ impl Node {
     }
 
     /// Stops: not ready any more, no new connections, what is under way is delivered, clients are told (1001), threads
-    /// end. Takes 4 s at most. Blocks.
+    /// end. Takes 6 s at most. Blocks.
     pub fn stop(mut self) {
         self.end();
+    }
+
+    /// Lets clients go one after the other (G14), then stops. From the first moment on it is not ready, and refuses new
+    /// connections with 503; whoever is left at the deadline is closed at once. Takes as long as `[drain]` says, and 7 s
+    /// more at most; returns when all is done. Blocks.
+    #[must_use]
+    pub fn drain(mut self) -> Drained {
+        self.ready.store(false, Ordering::Release);
+        let drained = self.let_go();
+        self.end();
+        drained
+    }
+
+    fn let_go(&self) -> Drained {
+        let began_ms = self.clock.now().mono_ms;
+        let clients = self.places.sockets() as u64;
+        let plan = drain::plan(self.drain, clients);
+        self.draining.begin(began_ms, clients);
+        tracing::info!(clients, window_ms = plan.window_ms, "draining");
+        self.tell_lanes(plan);
+        let (mut told_ms, mut cut) = (0, 0);
+        loop {
+            std::thread::sleep(LOOK);
+            let took_ms = self.clock.now().mono_ms - began_ms;
+            let left = self.left(began_ms);
+            let ended = took_ms >= self.drain.deadline_ms + CUT_MS;
+            if left == Some(0) || ended || self.threads.iter().all(JoinHandle::is_finished) {
+                tracing::info!(clients, cut, took_ms, "drained");
+                return Drained { clients, cut, took_ms };
+            }
+            let left = left.unwrap_or(clients);
+            if took_ms >= self.drain.deadline_ms && !self.draining.is_cutting() {
+                cut = left;
+                self.draining.cut(cut);
+                tracing::warn!(cut, "the deadline is over: whoever is left is closed at once");
+                self.tell_lanes(DrainPlan { window_ms: 0, turn_ms: 0 });
+            } else if took_ms >= told_ms + TOLD_MS {
+                told_ms = took_ms;
+                tracing::info!(left, clients, took_ms, "draining");
+            }
+        }
+    }
+
+    fn tell_lanes(&self, plan: DrainPlan) {
+        for lane in &self.lanes {
+            let message = LaneMessage::Drain(plan);
+            lane.send(message.weight(), message);
+        }
+    }
+
+    /// Sessions that are left; `None`: a lane has not said since.
+    fn left(&self, since_ms: u64) -> Option<u64> {
+        let left = |report: &watch::Receiver<LaneReport>| {
+            let report = report.borrow();
+            (report.turned_ms > since_ms).then_some(report.sizes.sessions as u64)
+        };
+        self.reports.iter().map(left).sum()
     }
 
     fn end(&mut self) {
@@ -206,6 +275,7 @@ struct Common {
     users: Arc<Users>,
     places: Arc<Places>,
     ready: Arc<AtomicBool>,
+    draining: Arc<Draining>,
     latencies: Arc<Latencies>,
 }
 
@@ -233,6 +303,7 @@ fn start_lanes(
         latencies: Arc::clone(&common.latencies),
         site,
         pressures,
+        draining: Arc::clone(&common.draining),
     };
     let settings = LaneSettings::new(config, parts);
     let mut lanes = Lanes { queues, reports: Vec::new(), threads: Vec::new() };
@@ -315,6 +386,7 @@ fn start_core(
         metrics: Metrics::new(lanes.queues.len(), &common.latencies)
             .map_err(StartError::Metrics)?,
         ready: Arc::clone(&common.ready),
+        draining: Arc::clone(&common.draining),
         node: common.id,
         config: api::ApiConfig::new(config),
     };

@@ -118,7 +118,7 @@ async fn a_token_is_refreshed_in_place_but_not_for_another_subject() {
 async fn the_end_of_the_node_is_told_with_its_code() {
     let mut node = Node::start(&[]);
     let client = connect(Options::new(node.url(), viewer())).await.unwrap();
-    node.signal(rustix::process::Signal::TERM);
+    node.signal(rustix::process::Signal::INT);
     let Event::Closed(closed) = next(&client).await else { panic!("not closed") };
     assert_eq!(closed.code, 1001);
     assert!(closed.retry());

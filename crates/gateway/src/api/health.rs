@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::config::BrokerKind;
 use crate::core::{CoreStats, HubView};
+use crate::drain::Draining;
 use crate::lane::LaneReport;
 use crate::metrics::STUCK_MS;
 use crate::places::Places;
@@ -18,6 +19,7 @@ pub(super) struct Vitals<'a> {
     pub(super) node: NodeId,
     /// Started, and not stopping.
     pub(super) running: bool,
+    pub(super) draining: &'a Draining,
     pub(super) broker: BrokerKind,
     pub(super) core: &'a CoreStats,
     pub(super) hub: HubView,
@@ -60,6 +62,7 @@ pub(super) struct Readyz {
     #[serde(skip_serializing_if = "Option::is_none")]
     cause: Option<&'static str>,
     node: String,
+    drain: Drain,
     core: Thread,
     broker: Broker,
     feed: Feed,
@@ -67,6 +70,18 @@ pub(super) struct Readyz {
     peers: Peers,
     lanes: Vec<Thread>,
     limits: Vec<Limit>,
+}
+
+/// How far it is with letting its clients go.
+#[derive(Debug, Serialize)]
+struct Drain {
+    state: &'static str,
+    /// For how long.
+    age_ms: u64,
+    /// Clients when it began.
+    clients: u64,
+    /// Sessions that are left.
+    left: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -125,7 +140,9 @@ pub(super) fn livez(vitals: Vitals<'_>) -> Livez {
 /// May traffic come, and how is everything? It may from when the broker was first reached until the node stops: that
 /// the broker is away in between turns nobody away, since the node serves its own members.
 pub(super) fn readyz(vitals: Vitals<'_>) -> Readyz {
-    let cause = if !vitals.running {
+    let cause = if vitals.draining.is_on() {
+        Some("the node is draining")
+    } else if !vitals.running {
         Some("the node is starting or stopping")
     } else if !vitals.hub.reached() {
         Some("the broker has not been reached yet")
@@ -139,6 +156,7 @@ pub(super) fn readyz(vitals: Vitals<'_>) -> Readyz {
         status: if cause.is_none() { "ready" } else { "not_ready" },
         cause,
         node: vitals.node.to_string(),
+        drain: drain(vitals),
         core: core(vitals),
         broker: Broker {
             kind: vitals.broker.name(),
@@ -170,6 +188,17 @@ pub(super) fn readyz(vitals: Vitals<'_>) -> Readyz {
                 vitals.unauthenticated_max,
             ),
         ],
+    }
+}
+
+fn drain(vitals: Vitals<'_>) -> Drain {
+    let draining = vitals.draining;
+    let sessions = || vitals.lanes.iter().map(|lane| lane.sizes.sessions as u64).sum();
+    Drain {
+        state: draining.phase().name(),
+        age_ms: draining.age_ms(vitals.mono_ms),
+        clients: draining.clients(),
+        left: if draining.is_on() { sessions() } else { 0 },
     }
 }
 
@@ -238,6 +267,7 @@ mod tests {
         judge(Vitals {
             node: NodeId(7),
             running: true,
+            draining: &Draining::default(),
             broker: BrokerKind::Redis,
             core: &core,
             hub: view(RelayState::Whole, true),
@@ -320,6 +350,7 @@ mod tests {
             let expected = json!({
                 "status": "ready",
                 "node": "0000000000000007",
+                "drain": {"state": "serving", "age_ms": 0, "clients": 0, "left": 0},
                 "core": {"thread": "core", "state": "turning", "age_ms": 50},
                 "broker": {"kind": "redis", "state": "whole", "age_ms": 5_000},
                 "feed": {"state": "current", "age_ms": 10, "beat_age_ms": 20, "queue_bytes": 0},
@@ -360,6 +391,28 @@ mod tests {
                 assert_eq!(body.get("cause").and_then(|it| it.as_str()), cause);
                 assert_eq!(body["broker"]["state"], state);
             }
+        });
+    }
+
+    #[test]
+    fn a_node_that_drains_says_how_far_it_is_and_is_not_ready() {
+        check(NOW_MS, &[NOW_MS, NOW_MS], |vitals| {
+            let draining = Draining::default();
+            let mut lanes = vitals.lanes.to_vec();
+            lanes[0].sizes.sessions = 2;
+            lanes[1].sizes.sessions = 3;
+            let vitals = Vitals { draining: &draining, lanes: &lanes, running: false, ..vitals };
+            draining.begin(NOW_MS - 700, 9);
+            let body = serde_json::to_value(readyz(vitals)).unwrap();
+            assert_eq!(
+                (&body["status"], &body["cause"]),
+                (&json!("not_ready"), &json!("the node is draining"))
+            );
+            let drain = json!({"state": "draining", "age_ms": 700, "clients": 9, "left": 5});
+            assert_eq!(body["drain"], drain);
+            draining.cut(5);
+            let body = serde_json::to_value(readyz(vitals)).unwrap();
+            assert_eq!(body["drain"]["state"], "cutting");
         });
     }
 

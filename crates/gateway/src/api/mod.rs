@@ -35,6 +35,7 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::config::{BrokerKind, Config, DEV_API_KEY};
 use crate::core::{CoreHandle, CoreStats};
+use crate::drain::Draining;
 use crate::guard::{self, RuleGuard};
 use crate::lane::LaneReport;
 use crate::metrics::{Class, Endpoint, Metrics, Seen};
@@ -96,6 +97,7 @@ pub(crate) struct ApiParts {
     pub(crate) metrics: Metrics,
     /// Started, and not stopping.
     pub(crate) ready: Arc<AtomicBool>,
+    pub(crate) draining: Arc<Draining>,
     pub(crate) node: NodeId,
     pub(crate) config: ApiConfig,
 }
@@ -219,6 +221,7 @@ impl Api {
             relay: &parts.relay,
             places: &parts.places,
             api: parts.metrics.api(),
+            draining: &parts.draining,
             ready: self.is_ready(),
             connections_max: parts.config.connections_max,
             mono_ms: parts.clock.now().mono_ms,
@@ -330,10 +333,11 @@ impl Api {
     }
 
     fn vitals<'a>(&'a self, lanes: &'a [LaneReport]) -> health::Vitals<'a> {
-        let ApiParts { stats, places, config, clock, node, .. } = &self.parts;
+        let ApiParts { stats, places, config, clock, node, draining, .. } = &self.parts;
         health::Vitals {
             node: *node,
             running: self.is_running(),
+            draining,
             broker: config.broker,
             core: stats,
             hub: stats.hub(),

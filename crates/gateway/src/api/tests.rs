@@ -115,6 +115,7 @@ fn stage(dev: bool, core: Core) -> Stage {
         relay: Arc::default(),
         metrics: Metrics::new(1, &Arc::default()).unwrap(),
         ready: Arc::clone(&ready),
+        draining: Arc::default(),
         node: NodeId(7),
         config: ApiConfig {
             dev,

@@ -16,7 +16,7 @@ use roomcast_router::lane::{Admission, Opening};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::connection::Connection;
-use super::refused::{Refusal, bad_origin, bad_subprotocol, over_limit};
+use super::refused::{Refusal, bad_origin, bad_subprotocol, draining, over_limit};
 use super::shell::{Shell, add};
 use super::task;
 use crate::places::{AddressPlace, SocketPlace};
@@ -140,6 +140,10 @@ impl Door {
         let accepted =
             handshake::check(request).map_err(|rejected| Box::new(rejected.response()))?;
         let settings = &self.shell.settings;
+        if settings.draining.is_on() {
+            add(&self.shell.counters.drain_refused, 1);
+            return Err(draining());
+        }
         let asked = asked_for(request, &accepted, client);
         // Of several lines the browser wrote at most one, and nobody knows which.
         let origins = request.headers().get_all(hyper::header::ORIGIN);

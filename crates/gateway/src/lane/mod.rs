@@ -21,6 +21,7 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::core::FromLane;
+use crate::drain::Draining;
 use crate::metrics::Latencies;
 use crate::places::Places;
 use crate::public::Site;
@@ -39,6 +40,9 @@ const TURN_MAX: usize = 1_024;
 
 /// How often a lane reports and looks for stalled sockets. Units: milliseconds.
 const HOUSEKEEPING_MS: u64 = 250;
+
+/// The same while the node drains. Units: milliseconds.
+const DRAIN_REPORT_MS: u64 = 20;
 
 /// After a turn this long the lane rests, so that what its publishers send next is merged into one write per member
 /// rather than begun one by one: under saturation that halves the writes.
@@ -73,6 +77,7 @@ pub(crate) struct LaneSettings {
     pub(crate) origins: Arc<Origins>,
     pub(crate) pressures: Pressures,
     pub(crate) latencies: Arc<Latencies>,
+    pub(crate) draining: Arc<Draining>,
 }
 
 /// What the lanes of a node share, beside its configuration.
@@ -82,6 +87,7 @@ pub(crate) struct SettingsParts {
     pub(crate) latencies: Arc<Latencies>,
     pub(crate) site: Arc<Site>,
     pub(crate) pressures: Pressures,
+    pub(crate) draining: Arc<Draining>,
 }
 
 /// Longest frame of a client that has not authenticated: a token and its envelope. Units: bytes.
@@ -90,7 +96,7 @@ const FIRST_FRAME_BYTES: usize = 10 * 1_024;
 impl LaneSettings {
     /// What the configuration means for each lane of a node.
     pub(crate) fn new(config: &Config, parts: SettingsParts) -> Self {
-        let SettingsParts { clock, places, latencies, site, pressures } = parts;
+        let SettingsParts { clock, places, latencies, site, pressures, draining } = parts;
         let limits = &config.limits;
         let lanes = config.node.lanes.max(1);
         let frames = FrameLimits {
@@ -132,6 +138,7 @@ impl LaneSettings {
             origins: Arc::new(origins),
             pressures,
             latencies,
+            draining,
         }
     }
 }
@@ -148,6 +155,7 @@ pub(crate) struct LaneReport {
     pub(crate) blocked: u64,
     pub(crate) accepted: u64,
     pub(crate) handshakes_refused: u64,
+    pub(crate) drain_refused: u64,
     pub(crate) outboxes_bytes: u64,
     pub(crate) queue_bytes: u64,
     /// When the lane last turned. Units: monotonic milliseconds.
@@ -177,10 +185,11 @@ pub(crate) async fn run(parts: LaneParts) -> std::io::Result<()> {
     let mut taken = Vec::new();
     let mut housekept_ms = 0;
     let mut stopping = false;
+    let mut cut = false;
     while !stopping {
         let now = shell.now();
         let next = shell.lane.borrow().next_wake().unwrap_or(u64::MAX);
-        let wake = next.min(now.mono_ms + HOUSEKEEPING_MS);
+        let wake = next.min(now.mono_ms + shell.report_every_ms());
         tokio::select! {
             count = messages.recv_many(&mut taken, TURN_MAX) => stopping = count == 0,
             () = tokio::time::sleep(shell.settings.clock.until(wake)) => {}
@@ -206,7 +215,12 @@ pub(crate) async fn run(parts: LaneParts) -> std::io::Result<()> {
             tokio::time::sleep(REST).await;
         }
         let now = shell.now();
-        if now.mono_ms >= housekept_ms + HOUSEKEEPING_MS {
+        if !cut && shell.settings.draining.is_cutting() {
+            cut = true;
+            shell.end_all(Close::Drain);
+            shell.flush();
+        }
+        if now.mono_ms >= housekept_ms + shell.report_every_ms() {
             housekept_ms = now.mono_ms;
             shell.end_stalled();
             reports.send_replace(shell.report(now, own_queue.bytes()));

@@ -14,6 +14,9 @@ use crate::transport::problem::{PROBLEM_JSON, problem};
 /// How soon a refused client may try again. Units: seconds.
 const RETRY_AFTER_S: u32 = 5;
 
+/// The same while the node drains: at another node at once. Units: seconds.
+const DRAIN_RETRY_S: u32 = 1;
+
 /// A refusal before a session began.
 pub(super) type Refusal = Box<Response<Full<Bytes>>>;
 
@@ -27,6 +30,20 @@ pub(super) fn bad_origin() -> Refusal {
 pub(super) fn bad_subprotocol() -> Refusal {
     let detail = "ask for roomcast.v1.json or roomcast.v1.msgpack, or for none";
     Box::new(problem(StatusCode::BAD_REQUEST, "No such subprotocol", detail))
+}
+
+/// The node lets its clients go: another one serves.
+pub(super) fn draining() -> Refusal {
+    let row = Code::Unavailable.row();
+    let body = json!({
+        "title": "The node is draining",
+        "status": StatusCode::SERVICE_UNAVAILABLE.as_u16(),
+        "detail": "this node is being replaced: connect again, and the balancer leads to another one",
+        "code": row.code,
+        "name": row.name,
+        "retry_after_ms": DRAIN_RETRY_S * 1_000,
+    });
+    with_retry(StatusCode::SERVICE_UNAVAILABLE, &body, DRAIN_RETRY_S)
 }
 
 /// A limit on connections is reached: 429, or 503 where it is the node's.
@@ -46,11 +63,15 @@ pub(super) fn over_limit(limit: LimitName, value: usize) -> Refusal {
         "value": value,
         "retry_after_ms": RETRY_AFTER_S * 1_000,
     });
+    with_retry(status, &body, RETRY_AFTER_S)
+}
+
+fn with_retry(status: StatusCode, body: &serde_json::Value, retry_after_s: u32) -> Refusal {
     let mut response = Response::new(Full::new(Bytes::from(body.to_string())));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-    headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
+    headers.insert(RETRY_AFTER, HeaderValue::from(retry_after_s));
     Box::new(response)
 }
 

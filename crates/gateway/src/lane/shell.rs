@@ -13,8 +13,8 @@ use roomcast_protocol::time::Now;
 use roomcast_router::lane::Lane;
 use roomcast_router::messages::Effect;
 
-use super::LaneSettings;
 use super::connection::Connection;
+use super::{DRAIN_REPORT_MS, HOUSEKEEPING_MS, LaneSettings};
 use crate::core::FromLane;
 use crate::queue::Sender;
 
@@ -34,6 +34,8 @@ pub(crate) struct ShellCounters {
     pub(crate) accepted: Cell<u64>,
     /// Upgrades refused before a session began.
     pub(crate) handshakes_refused: Cell<u64>,
+    /// Of these, those that came while the node drains.
+    pub(crate) drain_refused: Cell<u64>,
 }
 
 /// Adds to a counter.
@@ -156,6 +158,20 @@ impl Shell {
     /// Ends a session because of what its connection did.
     pub(crate) fn close(&self, key: SessionKey, close: Close) {
         self.act(|lane, effects| lane.close(key, close, effects));
+    }
+
+    /// Ends all sessions that are left.
+    pub(super) fn end_all(&self, close: Close) {
+        let left: Vec<_> =
+            self.connections.borrow().iter().flatten().map(|connection| connection.key()).collect();
+        for key in left {
+            self.close(key, close);
+        }
+    }
+
+    /// How often the lane says how it is; more often while somebody waits for its last session. Units: milliseconds.
+    pub(super) fn report_every_ms(&self) -> u64 {
+        if self.settings.draining.is_on() { DRAIN_REPORT_MS } else { HOUSEKEEPING_MS }
     }
 
     /// Counts a limit that bit in the shell.
@@ -349,6 +365,7 @@ impl Shell {
             blocked: counters.blocked.get(),
             accepted: counters.accepted.get(),
             handshakes_refused: counters.handshakes_refused.get(),
+            drain_refused: counters.drain_refused.get(),
             outboxes_bytes: self.outboxes_bytes.get() as u64,
             queue_bytes: queue_bytes as u64,
             turned_ms: now.mono_ms,

@@ -4,6 +4,7 @@
 //! `roomcast_node_` and `process_` is 0 once all connections are gone (INV-11).
 
 mod latency;
+mod reliable;
 mod table;
 
 use std::cell::Cell;
@@ -22,11 +23,12 @@ use roomcast_protocol::relay::Unreadable;
 use roomcast_router::hub::RelayState;
 
 use crate::core::{CoreStats, HubView};
+use crate::drain::Draining;
 use crate::lane::LaneReport;
 use crate::places::Places;
 pub(crate) use latency::Latencies;
 use latency::Shown;
-use table::{Kind, ROWS, Read, Row};
+use table::{Kind, Read, Row};
 
 /// The version this was built as.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -184,6 +186,8 @@ pub(crate) struct Seen<'a> {
     pub(crate) places: &'a Places,
     /// What the server API counted.
     pub(crate) api: &'a ApiCounters,
+    /// How far it is with letting its clients go.
+    pub(crate) draining: &'a Draining,
     /// Started, and not stopping.
     pub(crate) ready: bool,
     /// Connections the node takes.
@@ -221,6 +225,11 @@ fn seconds(ms: u64) -> f64 {
     std::time::Duration::from_millis(ms).as_secs_f64()
 }
 
+/// All figures, in the order of the document.
+fn all() -> impl Iterator<Item = &'static Row> {
+    table::ROWS.iter().chain(reliable::ROWS)
+}
+
 /// The node's metrics: a registry of its own, with every series there from the start.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -236,8 +245,8 @@ impl Metrics {
     /// The registry refused a name: a fault in the table.
     pub(crate) fn new(lanes: usize, latencies: &Arc<Latencies>) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
-        let mut rows = Vec::with_capacity(ROWS.len());
-        for row in ROWS {
+        let mut rows = Vec::new();
+        for row in all() {
             rows.push((row, register(&registry, row, lanes, latencies)?));
         }
         let (name, meaning) = table::BUILD_INFO;

@@ -82,11 +82,11 @@ pub(super) struct Row {
     pub(super) read: Read,
 }
 
-const fn counter(name: &'static str, meaning: &'static str, read: Read) -> Row {
+pub(super) const fn counter(name: &'static str, meaning: &'static str, read: Read) -> Row {
     Row { name, kind: Kind::Counter, meaning, read }
 }
 
-const fn gauge(name: &'static str, meaning: &'static str, read: Read) -> Row {
+pub(super) const fn gauge(name: &'static str, meaning: &'static str, read: Read) -> Row {
     Row { name, kind: Kind::Gauge, meaning, read }
 }
 
@@ -114,7 +114,7 @@ pub(super) const PROCESS: &[(&str, &str, &str)] = &[
     ("process_threads", "gauge", "Threads of the process"),
 ];
 
-/// All figures, in the order of the document.
+/// The first figures, in the order of the document; [`super::reliable`] has the others.
 pub(super) const ROWS: &[Row] = &[
     // Connections: sockets of the public port.
     gauge(

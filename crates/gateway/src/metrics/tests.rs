@@ -17,6 +17,7 @@ fn text_of(metrics: &Metrics, lane: &LaneReport, core: &CoreStats, places: &Plac
         relay: &RelayStats::default(),
         places,
         api: metrics.api(),
+        draining: &Draining::default(),
         ready: true,
         connections_max: 1_000,
         mono_ms: lane.turned_ms,
@@ -145,6 +146,7 @@ fn text_of_relay(metrics: &Metrics, relay: &RelayStats, view: HubView) -> String
         relay,
         places: &Places::default(),
         api: metrics.api(),
+        draining: &Draining::default(),
         ready: true,
         connections_max: 1_000,
         mono_ms: 60_000,
@@ -346,6 +348,7 @@ fn a_lane_that_does_not_turn_counts_as_stuck() {
         relay: &RelayStats::default(),
         places: &places,
         api: metrics.api(),
+        draining: &Draining::default(),
         ready: false,
         connections_max: 1,
         mono_ms: 60_000,
@@ -356,9 +359,39 @@ fn a_lane_that_does_not_turn_counts_as_stuck() {
 }
 
 #[test]
+fn a_drain_shows_how_far_it_is() {
+    let metrics = Metrics::new(1, &Arc::default()).unwrap();
+    let (core, places, draining) = (CoreStats::default(), Places::default(), Draining::default());
+    draining.begin(1_000, 50);
+    draining.cut(3);
+    let lane = LaneReport { drain_refused: 4, ..busy_lane() };
+    metrics.update(Seen {
+        lanes: &[lane],
+        core: &core,
+        hub: core.hub(),
+        relay: &RelayStats::default(),
+        places: &places,
+        api: metrics.api(),
+        draining: &draining,
+        ready: false,
+        connections_max: 1,
+        mono_ms: 60_000,
+    });
+    let text = metrics.text().unwrap();
+    for line in [
+        "roomcast_node_draining 1",
+        "roomcast_node_drain_clients 50",
+        "roomcast_node_drain_cut_total 3",
+        "roomcast_node_drain_refused_total{lane=\"0\"} 4",
+    ] {
+        shows(&text, line);
+    }
+}
+
+#[test]
 fn names_follow_the_convention_and_stand_once() {
     let mut names = BTreeSet::new();
-    for row in ROWS {
+    for row in all() {
         assert!(names.insert(row.name), "{} stands twice", row.name);
         assert!(
             row.name.starts_with("roomcast_") && row.name.split('_').count() >= 3,
@@ -377,7 +410,7 @@ fn names_follow_the_convention_and_stand_once() {
 fn every_series_is_there_before_anything_happens() {
     let metrics = Metrics::new(3, &Arc::default()).unwrap();
     let text = metrics.text().unwrap();
-    for row in ROWS {
+    for row in all() {
         let count = series(&text)
             .iter()
             .filter(|(name, _)| name.split('{').next() == Some(row.name))
@@ -411,7 +444,7 @@ fn every_series_is_there_before_anything_happens() {
 fn reference_table() -> String {
     let mut document = String::from(
         "# Metrics\n\n\
-         Made from `crates/gateway/src/metrics/table.rs`; with `ROOMCAST_WRITE_DOCS=1` set, `cargo test -p\n\
+         Made from the tables in `crates/gateway/src/metrics`; with `ROOMCAST_WRITE_DOCS=1` set, `cargo test -p\n\
          roomcast-gateway --lib metrics` writes it anew.\n\n\
          `GET /metrics` on the internal port answers in Prometheus' text format. Labels come from closed lists (`lane` is\n\
          a number from 0), never from clients. Every series is there from the start. Figures are at most 250 ms old.\n\n\
@@ -423,7 +456,7 @@ fn reference_table() -> String {
     let mut add = |name: &str, kind: &str, labels: &str, meaning: &str| {
         document.push_str(&format!("| `{name}` | {kind} | {labels} | {meaning} |\n"));
     };
-    for row in ROWS {
+    for row in all() {
         let kind = match row.kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",

@@ -21,8 +21,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use roomcast_broker::MemoryBroker;
-use roomcast_gateway::Node;
 use roomcast_gateway::config::{Config, DEV_SECRET, LoadOptions};
+use roomcast_gateway::{Drained, Node};
 use roomcast_protocol::codes::{Close, Refusal};
 use roomcast_protocol::limits::LimitName;
 use serde_json::{Value, json};
@@ -95,6 +95,11 @@ impl Live {
         self.node.stop();
     }
 
+    /// Lets its clients go, then stops the node; blocks until all its threads have ended.
+    pub fn drain(self) -> Drained {
+        self.node.drain()
+    }
+
     /// Opens a WebSocket without a token.
     #[track_caller]
     pub fn dial(&self) -> Ws {
@@ -141,21 +146,7 @@ impl Live {
     }
 
     pub fn request(&self, method: &str, path: &str, body: &str) -> (u16, String) {
-        let address = self.internal();
-        let mut stream = TcpStream::connect(address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-        let length = body.len();
-        write!(
-            stream,
-            "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
-             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-        )
-        .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-        let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
-        (status, body.unwrap_or_default())
+        request(self.internal(), method, path, body)
     }
 
     /// The sum of a metric over its labels; `None`: there is no such metric.
@@ -165,14 +156,7 @@ impl Live {
 
     /// The sum of a metric over its series whose labels hold this text.
     pub fn metric_with(&self, name: &str, label: &str) -> Option<f64> {
-        let (_, text) = self.get("/metrics");
-        let is_it = |line: &&str| {
-            line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
-                && line.contains(label)
-        };
-        let value =
-            |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
-        text.lines().filter(is_it).filter_map(value).reduce(|sum, value| sum + value)
+        metric_at(self.internal(), name, label)
     }
 
     /// Waits until the metric says that this limit bit so often.
@@ -237,6 +221,35 @@ impl Live {
             std::thread::sleep(Duration::from_millis(200));
         }
     }
+}
+
+/// A plain HTTP answer: status and body.
+pub fn request(address: SocketAddr, method: &str, path: &str, body: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let length = body.len();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+    (status, body.unwrap_or_default())
+}
+
+/// The sum of a metric over its series whose labels hold this text, as this internal port shows it.
+pub fn metric_at(internal: SocketAddr, name: &str, label: &str) -> Option<f64> {
+    let (_, text) = request(internal, "GET", "/metrics", "");
+    let is_it = |line: &&str| {
+        line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']))
+            && line.contains(label)
+    };
+    let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
+    text.lines().filter(is_it).filter_map(value).reduce(|sum, value| sum + value)
 }
 
 fn config(overrides: &[(&str, &str)], file: Option<PathBuf>) -> Config {

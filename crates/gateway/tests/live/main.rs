@@ -16,6 +16,7 @@ mod common;
 mod bad_frames;
 mod bad_messages;
 mod bad_tokens;
+mod drain;
 mod limits_connections;
 mod limits_messages;
 mod limits_slow;
