@@ -112,7 +112,10 @@ def pods(tally, name, by_kind):
         tally.check(f"{name} {probe} asks {path} of the internal port", asks == {"path": path, "port": "internal"},
                     asks)
     sleep = container.get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
-    tally.check(f"{name} a node has 10 s to stop", spec["terminationGracePeriodSeconds"] - sleep >= 10)
+    text, = [it for data in by_kind["ConfigMap"] for key, it in data["data"].items() if key == "roomcast.toml"]
+    deadline = int(re.search(r'(?m)^deadline = "(\d+)s"$', text).group(1))
+    tally.check(f"{name} a node has its sleep, its drain and 10 s to stop",
+                spec["terminationGracePeriodSeconds"] == sleep + deadline + 10, (sleep, deadline))
     mounted = {mount["name"] for mount in container["volumeMounts"]}
     tally.check(f"{name} every volume is mounted and every mount has a volume",
                 mounted == {volume["name"] for volume in spec["volumes"]}, mounted)
@@ -239,8 +242,8 @@ def refusals(tally, chart, examples):
             "of use with redis.topology=sentinel only")
     refused("a secret in no Secret is refused", changed("dev", "secretName", to=""), "set secretName")
     refused("an Ingress without hosts is refused", changed("redis", "ingress", "hosts", to=[]), "set ingress.hosts")
-    refused("a grace period that the sleep eats is refused", {"preStopSleepSeconds": 30},
-            "set terminationGracePeriodSeconds")
+    refused("a drain that outlasts its deadline is refused", changed("redis", "drain", to={"deadlineSeconds": 10}),
+            "drain.windowSeconds is above drain.deadlineSeconds")
     refused("fewer nodes at most than at least are refused", changed("sentinel", "autoscaling", "maxReplicas", to=1),
             "autoscaling.minReplicas is above")
     for path in [("replica",), ("redis", "server"), ("redis", "tls", "enable"), ("ingress", "host"),
@@ -251,7 +254,8 @@ def refusals(tally, chart, examples):
                      (("relay", "mode"), "fast"), (("ingress", "controller"), "caddy"),
                      (("config", "listen", "public"), "0.0.0.0:80"), (("config", "redis", "password"), "secret"),
                      (("config", "limits", "ping"), {"a": 1}), (("service", "public", "port"), 65536),
-                     (("image", "pullPolicy"), "Sometimes"), (("terminationGracePeriodSeconds",), 1)]:
+                     (("image", "pullPolicy"), "Sometimes"), (("drain", "deadlineSeconds"), 0),
+                     (("config", "drain", "window"), "1s")]:
         refused(f"{'.'.join(path)} = {to!r} is refused", changed("redis", *path, to=to), path[0])
 
 

@@ -34,6 +34,7 @@ def check(tally, root, roomcast, promtool, metrics):
     prometheus(tally, folder, promtool)
     dashboards(tally, folder, promtool, metrics, known_labels(root))
     compose(tally, folder, roomcast)
+    stopping(tally, folder)
     dockerfile(tally, root)
 
 
@@ -140,6 +141,19 @@ def compose(tally, folder, roomcast):
         told = subprocess.run([roomcast, "check-config", "--config", folder / "roomcast.toml"], env=env,
                               capture_output=True, text=True, timeout=30, check=False)
         tally.check(f"{name} takes its configuration", told.returncode == 0, told.stdout + told.stderr)
+
+
+def stopping(tally, folder):
+    """Whatever stops a node gives it its drain and 15 s more."""
+    example = (folder / "../crates/gateway/assets/roomcast.toml").read_text()
+    needed = int(re.search(r'(?m)^deadline = "(\d+)s"$', example).group(1)) + 15
+    own = re.search(r"(?m)^deadline", (folder / "roomcast.toml").read_text())
+    tally.check("deploy/roomcast.toml leaves the drain's deadline as it is", own is None, own)
+    grace = yaml.safe_load((folder / "compose.yaml").read_text())["services"]["node1"]["stop_grace_period"]
+    tally.check("compose.yaml gives nodes the time to drain", grace == f"{needed}s", grace)
+    unit = (folder / "roomcast.service").read_text()
+    limits = re.findall(r"(?m)^TimeoutStopSec=(.*)$", unit)
+    tally.check("roomcast.service gives nodes the time to drain", limits == [f"{needed}s"], limits)
 
 
 def dockerfile(tally, root):

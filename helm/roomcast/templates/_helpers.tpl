@@ -55,8 +55,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- if and .Values.autoscaling.enabled (gt (int .Values.autoscaling.minReplicas) (int .Values.autoscaling.maxReplicas)) -}}
 {{- fail "autoscaling.minReplicas is above autoscaling.maxReplicas: swap them." -}}
 {{- end -}}
-{{- if ge (int .Values.preStopSleepSeconds) (int .Values.terminationGracePeriodSeconds) -}}
-{{- fail "preStopSleepSeconds leaves the node no time to stop: set terminationGracePeriodSeconds at least 10 s above it." -}}
+{{- if gt (int .Values.drain.windowSeconds) (int .Values.drain.deadlineSeconds) -}}
+{{- fail "drain.windowSeconds is above drain.deadlineSeconds: shorten the window, or lengthen the deadline." -}}
 {{- end -}}
 {{- end -}}
 
@@ -102,6 +102,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "roomcast.toml" -}}
 {{- $root := . -}}
 {{- $sections := dict "listen" (dict "public" "0.0.0.0:8080" "internal" "0.0.0.0:9090") -}}
+{{- $drain := dict "window" (printf "%ds" (int .Values.drain.windowSeconds)) "deadline" (printf "%ds" (int .Values.drain.deadlineSeconds)) -}}
+{{- $sections = set $sections "drain" (set $drain "rate" (int .Values.drain.rate)) -}}
 {{- if .Values.redis.enabled -}}
 {{- $redis := dict "topology" .Values.redis.topology "servers" .Values.redis.servers -}}
 {{- with .Values.redis.sentinelService }}{{ $redis = set $redis "sentinel_service" . }}{{ end -}}
