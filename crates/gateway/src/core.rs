@@ -2,6 +2,7 @@
 //!
 //! It never waits for a lane: what the queue of a lane has no place for the hub hears of, and makes up for.
 
+mod handle;
 mod owed;
 mod relay_log;
 
@@ -10,9 +11,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use roomcast_broker::{AnyBroker, Feed, RelayStats};
-use roomcast_protocol::codes::{Refusal, Refused};
+use roomcast_protocol::codes::Refused;
 use roomcast_protocol::envelope::{Accepted, BrokerEvent, Level};
 use roomcast_protocol::ids::{LaneId, NodeId};
+use roomcast_protocol::presence::RosterPage;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use roomcast_router::hub::{Hub, HubCounters, HubHealth};
@@ -24,6 +26,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::queue::{Receiver, Sender};
+pub(crate) use handle::CoreHandle;
 use owed::Owed;
 use relay_log::RelayLog;
 
@@ -73,6 +76,17 @@ pub(crate) enum CoreRequest {
         room: RoomName,
         /// The members.
         answer: oneshot::Sender<Vec<MemberInfo>>,
+    },
+    /// Who is in a room, on all nodes?
+    Roster {
+        /// Which.
+        room: RoomName,
+        /// Users behind this one.
+        after: Option<Box<str>>,
+        /// How many at most.
+        count_max: u32,
+        /// Who is there.
+        answer: oneshot::Sender<Result<RosterPage, Refused>>,
     },
     /// End all sessions of a user, on every node.
     Disconnect {
@@ -148,6 +162,7 @@ impl CoreStats {
 enum Query {
     Publish(oneshot::Sender<Result<Accepted, Refused>>),
     Members { left: usize, found: Vec<MemberInfo>, answer: oneshot::Sender<Vec<MemberInfo>> },
+    Roster(oneshot::Sender<Result<RosterPage, Refused>>),
     Disconnect(Disconnect),
 }
 
@@ -339,8 +354,7 @@ impl Core {
                     self.parts.broker.execute(self.parts.node, mono_ms, command);
                 }
                 HubEffect::Answer(query, outcome) => self.outcome(query, outcome),
-                // The core asks nobody for it.
-                HubEffect::Roster(..) => {}
+                HubEffect::Roster(query, outcome) => self.roster(query, outcome),
             }
         }
         for lane in &mut self.lanes {
@@ -358,7 +372,13 @@ impl Core {
                 let order = Disconnect { level: Some(accepted.level), ..order };
                 self.carried_out(query, asked_ms, order);
             }
-            (Some((_, Query::Members { .. })) | None, _) => {}
+            (Some((_, Query::Members { .. } | Query::Roster(_))) | None, _) => {}
+        }
+    }
+
+    fn roster(&mut self, query: QueryId, outcome: Result<RosterPage, Refused>) {
+        if let Some((_, Query::Roster(answer))) = self.queries.remove(&query) {
+            give(answer, outcome);
         }
     }
 
@@ -420,6 +440,11 @@ impl Core {
                 self.queries.insert(id, (now.mono_ms, query));
                 self.ask(|| LaneMessage::Members { query: id, room: room.clone() });
             }
+            CoreRequest::Roster { room, after, count_max, answer } => {
+                self.queries.insert(id, (now.mono_ms, Query::Roster(answer)));
+                let message = HubMessage::AskRoster { query: id, room, after, count_max };
+                self.parts.hub.message(now, message, &mut self.effects);
+            }
             CoreRequest::Disconnect { user, answer } => {
                 let order = Disconnect { left: lanes, count: 0, level: None, answer };
                 self.queries.insert(id, (now.mono_ms, Query::Disconnect(order)));
@@ -454,7 +479,10 @@ impl Core {
                 let order = Disconnect { left, count: order.count + more, ..order };
                 self.carried_out(id, asked_ms, order);
             }
-            (Query::Publish(_) | Query::Members { .. } | Query::Disconnect(_), _) => {}
+            (
+                Query::Publish(_) | Query::Members { .. } | Query::Roster(_) | Query::Disconnect(_),
+                _,
+            ) => {}
         }
     }
 
@@ -467,7 +495,7 @@ impl Core {
         self.queries.retain(|_, (asked_ms, query)| {
             let limit_ms = match query {
                 Query::Publish(_) | Query::Disconnect(_) => PUBLISH_MS,
-                Query::Members { .. } => QUERY_MS,
+                Query::Members { .. } | Query::Roster(_) => QUERY_MS,
             };
             now.mono_ms < *asked_ms + limit_ms
         });
@@ -494,61 +522,4 @@ impl Core {
 /// Answers a question; whoever asked may have gone.
 fn give<T>(answer: oneshot::Sender<T>, value: T) {
     drop(answer.send(value));
-}
-
-/// The server API's way to the core.
-#[derive(Clone, Debug)]
-pub(crate) struct CoreHandle {
-    requests: mpsc::Sender<CoreRequest>,
-    ended: Arc<Notify>,
-}
-
-impl CoreHandle {
-    pub(crate) const fn new(requests: mpsc::Sender<CoreRequest>, ended: Arc<Notify>) -> Self {
-        Self { requests, ended }
-    }
-
-    /// Publishes as a back-end.
-    ///
-    /// # Errors
-    /// The broker's refusal, or that the node is ending.
-    pub(crate) async fn publish(
-        &self,
-        publication: Arc<Publication>,
-        dedup: bool,
-    ) -> Result<Accepted, Refused> {
-        let (answer, outcome) = oneshot::channel();
-        let asked = self.requests.send(CoreRequest::Publish { publication, dedup, answer }).await;
-        if asked.is_err() {
-            return Err(Refusal::Unavailable.into());
-        }
-        outcome.await.unwrap_or(Err(Refusal::Unavailable.into()))
-    }
-
-    /// The members of a room on this node; `None`: a lane did not answer in time, or the node is ending.
-    pub(crate) async fn members(&self, room: RoomName) -> Option<Vec<MemberInfo>> {
-        let (answer, found) = oneshot::channel();
-        self.requests.send(CoreRequest::Members { room, answer }).await.ok()?;
-        found.await.ok()
-    }
-
-    /// Orders all nodes to end the sessions of a user, and says how many ended here; `None`: what became of it is not
-    /// known.
-    pub(crate) async fn disconnect(&self, user: Box<str>) -> Option<Result<Ended, Refused>> {
-        let (answer, ended) = oneshot::channel();
-        self.requests.send(CoreRequest::Disconnect { user, answer }).await.ok()?;
-        ended.await.ok()
-    }
-
-    /// Has the core stop the lanes behind all that is under way; says whether it did within `patience`. Blocks.
-    pub(crate) fn stop_lanes(&self, patience: std::time::Duration) -> bool {
-        let (told, lanes_told) = std::sync::mpsc::channel();
-        let asked = self.requests.try_send(CoreRequest::Stop { told }).is_ok();
-        asked && lanes_told.recv_timeout(patience).is_ok()
-    }
-
-    /// Ends the core.
-    pub(crate) fn stop(&self) {
-        self.ended.notify_one();
-    }
 }

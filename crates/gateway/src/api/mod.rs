@@ -6,6 +6,7 @@ pub(crate) mod answer;
 mod body;
 mod health;
 mod members;
+mod presence;
 pub(crate) mod problem;
 pub(crate) mod route;
 mod server;
@@ -42,6 +43,7 @@ use crate::metrics::{Class, Endpoint, Metrics, Seen};
 use crate::places::Places;
 use crate::system::{raise_open_files, sockets_max};
 use members::Page;
+use presence::{Asked, Roster};
 use problem::Problem;
 use route::Route;
 pub(crate) use server::serve;
@@ -190,6 +192,9 @@ impl Api {
             Ok(Route::Members(room)) => {
                 self.members(&room, request.uri().query().unwrap_or_default()).await
             }
+            Ok(Route::Presence(room)) => {
+                self.presence(&room, request.uri().query().unwrap_or_default()).await
+            }
             Ok(Route::Disconnect(user)) => self.disconnect(&who, user, request).await,
             Err(problem) => Err(problem),
         };
@@ -298,6 +303,13 @@ impl Api {
         let page = Page::parse(query)?;
         let members = self.parts.core.members(room).await.ok_or(Refusal::Unavailable)?;
         Ok(answer::json(StatusCode::OK, &page.of(members)))
+    }
+
+    async fn presence(&self, room: &str, query: &str) -> Answer {
+        let room = RoomName::parse(room).map_err(Refused::from)?;
+        let Asked { limit, after } = Asked::parse(query)?;
+        let page = self.parts.core.roster(room, after, limit).await?;
+        Ok(answer::json(StatusCode::OK, &Roster::from(page)))
     }
 
     async fn disconnect<B>(&self, name: &str, user: String, request: Request<B>) -> Answer

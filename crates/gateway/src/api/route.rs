@@ -16,8 +16,10 @@ pub(super) enum Route {
     Readyz,
     /// Publish.
     Publish,
-    /// Who is in this room?
+    /// Who is in this room, on this node?
     Members(String),
+    /// Who is in this room, on all nodes?
+    Presence(String),
     /// End all sessions of this user.
     Disconnect(String),
 }
@@ -39,6 +41,7 @@ pub(super) fn find(method: &Method, path: &str) -> (Endpoint, Result<Route, Prob
         | Endpoint::Livez
         | Endpoint::Readyz
         | Endpoint::Members
+        | Endpoint::Presence
         | Endpoint::Other => (reads, "GET, HEAD"),
     };
     if !allowed {
@@ -67,6 +70,7 @@ fn at(path: &str) -> Option<Place> {
     let name = || decode(name).ok_or_else(bad_escape);
     match (kind, action) {
         ("rooms", "members") => Some((Endpoint::Members, name().map(Route::Members))),
+        ("rooms", "presence") => Some((Endpoint::Presence, name().map(Route::Presence))),
         ("users", "disconnect") => Some((Endpoint::Disconnect, name().map(Route::Disconnect))),
         _ => None,
     }
@@ -118,6 +122,8 @@ mod tests {
         found(&Method::POST, "/api/v1/publish", Endpoint::Publish, Route::Publish);
         let room = |name: &str| Route::Members(name.to_owned());
         found(&Method::GET, "/api/v1/rooms/agents/members", Endpoint::Members, room("agents"));
+        let all = Route::Presence("agents".to_owned());
+        found(&Method::GET, "/api/v1/rooms/agents/presence", Endpoint::Presence, all);
         let coded = "/api/v1/rooms/a%2Fb%20%C3%A9/members";
         found(&Method::GET, coded, Endpoint::Members, room("a/b é"));
         let user = Route::Disconnect("realm:7".to_owned());

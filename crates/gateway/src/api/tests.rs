@@ -7,6 +7,8 @@ use hyper::Method;
 use hyper::header::{self, HeaderName};
 use roomcast_protocol::envelope::{Accepted, Level};
 use roomcast_protocol::ids::SessionId;
+use roomcast_protocol::position::{Epoch, Position};
+use roomcast_protocol::presence::RosterPage;
 use roomcast_router::hub::{HubHealth, RelayState};
 use roomcast_router::messages::MemberInfo;
 use serde_json::{Value, json};
@@ -148,6 +150,15 @@ async fn play(core: Core, mut asked: mpsc::Receiver<CoreRequest>, published: See
             (CoreRequest::Members { room, answer }, _) => {
                 let member = |id| MemberInfo { user: room.as_str().into(), session: SessionId(id) };
                 answer.send(vec![member(2), member(1)]).unwrap();
+            }
+            (CoreRequest::Roster { room, after, count_max, answer }, Core::Accepts) => {
+                assert_eq!((room.as_str(), after.as_deref(), count_max), ("é", Some("ann"), 1));
+                let version = Position { epoch: Epoch(5), offset: 6 };
+                let users = vec!["bob".into()];
+                answer.send(Ok(RosterPage { version, count: 3, users, more: true })).unwrap();
+            }
+            (CoreRequest::Roster { answer, .. }, _) => {
+                answer.send(Err(Refusal::Unavailable.into())).unwrap();
             }
             (CoreRequest::Disconnect { user, answer }, _) => {
                 let ended = Ended { count: user.len(), level: Level::Stored };
@@ -367,6 +378,26 @@ async fn disconnecting_a_user_says_how_many_sessions_ended() {
     let path = "/api/v1/users/7/disconnect";
     assert_eq!(stage.ask(Method::POST, path, &headers, "{}").await.0, 200);
     assert_eq!(stage.ask(Method::POST, path, &headers, "{\"a\":1}").await.0, 400);
+}
+
+#[tokio::test]
+async fn users_of_all_nodes_come_a_page_at_a_time() {
+    let stage = stage(false, Core::Accepts);
+    let path = "/api/v1/rooms/%C3%A9/presence?limit=1&after=ann";
+    let (status, _, answer) = stage.call(Method::GET, path).await;
+    let version = json!({"epoch": format!("{:032x}", 5), "offset": 6});
+    let expected = json!({"count": 3, "users": ["bob"], "version": version, "next": "bob"});
+    assert_eq!((status, answer), (200, expected));
+    for path in ["/api/v1/rooms/$control/presence", "/api/v1/rooms/a/presence?limit=0"] {
+        assert_eq!(stage.call(Method::GET, path).await.0, 400, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_roster_that_nobody_knows_is_asked_for_later() {
+    let stage = stage(false, Core::Short);
+    let (status, _, answer) = stage.call(Method::GET, "/api/v1/rooms/a/presence").await;
+    assert_eq!((status, &answer["code"], &answer["retry"]), (503, &json!(130), &json!(true)));
 }
 
 #[tokio::test]

@@ -49,6 +49,8 @@ pub(crate) enum Endpoint {
     Publish,
     /// `/api/v1/rooms/{room}/members`.
     Members,
+    /// `/api/v1/rooms/{room}/presence`.
+    Presence,
     /// `/api/v1/users/{id}/disconnect`.
     Disconnect,
     /// Anything else.
@@ -56,12 +58,13 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::Metrics,
         Self::Livez,
         Self::Readyz,
         Self::Publish,
         Self::Members,
+        Self::Presence,
         Self::Disconnect,
         Self::Other,
     ];
@@ -73,6 +76,7 @@ impl Endpoint {
             Self::Readyz => "readyz",
             Self::Publish => "publish",
             Self::Members => "members",
+            Self::Presence => "presence",
             Self::Disconnect => "disconnect",
             Self::Other => "other",
         }

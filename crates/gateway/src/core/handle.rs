@@ -1,0 +1,89 @@
+//! The way to the core for others of the node: questions through its queue, each with its answer.
+
+use std::sync::Arc;
+
+use roomcast_protocol::codes::{Refusal, Refused};
+use roomcast_protocol::envelope::Accepted;
+use roomcast_protocol::presence::RosterPage;
+use roomcast_protocol::publication::Publication;
+use roomcast_protocol::room::RoomName;
+use roomcast_router::messages::MemberInfo;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use super::{CoreRequest, Ended};
+
+/// The server API's way to the core.
+#[derive(Clone, Debug)]
+pub(crate) struct CoreHandle {
+    requests: mpsc::Sender<CoreRequest>,
+    ended: Arc<Notify>,
+}
+
+impl CoreHandle {
+    pub(crate) const fn new(requests: mpsc::Sender<CoreRequest>, ended: Arc<Notify>) -> Self {
+        Self { requests, ended }
+    }
+
+    /// Publishes as a back-end.
+    ///
+    /// # Errors
+    /// The broker's refusal, or that the node is ending.
+    pub(crate) async fn publish(
+        &self,
+        publication: Arc<Publication>,
+        dedup: bool,
+    ) -> Result<Accepted, Refused> {
+        let (answer, outcome) = oneshot::channel();
+        let asked = self.requests.send(CoreRequest::Publish { publication, dedup, answer }).await;
+        if asked.is_err() {
+            return Err(Refusal::Unavailable.into());
+        }
+        outcome.await.unwrap_or(Err(Refusal::Unavailable.into()))
+    }
+
+    /// The members of a room on this node; `None`: a lane did not answer in time, or the node is ending.
+    pub(crate) async fn members(&self, room: RoomName) -> Option<Vec<MemberInfo>> {
+        let (answer, found) = oneshot::channel();
+        self.requests.send(CoreRequest::Members { room, answer }).await.ok()?;
+        found.await.ok()
+    }
+
+    /// Who is in a room, on all nodes.
+    ///
+    /// # Errors
+    /// The room tells nothing, or nobody knows at the moment.
+    pub(crate) async fn roster(
+        &self,
+        room: RoomName,
+        after: Option<Box<str>>,
+        count_max: u32,
+    ) -> Result<RosterPage, Refused> {
+        let (answer, found) = oneshot::channel();
+        let asked =
+            self.requests.send(CoreRequest::Roster { room, after, count_max, answer }).await;
+        if asked.is_err() {
+            return Err(Refusal::Unavailable.into());
+        }
+        found.await.unwrap_or(Err(Refusal::Unavailable.into()))
+    }
+
+    /// Orders all nodes to end the sessions of a user, and says how many ended here; `None`: what became of it is not
+    /// known.
+    pub(crate) async fn disconnect(&self, user: Box<str>) -> Option<Result<Ended, Refused>> {
+        let (answer, ended) = oneshot::channel();
+        self.requests.send(CoreRequest::Disconnect { user, answer }).await.ok()?;
+        ended.await.ok()
+    }
+
+    /// Has the core stop the lanes behind all that is under way; says whether it did within `patience`. Blocks.
+    pub(crate) fn stop_lanes(&self, patience: std::time::Duration) -> bool {
+        let (told, lanes_told) = std::sync::mpsc::channel();
+        let asked = self.requests.try_send(CoreRequest::Stop { told }).is_ok();
+        asked && lanes_told.recv_timeout(patience).is_ok()
+    }
+
+    /// Ends the core.
+    pub(crate) fn stop(&self) {
+        self.ended.notify_one();
+    }
+}
