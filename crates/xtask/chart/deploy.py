@@ -9,7 +9,7 @@ import yaml
 
 # Names that promql has itself, or that a query makes.
 WORDS = {"sum", "rate", "increase", "histogram_quantile", "by", "le", "max", "min", "avg", "count", "topk", "clamp_min",
-         "time", "without", "instance", "lane", "code", "limit", "job", "endpoint", "class", "cause", "state"}
+         "time", "without", "and", "on", "instance", "lane", "code", "limit", "job", "endpoint", "class", "cause", "state"}
 
 
 def known_metrics(root):
@@ -32,6 +32,7 @@ def check(tally, root, roomcast, promtool, metrics):
     tally.check("docs/METRICS.md was read", len(metrics) > 40, len(metrics))
     folder = root / "deploy"
     prometheus(tally, folder, promtool)
+    alerts(tally, root, promtool, metrics, known_labels(root))
     dashboards(tally, folder, promtool, metrics, known_labels(root))
     compose(tally, folder, roomcast)
     stopping(tally, folder)
@@ -42,6 +43,28 @@ def prometheus(tally, folder, promtool):
     told = subprocess.run([promtool, "check", "config", folder / "prometheus.yml"], capture_output=True, text=True,
                           timeout=30, check=False)
     tally.check("promtool takes prometheus.yml", told.returncode == 0, told.stdout + told.stderr)
+
+
+def alerts(tally, root, promtool, metrics, labels):
+    """Each alert asks for what there is, says what to do, and fires when it should."""
+    made = yaml.safe_load((root / "deploy/alerts.yml").read_text())
+    tests = yaml.safe_load((root / "crates/xtask/chart/alerts_test.yml").read_text())
+    tested = [it["alertname"] for test in tests["tests"] for it in test["alert_rule_test"] if it["exp_alerts"]]
+    rules = [rule for group in made["groups"] for rule in group["rules"]]
+    for rule in rules:
+        name = rule["alert"]
+        query(tally, f"{name}:", rule["expr"], metrics, labels)
+        tally.check(f"{name} says what happened and what to do", set(rule["annotations"]) == {"summary", "description"})
+        # The words are for people; what is tested is when it fires.
+        del rule["annotations"]
+    tally.check("each alert is tested", sorted(set(tested)) == sorted(rule["alert"] for rule in rules), tested)
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in [("alerts.yml", made), ("test.yml", tests)]:
+            with open(f"{folder}/{name}", "w", encoding="utf-8") as file:
+                yaml.safe_dump(content, file)
+        told = subprocess.run([promtool, "test", "rules", "test.yml"], cwd=folder, capture_output=True, text=True,
+                              timeout=60, check=False)
+        tally.check("each alert fires when it should and not before", told.returncode == 0, told.stdout + told.stderr)
 
 
 def dashboards(tally, folder, promtool, metrics, labels):
