@@ -241,9 +241,7 @@ impl Hub {
             HubMessage::Fence { session, generation, node, moved } => {
                 self.fence(now, Fence::new(session, generation, moved), node, out);
             }
-            HubMessage::Presence { .. }
-            | HubMessage::Inbox { .. }
-            | HubMessage::Ack { .. } => {}
+            HubMessage::Presence { .. } | HubMessage::Inbox { .. } | HubMessage::Ack { .. } => {}
         }
     }
 

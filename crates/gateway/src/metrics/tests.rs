@@ -192,6 +192,7 @@ fn away() -> HubView {
         lane_drops: 40,
         control_gaps: 41,
         revalidations: 42,
+        ..HubCounters::default()
     };
     HubView { counters, health: Some(health) }
 }
