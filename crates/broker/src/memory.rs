@@ -15,6 +15,7 @@ use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::envelope::{Accepted, BrokerCommand, BrokerEvent, Envelope};
 use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::position::{Epoch, Keep, Kept, Page, Position, Span};
+use roomcast_protocol::presence::PresenceDiff;
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
 use roomcast_store::{At, Place, Published, Put, Remembered, Rules, Store, Swept, id_of};
@@ -83,6 +84,8 @@ struct State<T> {
     nodes: Vec<Attached<T>>,
     limits: MemoryLimits,
     store: Store<Arc<Publication>>,
+    /// What was settled in the system's own rooms since a node beat last.
+    settled: Vec<PresenceDiff>,
     /// With keys of this process: peers cannot aim at what they make.
     hashers: [RandomState; 2],
     /// Epochs drawn so far.
@@ -120,6 +123,7 @@ impl<T> MemoryBroker<T> {
             nodes: Vec::new(),
             limits,
             store: Store::new(rules, MASTER),
+            settled: Vec::new(),
             hashers: [RandomState::new(), RandomState::new()],
             drawn: 0,
             now_ms: 0,
@@ -238,7 +242,7 @@ impl<T> State<T> {
     /// Takes the time, does what is due, and frees what is over now and then.
     fn turn(&mut self, mono_ms: u64) {
         self.now_ms = self.now_ms.max(mono_ms);
-        self.tend(&mut Vec::new());
+        self.tend();
         if self.now_ms >= self.swept_ms.saturating_add(SWEEP_MS) {
             match self.store.sweep(self.now_ms, SWEEP_ROOMS) {
                 Swept::All => self.swept_ms = self.now_ms,

@@ -7,8 +7,8 @@ use roomcast_broker::feed::FEED_BYTES_MAX;
 use roomcast_broker::memory::DEDUP_TTL_MS;
 use roomcast_broker::{AnyBroker, Feed, MemoryBroker, MemoryLimits};
 use roomcast_protocol::contract::{
-    BrokerUnderTest, Brought, DEDUP_MAX, FILL_COUNT, HISTORY, History, Lost, Presence, SCRIPTS,
-    Traits, run,
+    BrokerUnderTest, Brought, DEDUP_MAX, FILL_COUNT, HISTORY, History, INBOX, Lost, PRESENCE,
+    Presence, SCRIPTS, SESSIONS, Traits, run,
 };
 use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent};
 use roomcast_protocol::ids::NodeId;
@@ -81,7 +81,7 @@ fn traits() -> Traits {
 
 #[test]
 fn the_memory_broker_keeps_the_contract() {
-    let scripts = SCRIPTS.iter().chain(HISTORY);
+    let scripts = SCRIPTS.iter().chain(HISTORY).chain(SESSIONS).chain(PRESENCE).chain(INBOX);
     let failed: Vec<_> =
         scripts.filter_map(|script| run(script, &traits(), Memory::new()).err()).collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));

@@ -3,7 +3,8 @@
 //!
 //! One step a line: `1 attaches`, `1 detaches`, `1 subscribes news`, `1 unsubscribes news`,
 //! `1 publishes news hi [id=x] [by=ann] [kind=k] [bytes=n] [dedup]`, `at 500`, and `1 hears`, which shows what node 1's
-//! feed has brought since it was last asked. Tickets count the publications of the whole script from 1.
+//! feed has brought since it was last asked (`1 hears answers`, `completions` or `count`: a part of it; `quietly`: it is
+//! passed over). Tickets count the publications of the whole script from 1.
 //!
 //! About history: `1 publishes news hi keep=3 [keep_bytes=n] [keep_ttl=ms]` (said once, it holds for the room from then
 //! on), `1 heads news other`, `1 reads news above 0 [limit=n] [bytes=n]`, `1 reads news below max`, `1 beats`; and
@@ -12,6 +13,9 @@
 //! inboxes stand in `contract/steps.rs`.
 
 mod history;
+mod inbox;
+mod presence;
+mod sessions;
 mod stage;
 mod steps;
 
@@ -21,6 +25,9 @@ use crate::presence::Occupancy;
 use crate::room::RoomName;
 
 pub use history::HISTORY;
+pub use inbox::INBOX;
+pub use presence::PRESENCE;
+pub use sessions::SESSIONS;
 use stage::{Apart, Stage};
 
 /// What a feed has brought.

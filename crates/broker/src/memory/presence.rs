@@ -6,7 +6,7 @@ use std::sync::Arc;
 use roomcast_protocol::envelope::{BeatReport, BrokerEvent, Envelope, MasterId};
 use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::presence::{
-    Incarnation, Lease, PresenceDiff, PresenceSet, RosterPage, SetPresence,
+    Incarnation, PresenceDiff, PresenceSet, RosterPage, SetPresence,
 };
 use roomcast_protocol::room::RoomName;
 use roomcast_store::{Beaten, Stepped, Tended};
@@ -57,12 +57,12 @@ impl<T> State<T> {
     pub(super) fn beat(&mut self, node: NodeId, life: u32, retired: Option<u32>) -> BeatReport {
         let at = self.at();
         let Beaten { lease, tended } = self.store.beat(at, Incarnation { node, life }, retired);
-        let mut settled = Vec::new();
-        self.take(&tended, &mut settled);
+        self.take(&tended);
         if tended.more {
-            self.tend(&mut settled);
+            self.tend();
         }
-        report(lease, settled)
+        let (master, settled) = (MasterId(1), std::mem::take(&mut self.settled));
+        BeatReport { master, links: Vec::new(), peers: Vec::new(), lease, settled }
     }
 
     /// A node is gone, and with it all that it entered.
@@ -70,24 +70,29 @@ impl<T> State<T> {
         self.store.end_leases(self.now_ms, node);
         let overdue = self.store.overdue(self.now_ms);
         self.store.mark_reaped(self.now_ms, &overdue);
-        self.tend(&mut Vec::new());
+        self.tend();
+        if self.nodes.is_empty() {
+            // Whoever comes later was not there.
+            self.settled.clear();
+        }
     }
 
     /// Does what is due in rooms.
-    pub(super) fn tend(&mut self, settled: &mut Vec<PresenceDiff>) {
+    pub(super) fn tend(&mut self) {
         for _ in 0..ROUNDS_MAX {
             if !self.store.is_due(self.now_ms) {
                 return;
             }
             let at = self.at();
             let tended = self.store.tend(at);
-            self.take(&tended, settled);
+            self.take(&tended);
         }
     }
 
-    fn take(&self, tended: &Tended, settled: &mut Vec<PresenceDiff>) {
+    /// Tells all nodes, and the one that beats next of the system's own rooms.
+    fn take(&mut self, tended: &Tended) {
         tended.diffs.iter().for_each(|diff| self.spread_presence(diff));
-        settled.extend(tended.settled().cloned());
+        self.settled.extend(tended.settled().cloned());
     }
 
     /// Puts a diff into every feed.
@@ -102,10 +107,4 @@ impl<T> State<T> {
 
 fn diff_weight(diff: &PresenceDiff) -> usize {
     EVENT_BYTES + names_weight(diff.joined.iter().chain(&diff.left))
-}
-
-/// What the answer to a beat tells.
-fn report(lease: Lease, settled: Vec<PresenceDiff>) -> BeatReport {
-    let master = MasterId(1);
-    BeatReport { master, links: Vec::new(), peers: Vec::new(), lease, settled }
 }

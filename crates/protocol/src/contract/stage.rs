@@ -206,10 +206,11 @@ impl<B: BrokerUnderTest> Stage<B> {
 
     fn hear(&mut self, node: NodeId, what: &str) {
         let Brought { mut events, ended } = self.broker.drain(node);
-        events.retain(|event| match event {
-            BrokerEvent::Beat { seq, .. } => !self.lives.contains(seq),
-            BrokerEvent::BeatAnswered { seq, .. } => self.lives.contains(seq),
-            _ => true,
+        let lives = &self.lives;
+        events.retain(|event| {
+            let is_beat = |it: &u64| lives.contains(it);
+            let own = matches!(event, BrokerEvent::Beat { seq, .. } if is_beat(seq));
+            !own && !matches!(event, BrokerEvent::BeatAnswered { seq, .. } if !is_beat(seq))
         });
         let publications =
             events.iter().filter(|event| matches!(event, BrokerEvent::Envelope(_))).count();
@@ -218,6 +219,9 @@ impl<B: BrokerUnderTest> Stage<B> {
                 let told = moved.iter().map(|moved| (moved.count.partition, moved.count.count));
                 self.taken.entry(node).or_default().extend(told);
             }
+        }
+        if what == "quietly" {
+            return;
         }
         let epochs = &mut self.epochs;
         let mut heard: Vec<String> = match what {

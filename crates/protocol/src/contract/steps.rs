@@ -2,15 +2,16 @@
 //!
 //! Sessions: `1 saves ann s1 gen=1 secret=7 [detached|ended] [turn=9] [confirmed] [rooms=news,talk] [own=x] [window=ms]`
 //! (without `rooms` and `own` what is kept stays), `2 takes ann s1 secret=7 new=8 [alive=1,2] [window=ms]`, or `2 takes
-//! ann any new=8` for the only one without a connection; `loses session ann s1`.
+//! ann any new=8` for the only one without a connection; `loses session ann s1`. `s2..9` are several, one by one.
 //!
 //! Presence: `1 sets news 3 +ann/s1 -bob/s2 +cid/s3/2 [life=2] [grace=ms]`: step 3 of node 1's incarnation in the room;
-//! a change is a user, its session, and the session's generation (1). `1 asks news [after=ann] [limit=2]`,
+//! a change is a user, its session, and the session's generation (1); `+u*500` are users u001 to u500. More than eight
+//! names are only counted. `1 asks news [after=ann] [limit=2]`,
 //! `1 lives [life=2] [retired=1]` (a beat of which the answer is shown), `occupancies news` (of the room's partition),
 //! `loses presence news`.
 //!
 //! Inboxes: `1 publishes box a keep=3 inbox=user [low] [collapse=k]`, `1 looks box [device=d]`, `1 acks box e0:3
-//! [above=5,7] [device=d] [told=2]`, `loses cursors box`.
+//! [above=5,7] [device=d] [told=2]` (`above=3..9/2` are 3, 5, 7 and 9), `loses cursors box`.
 
 use std::collections::BTreeMap;
 
@@ -33,12 +34,26 @@ use crate::session::{
 /// How long sessions can be resumed where a script does not say it. Units: milliseconds.
 const WINDOW_MS: u64 = 60_000;
 
+/// More than so many names or numbers are only counted.
+const SHOWN_MAX: usize = 8;
+
 type Options<'a> = BTreeMap<&'a str, &'a str>;
 
 impl<B: BrokerUnderTest> Stage<B> {
     /// Takes a node's step; `None`: it cannot be read.
     pub(super) fn stateful(&mut self, node: NodeId, verb: &str, words: &[&str]) -> Option<()> {
         let options = options(words);
+        if let Some((first, last)) = words.get(1).and_then(|word| word.split_once("..")) {
+            let (first, last): (u64, u64) =
+                (first.strip_prefix('s')?.parse().ok()?, last.parse().ok()?);
+            for id in first..=last {
+                let id = format!("s{id}");
+                let mut words = words.to_vec();
+                *words.get_mut(1)? = &id;
+                self.stateful(node, verb, &words)?;
+            }
+            return Some(());
+        }
         self.request += 1;
         let command = match verb {
             "saves" => self.save(words, &options)?,
@@ -168,7 +183,7 @@ impl<B: BrokerUnderTest> Stage<B> {
 }
 
 impl Epochs {
-    /// What is heard of sessions, presence and inboxes; `None`: it is about something else.
+    /// What is heard of sessions, presence and inboxes, where the broker has answered.
     pub(super) fn stateful(&mut self, event: &BrokerEvent<u64>) -> String {
         match event {
             BrokerEvent::Saved { outcome: Some(SavedSession::Saved), .. } => "saved".into(),
@@ -194,7 +209,20 @@ impl Epochs {
                 let settled = settled.into_iter().map(|diff| format!(" {}", self.diff(diff)));
                 format!("{lease}{}", settled.collect::<String>())
             }
-            _ => "unanswered".into(),
+            BrokerEvent::Saved { outcome: None, .. }
+            | BrokerEvent::PresenceSet { outcome: None, .. }
+            | BrokerEvent::Roster { page: None, .. }
+            | BrokerEvent::Inbox { state: None, .. }
+            | BrokerEvent::BeatAnswered { report: None, .. }
+            | BrokerEvent::Envelope(_)
+            | BrokerEvent::Subscribed { .. }
+            | BrokerEvent::Published { .. }
+            | BrokerEvent::Heads { .. }
+            | BrokerEvent::Read { .. }
+            | BrokerEvent::FeedUp { .. }
+            | BrokerEvent::FeedDown
+            | BrokerEvent::Alive(_)
+            | BrokerEvent::Beat { .. } => "unanswered".into(),
         }
     }
 
@@ -204,6 +232,9 @@ impl Epochs {
         let signed = |sign: char, users: &[Box<str>]| {
             let mut users: Vec<_> = users.to_vec();
             users.sort();
+            if users.len() > SHOWN_MAX {
+                return format!(" {sign}{} users", users.len());
+            }
             users.iter().map(|user| format!(" {sign}{user}")).collect::<String>()
         };
         let (joined, left) = (signed('+', joined), signed('-', left));
@@ -224,7 +255,12 @@ impl Epochs {
     fn inbox(&mut self, state: &InboxState) -> String {
         let InboxState { acked, head, lost } = state;
         let watermark = self.position(acked.watermark);
-        let above: String = acked.above.iter().map(|offset| format!("+{offset}")).collect();
+        let above = match acked.above.as_slice() {
+            [first, .., last] if acked.above.len() > SHOWN_MAX => {
+                format!("+{} from {first} to {last}", acked.above.len())
+            }
+            all => all.iter().map(|offset| format!("+{offset}")).collect(),
+        };
         let (head, first) = (head.position.offset, head.first);
         format!("inbox {watermark}{above} of {first} to {head} lost {lost}")
     }
@@ -270,6 +306,11 @@ fn number(options: &Options<'_>, name: &str, otherwise: u64) -> Option<u64> {
 }
 
 fn list(text: &str) -> Option<Vec<u64>> {
+    if let Some((first, rest)) = text.split_once("..") {
+        let (last, step) = rest.split_once('/')?;
+        let numbers = first.parse().ok()?..=last.parse().ok()?;
+        return Some(numbers.step_by(step.parse().ok()?).collect());
+    }
     text.split(',').map(|number| number.parse().ok()).collect()
 }
 
