@@ -4,6 +4,8 @@
 //! Cluster all partitions are in the beat of the one link. In a Cluster each partition has a function call of its own on
 //! its master, which sends a beat only if something moved.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use fred::clients::Client;
 use fred::error::{Error, ErrorKind};
@@ -12,7 +14,6 @@ use fred::types::Value;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use roomcast_protocol::envelope::{BeatReport, Count};
-use roomcast_protocol::presence::Lease;
 use roomcast_protocol::relay::{RelayKeys, RelayMode};
 use tokio::time::Instant;
 
@@ -20,15 +21,22 @@ use super::channels::{self, Kind, PARTITIONS, beat_name, key};
 use super::faults::{Fault, mend};
 use super::functions::{self, BEAT, Beaten, LEASE_MS, LINK, PART};
 use super::options::Servers;
+use super::presence::{self, Leaving};
 use super::publish::{hurried, micros};
 use super::pulse::number;
 use super::shared::{LinkBeat, RELAY_KEY, Shared};
+
+/// Which beats look into every partition: for users who are to leave, and for incarnations without a lease. What says
+/// so at once may have been lost.
+const ALL_EVERY: u64 = 64;
 
 /// A beat as the hub asks for it.
 #[derive(Debug)]
 pub(crate) struct Asked {
     pub(crate) seq: u64,
     pub(crate) hears: bool,
+    pub(crate) life: u32,
+    pub(crate) retired: Option<u32>,
     pub(crate) taken: Vec<Count>,
 }
 
@@ -79,16 +87,23 @@ pub(crate) async fn beat<T>(shared: &Shared<T>, asked: &Asked) -> Option<BeatRep
             hurried(&client, None).fcall(LINK, vec![link.key.clone()], arguments).await;
         sent.inspect_err(|error| tracing::debug!(%error, "a link was not beaten")).ok()?;
     }
+    let mut due: BTreeSet<usize> = answer.due.into_iter().collect();
     if matches!(shared.options.servers, Servers::Cluster(_)) {
-        parts(shared, &client, &keys, &links, asked).await;
+        due = parts(shared, &client, &keys, &links, asked).await;
     }
+    if asked.seq.is_multiple_of(ALL_EVERY) {
+        due.extend(0..PARTITIONS);
+        presence::adopt(shared, &client).await;
+    }
+    let leaving = Leaving { over: answer.over, due };
+    let settled = presence::clear_up(shared, &client, &keys, &leaving).await;
     let links = links.into_iter().map(|link| link.link).collect();
     Some(BeatReport {
         master: shared.master(answer.master),
         links,
         peers: answer.peers,
-        lease: Lease::Held,
-        settled: Vec::new(),
+        lease: answer.lease,
+        settled,
     })
 }
 
@@ -117,9 +132,12 @@ async fn beaten<T>(
         number(asked.seq).into(),
         PARTITIONS.to_string().into(),
         before.to_string().into(),
+        asked.life.to_string().into(),
+        asked.retired.map_or_else(String::new, |life| life.to_string()).into(),
     ];
     if !matches!(shared.options.servers, Servers::Cluster(_)) {
         memory.extend(shared.tags.all().map(|tag| key(tag, channels::COUNTER, "")));
+        memory.extend(shared.tags.all().map(|tag| key(tag, channels::DUE, "")));
         arguments.extend(asked.taken().into_iter().map(Value::from));
     }
     let answer: Value = hurried(client, None).fcall(BEAT, memory, arguments).await?;
@@ -127,17 +145,18 @@ async fn beaten<T>(
 }
 
 /// A beat for each partition of a Cluster where something moved, over the link that carries its rooms. One that fails is
-/// of no account: the next one tells the same again.
+/// of no account: the next one tells the same again. Answers with the partitions where users are to leave.
 async fn parts<T>(
     shared: &Shared<T>,
     client: &Client,
     keys: &RelayKeys,
     links: &[LinkBeat],
     asked: &Asked,
-) {
-    let Some(routing) = client.cached_cluster_state() else { return };
+) -> BTreeSet<usize> {
+    let mut due = BTreeSet::new();
+    let Some(routing) = client.cached_cluster_state() else { return due };
     let taken = asked.taken();
-    let calls = FuturesUnordered::new();
+    let mut calls = FuturesUnordered::new();
     for ((partition, tag), taken) in shared.tags.all().enumerate().zip(taken) {
         let counter = key(tag, channels::COUNTER, "");
         let server = routing.get_server(channels::slot(&counter));
@@ -152,14 +171,25 @@ async fn parts<T>(
         let Some(link) = link else { continue };
         let mut arguments = addressed(shared, keys, link, asked.seq);
         arguments.extend([partition.to_string().into(), taken.into()]);
-        let memory = vec![counter, key(tag, channels::MOVED, "")];
+        let memory = vec![counter, key(tag, channels::MOVED, ""), key(tag, channels::DUE, "")];
         let client = hurried(client, None);
-        calls.push(async move { client.fcall::<(), _, _, _>(PART, memory, arguments).await });
+        calls.push(async move {
+            let answer: Result<Value, Error> = client.fcall(PART, memory, arguments).await;
+            (partition, answer)
+        });
     }
-    let failed = calls.filter(|sent| std::future::ready(sent.is_err())).count().await;
+    let mut failed = 0_u32;
+    while let Some((partition, answer)) = calls.next().await {
+        match answer {
+            Ok(answer) if answer.as_u64() == Some(1) => drop(due.insert(partition)),
+            Ok(_) => {}
+            Err(_) => failed += 1,
+        }
+    }
     if failed > 0 {
         tracing::debug!(failed, "partitions were not beaten");
     }
+    due
 }
 
 /// The arguments by which every beat begins.

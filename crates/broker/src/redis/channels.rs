@@ -38,6 +38,14 @@ pub(crate) const IDS_OLD: &str = "ids-old";
 /// Of a partition: how often its rooms have moved, and which did.
 pub(crate) const COUNTER: &str = "moves";
 pub(crate) const MOVED: &str = "moved";
+/// Of a room: who is in it.
+pub(crate) const PRESENCE: &str = "presence";
+/// Of a partition: when its first user leaves, and which incarnations were reaped there.
+pub(crate) const DUE: &str = "due";
+pub(crate) const REAPED: &str = "reaped";
+/// Of a user, in the partition of the user's own room: which sessions are kept, and each of them.
+pub(crate) const SESSIONS: &str = "sessions";
+pub(crate) const SESSION: &str = "session";
 /// Of the cluster: the nodes' leases, and into how many partitions the data is laid out.
 pub(crate) const NODES: &str = "nodes";
 pub(crate) const LAYOUT: &str = "partitions";

@@ -5,12 +5,18 @@ use fred::types::Value;
 use roomcast_protocol::envelope::{MasterId, Peer};
 use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::position::{Epoch, Head, OFFSET_MAX, Position};
+use roomcast_protocol::presence::Lease;
 
 /// The library's source: one text, in the order in which its parts use each other.
 pub(crate) const LIBRARY: &str = concat!(
     include_str!("functions/base.lua"),
     include_str!("functions/ids.lua"),
+    include_str!("functions/cursors.lua"),
+    include_str!("functions/stream.lua"),
     include_str!("functions/history.lua"),
+    include_str!("functions/inbox.lua"),
+    include_str!("functions/sessions.lua"),
+    include_str!("functions/presence.lua"),
     include_str!("functions/beat.lua"),
 );
 
@@ -25,6 +31,36 @@ pub(crate) const HEADS: &str = "rc1_heads";
 
 /// Answers with kept publications of a room.
 pub(crate) const HISTORY: &str = "rc1_history";
+
+/// Writes what is kept of a session.
+pub(crate) const SAVE: &str = "rc1_save";
+
+/// Takes a session over.
+pub(crate) const ATTACH: &str = "rc1_attach";
+
+/// Changes who is in a room.
+pub(crate) const SET_PRESENCE: &str = "rc1_presence";
+
+/// Answers with who is in a room.
+pub(crate) const ROSTER: &str = "rc1_roster";
+
+/// Lets users leave whose grace is over, and what incarnations entered whose lease is.
+pub(crate) const LEAVE: &str = "rc1_leave";
+
+/// Answers with the incarnations that have entered anything.
+pub(crate) const LIVES: &str = "rc1_lives";
+
+/// Gives incarnations a lease that have none.
+pub(crate) const ADOPT: &str = "rc1_adopt";
+
+/// Strikes incarnations off the table of leases.
+pub(crate) const BURY: &str = "rc1_bury";
+
+/// Answers with what a device has yet to get.
+pub(crate) const INBOX: &str = "rc1_inbox";
+
+/// Moves a cursor.
+pub(crate) const ACK: &str = "rc1_ack";
 
 /// Renews the lease and beats.
 pub(crate) const BEAT: &str = "rc1_beat";
@@ -102,7 +138,7 @@ pub(crate) fn heads(answer: Value, count: usize) -> Option<Vec<Position>> {
 pub(crate) struct Stored {
     pub(crate) head: Head,
     pub(crate) whole: bool,
-    /// Entries by rising offset: where each stands, and its envelope.
+    /// Entries by rising offset: where each stands, and its envelope; empty where it was removed.
     pub(crate) entries: Vec<(Position, Bytes)>,
 }
 
@@ -120,7 +156,8 @@ pub(crate) fn stored(answer: Value) -> Option<Stored> {
     Some(Stored { head, whole, entries })
 }
 
-fn position(epoch: Value, offset: &Value) -> Option<Position> {
+/// Reads a position.
+pub(crate) fn position(epoch: Value, offset: &Value) -> Option<Position> {
     let bytes = epoch.into_bytes()?;
     let epoch = Epoch(u128::from_be_bytes(bytes.as_ref().try_into().ok()?));
     let offset = offset.as_u64().filter(|offset| *offset <= OFFSET_MAX)?;
@@ -143,16 +180,28 @@ pub(crate) struct Beaten {
     pub(crate) relay_key: Bytes,
     /// Into how many partitions the data is laid out.
     pub(crate) partitions: u64,
+    pub(crate) lease: Lease,
+    /// Incarnations whose lease is over.
+    pub(crate) over: Vec<String>,
+    /// Partitions where users are to leave; in a Cluster each of them says so itself.
+    pub(crate) due: Vec<usize>,
     pub(crate) peers: Vec<Peer>,
 }
 
 /// Reads the answer of [`BEAT`]; nodes whose digest is not `digest` relay in other modes.
 pub(crate) fn beaten(answer: Value, digest: &str) -> Option<Beaten> {
     let parts = answer.into_array();
-    let (head, peers) = parts.split_at_checked(5)?;
-    let [seconds, micros, master, relay_key, partitions] = head else { return None };
+    let (head, peers) = parts.split_at_checked(8)?;
+    let [seconds, micros, master, relay_key, partitions, held, over, due] = head else {
+        return None;
+    };
     let time_us = seconds.as_u64()?.checked_mul(1_000_000)?.checked_add(micros.as_u64()?)?;
     let master = master_of(master.as_str()?.as_bytes());
+    let lease = if held.as_u64()? == 1 { Lease::Held } else { Lease::Lost };
+    let over = over.clone().into_array();
+    let over = over.iter().map(|it| Some(it.as_str()?.to_string())).collect::<Option<_>>()?;
+    let due = due.clone().into_array();
+    let due = due.iter().map(|it| usize::try_from(it.as_u64()?).ok()).collect::<Option<_>>()?;
     let peer = |parts: &[Value]| {
         let [node, hears, theirs] = parts else { return None };
         Some(Peer {
@@ -163,7 +212,8 @@ pub(crate) fn beaten(answer: Value, digest: &str) -> Option<Beaten> {
     };
     let peers = peers.chunks_exact(3).filter_map(peer).collect();
     let relay_key = relay_key.clone().into_bytes()?;
-    Some(Beaten { time_us, master, relay_key, partitions: partitions.as_u64()?, peers })
+    let partitions = partitions.as_u64()?;
+    Some(Beaten { time_us, master, relay_key, partitions, lease, over, due, peers })
 }
 
 /// The id of a master by (the beginning of) its replication id.
@@ -198,6 +248,9 @@ mod tests {
             text("0123456789abcdef01"),
             text("a relay key of 16"),
             text("256"),
+            Value::Integer(0),
+            Value::Array(vec![text("000000000000000c.3")]),
+            Value::Array(vec![Value::Integer(0), Value::Integer(255)]),
             text("000000000000000a"),
             text("1"),
             text("aa"),
@@ -213,5 +266,9 @@ mod tests {
             Peer { node: NodeId(11), hears: false, agrees: false },
         ];
         assert_eq!(beaten.peers, peers);
+        assert_eq!(
+            (beaten.lease, beaten.over, beaten.due),
+            (Lease::Lost, vec!["000000000000000c.3".to_owned()], vec![0, 255])
+        );
     }
 }

@@ -3,7 +3,6 @@
 //! Asking changes nothing that members could notice, so it is repeated until a deadline; behind that the answer is that
 //! there was none.
 
-use std::future::Future;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -16,20 +15,17 @@ use futures_util::future::try_join_all;
 use roomcast_protocol::position::{Direction, Keep, Kept, OFFSET_MAX, Page, Position, Span};
 use roomcast_protocol::relay::{RelayKeys, Unreadable};
 use roomcast_protocol::room::RoomName;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::Instant;
 
+use super::asking::{Again, ask, no_answer};
 use super::channels::{self, key};
-use super::faults::{Fault, mend};
 use super::functions::{self, HEADS, HISTORY, Stored};
 use super::options::Servers;
 use super::publish::hurried;
 use super::shared::Shared;
 
 /// How long a question is repeated until it counts as not answered. Units: milliseconds.
-const ASK_MS: u64 = 2_000;
-
-/// How long to rest between two tries.
-const REST: Duration = Duration::from_millis(100);
+pub(crate) const ASK_MS: u64 = 2_000;
 
 /// Rooms asked for by one call: Redis does nothing else meanwhile.
 const ROOMS_MAX: usize = 128;
@@ -56,6 +52,11 @@ pub(crate) fn fresh_epoch() -> Result<[u8; EPOCH_BYTES], Error> {
     Ok(bytes)
 }
 
+/// When a question that begins now counts as not answered.
+pub(crate) fn soon() -> Instant {
+    Instant::now() + Duration::from_millis(ASK_MS)
+}
+
 /// The newest positions of rooms, in their order.
 pub(crate) async fn heads<T>(
     shared: &Shared<T>,
@@ -72,7 +73,7 @@ pub(crate) async fn heads<T>(
     let together = |a: &usize, b: &usize| !is_cluster || partition(a) == partition(b);
     let calls: Vec<&[usize]> =
         order.chunk_by(together).flat_map(|some| some.chunks(ROOMS_MAX)).collect();
-    let answers = ask(shared, |client| {
+    let answers = ask(shared, soon(), Again::Always, |client| {
         let calls = calls.iter().map(|some| {
             let rooms = some.iter().filter_map(|at| rooms.get(*at)).collect();
             heads_of(shared, client.clone(), rooms)
@@ -109,7 +110,9 @@ pub(crate) async fn read<T>(
     keep: &Keep,
     span: &Span,
 ) -> Option<Page> {
-    let found = ask(shared, |client| history(shared, client, room, keep, span)).await?;
+    let found =
+        ask(shared, soon(), Again::Always, |client| history(shared, client, room, keep, span))
+            .await?;
     let keys = shared.hearing().keys.clone()?;
     let entries = found.entries.into_iter();
     let entries = entries.map(|(place, bytes)| kept(shared, &keys, room, place, &bytes)).collect();
@@ -141,8 +144,10 @@ async fn history<T>(
 }
 
 /// What a room keeps, as the functions read it.
-pub(crate) fn kept_bytes(keep: &Keep) -> [u8; 24] {
-    let mut bytes = [0; 24];
+pub(crate) fn kept_bytes(keep: &Keep) -> [u8; 25] {
+    let mut bytes = [0; 25];
+    let [.., inbox] = &mut bytes;
+    *inbox = u8::from(keep.inbox.is_some());
     let numbers =
         [u64::from(keep.size), keep.bytes_max.min(OFFSET_MAX), keep.ttl_ms.min(TTL_MS_MAX)];
     for (place, number) in bytes.chunks_exact_mut(8).zip(numbers) {
@@ -162,6 +167,9 @@ fn kept<T>(
     place: Position,
     bytes: &Bytes,
 ) -> Kept {
+    if bytes.is_empty() {
+        return Kept::Removed(place);
+    }
     let codec = &shared.options.codec;
     let unreadable = |cause: Unreadable| {
         if let Some(counter) = shared.stats.unreadable.get(cause.index()) {
@@ -181,35 +189,4 @@ fn kept<T>(
         }
         Err(cause) => unreadable(cause),
     }
-}
-
-/// Asks, and asks again until the deadline; `None`: there was no answer, or it was declined.
-async fn ask<T, R, F>(shared: &Shared<T>, question: impl Fn(Client) -> F) -> Option<R>
-where
-    F: Future<Output = Result<R, Error>>,
-{
-    let deadline = Instant::now() + Duration::from_millis(ASK_MS);
-    let asking = async {
-        loop {
-            if let Some(client) = shared.ready() {
-                match question(client.clone()).await {
-                    Ok(answer) => return Some(answer),
-                    Err(error) => {
-                        let fault = Fault::of(&error);
-                        tracing::debug!(%error, ?fault, "a question was not answered");
-                        mend(shared, &client, &fault, &error).await;
-                        if let Fault::Declined(_) = fault {
-                            return None;
-                        }
-                    }
-                }
-            }
-            sleep(REST).await;
-        }
-    };
-    timeout_at(deadline, asking).await.ok().flatten()
-}
-
-fn no_answer() -> Error {
-    Error::new(ErrorKind::Protocol, "no answer of the function")
 }

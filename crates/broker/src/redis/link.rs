@@ -356,8 +356,15 @@ impl Brought {
             return;
         };
         self.wanted += 1;
-        let payload = Bytes::copy_from_slice(payload);
         let codec = &shared.options.codec;
+        if let Some(diff) = codec.presence(keys, room, payload) {
+            let names = diff.joined.iter().chain(&diff.left);
+            let weight = EVENT_BYTES + names.map(|it| size_of_val(it) + it.len()).sum::<usize>();
+            let envelope = Envelope::Presence(Arc::new(diff));
+            shared.feed.send(weight, BrokerEvent::Envelope(envelope));
+            return;
+        }
+        let payload = Bytes::copy_from_slice(payload);
         match codec.decode(keys, room, &payload, time, shared.serial()) {
             // Names that begin with `$` are the system's: outsiders have no business there.
             Ok(relayed) if relayed.published_us.is_none() && name.starts_with('$') => {}

@@ -4,6 +4,7 @@
 //! of losing publications. Everything runs in the runtime of the node's core thread. Decides nothing: when to beat,
 //! when a link counts as dead and what a cut means is the hub's business.
 
+mod asking;
 mod beats;
 mod channels;
 mod connect;
@@ -11,12 +12,16 @@ mod faults;
 mod feeder;
 mod functions;
 mod history;
+mod inbox;
 mod link;
 pub mod options;
+mod orders;
+mod presence;
 mod publish;
 mod pulse;
 mod replicated;
 mod resp;
+mod sessions;
 mod shared;
 mod turns;
 
@@ -44,7 +49,7 @@ use crate::stats::RelayStats;
 use beats::Asked;
 use feeder::{FeedOrder, Feeder};
 pub use options::{Address, Credentials, ModeOf, RedisOptions, Servers, Tls};
-use publish::Order;
+use orders::Order;
 use replicated::Replicated;
 use shared::Shared;
 
@@ -97,7 +102,7 @@ impl<T: Send + 'static> RedisBroker<T> {
         let (feed, feed_orders) = mpsc::unbounded_channel();
         let mut tasks = JoinSet::new();
         let (replicated, appends) = Replicated::new();
-        tasks.spawn(publish::run(Arc::clone(&shared), orders, replicated));
+        tasks.spawn(orders::run(Arc::clone(&shared), orders, replicated));
         match connect::connector(shared.options.tls.as_ref()) {
             Ok(connector) => {
                 let feeder = Feeder::new(Arc::clone(&shared), feed_orders, connector.clone());
@@ -132,44 +137,48 @@ impl<T: Send + 'static> RedisBroker<T> {
     pub fn execute(&self, node: NodeId, command: BrokerCommand<T>) {
         let nodes = self.nodes();
         let Some(attached) = nodes.get(&node) else { return };
-        // The tasks live as long as the entry.
-        let _gone = match command {
-            BrokerCommand::Publish { ticket, publication, dedup, keep, collapse: _ } => {
-                let (weight, pending) = (publication.weight(), &attached.shared.pending_bytes);
-                let waiting = pending.fetch_add(weight, Ordering::Relaxed);
-                if waiting + weight > attached.shared.options.pending_bytes_max {
-                    pending.fetch_sub(weight, Ordering::Relaxed);
-                    let outcome = Err(busy());
-                    attached.shared.tell(BrokerEvent::Published { ticket, outcome });
-                    return;
-                }
-                attached.commands.send(Order::Publish { ticket, publication, dedup, keep }).is_err()
+        let feed = |order| {
+            // The tasks live as long as the entry.
+            let _gone = attached.feed.send(order).is_err();
+        };
+        let order = match command {
+            BrokerCommand::Publish { ticket, publication, dedup, keep, collapse } => {
+                Order::Publish { ticket, publication, dedup, keep, collapse }
             }
-            BrokerCommand::Heads { request, rooms } => {
-                attached.commands.send(Order::Heads { request, rooms }).is_err()
-            }
+            BrokerCommand::Heads { request, rooms } => Order::Heads { request, rooms },
             BrokerCommand::Read { request, room, keep, span } => {
-                attached.commands.send(Order::Read { request, room, keep, span }).is_err()
+                Order::Read { request, room, keep, span }
             }
-            BrokerCommand::Beat { seq, hears, life: _, retired: _, taken } => {
-                attached.commands.send(Order::Beat(Asked { seq, hears, taken })).is_err()
+            BrokerCommand::Beat { seq, hears, life, retired, taken } => {
+                Order::Beat(Asked { seq, hears, life, retired, taken })
             }
-            BrokerCommand::Save { .. }
-            | BrokerCommand::Attach { .. }
-            | BrokerCommand::SetPresence { .. }
-            | BrokerCommand::Roster { .. }
-            | BrokerCommand::Inbox { .. }
-            | BrokerCommand::Ack { .. } => false,
+            BrokerCommand::Save { request, save } => Order::Save { request, save },
+            BrokerCommand::Attach { request, attach } => Order::Attach { request, attach },
+            BrokerCommand::SetPresence { request, set } => Order::SetPresence { request, set },
+            BrokerCommand::Roster { request, room, after, count_max } => {
+                Order::Roster { request, room, after, count_max }
+            }
+            BrokerCommand::Inbox { request, cursor, keep } => {
+                Order::Inbox { request, cursor, keep }
+            }
+            BrokerCommand::Ack { cursor, keep, acked, told } => {
+                Order::Ack { cursor, keep, acked, told }
+            }
             BrokerCommand::Subscribe { room, request } => {
-                attached.feed.send(FeedOrder::Subscribe { room, request }).is_err()
+                return feed(FeedOrder::Subscribe { room, request });
             }
-            BrokerCommand::Unsubscribe(room) => {
-                attached.feed.send(FeedOrder::Unsubscribe(room)).is_err()
-            }
+            BrokerCommand::Unsubscribe(room) => return feed(FeedOrder::Unsubscribe(room)),
             BrokerCommand::Reconnect { link, commands } => {
-                attached.feed.send(FeedOrder::Reconnect { link, commands }).is_err()
+                return feed(FeedOrder::Reconnect { link, commands });
             }
         };
+        let (weight, pending) = (order.weight(), &attached.shared.pending_bytes);
+        let waiting = pending.fetch_add(weight, Ordering::Relaxed);
+        if weight > 0 && waiting + weight > attached.shared.options.pending_bytes_max {
+            pending.fetch_sub(weight, Ordering::Relaxed);
+            return order.decline(&attached.shared, busy);
+        }
+        let _gone = attached.commands.send(order).is_err();
     }
 
     /// The words of the command by which an attached node has a publication kept, as a bare program would send them; the

@@ -1,10 +1,8 @@
-//! The commands of one node: publications, questions and beats, many under way at once, in the order they were given.
+//! How a publication goes to Redis.
 //!
 //! A command is written once. What certainly did not happen is tried again; what may have happened is repeated only
 //! under an id that Redis remembers (G5), and otherwise answered as unknown.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,162 +11,37 @@ use fred::error::{Error, ErrorKind};
 use fred::interfaces::{ClientLike, FunctionInterface, PubsubInterface};
 use fred::types::config::Options;
 use fred::types::{ClusterHash, Value};
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::content::Content;
-use roomcast_protocol::envelope::{Accepted, BrokerEvent, Level};
-use roomcast_protocol::position::{Keep, Kept, Page, Position, Span};
-use roomcast_protocol::publication::Publication;
+use roomcast_protocol::envelope::{Accepted, Level};
+use roomcast_protocol::position::{Keep, Position};
+use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::relay::{RelayFormat, RelayKeys, RelayMode};
 use roomcast_protocol::room::RoomName;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use super::beats::{self, Asked};
 use super::channels::{self, key};
 use super::faults::{Fault, away, declined, mend, other_layout, unknown};
 use super::functions::{self, APPEND, Outcome, PUBLISH};
-use super::history::{self, fresh_epoch, kept_bytes, room_keys};
+use super::history::{fresh_epoch, kept_bytes, room_keys};
 use super::options::Servers;
 use super::replicated::Replicated;
 use super::shared::Shared;
-use super::turns::Turns;
-use crate::feed::EVENT_BYTES;
 
 /// How long a publication is tried until its outcome is told. Units: milliseconds. Source: G5.
-const TRY_MS: u64 = 5_000;
+pub(crate) const TRY_MS: u64 = 5_000;
 
 /// How long to rest between two tries.
 const REST: Duration = Duration::from_millis(100);
 
-/// What one node asks of Redis beside its feed.
-pub(crate) enum Order<T> {
-    Publish { ticket: T, publication: Arc<Publication>, dedup: bool, keep: Option<Keep> },
-    Heads { request: u64, rooms: Vec<(RoomName, Keep)> },
-    Read { request: u64, room: RoomName, keep: Keep, span: Span },
-    Beat(Asked),
-}
-
-/// Carries out orders until there are none any more.
-pub(crate) async fn run<T: Send + 'static>(
-    shared: Arc<Shared<T>>,
-    mut orders: mpsc::UnboundedReceiver<Order<T>>,
-    replicated: Replicated,
-) {
-    let mut under_way = FuturesUnordered::new();
-    let mut taken = Vec::new();
-    // Those that wait for replicas keep nobody else waiting.
-    let (mut quick, mut slow) = (Turns::new(), Turns::new());
-    let begin = |(order, began): (Order<T>, Instant), kind: Kind| {
-        let carried = carry_out(Arc::clone(&shared), (order, began), replicated.clone());
-        async move {
-            carried.await;
-            kind
-        }
-    };
-    loop {
-        under_way.extend(std::iter::from_fn(|| quick.begin()).map(|it| begin(it, Kind::Quick)));
-        under_way.extend(std::iter::from_fn(|| slow.begin()).map(|it| begin(it, Kind::Slow)));
-        tokio::select! {
-            biased;
-            count = orders.recv_many(&mut taken, 256) => {
-                if count == 0 {
-                    return;
-                }
-                let now = Instant::now();
-                for order in taken.drain(..) {
-                    match Kind::of(&order) {
-                        Kind::Quick => quick.push((order, now)),
-                        Kind::Slow => slow.push((order, now)),
-                        Kind::Question => under_way.push(begin((order, now), Kind::Question)),
-                    }
-                }
-            }
-            Some(kind) = under_way.next(), if !under_way.is_empty() => match kind {
-                Kind::Quick => quick.end(),
-                Kind::Slow => slow.end(),
-                Kind::Question => {}
-            },
-        }
-    }
-}
-
-/// Which orders take turns with which others.
-#[derive(Clone, Copy)]
-enum Kind {
-    /// A publication.
-    Quick,
-    /// A publication that waits for replicas.
-    Slow,
-    /// No publication: it waits for nobody.
-    Question,
-}
-
-impl Kind {
-    const fn of<T>(order: &Order<T>) -> Self {
-        match order {
-            Order::Publish { keep: Some(Keep { replicated: true, .. }), .. } => Self::Slow,
-            Order::Publish { .. } => Self::Quick,
-            Order::Heads { .. } | Order::Read { .. } | Order::Beat(_) => Self::Question,
-        }
-    }
-}
-
-async fn carry_out<T>(
-    shared: Arc<Shared<T>>,
-    (order, began): (Order<T>, Instant),
-    replicated: Replicated,
-) {
-    match order {
-        Order::Publish { ticket, publication, dedup, keep } => {
-            let way = match keep {
-                Some(keep) => Way::Kept(keep, replicated),
-                None if dedup => Way::Remembered,
-                None => Way::Plain,
-            };
-            let outcome = publish(&shared, &publication, &way, began).await;
-            shared.stats.publish_us.observe(micros(began));
-            shared.pending_bytes.fetch_sub(publication.weight(), Ordering::Relaxed);
-            shared.tell(BrokerEvent::Published { ticket, outcome });
-        }
-        Order::Heads { request, rooms } => {
-            let heads = Box::pin(history::heads(&shared, &rooms)).await;
-            shared.tell(BrokerEvent::Heads { request, heads });
-        }
-        Order::Read { request, room, keep, span } => {
-            let page = Box::pin(history::read(&shared, &room, &keep, &span)).await;
-            let weight = EVENT_BYTES + page.as_ref().map_or(0, weight);
-            shared.feed.send(weight, BrokerEvent::Read { request, page });
-        }
-        Order::Beat(asked) => {
-            shared.stats.beats_sent.fetch_add(1, Ordering::Relaxed);
-            let report = Box::pin(beats::beat(&shared, &asked)).await;
-            if report.is_some() {
-                shared.stats.beats_answered.fetch_add(1, Ordering::Relaxed);
-            }
-            shared.tell(BrokerEvent::BeatAnswered { seq: asked.seq, report });
-        }
-    }
-}
-
-/// What a page weighs in the feed. Units: bytes.
-fn weight(page: &Page) -> usize {
-    let weight = |kept: &Kept| match kept {
-        Kept::Publication(publication) => publication.weight(),
-        Kept::Unreadable(_) | Kept::Removed(_) => size_of::<Kept>(),
-    };
-    page.entries.iter().map(weight).sum()
-}
-
 /// By which way a publication goes.
-enum Way {
+pub(crate) enum Way {
     /// Published, and nothing else.
     Plain,
     /// Its id is remembered.
     Remembered,
     /// Its room keeps it; ids are always remembered there.
-    Kept(Keep, Replicated),
+    Kept(Keep, Replicated, Option<Box<str>>),
 }
 
 /// What of a [`Way`] shapes its command.
@@ -197,7 +70,7 @@ enum Tried {
 }
 
 /// Publishes, and tries again as far as that is safe.
-async fn publish<T>(
+pub(crate) async fn publish<T>(
     shared: &Shared<T>,
     publication: &Publication,
     way: &Way,
@@ -249,7 +122,7 @@ fn ended(outcome: Outcome, way: &Way) -> Result<Accepted, Refused> {
     let accepted = |position: Option<Position>| {
         let stored = position.map_or(Accepted::WHOLE, Accepted::stored);
         match way {
-            Way::Kept(keep, _) if keep.replicated => {
+            Way::Kept(keep, ..) if keep.replicated => {
                 Accepted { level: Level::Replicated, ..stored }
             }
             Way::Plain | Way::Remembered | Way::Kept(..) => stored,
@@ -273,6 +146,7 @@ struct Plan {
     keys: Vec<String>,
     /// Hashes of sender and id (16 bytes), and of the content (8).
     marks: Vec<u8>,
+    is_low: bool,
     room: RoomName,
     relay_key: Bytes,
 }
@@ -312,7 +186,8 @@ impl Plan {
         };
         let room = publication.room.clone();
         let relay_key = Bytes::copy_from_slice(&relay_keys.current);
-        Self { mode, format, channel, payload: payload.into(), keys, marks, room, relay_key }
+        let (payload, is_low) = (payload.into(), publication.priority == Some(Priority::Low));
+        Self { mode, format, channel, payload, keys, marks, is_low, room, relay_key }
     }
 
     /// How a function publishes: `s` on a sharded channel.
@@ -348,8 +223,9 @@ async fn attempt<T>(
             let answer: Value = hurried(client, None).fcall(PUBLISH, memory, arguments).await?;
             functions::remembered(answer)
         }
-        Way::Kept(keep, replicated) => {
-            let (memory, arguments) = (plan.keys.clone(), appending(shared, plan, keep)?);
+        Way::Kept(keep, replicated, collapse) => {
+            let arguments = appending(shared, plan, keep, collapse.as_deref())?;
+            let memory = plan.keys.clone();
             if keep.replicated {
                 let Some(answer) = replicated.append(memory, arguments).await? else {
                     return Ok(Tried::Unreplicated);
@@ -364,8 +240,17 @@ async fn attempt<T>(
     outcome.map(Tried::Done).ok_or_else(no_answer)
 }
 
+/// Flags of an entry: it is of low priority; it has a key.
+const LOW: u8 = 1;
+const KEYED: u8 = 2;
+
 /// The arguments of [`APPEND`]. Each try offers an epoch of its own: one that was used may be lost since.
-fn appending<T>(shared: &Shared<T>, plan: &Plan, keep: &Keep) -> Result<Vec<Value>, Error> {
+fn appending<T>(
+    shared: &Shared<T>,
+    plan: &Plan,
+    keep: &Keep,
+    collapse: Option<&str>,
+) -> Result<Vec<Value>, Error> {
     let how = match (plan.kind(), plan.format) {
         ("s", RelayFormat::MessagePack) => "sb",
         ("s", RelayFormat::Json) => "sj",
@@ -375,7 +260,11 @@ fn appending<T>(shared: &Shared<T>, plan: &Plan, keep: &Keep) -> Result<Vec<Valu
     let options = &shared.options;
     let dedup_max = u64::try_from(options.dedup_max).unwrap_or(u64::MAX);
     let (ttl, max) = (options.dedup_ttl_ms.to_be_bytes(), dedup_max.to_be_bytes());
-    let limits = [&ttl[..], &max, &kept_bytes(keep)].concat();
+    // Only in an inbox the low ones go first.
+    let low = if plan.is_low && keep.inbox.is_some() { LOW } else { 0 };
+    let flags = low | if collapse.is_some() { KEYED } else { 0 };
+    let key = collapse.unwrap_or_default().as_bytes();
+    let limits = [&ttl[..], &max, &kept_bytes(keep), &[flags], key].concat();
     Ok(vec![
         how.into(),
         plan.channel.as_str().into(),
@@ -396,7 +285,7 @@ pub(crate) fn words<T>(
 ) -> Option<Vec<Bytes>> {
     let keys = shared.hearing().keys.clone()?;
     let plan = Plan::new(shared, publication, &keys, Form::Kept);
-    let arguments = appending(shared, &plan, keep).ok()?;
+    let arguments = appending(shared, &plan, keep, None).ok()?;
     let head = ["FCALL".to_owned(), APPEND.to_owned(), plan.keys.len().to_string()];
     let mut words: Vec<Bytes> = head.into_iter().chain(plan.keys).map(Bytes::from).collect();
     for argument in arguments {

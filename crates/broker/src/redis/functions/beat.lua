@@ -76,52 +76,120 @@ local function begin(keys, args)
   return { layout(keys[1], args[1]), keys[2] and agree(keys[2], args[2]) or '' }
 end
 
+-- What stands in a lease in place of whether the node hears, if the node itself has not written it.
+local ADOPTED = '2'
+
+-- A node's other lives, and other nodes: what the table of leases says of them. Answers with the incarnations whose
+-- lease is over, and with node, hears and digest of each other node that holds one.
+local function lessees(nodes, node, at, lease, replid)
+  local held, over, peers, ends_of = read({}, 'HGETALL', nodes), {}, {}, {}
+  for i = 1, #held, 2 do
+    local name, life = string.match(held[i], '^(%x+)%.(%d+)$')
+    local ends, hears, digest, at_master = string.match(held[i + 1], '^(%d+) (%d) (%x+) (%x+)$')
+    ends = tonumber(ends)
+    if not (name and life and ends) then
+      redis.call('HDEL', nodes, held[i])
+    elseif ends <= at then
+      over[#over + 1] = held[i]
+    elseif ends > at + 10 * lease then
+      -- By another clock: it has one lease's time to come again.
+      local again = string.format('%.0f %s %s %s', at + lease, hears, digest, at_master)
+      redis.call('HSET', nodes, held[i], again)
+    elseif hears ~= ADOPTED and name ~= node and ends > (ends_of[name] or 0) then
+      ends_of[name] = ends
+      -- A promoted replica knows leases that were renewed at another master: whether those nodes hear this one is not
+      -- known yet.
+      peers[name] = { at_master == replid and hears or '0', digest }
+    end
+  end
+  return over, peers
+end
+
+-- Renews the lease of an incarnation, unless it has ended; one that ended is never renewed.
+local function renew(nodes, own, retired, at, lease, args, replid)
+  local reaped = string.match(nodes, '^rc:{.-}:') .. 'reaped:'
+  local held = read(false, 'HGET', nodes, own)
+  local ends = held and tonumber(string.match(held, '^(%d+) %d %x+ %x+$'))
+  local is_held = not (ends and ends <= at) and not read(false, 'ZSCORE', reaped, own)
+  if is_held then
+    redis.call('HSET', nodes, own, string.format('%.0f %s %s %s', at + lease, args[2], args[3], replid))
+    redis.call('PEXPIREAT', nodes, at + 10 * lease)
+  end
+  if retired and not read(false, 'ZSCORE', reaped, retired) then
+    redis.call('HSET', nodes, retired, '0 0 0 0')
+  end
+  return is_held
+end
+
 -- A node's heartbeat: renews its lease, tells the others whether its feed hears, and comes back over its own feed.
--- Keys: the table of leases; the number of partitions; the relay's key, if none is configured; the counters of all
--- partitions, except in a Cluster. Arguments: node, whether it hears, digest of its relay modes, lease (ms), kind,
--- channel ('' for none), name, relay key, number, partitions, how many keys stand before the counters; for each of
--- these, how far the node has followed it ('' for not at all).
--- Answers with the time (s, us), the master, the relay's key, partitions, and node, hears, digest of each other node
--- that holds a lease.
+-- Keys: the table of leases; the number of partitions; the relay's key, if none is configured; except in a Cluster, the
+-- counters of all partitions, and when the first user leaves in each. Arguments: node, whether it hears, digest of its
+-- relay modes, lease (ms), kind, channel ('' for none), name, relay key, number, partitions, how many keys stand before
+-- the counters, the life of its lease, the one before it that is over ('' for none); for each counter, how far the node
+-- has followed it ('' for not at all).
+-- Answers with the time (s, us), the master, the relay's key, partitions, whether the lease holds, the incarnations whose
+-- lease is over, the partitions where users are to leave, and node, hears, digest of each other node that holds a lease.
 local function beat(keys, args)
   local nodes, node = keys[1], args[1]
   local lease, before = tonumber(args[4]), tonumber(args[11])
+  local own, retired = node .. '.' .. args[12], args[13] ~= '' and node .. '.' .. args[13]
   local seconds, micros = now()
   local at = seconds * 1000 + math.floor(micros / 1000)
   local replid = master()
   local relay_key = before > 2 and agree(keys[3], args[8]) or ''
   local answer = { seconds, micros, replid, relay_key, layout(keys[2], args[10]) }
-  local held = read({}, 'HGETALL', nodes)
-  for i = 1, #held, 2 do
-    local ends, hears, digest, at_master = string.match(held[i + 1], '^(%d+) (%d) (%x+) (%x+)$')
-    local is_node = string.find(held[i], '^%x+$')
-    if not (ends and is_node) or tonumber(ends) <= at or tonumber(ends) > at + 10 * lease then
-      redis.call('HDEL', nodes, held[i])
-    elseif held[i] ~= node then
-      table.insert(answer, held[i])
-      -- A promoted replica knows leases that were renewed at another master: whether those nodes hear this one is not
-      -- known yet.
-      table.insert(answer, at_master == replid and hears or '0')
-      table.insert(answer, digest)
+  answer[6] = renew(nodes, own, retired, at, lease, args, replid) and 1 or 0
+  local over, peers = lessees(nodes, node, at, lease, replid)
+  local due = {}
+  answer[7], answer[8] = over, due
+  for name, peer in pairs(peers) do
+    table.insert(answer, name)
+    table.insert(answer, peer[1])
+    table.insert(answer, peer[2])
+  end
+  local parts = (#keys - before) / 2
+  local counts = parts > 0 and redis.call('MGET', unpack(keys, before + 1)) or {}
+  for i = parts + 1, #counts do
+    if counts[i] and (tonumber(counts[i]) or 0) <= at then
+      due[#due + 1] = i - parts - 1
     end
   end
-  redis.call('HSET', nodes, node, string.format('%.0f %s %s %s', at + lease, args[2], args[3], replid))
-  redis.call('PEXPIREAT', nodes, at + 10 * lease)
   if args[6] == '' then
     return answer
   end
   local moved, bytes = {}, 0
-  if #keys > before then
-    local counts = redis.call('MGET', unpack(keys, before + 1))
-    for i, count in ipairs(counts) do
-      local taken = tonumber(args[11 + i])
-      local text = moves(i - 1, keys[before + i], tonumber(count) or 0, taken, ROOMS_BYTES_MAX - bytes)
-      if text then
-        moved[#moved + 1], bytes = text, bytes + #text
-      end
+  for i = 1, parts do
+    local taken = tonumber(args[13 + i])
+    local text = moves(i - 1, keys[before + i], tonumber(counts[i] or nil) or 0, taken, ROOMS_BYTES_MAX - bytes)
+    if text then
+      moved[#moved + 1], bytes = text, bytes + #text
     end
   end
   return pulse(args[5], args[6], args[7], args[8], args[9], replid, moved) or answer
+end
+
+-- Incarnations that entered rooms have a lease from now on, if they have none: who lost it, and is gone, goes like any
+-- other. Keys: the table of leases, the reaped ones of the same partition. Arguments: lease (ms), the incarnations.
+local function adopt(keys, args)
+  local ends = clock() + tonumber(args[1])
+  read(0, 'HLEN', keys[1])
+  for i = 2, #args do
+    if string.find(args[i], '^%x+%.%d+$') and not read(false, 'ZSCORE', keys[2], args[i]) then
+      redis.call('HSETNX', keys[1], args[i], string.format('%.0f %s 0 0', ends, ADOPTED))
+    end
+  end
+  return 'OK'
+end
+
+-- What these incarnations entered is gone: they are struck off the table. Keys: the table of leases, the reaped ones of
+-- the same partition. Arguments: the incarnations.
+local function bury(keys, args)
+  for _, incarnation in ipairs(args) do
+    if read(false, 'ZSCORE', keys[2], incarnation) then
+      redis.call('HDEL', keys[1], incarnation)
+    end
+  end
+  return 'OK'
 end
 
 -- A beat over one more link, without a lease. Keys: any of the link's slots. Arguments: kind, channel, name, relay key,
@@ -130,12 +198,14 @@ local function link(_, args)
   return pulse(args[1], args[2], args[3], args[4], args[5], master()) or 'OK'
 end
 
--- A beat for one partition of a Cluster, if anything moved there. Keys: its counter, its moved set. Arguments: as of
--- `link`; the partition, and how far the node has followed it.
+-- A beat for one partition of a Cluster, if anything moved there. Keys: its counter, its moved set, when its first user
+-- leaves. Arguments: as of `link`; the partition, and how far the node has followed it.
+-- Answers with whether users are to leave there.
 local function part(keys, args)
-  local count = tonumber((redis.call('MGET', keys[1]))[1]) or 0
-  local text = moves(args[6], keys[1], count, tonumber(args[7]), ROOMS_BYTES_MAX)
-  return text and pulse(args[1], args[2], args[3], args[4], args[5], master(), { text }) or 'OK'
+  local found = redis.call('MGET', keys[1], keys[3])
+  local due = found[2] and (tonumber(found[2]) or 0) <= clock() and 1 or 0
+  local text = moves(args[6], keys[1], tonumber(found[1] or nil) or 0, tonumber(args[7]), ROOMS_BYTES_MAX)
+  return text and pulse(args[1], args[2], args[3], args[4], args[5], master(), { text }) or due
 end
 
 -- These write little or nothing, and without them a Redis whose memory is full would relay nothing at all.
@@ -144,3 +214,5 @@ redis.register_function{ function_name = 'rc1_beat', callback = beat, flags = { 
 redis.register_function{ function_name = 'rc1_link', callback = link, flags = { 'allow-oom' } }
 -- The channel of a link stands for all partitions of its master, so its slot is another one of the same master.
 redis.register_function{ function_name = 'rc1_part', callback = part, flags = { 'allow-oom', 'allow-cross-slot-keys' } }
+redis.register_function{ function_name = 'rc1_bury', callback = bury, flags = { 'allow-oom' } }
+redis.register_function{ function_name = 'rc1_adopt', callback = adopt, flags = { 'allow-oom' } }

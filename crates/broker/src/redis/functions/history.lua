@@ -1,183 +1,10 @@
--- What a room keeps (G2): a stream whose entries are `<offset>-0`, and its meta. Read first, decided, then written.
 
--- How long the meta outlives the last entry (ms).
-local META_MS = 600000
--- What Lua and JavaScript still count exactly.
-local OFFSET_MAX = 9007199254740991
--- Rooms that a partition's moved set keeps at least, and how often it is trimmed.
-local MOVED_MAX, MOVED_TRIM = 4096, 256
--- A counter's lower part counts, its upper part (20 bits) says which incarnation it is.
-local COUNTER_PART = 4294967296
--- Entries read at once: each of them may be as large as a publication.
-local CHUNK = 16
+-- Publications of rooms that keep them: appended, read, and let go.
 
--- Meta is one string: epoch, head, bytes of all envelopes that were ever appended, the lowest offset that is there, the
--- bytes below it, until when the entries certainly are there (ms), and the master it was last written under. Then, of
--- the young ids: when they began and when they expire (ms), the head then, whether the memory was too short; of the old
--- ones, the highest offset they name.
-local META, META_BYTES = '>c16I8I8I8I8I8c40I8I8I8BI8', 129
-
-local function place(offset)
-  return string.format('%.0f-0', offset)
-end
-
--- An entry as it stands in the stream: `m` holds its time (ms), the sum of bytes up to it and its epoch, `p` its bytes.
-local function entry(found)
-  local offset = tonumber(string.match(found[1], '^(%d+)%-0$'))
-  local fields = found[2]
-  if not offset or fields[1] ~= 'm' or fields[3] ~= 'p' or #fields[2] ~= 32 then
-    return nil
-  end
-  local at, sum, epoch = struct.unpack('>I8I8c16', fields[2])
-  return { offset = offset, at = at, sum = sum, epoch = epoch, payload = fields[4] }
-end
-
-local function entry_at(stream, offset)
-  local found = redis.call('XRANGE', stream, place(offset), place(offset))[1]
-  return found and entry(found)
-end
-
--- The stream is empty from now on: what comes next stands behind the head.
-local function forget(room)
-  room.first, room.below = room.head + 1, room.total
-end
-
--- The stream is not what meta says, or there is none of both.
-local function mend(room, keys, length, at, ttl)
-  local stream = keys[2]
-  local last = length > 0 and entry(redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1])
-  local lowest = length > 0 and entry(redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1])
-  if not room.epoch then
-    room.head, room.total, room.ends = 0, 0, 0
-    room.first, room.below = 1, 0
-    room.renewed = true
-  end
-  if last and lowest and last.offset - lowest.offset + 1 == length and last.offset >= room.head then
-    room.renewed = room.renewed or last.offset ~= room.head
-    room.head, room.total = last.offset, last.sum
-    room.first, room.below = lowest.offset, lowest.sum - #lowest.payload
-    if room.ends == 0 then
-      room.ends, room.arm = at + math.ceil(1.25 * ttl), true
-    end
-  elseif length > 0 then
-    -- A hole, or somebody else's entries: none of them can be answered for.
-    room.drop, room.renewed = true, true
-    room.head = math.max(room.head, last and last.offset or 0)
-    forget(room)
-  else
-    -- What is past its time went by itself.
-    room.renewed = room.renewed or (room.first <= room.head and at <= room.ends)
-    forget(room)
-  end
-end
-
--- Reads a room's meta, and finds out whether its stream goes on or begins anew; nothing is written.
--- Keys: meta, stream. `ttl`: how long an entry is kept (ms).
-local function touch(keys, at, fresh, ttl)
-  local held = read(false, 'GET', keys[1])
-  local length = read(0, 'XLEN', keys[2])
-  local room
-  if held and #held == META_BYTES then
-    local epoch, head, total, first, below, ends, written, began, ids_end, base, short, high = struct.unpack(META, held)
-    room = {
-      epoch = epoch, head = head, total = total, first = first, below = below, ends = ends, master = master(),
-      began = began, ids_end = ids_end, base = base, short = short, high = high,
-      renewed = false, changed = false, arm = false, drop = false,
-    }
-    room.renewed = written ~= room.master
-  else
-    room = { master = master(), began = 0, ids_end = 0, base = 0, short = 0, high = 0 }
-  end
-  if not room.epoch or length ~= room.head - room.first + 1 then
-    mend(room, keys, length, at, ttl)
-    room.changed = true
-  end
-  if room.renewed then
-    room.epoch, room.changed = fresh, true
-  end
-  room.fresh = fresh
-  return room
-end
-
--- The room has moved: beats tell it. What goes wrong here shows as a counter that differs from the newest score.
--- A counter that begins takes its upper part from `fresh`: so one that was lost, and has come as far again, is told
--- from what it was.
-local function move(counter, moved, name, fresh)
-  local count = redis.pcall('INCR', counter)
-  if type(count) == 'table' then
-    redis.call('DEL', counter)
-    count = redis.call('INCR', counter)
-  end
-  if count == 1 then
-    count = count + COUNTER_PART * (struct.unpack('>I4', fresh, 13) % 1048576)
-    redis.call('SET', counter, string.format('%.0f', count))
-  end
-  local added = redis.pcall('ZADD', moved, count, name)
-  if type(added) == 'table' then
-    redis.call('DEL', moved)
-    redis.call('ZADD', moved, count, name)
-  end
-  if count % MOVED_TRIM == 0 then
-    redis.call('ZREMRANGEBYRANK', moved, 0, -MOVED_MAX - 1)
-  end
-end
-
-local function write_meta(key, room)
-  redis.call('SET', key, struct.pack(META, room.epoch, room.head, room.total, room.first, room.below, room.ends,
-    room.master, room.began, room.ids_end, room.base, room.short, room.high), 'KEEPTTL')
-end
-
--- Writes what `touch` found, and lets meta live on. Keys: meta, stream, counter, moved.
-local function settle(keys, room, at, name)
-  local lives = (room.first <= room.head and room.ends or at) + META_MS
-  if room.renewed then
-    move(keys[3], keys[4], name, room.fresh)
-  end
-  if room.drop then
-    redis.call('DEL', keys[2])
-  end
-  if room.changed then
-    write_meta(keys[1], room)
-  end
-  if room.arm then
-    redis.call('PEXPIREAT', keys[2], room.ends)
-  end
-  if room.changed or redis.call('PTTL', keys[1]) < lives - at - META_MS / 2 then
-    redis.call('PEXPIREAT', keys[1], lives)
-  end
-end
-
--- Whether an entry is within what the room keeps. `keep`: size, bytes, how long (ms).
-local function is_kept(room, keep, at, found)
-  return found.offset > room.head - keep.size and room.total - (found.sum - #found.payload) <= keep.bytes
-    and found.at > at - keep.ttl
-end
-
--- The lowest offset that is kept and the bytes below it; one above the head: none is. The rules let go of the oldest
--- first.
-local function lowest_kept(stream, room, keep, at)
-  local low, high, below = math.max(room.first, room.head - keep.size + 1), room.head + 1, room.total
-  local probe = low
-  while low < high do
-    local found = entry_at(stream, probe)
-    if found and is_kept(room, keep, at, found) then
-      high, below = probe, found.sum - #found.payload
-    else
-      low = probe + 1
-    end
-    probe = math.floor((low + high) / 2)
-  end
-  return high, below
-end
-
-local function keep_of(bytes, at)
-  local size, bytes_max, ttl = struct.unpack('>I8I8I8', bytes, at)
-  return { size = size, bytes = bytes_max, ttl = ttl }
-end
-
-local function hex(bytes)
-  return string.format('%08x%08x%08x%08x', struct.unpack('>I4I4I4I4', bytes))
-end
+-- Of so many of an inbox's oldest entries one of low priority goes first.
+local OLDEST_MAX = 64
+-- An inbox spans at most so many times as many offsets as it keeps entries.
+local SPAN_TIMES = 2
 
 -- The envelope with its position and hash (docs/RELAY.md).
 local function envelope(form, key, name, epoch, offset, rest)
@@ -193,14 +20,17 @@ local function envelope(form, key, name, epoch, offset, rest)
 end
 
 -- Whether the entry that an id stands for is gone although the room should keep it.
-local function is_lost(stream, room, epoch, offset)
+local function is_lost(stream, holes, room, epoch, offset)
   if offset > room.head then
     return true
   elseif offset < room.first then
     return false
   end
   local found = not room.drop and entry_at(stream, offset)
-  return not (found and found.epoch == epoch)
+  if found then
+    return found.epoch ~= epoch
+  end
+  return room.holes == 0 or not read(false, 'HGET', holes, string.format('%.0f', offset))
 end
 
 -- Whether the young ids are to become the old ones, and whether early. The room as it is with its new entry.
@@ -209,9 +39,13 @@ local function is_due(keys, room, repeated, keep, at, ttl, max)
     return false, 0
   end
   if at - room.began >= ttl then
-    local kept = room.high >= room.first and room.high <= room.head and room.high > room.head - keep.size
-      and entry_at(keys[2], room.high)
-    if not (kept and is_kept(room, keep, at, kept)) then
+    local kept = room.high >= room.first and room.high <= room.head and entry_at(keys[2], room.high)
+    local is_named = kept and is_kept(room, keep, at, kept)
+    if not kept and room.holes > 0 then
+      -- It was removed: what it named counts as long as anything below it is kept.
+      is_named = room.high >= lowest_kept(keys[2], room, keep, at)
+    end
+    if not is_named then
       return true, 0
     end
   end
@@ -243,18 +77,166 @@ local function note(keys, room, id, content, repeated, keep, at, ttl, max)
   end
 end
 
+-- Holes below the first entry are none: the front has moved.
+local function close_holes(keys, room)
+  if room.holes == 0 then
+    return
+  end
+  local key = beside(keys[1], 'holes')
+  if room.first > room.head then
+    redis.call('DEL', key)
+    room.holes, room.gone = 0, 0
+    return
+  end
+  local held = redis.call('HGETALL', key)
+  room.holes, room.gone = 0, 0
+  for i = 1, #held, 2 do
+    if (tonumber(held[i]) or 0) < room.first or #held[i + 1] ~= HOLE_BYTES then
+      redis.call('HDEL', key, held[i])
+    else
+      room.holes, room.gone = room.holes + 1, room.gone + struct.unpack('>I8', held[i + 1], 17)
+    end
+  end
+end
+
+-- Removes an entry: the front moves, or there is a hole.
+local function remove(keys, room, it)
+  redis.call('XDEL', keys[2], place(it.offset))
+  if it.offset == room.first then
+    local lowest = redis.call('XRANGE', keys[2], '-', '+', 'COUNT', 1)[1]
+    lowest = lowest and entry(lowest)
+    if lowest then
+      room.first, room.below = lowest.offset, lowest.sum - #lowest.payload
+    else
+      room.first, room.below = room.head + 1, room.total
+    end
+    close_holes(keys, room)
+  else
+    local key = beside(keys[1], 'holes')
+    redis.call('HSET', key, string.format('%.0f', it.offset), it.epoch .. struct.pack('>I8', #it.payload))
+    redis.call('PEXPIREAT', key, room.ends + META_MS)
+    room.holes, room.gone = room.holes + 1, room.gone + #it.payload
+  end
+end
+
+-- What lies below an entry goes.
+local function trim_to(keys, room, first, below)
+  room.first, room.below = first, below
+  redis.call('XTRIM', keys[2], 'MINID', place(first))
+  close_holes(keys, room)
+end
+
 -- Entries that are not kept any more go in batches.
-local function trim(stream, room, keep, at)
+local function trim(keys, room, keep, at)
   if room.head - room.first + 1 > 1.25 * keep.size or room.total - room.below > 1.25 * keep.bytes then
-    room.first, room.below = lowest_kept(stream, room, keep, at)
-    redis.call('XTRIM', stream, 'MINID', place(room.first))
+    trim_to(keys, room, lowest_kept(keys[2], room, keep, at))
+  end
+end
+
+-- What of an inbox is past its time goes; who has not acked it has lost it. Answers whether anything went.
+local function lapse(keys, room, keep, at)
+  local first, below = lowest_kept(keys[2], room, keep, at)
+  if first == room.first then
+    return false
+  end
+  lose_unacked(beside(keys[1], 'cursors'), standing(keys, room.first, first - 1))
+  trim_to(keys, room, first, below)
+  return true
+end
+
+-- The oldest entry of low priority, if it is among the oldest of all.
+local function oldest_low(keys, room)
+  local index = beside(keys[1], 'low')
+  while true do
+    local offset = tonumber(redis.call('ZRANGE', index, 0, 0)[1])
+    if not offset then
+      return nil
+    end
+    local it = offset >= room.first and offset <= room.head and entry_at(keys[2], offset)
+    if it and it.low then
+      local below = offset - room.first
+      if below >= OLDEST_MAX and below - room.holes < OLDEST_MAX then
+        below = #standing(keys, room.first, offset - 1)
+      end
+      return below < OLDEST_MAX and it or nil
+    end
+    redis.call('ZREMRANGEBYRANK', index, 0, 0)
+  end
+end
+
+-- While an inbox has too many entries or bytes, one goes: of the oldest the first of low priority, else the first. One
+-- whose holes stretch too far lets the first go.
+local function hold_quota(keys, room, keep)
+  local removed = {}
+  while room.first <= room.head do
+    local span = room.head - room.first + 1
+    local is_wide = span > SPAN_TIMES * keep.size
+    if span - room.holes <= keep.size and room.total - room.below - room.gone <= keep.bytes and not is_wide then
+      break
+    end
+    local it = not is_wide and oldest_low(keys, room) or entry_at(keys[2], room.first)
+    if not it then
+      break
+    end
+    removed[#removed + 1] = it.offset
+    remove(keys, room, it)
+  end
+  if #removed > 0 then
+    lose_unacked(beside(keys[1], 'cursors'), removed)
+  end
+end
+
+-- The newest entry takes the place of the older one under the same key.
+local function replace_older(keys, room, key)
+  local index = beside(keys[1], 'newest')
+  local older = tonumber(read(false, 'HGET', index, key) or nil)
+  redis.call('HSET', index, key, string.format('%.0f', room.head))
+  redis.call('PEXPIREAT', index, room.ends)
+  if older and older >= room.first and older < room.head then
+    local it = entry_at(keys[2], older)
+    if it and it.key == key then
+      remove(keys, room, it)
+    end
+  end
+  if redis.call('HLEN', index) > 2 * (room.head - room.first + 1) + OLDEST_MAX then
+    local held = redis.call('HGETALL', index)
+    for i = 1, #held, 2 do
+      if (tonumber(held[i + 1]) or 0) < room.first then
+        redis.call('HDEL', index, held[i])
+      end
+    end
+  end
+end
+
+-- An inbox lets go what is too much with its newest entry. `low`: its offset, if it is of low priority.
+local function append_to_inbox(keys, room, keep, at, arm, low)
+  if low then
+    redis.call('ZADD', beside(keys[1], 'low'), low, low)
+    redis.call('PEXPIREAT', beside(keys[1], 'low'), room.ends)
+  end
+  lapse(keys, room, keep, at)
+  hold_quota(keys, room, keep)
+  if arm then
+    redis.call('PEXPIREAT', beside(keys[1], 'cursors'), math.max(room.ends + META_MS, at + DEVICE_IDLE_MS))
+  end
+end
+
+-- Reads what letting go writes to as what it has to be, so that nothing fails in the middle.
+local function look_beside(keys, keep, is_keyed)
+  read(0, 'HLEN', beside(keys[1], 'holes'))
+  if is_keyed then
+    read(0, 'HLEN', beside(keys[1], 'newest'))
+  end
+  if keep.inbox then
+    read(0, 'ZCARD', beside(keys[1], 'low'))
+    read(0, 'HLEN', beside(keys[1], 'cursors'))
   end
 end
 
 -- A publication of a room that keeps them: gets its position, is appended and published in one step.
 -- Keys: meta, stream, counter, moved, the young ids, the old ones. Arguments: kind and form, channel, envelope without
 -- position, room, relay key; id (16 bytes), content (8), a fresh epoch (16); how long ids are remembered (ms), how
--- many, and what is kept.
+-- many, and what is kept; its flags as the stream has them, and its key.
 -- Answers with 0 (new), 1 (the same again) or 2 (other content), epoch, offset, whether the memory was too short.
 local function append(keys, args)
   local how, channel, rest, name, key, marks, limits = unpack(args)
@@ -270,7 +252,7 @@ local function append(keys, args)
       return { 2 }
     end
     local epoch, offset = struct.unpack('>c16I8', known, 9)
-    if not is_lost(keys[2], room, epoch, offset) then
+    if not is_lost(keys[2], beside(keys[1], 'holes'), room, epoch, offset) then
       return { 1, epoch, offset, 0 }
     end
   end
@@ -280,6 +262,9 @@ local function append(keys, args)
   elseif room.head >= OFFSET_MAX then
     return redis.error_reply('ERR the room has used up its offsets')
   end
+  local flags, collapse = string.byte(limits, 42), string.sub(limits, 43)
+  local is_low, is_keyed = flags % 2 == LOW, flags >= KEYED
+  look_beside(keys, keep, is_keyed)
   local offset = room.head + 1
   local payload = envelope(string.sub(how, 2, 2), key, name, room.epoch, offset, rest)
   local sum = room.total + #payload
@@ -288,7 +273,14 @@ local function append(keys, args)
   if room.drop then
     redis.call('DEL', keys[2])
   end
-  local added = redis.pcall('XADD', keys[2], place(offset), 'm', struct.pack('>I8I8c0', at, sum, room.epoch), 'p', payload)
+  if room.mended then
+    follow(keys, room)
+  end
+  local mark = struct.pack(MARK, at, sum, room.epoch)
+  if flags > 0 then
+    mark = mark .. string.char(flags) .. (is_keyed and collapse or '')
+  end
+  local added = redis.pcall('XADD', keys[2], place(offset), 'm', mark, 'p', payload)
   if type(added) == 'table' then
     -- Somebody let the stream's ids run ahead: without it the next try begins anew.
     redis.call('DEL', keys[2])
@@ -300,8 +292,16 @@ local function append(keys, args)
   if arm then
     room.ends = math.max(room.ends, at + math.ceil(1.25 * keep.ttl))
     redis.call('PEXPIREAT', keys[2], room.ends)
+    redis.call('PEXPIREAT', beside(keys[1], 'holes'), room.ends + META_MS)
   end
-  trim(keys[2], room, keep, at)
+  if is_keyed then
+    replace_older(keys, room, collapse)
+  end
+  if keep.inbox then
+    append_to_inbox(keys, room, keep, at, arm, is_low and offset)
+  else
+    trim(keys, room, keep, at)
+  end
   note(keys, room, id, content, young, keep, at, ttl, max)
   write_meta(keys[1], room)
   if arm then
@@ -327,41 +327,66 @@ local function heads(keys, args)
   return answer
 end
 
--- Kept publications of a room, within a span: offsets low to high, from the end `backward` says.
-local function page(stream, low, high, backward, count_max, bytes_max)
-  local entries, bytes, whole = {}, 0, true
-  while low <= high and whole do
-    local found
+-- A page as it is filled: each place counts, removed ones without bytes. Answers whether there was room for it.
+local function put_place(found, offset, epoch, payload)
+  if #found.places >= found.count_max or (#found.places > 0 and found.bytes + #payload > found.bytes_max) then
+    found.whole = false
+    return false
+  end
+  found.bytes = found.bytes + #payload
+  table.insert(found.places, { offset = offset, epoch = epoch, payload = payload })
+  return true
+end
+
+-- Puts the holes from one offset to another, in this order.
+local function put_holes(found, keys, room, from, to)
+  for offset = from, to, from <= to and 1 or -1 do
+    local held = room.holes > 0 and read(false, 'HGET', beside(keys[1], 'holes'), string.format('%.0f', offset))
+    local epoch = held and #held == HOLE_BYTES and string.sub(held, 1, 16) or room.epoch
+    if not put_place(found, offset, epoch, '') then
+      return
+    end
+  end
+end
+
+-- What a room keeps within a span, entries and holes: offsets low to high, from the end `backward` says.
+local function page(keys, room, low, high, backward, count_max, bytes_max)
+  local found = { places = {}, bytes = 0, whole = true, count_max = count_max, bytes_max = bytes_max }
+  while low <= high and found.whole do
+    local entries
     if backward then
-      found = redis.call('XREVRANGE', stream, place(high), place(low), 'COUNT', CHUNK)
+      entries = redis.call('XREVRANGE', keys[2], place(high), place(low), 'COUNT', CHUNK)
     else
-      found = redis.call('XRANGE', stream, place(low), place(high), 'COUNT', CHUNK)
+      entries = redis.call('XRANGE', keys[2], place(low), place(high), 'COUNT', CHUNK)
     end
-    if #found == 0 then
-      break
-    end
-    for _, one in ipairs(found) do
+    for _, one in ipairs(entries) do
       local it = entry(one)
-      bytes = bytes + #it.payload
-      if #entries >= count_max or (#entries > 0 and bytes > bytes_max) then
-        whole = false
+      if backward and it.offset < high then
+        put_holes(found, keys, room, high, it.offset + 1)
+      elseif not backward and it.offset > low then
+        put_holes(found, keys, room, low, it.offset - 1)
+      end
+      if not found.whole or not put_place(found, it.offset, it.epoch, it.payload) then
         break
       end
-      entries[#entries + 1] = it
       if backward then
         high = it.offset - 1
       else
         low = it.offset + 1
       end
     end
+    if #entries == 0 then
+      put_holes(found, keys, room, backward and high or low, backward and low or high)
+      break
+    end
   end
-  return entries, whole
+  return found.places, found.whole
 end
 
 -- Keys: meta, stream, counter, moved. Arguments: name, a fresh epoch (16 bytes) and what is kept, direction ('f' or
 -- 'b'), an offset that is not asked for, at most how many, at most how many bytes.
 -- Answers with epoch, head, the lowest kept offset, whether nothing lies beyond, and offset, epoch, bytes of each entry,
--- in rising order.
+-- in rising order; one that was removed has none.
 local function history(keys, args)
   local at = clock()
   local keep = keep_of(args[2], 17)
@@ -375,7 +400,7 @@ local function history(keys, args)
   else
     low = math.max(low, from + 1)
   end
-  local entries, whole = page(keys[2], low, high, backward, tonumber(args[5]), tonumber(args[6]))
+  local entries, whole = page(keys, room, low, high, backward, tonumber(args[5]), tonumber(args[6]))
   local answer = { room.epoch, room.head, first, whole and 1 or 0 }
   for i = 1, #entries do
     local it = entries[backward and #entries + 1 - i or i]

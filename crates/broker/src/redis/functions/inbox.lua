@@ -1,0 +1,124 @@
+
+-- What devices have yet to get of an inbox (G15, G16).
+
+-- The device that was idle longest.
+local function idlest(cursors)
+  local found
+  for device, it in pairs(cursors) do
+    local before = found and cursors[found].moved
+    if device ~= '' and (not found or it.moved < before or (it.moved == before and device < found)) then
+      found = device
+    end
+  end
+  return found
+end
+
+-- A device's cursor, made if it is not there: where the furthest one stands. Cursors that were idle too long go, and
+-- beyond their number the device that was idle longest. `known`: the room was known before.
+local function open_cursor(key, device, at, known)
+  local cursors, devices = cursors_in(key), 0
+  for name, it in pairs(cursors) do
+    local ends = it.moved + (name == '' and USER_IDLE_MS or DEVICE_IDLE_MS)
+    if ends <= at and not (name == '' and known) then
+      redis.call('HDEL', key, name)
+      cursors[name] = nil
+    elseif name ~= '' then
+      devices = devices + 1
+    end
+  end
+  if not cursors[device] then
+    if device ~= '' and devices >= DEVICES_MAX then
+      local idle = idlest(cursors)
+      redis.call('HDEL', key, idle)
+      cursors[idle] = nil
+    end
+    local furthest = 0
+    for _, it in pairs(cursors) do
+      furthest = math.max(furthest, it.watermark)
+    end
+    cursors[device] = { watermark = furthest, lost = 0, moved = at, above = {} }
+  end
+  local it = cursors[device]
+  it.moved = math.max(it.moved, at)
+  return it
+end
+
+-- Takes in what was acked, as far as it can have been: the watermark swallows what is next to it, and of the rest the
+-- lowest stay.
+local function move_cursor(it, head, watermark, above, told)
+  it.watermark = math.min(math.max(it.watermark, watermark), head)
+  it.lost = math.max(it.lost - told, 0)
+  local acked, seen = {}, {}
+  for _, offsets in ipairs{ it.above, above } do
+    for _, offset in ipairs(offsets) do
+      if offset > it.watermark and offset <= head and not seen[offset] then
+        seen[offset], acked[#acked + 1] = true, offset
+      end
+    end
+  end
+  table.sort(acked)
+  it.above = {}
+  for _, offset in ipairs(acked) do
+    if offset == it.watermark + 1 then
+      it.watermark = offset
+    elseif #it.above < ABOVE_MAX then
+      table.insert(it.above, offset)
+    end
+  end
+end
+
+-- A touched inbox lets go what is past its time. Answers with its cursor of a device.
+local function inbox_of(keys, room, keep, device, at, name)
+  look_beside(keys, keep, false)
+  settle(keys, room, at, name)
+  if lapse(keys, room, keep, at) then
+    write_meta(keys[1], room)
+  end
+  return open_cursor(beside(keys[1], 'cursors'), device, at, room.known)
+end
+
+local function keep_cursor(keys, room, device, it, at)
+  local key = beside(keys[1], 'cursors')
+  write_cursor(key, device, it)
+  redis.call('PEXPIREAT', key, math.max(room.ends + META_MS, at + DEVICE_IDLE_MS))
+end
+
+-- What stands for a device in an inbox. A device that is new is remembered from now on.
+-- Keys: meta, stream, counter, moved. Arguments: name, a fresh epoch (16 bytes) and what is kept, device.
+-- Answers with epoch, head, the lowest kept offset, the watermark, how many were lost, and what is acked above.
+local function inbox(keys, args)
+  local at, keep = clock(), keep_of(args[2], 17)
+  local room = touch(keys, at, string.sub(args[2], 1, 16), keep.ttl)
+  local it = inbox_of(keys, room, keep, args[3], at, args[1])
+  keep_cursor(keys, room, args[3], it, at)
+  local first = lowest_kept(keys[2], room, keep, at)
+  return { room.epoch, room.head, first, it.watermark, it.lost, unpack(it.above) }
+end
+
+-- Moves a cursor, unless it was acked in another epoch.
+-- Keys: meta, stream, counter, moved. Arguments: as of `inbox`; the epoch (16 bytes) and the watermark in it, how many
+-- lost ones the device was told of, and what was acked above (8 bytes each).
+-- Answers with whether it was moved.
+local function ack(keys, args)
+  local at, keep = clock(), keep_of(args[2], 17)
+  if not read(false, 'GET', keys[1]) then
+    return 0
+  end
+  local room = touch(keys, at, string.sub(args[2], 1, 16), keep.ttl)
+  local epoch, watermark = struct.unpack('>c16I8', args[4])
+  if epoch ~= room.epoch then
+    settle(keys, room, at, args[1])
+    return 0
+  end
+  local it, above = inbox_of(keys, room, keep, args[3], at, args[1]), {}
+  for place_of = 1, #args[6], 8 do
+    table.insert(above, (struct.unpack('>I8', args[6], place_of)))
+  end
+  move_cursor(it, room.head, watermark, above, tonumber(args[5]))
+  keep_cursor(keys, room, args[3], it, at)
+  return 1
+end
+
+-- A Redis whose memory is full still answers what is unread: a room has few cursors, each with little to it.
+redis.register_function{ function_name = 'rc1_inbox', callback = inbox, flags = { 'allow-oom' } }
+redis.register_function('rc1_ack', ack)

@@ -1,0 +1,129 @@
+
+-- Sessions that outlive their connection (G13, G14). All of a user's are in the partition of the user's own room.
+
+-- Sessions of one user that are kept.
+local SESSIONS_MAX = 64
+
+-- A record begins with its layout, the state ('A' with a connection, 'D' without), the generation, when it is over (ms),
+-- the node that wrote it, the secret, the one before it, the turn's, and how long the user's name is. Behind it stand the
+-- name and what is kept of the session. Its length does not depend on which secrets there are.
+local SESSION, SESSION_BYTES, SESSION_LAYOUT = '>Bc1I8I8c16c16c16c16I4', 86, 1
+local NO_SECRET = '\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0'
+
+-- A user's session; nil: there is none, it is over, or it is another user's.
+local function session_at(key, user, at)
+  local held = read(false, 'GET', key)
+  if not held or #held < SESSION_BYTES then
+    return nil
+  end
+  local layout, state, generation, ends, node, secret, former, turn, length = struct.unpack(SESSION, held)
+  local record = SESSION_BYTES + length + 1
+  if layout ~= SESSION_LAYOUT or ends <= at or string.sub(held, SESSION_BYTES + 1, record - 1) ~= user then
+    return nil
+  end
+  return {
+    state = state, generation = generation, node = node, secret = secret, former = former, turn = turn,
+    record = string.sub(held, record),
+  }
+end
+
+-- Writes a session, and lets the one go that would go first where its user has too many.
+local function write_session(prefix, user, name, it, at)
+  local key, index = prefix .. 'session:' .. name, prefix .. 'sessions:' .. user
+  local head = struct.pack(SESSION, SESSION_LAYOUT, it.state, it.generation, it.ends, it.node, it.secret, it.former,
+    it.turn, #user)
+  redis.call('SET', key, head .. user .. it.record, 'PXAT', string.format('%.0f', it.ends))
+  redis.call('ZADD', index, it.ends, name)
+  redis.call('ZREMRANGEBYSCORE', index, '-inf', at)
+  local over = redis.call('ZCARD', index) - SESSIONS_MAX
+  if over > 0 then
+    for _, first in ipairs(redis.call('ZRANGE', index, 0, over - 1)) do
+      redis.call('DEL', prefix .. 'session:' .. first)
+    end
+    redis.call('ZREMRANGEBYRANK', index, 0, over - 1)
+  end
+  local last = redis.call('ZRANGE', index, -1, -1, 'WITHSCORES')[2]
+  if last then
+    redis.call('PEXPIREAT', index, last)
+  end
+end
+
+-- Writes what is kept of a session, unless it has been taken over since.
+-- Keys: the user's sessions, the session. Arguments: user, session, state ('A', 'D', or 'E' for ended), generation,
+-- node, secret, the turn's ('' for none), whether the client has got its secret, how long it can be resumed (ms), and
+-- what is kept if that has changed.
+-- Answers with 1 (written) or 0 (taken over).
+local function save(keys, args)
+  local user, name, state, generation, node, secret, turn, confirmed, window, record = unpack(args)
+  local at = clock()
+  local prefix = string.match(keys[1], '^rc:{.-}:')
+  local known = session_at(keys[2], user, at)
+  read(0, 'ZCARD', keys[1])
+  if known and known.generation > tonumber(generation) then
+    return 0
+  elseif state == 'E' then
+    redis.call('DEL', keys[2])
+    redis.call('ZREM', keys[1], name)
+    return 1
+  end
+  local it = known or { former = NO_SECRET, turn = NO_SECRET, record = '' }
+  it.state, it.generation, it.node, it.secret = state, tonumber(generation), node, secret
+  it.ends = at + (state == 'A' and 2 or 1) * tonumber(window)
+  it.turn = turn ~= '' and turn or it.turn
+  it.former = confirmed == '1' and NO_SECRET or it.former
+  it.record = record or it.record
+  write_session(prefix, user, name, it, at)
+  return 1
+end
+
+-- The only session of a user that has no connection, or whose node is not alive; and whether there is more than one.
+local function detached(prefix, index, user, alive, at)
+  local found, name
+  for _, each in ipairs(redis.call('ZRANGEBYSCORE', index, at, '+inf')) do
+    local it = session_at(prefix .. 'session:' .. each, user, at)
+    if it and (it.state == 'D' or not string.find(alive, it.node, 1, true)) then
+      if found then
+        return nil
+      end
+      found, name = it, each
+    end
+  end
+  return found, name
+end
+
+-- Takes a session over.
+-- Keys: the user's sessions, the session ('' is none: the only one without a connection). Arguments: user, session,
+-- the secret that was brought, the one from now on, node, how long it can be resumed (ms), the nodes that are alive.
+-- Answers with 0, session, generation, what is kept, what its former connection is (0: gone, 1: on a node, 2: it waits
+-- on a node) and that node; or why not: 1 (no such session), 2 (the secret is not its own), 3 (none, or more than one).
+local function attach(keys, args)
+  local user, name, brought, secret, node, window, alive = unpack(args)
+  local at = clock()
+  local prefix = string.match(keys[1], '^rc:{.-}:')
+  read(0, 'ZCARD', keys[1])
+  local it, former = nil, 0
+  if name ~= '' then
+    it = session_at(keys[2], user, at)
+    if not it then
+      return { 1 }
+    elseif brought == NO_SECRET or (brought ~= it.secret and brought ~= it.former and brought ~= it.turn) then
+      return { 2 }
+    end
+    former = brought == it.turn and 2 or it.state == 'A' and 1 or 0
+  else
+    it, name = detached(prefix, keys[1], user, alive, at)
+    if not it then
+      return { 3 }
+    end
+    brought = NO_SECRET
+  end
+  local before = it.node
+  it.state, it.generation, it.node, it.secret = 'A', it.generation + 1, node, secret
+  it.former, it.turn, it.ends = brought, NO_SECRET, at + 2 * tonumber(window)
+  write_session(prefix, user, name, it, at)
+  return { 0, name, it.generation, it.record, former, before }
+end
+
+redis.register_function('rc1_save', save)
+-- A record is as long behind it as before.
+redis.register_function{ function_name = 'rc1_attach', callback = attach, flags = { 'allow-oom' } }

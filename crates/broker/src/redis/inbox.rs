@@ -1,0 +1,105 @@
+//! How far devices have acked inboxes, as Redis keeps it.
+
+use bytes::Bytes;
+use fred::error::Error;
+use fred::interfaces::FunctionInterface;
+use fred::types::Value;
+use roomcast_protocol::inbox::{ACKED_ABOVE_MAX, Acked, CursorName, InboxState};
+use roomcast_protocol::position::{Head, Keep, OFFSET_MAX};
+use tokio::time::Instant;
+
+use super::asking::{Again, ask, no_answer};
+use super::functions::{self, ACK, INBOX};
+use super::history::{fresh_epoch, kept_bytes, room_keys};
+use super::publish::hurried;
+use super::shared::Shared;
+
+/// What stands for a device in an inbox. `None`: there was no answer in time.
+pub(crate) async fn state<T>(
+    shared: &Shared<T>,
+    cursor: &CursorName,
+    keep: &Keep,
+    deadline: Instant,
+) -> Option<InboxState> {
+    ask(shared, deadline, Again::Always, |client| async move {
+        let memory = room_keys(shared, cursor.room.as_str()).to_vec();
+        let arguments = arguments(cursor, keep)?;
+        let answer: Value = hurried(&client, None).fcall(INBOX, memory, arguments).await?;
+        read(answer).ok_or_else(no_answer)
+    })
+    .await
+}
+
+/// Moves a cursor.
+pub(crate) async fn ack<T>(
+    shared: &Shared<T>,
+    cursor: &CursorName,
+    keep: &Keep,
+    (acked, told): (&Acked, u64),
+    deadline: Instant,
+) {
+    let Acked { watermark, above } = acked;
+    let place = [&watermark.epoch.0.to_be_bytes()[..], &watermark.offset.to_be_bytes()].concat();
+    let above = above.iter().take(ACKED_ABOVE_MAX).flat_map(|offset| offset.to_be_bytes());
+    let above: Bytes = above.collect();
+    let moved = ask(shared, deadline, Again::Undone, |client| {
+        let (place, above) = (Bytes::copy_from_slice(&place), above.clone());
+        async move {
+            let memory = room_keys(shared, cursor.room.as_str()).to_vec();
+            let mut arguments = arguments(cursor, keep)?;
+            arguments.extend([place.into(), told.min(OFFSET_MAX).to_string().into(), above.into()]);
+            hurried(&client, None).fcall::<(), _, _, _>(ACK, memory, arguments).await
+        }
+    });
+    if moved.await.is_none() {
+        tracing::debug!(room = %cursor.room, "an ack was not written: it comes again with the next");
+    }
+}
+
+/// The arguments by which both functions begin.
+fn arguments(cursor: &CursorName, keep: &Keep) -> Result<Vec<Value>, Error> {
+    let kept = [&fresh_epoch()?[..], &kept_bytes(keep)].concat();
+    Ok(vec![cursor.room.as_str().into(), Bytes::from(kept).into(), (&*cursor.device).into()])
+}
+
+/// Reads the answer of [`INBOX`].
+fn read(answer: Value) -> Option<InboxState> {
+    let mut parts = answer.into_array().into_iter();
+    let position = functions::position(parts.next()?, &parts.next()?)?;
+    let head = Head { position, first: parts.next()?.as_u64()? };
+    let watermark = parts.next()?.as_u64().filter(|offset| *offset <= position.offset)?;
+    let lost = parts.next()?.as_u64()?;
+    let above = parts.map(|offset| offset.as_u64()).collect::<Option<_>>()?;
+    let acked = Acked { watermark: position.at(watermark), above };
+    Some(InboxState { acked, head, lost })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_that_is_none_is_not_believed() {
+        let (number, text) = (|it: i64| Value::Integer(it), |it: &str| Value::String(it.into()));
+        let sound = [
+            text("0123456789abcdef"),
+            number(9),
+            number(2),
+            number(3),
+            number(1),
+            number(5),
+            number(7),
+        ];
+        let state = read(Value::Array(sound.to_vec())).unwrap();
+        assert_eq!((state.head.position.offset, state.head.first, state.lost), (9, 2, 1));
+        assert_eq!((state.acked.watermark.offset, &*state.acked.above), (3, &[5, 7][..]));
+        for (at, bad) in
+            [(0, text("x")), (1, text("x")), (2, text("x")), (3, number(10)), (6, text("x"))]
+        {
+            let mut parts = sound.to_vec();
+            parts[at] = bad;
+            assert_eq!(read(Value::Array(parts)), None, "part {at}");
+        }
+        assert_eq!(read(Value::Array(sound[..4].to_vec())), None);
+    }
+}
