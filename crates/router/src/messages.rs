@@ -17,6 +17,8 @@ use roomcast_protocol::session::{
     AttachedSession, SaveSession, SavedSession, Secret, Unattached, Wish,
 };
 
+use crate::outbox::Mark;
+
 /// Names a question of the shell to all lanes, so that answers find it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct QueryId(pub u64);
@@ -419,6 +421,16 @@ pub enum Effect {
         frame: Bytes,
         /// In which class.
         class: Priority,
+        /// What may be done with it when the outbox is full; `None`: nothing.
+        mark: Option<Arc<Mark>>,
+    },
+    /// Say by [`Lane::relieved`](crate::lane::Lane::relieved) when the connection's outbox has space again, at once if
+    /// it has.
+    Await {
+        /// The session's index.
+        to: u32,
+        /// Wait until nothing waits; else until half of it is free.
+        empty: bool,
     },
     /// Send a WebSocket ping, behind all that waits.
     Ping {
@@ -450,6 +462,14 @@ pub enum Effect {
     Hub(HubMessage),
     /// Answer a question.
     Answer(QueryId, Answer),
+}
+
+impl Effect {
+    /// A frame for one session that is never let go, in the highest class.
+    #[must_use]
+    pub const fn reply(to: u32, frame: Bytes) -> Self {
+        Self::Send { to, frame, class: Priority::High, mark: None }
+    }
 }
 
 /// What the hub wants done by its shell, in order.

@@ -3,15 +3,16 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use roomcast_protocol::codes::Close;
 use roomcast_protocol::ids::SessionKey;
-use roomcast_protocol::limits::LimitName;
 use roomcast_protocol::publication::Priority;
 use roomcast_protocol::time::Now;
-use roomcast_router::outbox::Outbox;
+use roomcast_router::lane::Space;
+use roomcast_router::outbox::{Mark, Outbox, Shed};
 use tokio::net::TcpStream;
 
 use super::shell::{Shell, add};
@@ -42,6 +43,10 @@ pub(crate) struct Connection {
     ready: Cell<bool>,
     /// In the shell's list of connections with an outbox.
     listed: Cell<bool>,
+    /// The lane waits for space in the outbox; whether for all of it.
+    awaits: Cell<Option<bool>>,
+    /// In the shell's list of connections that are looked at for it.
+    awaiting: Cell<bool>,
     places: (AddressPlace, SocketPlace),
 }
 
@@ -55,6 +60,8 @@ impl Connection {
             ending: Cell::new(Ending::Open),
             ready: Cell::new(false),
             listed: Cell::new(false),
+            awaits: Cell::new(None),
+            awaiting: Cell::new(false),
             places,
         })
     }
@@ -146,22 +153,64 @@ impl Connection {
         self.outbox.borrow().as_ref().map_or(0, |outbox| outbox.bytes())
     }
 
-    /// Sends frames, now or from the outbox; says whether the outbox ran over its limit, which it says once.
-    pub(crate) fn send(&self, shell: &Shell, now: Now, frame: Bytes, class: Priority) -> bool {
+    /// The lane wants to know when the outbox has space, or is empty.
+    pub(crate) fn await_space(&self, empty: bool) {
+        self.awaits.set(Some(empty && self.awaits.get().unwrap_or(true)));
+    }
+
+    /// Whether the lane waits for that.
+    pub(crate) fn awaits_space(&self) -> bool {
+        self.awaits.get().is_some()
+    }
+
+    /// Says whether it is in the shell's list of connections that are looked at for it, and answers whether it was.
+    pub(crate) fn set_awaiting(&self, awaiting: bool) -> bool {
+        self.awaiting.replace(awaiting)
+    }
+
+    /// What space there is, if the lane waits for it and there is enough: half of the outbox, while those of all have
+    /// a quarter left. Who has nothing waiting never waits for others.
+    pub(crate) fn take_space(&self, shell: &Shell) -> Option<Space> {
+        let empty = self.awaits.get().filter(|_| self.ending.get() == Ending::Open)?;
+        let (bytes, max) = (self.outbox_bytes(), shell.settings.outbox_bytes_max);
+        let (all, all_max) = (shell.outboxes_bytes.get(), shell.settings.outboxes_bytes_max);
+        let has_space = bytes == 0 || !empty && bytes <= max / 2 && all <= all_max / 4 * 3;
+        has_space.then(|| {
+            self.awaits.set(None);
+            let bytes_free = Outbox::goal_bytes(max).saturating_sub(bytes);
+            Space { bytes: bytes_free, empty: bytes == 0 }
+        })
+    }
+
+    /// Lets go of what may go of the outbox, down to so many bytes.
+    pub(crate) fn shed(&self, shell: &Shell, now: Now, goal_bytes: usize) -> Shed {
+        let mut outbox = self.outbox.borrow_mut();
+        let Some(waiting) = outbox.as_mut() else { return Shed::default() };
+        let before = waiting.bytes();
+        let shed = waiting.shed(goal_bytes, now.unix_ms);
+        let freed = before - waiting.bytes();
+        shell.outboxes_bytes.set(shell.outboxes_bytes.get().saturating_sub(freed));
+        shed
+    }
+
+    /// Sends frames, now or from the outbox; says whether that holds more than it may now.
+    pub(crate) fn send(
+        &self,
+        shell: &Shell,
+        now: Now,
+        (frame, class): (Bytes, Priority),
+        mark: Option<Arc<Mark>>,
+    ) -> bool {
         if self.ending.get() != Ending::Open {
             return false;
         }
         let mut outbox = self.outbox.borrow_mut();
         if let Some(waiting) = outbox.as_mut() {
-            if waiting.bytes() + frame.len() > shell.settings.outbox_bytes_max {
-                drop(outbox);
-                shell.hit(LimitName::OutboxBytes);
-                self.begin_slow(shell);
-                return true;
-            }
-            shell.outboxes_bytes.set(shell.outboxes_bytes.get() + frame.len());
-            waiting.push(frame, class);
-            return false;
+            let before = waiting.bytes();
+            waiting.push(frame, class, mark);
+            let added = waiting.bytes() - before;
+            shell.outboxes_bytes.set(shell.outboxes_bytes.get() + added);
+            return waiting.bytes() > shell.settings.outbox_bytes_max;
         }
         let written = match self.stream.try_write(&frame) {
             Ok(count) => count,
@@ -177,7 +226,7 @@ impl Connection {
             let mut waiting = Box::new(Outbox::new(now.mono_ms));
             shell.outboxes_bytes.set(shell.outboxes_bytes.get() + frame.len() - written);
             if written == 0 {
-                waiting.push(frame, class);
+                waiting.push(frame, class, mark);
             } else {
                 waiting.push_begun(frame.slice(written..));
             }
@@ -188,14 +237,14 @@ impl Connection {
         false
     }
 
-    /// Sends a WebSocket ping behind all that waits; its payload is the number.
-    pub(crate) fn ping(&self, shell: &Shell, now: Now, number: u32) {
+    /// Sends a WebSocket ping behind all that waits; its payload is the number. Answers as [`Connection::send`] does.
+    pub(crate) fn ping(&self, shell: &Shell, now: Now, number: u32) -> bool {
         if let Some(outbox) = self.outbox.borrow_mut().as_mut() {
-            outbox.push(Bytes::new(), Priority::High);
+            outbox.push(Bytes::new(), Priority::High, None);
         }
         let [a, b, c, d] = number.to_be_bytes();
         let frame = [0x89, 4, a, b, c, d];
-        self.send(shell, now, Bytes::copy_from_slice(&frame), Priority::High);
+        self.send(shell, now, (Bytes::copy_from_slice(&frame), Priority::High), None)
     }
 
     /// Writes what waits, as far as the socket takes it. Ready: nothing waits any more.

@@ -223,6 +223,7 @@ pub(crate) async fn run(parts: LaneParts) -> std::io::Result<()> {
         if now.mono_ms >= housekept_ms + shell.report_every_ms() {
             housekept_ms = now.mono_ms;
             shell.end_stalled();
+            shell.relieve_all();
             reports.send_replace(shell.report(now, own_queue.bytes()));
         }
     }

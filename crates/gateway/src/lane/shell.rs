@@ -12,8 +12,9 @@ use roomcast_protocol::limits::LimitName;
 use roomcast_protocol::time::Now;
 use roomcast_router::lane::Lane;
 use roomcast_router::messages::Effect;
+use roomcast_router::outbox::{Outbox, Shed};
 
-use super::connection::Connection;
+use super::connection::{Connection, Ending};
 use super::{DRAIN_REPORT_MS, HOUSEKEEPING_MS, LaneSettings};
 use crate::core::FromLane;
 use crate::queue::Sender;
@@ -51,6 +52,8 @@ pub(crate) struct Shell {
     connections: RefCell<Vec<Option<Rc<Connection>>>>,
     /// Indices of connections whose outbox was not empty when last looked at.
     blocked: RefCell<Vec<SessionKey>>,
+    /// Connections whose lane waits for space in their outbox.
+    awaiting: RefCell<Vec<SessionKey>>,
     /// Bytes in all outboxes of the lane.
     pub(crate) outboxes_bytes: Cell<usize>,
     pub(crate) counters: ShellCounters,
@@ -71,6 +74,7 @@ impl Shell {
             lane: RefCell::new(lane),
             connections: RefCell::new(Vec::new()),
             blocked: RefCell::new(Vec::new()),
+            awaiting: RefCell::new(Vec::new()),
             outboxes_bytes: Cell::new(0),
             counters: ShellCounters::default(),
             limits_hit: RefCell::new([0; LimitName::ALL.len()]),
@@ -236,22 +240,30 @@ impl Shell {
 
     fn execute(&self, effects: &mut Vec<Effect>) {
         let mut next = Vec::new();
-        let mut overfull = Vec::new();
+        let (mut over, mut awaiting) = (Vec::new(), Vec::new());
         while !effects.is_empty() {
             let now = self.now();
             for effect in effects.drain(..) {
                 match effect {
-                    Effect::Send { to, frame, class } => {
+                    Effect::Send { to, frame, class, mark } => {
                         if let Some(connection) = self.connections.borrow().get(to as usize)
                             && let Some(connection) = connection
-                            && connection.send(self, now, frame, class)
+                            && connection.send(self, now, (frame, class), mark)
                         {
-                            overfull.push(connection.key());
+                            over.push(Rc::clone(connection));
+                        }
+                    }
+                    Effect::Await { to, empty } => {
+                        if let Some(connection) = self.connection(to) {
+                            connection.await_space(empty);
+                            awaiting.push(connection);
                         }
                     }
                     Effect::Ping { to, number } => {
-                        if let Some(connection) = self.connection(to) {
-                            connection.ping(self, now, number);
+                        if let Some(connection) = self.connection(to)
+                            && connection.ping(self, now, number)
+                        {
+                            over.push(connection);
                         }
                     }
                     Effect::Close { to, close } => {
@@ -275,7 +287,13 @@ impl Shell {
                     }
                 }
             }
-            self.end_overfull(&mut overfull, &mut next);
+            for connection in over.drain(..) {
+                self.shed(now, &connection, &mut next);
+            }
+            self.shed_all(now, &mut next);
+            for connection in awaiting.drain(..) {
+                self.give_space(now, &connection, &mut next);
+            }
             std::mem::swap(effects, &mut next);
         }
     }
@@ -290,22 +308,90 @@ impl Shell {
         connection.make_ready();
     }
 
-    /// Closes those whose outbox ran over, and, if all outboxes together hold too much, the fullest.
-    fn end_overfull(&self, overfull: &mut Vec<SessionKey>, next: &mut Vec<Effect>) {
-        if self.outboxes_bytes.get() > self.settings.outboxes_bytes_max {
-            let blocked = self.blocked.borrow();
-            let fullest = blocked
-                .iter()
-                .filter_map(|key| self.connection(key.index).filter(|c| c.key() == *key))
-                .max_by_key(|connection| connection.outbox_bytes());
-            if let Some(connection) = fullest {
-                self.hit(LimitName::OutboxesBytes);
-                connection.begin_slow(self);
-                overfull.push(connection.key());
-            }
+    /// Has a connection whose outbox holds too much let go of what it may; it ends if that is not enough.
+    fn shed(&self, now: Now, connection: &Connection, next: &mut Vec<Effect>) {
+        let max = self.settings.outbox_bytes_max;
+        if connection.outbox_bytes() <= max || connection.ending() != Ending::Open {
+            return;
         }
-        for key in overfull.drain(..) {
-            self.lane.borrow_mut().close(key, Close::Slow, next);
+        self.hit(LimitName::OutboxBytes);
+        let shed = connection.shed(self, now, Outbox::goal_bytes(max));
+        self.tell_of_shed(now, (connection, &shed), connection.outbox_bytes() > max, next);
+    }
+
+    /// The same for a frame that no effect sent.
+    pub(crate) fn shed_now(&self, connection: &Connection) {
+        let mut effects = Vec::new();
+        self.shed(self.now(), connection, &mut effects);
+        self.execute(&mut effects);
+    }
+
+    /// If all outboxes together hold too much, the fullest let go of what they may, or end.
+    fn shed_all(&self, now: Now, next: &mut Vec<Effect>) {
+        let max = self.settings.outboxes_bytes_max;
+        while let Some(excess) = self.outboxes_bytes.get().checked_sub(max).filter(|it| *it > 0) {
+            let Some(fullest) = self.fullest() else { return };
+            self.hit(LimitName::OutboxesBytes);
+            let goal_bytes = fullest.outbox_bytes().saturating_sub(excess + max / 16);
+            let shed = fullest.shed(self, now, goal_bytes);
+            self.tell_of_shed(now, (&fullest, &shed), self.outboxes_bytes.get() > max, next);
+        }
+    }
+
+    /// The connection with the fullest outbox, of those that do not end.
+    fn fullest(&self) -> Option<Rc<Connection>> {
+        let blocked = self.blocked.borrow();
+        let held = |key: &SessionKey| self.connection(key.index).filter(|it| it.key() == *key);
+        let open = blocked.iter().filter_map(held).filter(|it| it.ending() == Ending::Open);
+        open.max_by_key(|connection| connection.outbox_bytes())
+    }
+
+    /// Has the lane know what an outbox let go, or that the connection ends.
+    fn tell_of_shed(
+        &self,
+        now: Now,
+        (connection, shed): (&Connection, &Shed),
+        ends: bool,
+        next: &mut Vec<Effect>,
+    ) {
+        let mut lane = self.lane.borrow_mut();
+        if ends {
+            connection.begin_slow(self);
+            lane.close(connection.key(), Close::Slow, next);
+        } else {
+            lane.shed(now, connection.key(), shed, next);
+        }
+    }
+
+    /// Says that there is space, if there is; else it is said later.
+    fn give_space(&self, now: Now, connection: &Connection, next: &mut Vec<Effect>) {
+        let key = connection.key();
+        if let Some(space) = connection.take_space(self) {
+            self.lane.borrow_mut().relieved(now, key, space, next);
+        } else if !connection.set_awaiting(true) {
+            self.awaiting.borrow_mut().push(key);
+        }
+    }
+
+    /// Some of the connection's outbox may have left: who waits for space goes on.
+    pub(crate) fn relieve(&self, connection: &Connection) {
+        if let Some(space) = connection.take_space(self) {
+            let (now, key) = (self.now(), connection.key());
+            self.act(|lane, effects| lane.relieved(now, key, space, effects));
+        }
+    }
+
+    /// What others had waiting may have left.
+    pub(crate) fn relieve_all(&self) {
+        for key in self.awaiting.take() {
+            if let Some(connection) = self.connection(key.index).filter(|it| it.key() == key) {
+                connection.set_awaiting(false);
+                if connection.awaits_space() {
+                    let mut effects = Vec::new();
+                    self.give_space(self.now(), &connection, &mut effects);
+                    self.execute(&mut effects);
+                }
+            }
         }
     }
 

@@ -117,6 +117,7 @@ impl Reading {
         if let Poll::Ready(Err(_)) = connection.poll_drain(shell, cx) {
             return step(End::Gone);
         }
+        shell.relieve(connection);
         if self.waits && !connection.is_ready() {
             // Its client may hang up meanwhile; that shows once it is read again.
             return Poll::Pending;
@@ -198,8 +199,8 @@ impl Reading {
                 Event::Ping(payload) => {
                     let mut pong = Vec::with_capacity(payload.len() + 2);
                     writer::write_pong(&payload, &mut pong);
-                    if connection.send(shell, now, pong.into(), Priority::High) {
-                        shell.close(key, Close::Slow);
+                    if connection.send(shell, now, (pong.into(), Priority::High), None) {
+                        shell.shed_now(connection);
                     }
                 }
                 Event::Pong(payload) => {

@@ -1,7 +1,8 @@
 //! Members that are told what they missed (G12). Who catches up is no member yet: it is given kept publications page by
 //! page until it has covered all that the lane's own queue has covered, so nothing is held for it meanwhile.
 
-use bytes::Bytes;
+use std::collections::BTreeSet;
+
 use roomcast_protocol::codes::Refused;
 use roomcast_protocol::command::ReplyTo;
 use roomcast_protocol::ids::SessionKey;
@@ -14,10 +15,13 @@ use super::Lane;
 use super::alarms::Alarm;
 use super::counters::add_one;
 use super::history::Read;
-use super::rooms::{Ask, MERGE_BYTES_MAX};
+use super::pages::{Packer, Shared, why_skipped};
+use super::parking::Space;
+use super::rooms::Ask;
 use super::scribe::Scribe;
-use super::stream::{Run, Stream};
+use super::stream::Stream;
 use crate::messages::Effect;
+use crate::outbox::Mark;
 use crate::session::Membership;
 
 /// How long a member may take to catch up; then it is told of a gap and goes on live. Units: milliseconds.
@@ -35,31 +39,35 @@ pub(super) const SHARERS_MAX: usize = 64;
 /// A session that catches up in a room.
 #[derive(Debug)]
 pub(super) struct CatchUp {
-    key: SessionKey,
+    pub(super) key: SessionKey,
     /// Its join, until it is answered.
     reply: Option<ReplyTo>,
-    covered: Position,
-    /// The read it waits for; `None`: for the lane, which is behind it.
-    query: Option<u64>,
-    rounds: u32,
+    pub(super) covered: Position,
+    pub(super) step: Step,
+    /// It was a member, and parked: the newest under each key is enough for it.
+    pub(super) slow: bool,
+    /// What its outbox took when it was last asked.
+    pub(super) space: Space,
+    pub(super) rounds: u32,
     /// Units: monotonic milliseconds.
-    until_ms: u64,
+    pub(super) until_ms: u64,
     /// Joins of the same room that came meanwhile. Bounds: [`BEHIND_MAX`].
     behind: Vec<Ask>,
 }
 
-/// A page's publications written in one format, so that sessions which share it share the bytes.
-struct Written {
-    format: u8,
-    bytes: Bytes,
-    /// Where each entry's frames end.
-    ends: Vec<usize>,
-}
-
-/// A page on its way to the sessions that share it.
-pub(super) struct Shared<'p> {
-    page: Option<&'p Page>,
-    written: Vec<Written>,
+/// What a session that catches up waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// Its outbox to have space, since then. Units: monotonic milliseconds.
+    Space(u64),
+    /// Its turn among the slow ones to read.
+    Turn,
+    /// A read.
+    Page(u64),
+    /// The lane, which is behind it.
+    Lane,
+    /// Its client to ack.
+    Acks,
 }
 
 impl Lane {
@@ -118,23 +126,24 @@ impl Lane {
         if let Some(stream) = self.stream(index) {
             stream.catching += 1;
         }
+        let catch_up = CatchUp { reply: Some(reply), ..CatchUp::new(key, since) };
+        self.catching.insert((index, key.index), catch_up);
+        self.give_time(now, index, key);
+        self.wait_for_space(now, index, key, false, out);
+    }
+
+    /// From now on it may take so long.
+    pub(super) fn give_time(&mut self, now: Now, index: u32, key: SessionKey) {
         let until_ms = now.mono_ms.saturating_add(CATCH_UP_MS);
         let until_ms = self.alarms.set(until_ms, Alarm::CatchUp(index, key.index));
-        let catch_up = CatchUp {
-            key,
-            reply: Some(reply),
-            covered: since,
-            query: None,
-            rounds: 0,
-            until_ms,
-            behind: Vec::new(),
-        };
-        self.catching.insert((index, key.index), catch_up);
-        self.read_on(now, index, key, out);
+        if let Some(catch_up) = self.catching.get_mut(&(index, key.index)) {
+            catch_up.until_ms = until_ms;
+            catch_up.rounds = 0;
+        }
     }
 
     /// Asks for what the session has not covered.
-    fn read_on(&mut self, now: Now, index: u32, key: SessionKey, out: &mut Vec<Effect>) {
+    pub(super) fn read_on(&mut self, now: Now, index: u32, key: SessionKey, out: &mut Vec<Effect>) {
         let Some(room) = self.rooms.get(index as usize) else { return };
         let Some(catch_up) = self.catching.get_mut(&(index, key.index)) else { return };
         let from = catch_up.covered.offset;
@@ -142,17 +151,23 @@ impl Lane {
         let known = room.position().is_some_and(|at| from <= at.offset);
         let shared = (room.serial, from);
         if let Some(query) = self.reads.share(shared, key) {
-            catch_up.query = Some(query);
+            catch_up.step = Step::Page(query);
             return;
         }
-        let read = Read::CatchUp { room: index, shared, sharers: vec![key] };
+        let slow = catch_up.slow;
+        if slow && !self.parking.may_read() {
+            catch_up.step = Step::Turn;
+            return self.parking.line_up(index, key);
+        }
+        self.parking.reads += usize::from(slow);
+        let read = Read::CatchUp { room: index, shared, sharers: vec![key], slow };
         let (name, span) = (room.name.clone(), Span::above(from));
         let query = self.ask(now, read, name, span, out);
         if known {
             self.reads.allow_sharing(shared, query);
         }
         if let Some(catch_up) = self.catching.get_mut(&(index, key.index)) {
-            catch_up.query = Some(query);
+            catch_up.step = Step::Page(query);
         }
     }
 
@@ -165,10 +180,10 @@ impl Lane {
         page: Option<&Page>,
         out: &mut Vec<Effect>,
     ) {
-        let mut shared = Shared { page, written: Vec::new() };
+        let mut shared = Shared::new(page);
         for key in sharers {
             let found = self.catching.get(&(index, key.index));
-            let waits = |it: &&CatchUp| it.key == key && it.query == Some(query);
+            let waits = |it: &&CatchUp| it.key == key && it.step == Step::Page(query);
             let (Some(catch_up), Some(at)) = (found.filter(waits), self.position(index)) else {
                 continue;
             };
@@ -193,16 +208,20 @@ impl Lane {
         if let Some(reply) = catch_up.reply.take() {
             self.answer_entry(index, key, &reply, (covered, Some(Ok(()))), out);
         }
-        let count = range.len() as u64;
-        self.write_entries(now, index, key, (range, shared), out);
+        let whole = range.len();
+        let count = self.write_entries(now, index, key, (range, shared), out);
         if let Some(catch_up) = self.catching.get_mut(&(index, key.index)) {
-            catch_up.covered = covered.at(covered.offset + count);
+            catch_up.covered = covered.at(covered.offset + count as u64);
             catch_up.rounds += 1;
+        }
+        if count == 0 && whole > 0 {
+            return self.wait_for_space(now, index, key, true, out);
         }
         self.catch_up_on(now, index, key, out);
     }
 
-    /// Puts entries of a page on their way to one session; what it may not have, or cannot, it is told to have skipped.
+    /// Puts entries of a page on their way to one session, as many as it has space for; what it may not have, or cannot,
+    /// it is told to have skipped. Says how many entries it has covered with that.
     fn write_entries(
         &mut self,
         now: Now,
@@ -210,56 +229,43 @@ impl Lane {
         key: SessionKey,
         (range, shared): (std::ops::Range<usize>, &mut Shared<'_>),
         out: &mut Vec<Effect>,
-    ) {
+    ) -> usize {
         let before = out.len();
-        let (Some(page), Some(session)) = (shared.page, self.session(key)) else { return };
+        let Some(catch_up) = self.catching.get(&(index, key.index)) else { return 0 };
+        let (slow, space) = (catch_up.slow, catch_up.space);
+        let (Some(page), Some(session)) = (shared.page, self.session(key)) else { return 0 };
         let format = session.format;
-        let Some(room) = self.rooms.get_mut(index as usize) else { return };
-        let Some(class) = room.stream.as_ref().map(|stream| stream.class) else { return };
+        let Some(room) = self.rooms.get_mut(index as usize) else { return 0 };
+        let Some(class) = room.stream.as_ref().map(|stream| stream.class) else { return 0 };
         room.note_class(class);
         let mut scribe =
             Scribe::new(&self.formats, &self.sessions, &mut self.sink, &mut self.counters);
-        let at = match shared.written.iter().position(|written| written.format == format) {
-            Some(at) => at,
-            None => {
-                shared.written.push(write(page, format, &mut scribe));
-                shared.written.len() - 1
-            }
+        let why = |entry: &Kept, scribe: &Scribe<'_>| why_skipped(entry, now, key.index, scribe);
+        let superseded = if slow {
+            shared.keys_by(&*self.guard, room.rule);
+            shared.superseded(range.clone(), |entry| why(entry, &scribe).is_none())
+        } else {
+            BTreeSet::new()
         };
-        let Some(written) = shared.written.get(at) else { return };
-        let mut send = |frame: Bytes| {
-            if !frame.is_empty() {
-                out.push(Effect::Send { to: key.index, frame, class });
-            }
-        };
-        let mut run: Option<Run> = None;
-        let mut frames = 0..0;
+        let at = shared.written(format, &mut scribe);
+        let Some(written) = shared.written.get(at) else { return 0 };
+        let mut packer = Packer::new((room.serial, class), key.index, space, out);
         for (entry, place) in page.entries.get(range.clone()).into_iter().flatten().zip(range) {
             let Some(position) = entry.position() else { continue };
-            let bytes = written.range(place);
-            let Some(reason) = why_skipped(entry, now, key.index, &scribe) else {
-                if let Some(run) = run.take() {
-                    send(scribe.skip(format, &room.name, run));
-                }
-                if frames.is_empty() {
-                    frames = bytes;
-                } else {
-                    frames.end = bytes.end;
-                }
-                if frames.len() >= MERGE_BYTES_MAX {
-                    send(written.bytes.slice(std::mem::take(&mut frames)));
-                }
-                continue;
-            };
-            send(written.bytes.slice(std::mem::take(&mut frames)));
-            scribe.count_skips(reason, 1);
-            run.get_or_insert_with(|| Run::empty(position)).skip(position, reason);
+            let conflated = superseded.contains(&place).then_some(SkipReason::Conflated);
+            let tell = |scribe: &mut Scribe<'_>, run| scribe.skip(format, &room.name, run);
+            match why(entry, &scribe).or(conflated) {
+                Some(reason) => packer.skip(written, position, reason),
+                None if packer.tell_run(&mut scribe, tell)
+                    && packer.add(written, written.range(place), position) => {}
+                None => break,
+            }
         }
-        send(written.bytes.slice(frames));
-        if let Some(run) = run {
-            send(scribe.skip(format, &room.name, run));
-        }
+        packer.pack(written);
+        packer.tell_run(&mut scribe, |scribe, run| scribe.skip(format, &room.name, run));
+        let covered = packer.covered;
         self.counters.deliveries += (out.len() - before) as u64;
+        covered
     }
 
     /// The session becomes a member if it has covered what the lane has; else it reads on, or waits for the lane.
@@ -269,7 +275,7 @@ impl Lane {
         if catch_up.covered.epoch != at.epoch {
             self.give_up(now, index, key, Unrecovered::Epoch, out);
         } else if catch_up.covered.offset > at.offset {
-            catch_up.query = None;
+            catch_up.step = Step::Lane;
             if let Some(stream) = self.stream(index) {
                 stream.ahead = true;
             }
@@ -278,7 +284,7 @@ impl Lane {
         } else if catch_up.rounds >= ROUNDS_MAX {
             self.give_up(now, index, key, Unrecovered::Unavailable, out);
         } else {
-            self.read_on(now, index, key, out);
+            self.wait_for_space(now, index, key, false, out);
         }
     }
 
@@ -319,6 +325,7 @@ impl Lane {
         out: &mut Vec<Effect>,
     ) {
         let Some(format) = self.session(key).map(|session| session.format) else { return };
+        let before = self.catching.get(&(index, key.index)).map_or(at, |it| it.covered);
         let Some(room) = self.rooms.get(index as usize) else { return };
         let Some(class) = room.stream.as_ref().map(|stream| stream.class) else { return };
         let mut scribe =
@@ -327,13 +334,17 @@ impl Lane {
         let mut frame = Vec::new();
         scribe.append(format, &gap, &mut frame);
         if !frame.is_empty() {
-            out.push(Effect::Send { to: key.index, frame: frame.into(), class });
+            let (room, before) = (room.serial, Some(before));
+            let mark = Some(Mark { room, before, expires_unix_ms: None, key: None }.into());
+            out.push(Effect::Send { to: key.index, frame: frame.into(), class, mark });
         }
     }
 
     /// The session has covered what the lane has: it is a member. Then joins that came meanwhile are answered.
     fn arrive(&mut self, now: Now, index: u32, key: SessionKey, out: &mut Vec<Effect>) {
-        let behind = self.end_catch_up(index, key).map_or(Vec::new(), |it| it.behind);
+        let ended = self.end_catch_up(index, key);
+        self.counters.unparked += u64::from(ended.as_ref().is_some_and(|it| it.slow));
+        let behind = ended.map_or(Vec::new(), |it| it.behind);
         self.tell_skips(index);
         self.add_member(index, key);
         for ask in behind {
@@ -347,7 +358,7 @@ impl Lane {
         if !self.stream(index).is_some_and(ahead) {
             return;
         }
-        for key in self.catching_in(index, |it| it.query.is_none()) {
+        for key in self.catching_in(index, |it| it.step == Step::Lane) {
             self.catch_up_on(now, index, key, out);
         }
     }
@@ -362,8 +373,10 @@ impl Lane {
     ) {
         for key in self.catching_in(index, |it| it.covered.epoch != position.epoch) {
             let found = self.catching.get(&(index, key.index));
-            // One that has not been answered may be of that epoch's future, or of any: the page tells.
-            if found.is_some_and(|catch_up| catch_up.reply.is_none()) {
+            // One that has not been answered may be of that epoch's future, or of any: the page tells. So it does to
+            // those who have not asked for one.
+            let asked = |step: Step| matches!(step, Step::Page(_) | Step::Lane);
+            if found.is_some_and(|it| it.reply.is_none() && asked(it.step)) {
                 self.give_up(now, index, key, Unrecovered::Epoch, out);
             }
         }
@@ -378,8 +391,8 @@ impl Lane {
         out: &mut Vec<Effect>,
     ) {
         let found = self.catching.get(&(index, session));
-        // Who waits for the lane lacks nothing, and costs nothing.
-        let late = |it: &&CatchUp| it.until_ms <= now.mono_ms && it.query.is_some();
+        // Who waits for the lane lacks nothing, and costs nothing; who is slow takes its time.
+        let late = |it: &&CatchUp| it.until_ms <= now.mono_ms && matches!(it.step, Step::Page(_));
         if let Some(catch_up) = found.filter(late) {
             let key = catch_up.key;
             self.give_up(now, index, key, Unrecovered::Unavailable, out);
@@ -397,6 +410,9 @@ impl Lane {
         let catch_up = self.catching.remove(&(index, key.index))?;
         if let Some(stream) = self.stream(index) {
             stream.catching -= 1;
+        }
+        if catch_up.step == Step::Turn {
+            self.parking.step_out(index, key);
         }
         Some(catch_up)
     }
@@ -435,19 +451,24 @@ impl Lane {
 }
 
 impl CatchUp {
+    /// Of a session that has covered so much, and was told so.
+    pub(super) const fn new(key: SessionKey, covered: Position) -> Self {
+        let (step, space) = (Step::Space(0), Space::NONE);
+        let (slow, rounds, until_ms) = (false, 0, u64::MAX);
+        Self { key, reply: None, covered, step, slow, space, rounds, until_ms, behind: Vec::new() }
+    }
+
+    /// Whether the session was told from where it hears the room.
+    pub(super) const fn is_answered(&self) -> bool {
+        self.reply.is_none()
+    }
+
     /// The joins that are still to be answered, and what the session was told that it has covered.
     pub(super) fn unanswered(self) -> (Vec<Ask>, Option<Position>) {
         let told = self.reply.is_none().then_some(self.covered);
         let since = Some(self.covered);
         let first = self.reply.map(|reply| Ask { reply, since });
         (first.into_iter().chain(self.behind).collect(), told)
-    }
-}
-
-impl Written {
-    fn range(&self, place: usize) -> std::ops::Range<usize> {
-        let start = place.checked_sub(1).and_then(|before| self.ends.get(before));
-        start.copied().unwrap_or(0)..self.ends.get(place).copied().unwrap_or(0)
     }
 }
 
@@ -484,30 +505,4 @@ fn missed(
         return Err(Unrecovered::Unavailable);
     }
     Ok(range)
-}
-
-/// Why the session is not given the entry; `None`: it is.
-fn why_skipped(entry: &Kept, now: Now, session: u32, scribe: &Scribe<'_>) -> Option<SkipReason> {
-    match entry {
-        Kept::Unreadable(_) => Some(SkipReason::Unreadable),
-        Kept::Removed(_) => Some(SkipReason::Removed),
-        Kept::Publication(it) if it.expires_unix_ms.is_some_and(|at| now.unix_ms >= at) => {
-            Some(SkipReason::Expired)
-        }
-        Kept::Publication(it) if !scribe.holds(session, &it.requires) => Some(SkipReason::Filtered),
-        Kept::Publication(_) => None,
-    }
-}
-
-/// Writes all publications of a page.
-fn write(page: &Page, format: u8, scribe: &mut Scribe<'_>) -> Written {
-    let (mut bytes, mut ends) = (Vec::new(), Vec::with_capacity(page.entries.len()));
-    for entry in &page.entries {
-        if let Kept::Publication(publication) = entry {
-            scribe.append(format, &Outbound::Publication(publication), &mut bytes);
-            scribe.counters.encodings += 1;
-        }
-        ends.push(bytes.len());
-    }
-    Written { format, bytes: bytes.into(), ends }
 }

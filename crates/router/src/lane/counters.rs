@@ -43,6 +43,16 @@ pub struct Counters {
     pub jumps: u64,
     /// Times the lane was late for its turn and held.
     pub holds: u64,
+    /// Frames that full outboxes let go because their time was over.
+    pub shed_expired: u64,
+    /// Frames that full outboxes let go because a newer one took their place.
+    pub shed_conflated: u64,
+    /// Frames of low class that full outboxes let go.
+    pub shed_low: u64,
+    /// Members that were parked.
+    pub parked: u64,
+    /// Members that were parked and met their room again.
+    pub unparked: u64,
     /// Sessions taken over from former connections.
     pub resumed: u64,
     /// Of these, those that were handed over by a node that stops.
@@ -115,6 +125,11 @@ impl Default for Counters {
             records_failed: 0,
             fenced: 0,
             drained: [0; Drained::ALL.len()],
+            shed_expired: 0,
+            shed_conflated: 0,
+            shed_low: 0,
+            parked: 0,
+            unparked: 0,
         }
     }
 }

@@ -36,6 +36,8 @@ pub(super) enum Read {
         shared: SharedBy,
         /// Who waits for it. Bounds: [`SHARERS_MAX`].
         sharers: Vec<SessionKey>,
+        /// It is for parked members.
+        slow: bool,
     },
     /// A session asked for history.
     History { key: SessionKey, reply: ReplyTo, room: RoomName, span: Span },
@@ -110,8 +112,10 @@ impl Lane {
             return self.turns.put_off(query, page);
         }
         match self.reads.take(query) {
-            Some(Read::CatchUp { room, sharers, .. }) => {
+            Some(Read::CatchUp { room, sharers, slow, .. }) => {
+                self.parking.reads -= usize::from(slow);
                 self.catch_up(now, query, (room, sharers), page.as_ref(), out);
+                self.next_turns(now, out);
             }
             Some(Read::History { key, reply, room, span }) => {
                 if let Some(session) = self.session_mut(key) {

@@ -9,7 +9,8 @@ use roomcast_protocol::time::Now;
 
 use super::Lane;
 use super::alarms::{Alarm, SLOT_MS};
-use super::rooms::{Room, Terms};
+use super::frames::Terms;
+use super::rooms::Room;
 use super::scribe::Scribe;
 use super::served::Served;
 use super::stream::{Run, Stream};
@@ -64,8 +65,12 @@ impl Lane {
             self.counters.unwanted += 1;
             return;
         }
-        let rule = self.guard.policy(room.rule).priority;
+        let policy = self.guard.policy(room.rule);
+        let rule = policy.priority;
         let class = if tracked.is_some() { rule } else { publication.priority.unwrap_or(rule) };
+        // Where positions count, newer ones take the place of older ones only when they are read anew.
+        let conflates = policy.conflates && room.stream.is_none();
+        let conflated = conflates.then(|| self.guard.conflate_key(room.rule, publication));
         if self.sheds(index) {
             return;
         }
@@ -83,7 +88,9 @@ impl Lane {
             }
             let stamp = |stamps: &mut Vec<u64>| served.stamp(stamps, published_us);
             let expires_unix_ms = publication.expires_unix_ms;
-            let terms = Terms { class, requires, placed: tracked, expires_unix_ms };
+            let before = tracked.map(|at| at.at(at.offset.saturating_sub(1)));
+            let (placed, key) = (tracked, conflated.flatten());
+            let terms = Terms { class, requires, placed, expires_unix_ms, before, key };
             room.publish(&terms, stamp, |format, bytes| {
                 scribe.append(format, &Outbound::Publication(publication), bytes);
                 scribe.counters.encodings += 1;
@@ -144,7 +151,7 @@ impl Lane {
         if stream.position.is_none_or(|at| at.epoch != position.epoch) {
             stream.served = None;
         }
-        stream.position = Some(position);
+        let before = stream.position.replace(position).unwrap_or(position);
         let class = stream.class;
         if room.members.is_empty() {
             return;
@@ -155,7 +162,7 @@ impl Lane {
             let name = room.name.clone();
             let gap = Outbound::Gap { room: Some((name.as_str(), position)), loss };
             room.publish(
-                &Terms::of(class),
+                &Terms::behind(before, class),
                 |_| {},
                 |format, bytes| {
                     scribe.append(format, &gap, bytes);

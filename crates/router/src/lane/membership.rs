@@ -10,7 +10,6 @@ use roomcast_protocol::guard::{Principal, RuleIndex};
 use roomcast_protocol::ids::{SessionId, SessionKey};
 use roomcast_protocol::outbound::{Entry, Outbound};
 use roomcast_protocol::position::{Position, Unrecovered};
-use roomcast_protocol::publication::Priority;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
@@ -150,8 +149,8 @@ impl Lane {
         let policy = self.guard.policy(rule);
         let stream = || Box::new(Stream { class: policy.priority, ..Stream::default() });
         let stream = policy.history.is_some().then(stream);
-        let index = self.rooms.insert(Room::new(name.clone(), rule, self.room_serial, stream));
-        let index = u32::try_from(index).unwrap_or(u32::MAX);
+        let index = u32::try_from(self.rooms.vacant_key()).unwrap_or(u32::MAX);
+        self.rooms.insert(Room::new(name.clone(), rule, self.room_serial, stream));
         self.names.insert(name.clone(), index);
         out.push(Effect::Hub(HubMessage::Join { lane: self.id, room: name.clone() }));
         index
@@ -375,15 +374,28 @@ impl Lane {
         self.session(key).is_some_and(|session| session.rooms.iter().any(is_in))
     }
 
-    /// Keeps what follows in a higher class from overtaking what the session was given of the room.
+    /// Keeps what follows in a higher class from overtaking what the session was given of the room, and that from being
+    /// let go, where what follows says that it was given.
     fn settle(&self, index: u32, key: SessionKey, out: &mut Vec<Effect>) {
-        if self.rooms.get(index as usize).is_some_and(Room::has_lower_classes) {
-            out.push(Effect::Send { to: key.index, frame: Bytes::new(), class: Priority::High });
+        let settles = |room: &Room| room.has_lower_classes() || room.stream.is_some();
+        if self.rooms.get(index as usize).is_some_and(settles) {
+            out.push(Effect::reply(key.index, Bytes::new()));
         }
     }
 
     /// Takes the member at `place` out of the room's list; while the lane holds it is given nothing.
     fn take_out(&mut self, index: u32, place: u32, out: &mut Vec<Effect>) {
+        self.withdraw_member(index, place, !self.turns.held, out);
+    }
+
+    /// Takes the member at `place` out of the room's list; it is given what is under way, or not.
+    pub(super) fn withdraw_member(
+        &mut self,
+        index: u32,
+        place: u32,
+        gives: bool,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(room) = self.rooms.get_mut(index as usize) else { return };
         let before = out.len();
         let mut moves = Vec::new();
@@ -391,7 +403,7 @@ impl Lane {
         let mut scribe =
             Scribe::new(&self.formats, &self.sessions, &mut self.sink, &mut self.counters);
         scribe.unix_ms = self.turns.last_unix_ms;
-        let gives = (!self.turns.held).then_some(&mut scribe);
+        let gives = gives.then_some(&mut scribe);
         let bytes = room.bytes();
         room.remove(place as usize, out, moved, gives);
         self.backlog_bytes = self.backlog_bytes + room.bytes() - bytes;

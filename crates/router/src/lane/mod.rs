@@ -8,12 +8,15 @@ mod catching;
 mod commands;
 mod counters;
 mod draining;
+mod frames;
 mod history;
 mod holding;
 mod keeping;
 pub(crate) mod lasting;
 mod membership;
 mod orders;
+mod pages;
+mod parking;
 mod presence;
 mod records;
 mod resume;
@@ -38,7 +41,6 @@ use roomcast_protocol::guard::{AuthError, Guard, Principal};
 use roomcast_protocol::ids::{LaneId, SessionId, SessionKey};
 use roomcast_protocol::limits::{LimitName, SessionLimits};
 use roomcast_protocol::outbound::Outbound;
-use roomcast_protocol::publication::Priority;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::session::SessionState;
 use roomcast_protocol::time::Now;
@@ -56,6 +58,8 @@ pub use counters::{Counters, Drained, Sizes};
 use draining::Drain;
 use history::Reads;
 use holding::Turns;
+use parking::Parking;
+pub use parking::{Space, Until};
 use records::state_after;
 use resume::Attaching;
 use rooms::Room;
@@ -133,6 +137,7 @@ pub struct Lane {
     renewed: u64,
     /// The node stops.
     drain: Option<Box<Drain>>,
+    parking: Parking,
     sink: FrameSink,
     counters: Counters,
     unauthenticated: usize,
@@ -171,6 +176,7 @@ impl Lane {
             attaching: BTreeMap::new(),
             renewed: 0,
             drain: None,
+            parking: Parking::default(),
             sink: FrameSink::new(),
             counters: Counters::default(),
             unauthenticated: 0,
@@ -267,6 +273,7 @@ impl Lane {
             expiry_told: false,
             histories: 0,
             lasting: None,
+            owes_gap: false,
         });
         self.unauthenticated += 1;
         match opening {
@@ -544,7 +551,7 @@ impl Lane {
             format.dialect.encode(&outbound, format.encoding, &mut self.sink);
             let frame = Bytes::copy_from_slice(self.sink.bytes());
             if !frame.is_empty() {
-                out.push(Effect::Send { to: key.index, frame, class: Priority::High });
+                out.push(Effect::reply(key.index, frame));
             }
         }
     }

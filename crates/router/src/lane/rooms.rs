@@ -11,7 +11,6 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use roomcast_protocol::command::ReplyTo;
 use roomcast_protocol::guard::RuleIndex;
 use roomcast_protocol::ids::SessionKey;
@@ -20,9 +19,11 @@ use roomcast_protocol::position::Position;
 use roomcast_protocol::publication::Priority;
 use roomcast_protocol::room::RoomName;
 
+use super::frames::{Frames, Marking, Terms};
 use super::scribe::Scribe;
 use super::stream::{Run, Stream};
 use crate::messages::Effect;
+use crate::outbox::{Mark, RoomSerial};
 
 /// Bytes of merged frames after which a new write begins: a frame of a higher class never waits behind more.
 pub(crate) const MERGE_BYTES_MAX: usize = 16 * 1024;
@@ -78,6 +79,7 @@ struct Batch {
     stamps: Vec<u64>,
     /// Those that expire.
     expiring: Vec<Expiring>,
+    marking: Marking,
 }
 
 /// A publication in a batch that is not given once its time is over.
@@ -88,31 +90,6 @@ struct Expiring {
     placed: Option<Position>,
     /// Where its frame stands, by format.
     spans: Vec<(u8, Range<usize>)>,
-}
-
-/// On which terms a frame leaves.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Terms<'a> {
-    pub(crate) class: Priority,
-    /// Only members that hold all of these get it.
-    pub(crate) requires: &'a [Box<str>],
-    /// Where the publication stands, if members count.
-    pub(crate) placed: Option<Position>,
-    /// Units: milliseconds since the Unix epoch.
-    pub(crate) expires_unix_ms: Option<u64>,
-}
-
-impl Terms<'_> {
-    /// All members get it, whenever.
-    pub(crate) const fn of(class: Priority) -> Self {
-        Self { class, requires: &[], placed: None, expires_unix_ms: None }
-    }
-}
-
-#[derive(Debug)]
-enum Frames {
-    Growing(Vec<u8>),
-    Shared(Bytes),
 }
 
 /// One room of a lane.
@@ -151,7 +128,7 @@ impl Room {
     pub(crate) fn new(
         name: RoomName,
         rule: RuleIndex,
-        serial: u32,
+        serial: RoomSerial,
         stream: Option<Box<Stream>>,
     ) -> Self {
         Self {
@@ -234,6 +211,18 @@ impl Room {
         }
     }
 
+    /// What the member at `place` has covered with what it was given; `None`: the room has no positions.
+    pub(crate) fn given_to(&self, place: usize) -> Option<Position> {
+        let stream = self.stream.as_ref()?;
+        let count = self.members.len();
+        let waits = |it: &&Batch| (it.start..it.end.unwrap_or(count)).contains(&place);
+        let queue = self.work.iter().flat_map(|work| &work.queue);
+        let waiting = queue.filter(waits).find_map(|batch| batch.marking.mark().before);
+        let member = self.members.get(place)?;
+        let own = stream.own.get(&member.session).map(Run::before);
+        own.or(waiting).or(stream.run.as_ref().map(Run::before)).or(stream.position)
+    }
+
     /// Whether publications wait for members.
     pub(crate) fn has_work(&self) -> bool {
         self.work.as_ref().is_some_and(|work| !work.queue.is_empty())
@@ -274,6 +263,7 @@ impl Room {
     ) {
         let Some(member) = self.members.get(place).copied() else { return };
         let count = self.members.len();
+        let home = self.serial;
         let Self { name, work, stream, .. } = self;
         if let Some(scribe) = scribe {
             for work in work.iter_mut() {
@@ -284,7 +274,7 @@ impl Room {
                     batch.give(member, name, stream, out, scribe);
                 }
             }
-            tell_own_skips(member, name, stream, out, scribe);
+            tell_own_skips(member, (home, name), stream, out, scribe);
         } else if let Some(stream) = stream {
             stream.own.remove(&member.session);
         }
@@ -330,8 +320,9 @@ impl Room {
         stamp: impl FnOnce(&mut Vec<u64>),
         mut encode: impl FnMut(u8, &mut Vec<u8>),
     ) {
-        let Terms { class, requires, placed, expires_unix_ms } = *terms;
+        let Terms { class, requires, placed, expires_unix_ms, .. } = *terms;
         self.note_class(class);
+        let mark = terms.mark(self.serial);
         let work = self.work.get_or_insert_default();
         let merges = work.queue.back().is_some_and(|batch| {
             batch.class == class
@@ -339,9 +330,10 @@ impl Room {
                 && batch.requires.is_none()
                 && requires.is_empty()
                 && batch.size() < MERGE_BYTES_MAX
+                && batch.marking.merges(&mark)
         });
         if !merges {
-            let mut batch = Batch::new(class, self.formats.len());
+            let mut batch = Batch::new(class, self.formats.len(), mark);
             if !requires.is_empty() {
                 batch.requires = Some(requires.into());
                 batch.placed = placed;
@@ -350,18 +342,29 @@ impl Room {
             work.queue.push_back(batch);
         }
         let Some(batch) = work.queue.back_mut() else { return };
-        stamp(&mut batch.stamps);
-        let mut spans = Vec::new();
+        let mut ends = Vec::new();
         for (format, _) in &self.formats {
             let frames = batch.growing(*format);
             let before = frames.len();
             encode(*format, frames);
             work.bytes += frames.len() - before;
-            if expires_unix_ms.is_some() {
-                spans.push((*format, before..frames.len()));
+            ends.push((*format, before..frames.len()));
+        }
+        // What is merged leaves in one write, and that is no longer than need be.
+        if merges && batch.size() > MERGE_BYTES_MAX {
+            let mut last = batch.split(&mut ends, mark);
+            stamp(&mut last.stamps);
+            work.bytes += BATCH_BYTES;
+            work.queue.push_back(last);
+        } else {
+            stamp(&mut batch.stamps);
+            if merges {
+                batch.marking.merge(&mark);
             }
         }
-        batch.expiring.extend(expires_unix_ms.map(|at| Expiring { at_unix_ms: at, placed, spans }));
+        let Some(batch) = work.queue.back_mut() else { return };
+        let expiring = |at_unix_ms| Expiring { at_unix_ms, placed, spans: ends };
+        batch.expiring.extend(expires_unix_ms.map(expiring));
     }
 
     /// Tells all members what they skip, behind what waits already, so that whoever joins now is not told.
@@ -370,7 +373,7 @@ impl Room {
         let Some(run) = stream.run.take() else { return };
         let (class, name) = (stream.class, self.name.clone());
         self.publish(
-            &Terms::of(class),
+            &Terms::behind(run.before(), class),
             |_| {},
             |format, bytes| {
                 scribe.append(format, &run.outbound(&name), bytes);
@@ -389,12 +392,14 @@ impl Room {
 
     /// Has all members that skipped something on their own told it: a write without frames passes by each of them.
     pub(crate) fn nudge(&mut self) {
+        let home = self.serial;
         let Some(stream) = &self.stream else { return };
         let filters = |batch: &Batch| batch.requires.is_some();
         let queue = self.work.as_ref().map(|work| &work.queue);
         let last_filters = queue.and_then(|queue| queue.back()).map(filters);
         if last_filters == Some(true) || last_filters.is_none() && !stream.own.is_empty() {
-            let batch = Batch::new(stream.class, 0);
+            let mark = Mark { room: home, before: None, expires_unix_ms: None, key: None };
+            let batch = Batch::new(stream.class, 0, mark);
             let work = self.work.get_or_insert_default();
             work.bytes += BATCH_BYTES;
             work.queue.push_back(batch);
@@ -439,7 +444,7 @@ impl Room {
 /// Tells a member what it skipped on its own.
 fn tell_own_skips(
     member: Member,
-    name: &RoomName,
+    (room, name): (RoomSerial, &RoomName),
     stream: &mut Option<Box<Stream>>,
     out: &mut Vec<Effect>,
     scribe: &mut Scribe<'_>,
@@ -449,7 +454,9 @@ fn tell_own_skips(
     {
         let frame = scribe.skip(member.format, name, run);
         if !frame.is_empty() {
-            out.push(Effect::Send { to: member.session, frame, class: stream.class });
+            let before = Some(run.before());
+            let mark = Some(Mark { room, before, expires_unix_ms: None, key: None }.into());
+            out.push(Effect::Send { to: member.session, frame, class: stream.class, mark });
         }
     }
 }
@@ -505,7 +512,7 @@ impl Batch {
         self.placed = None;
     }
 
-    fn new(class: Priority, formats: usize) -> Self {
+    fn new(class: Priority, formats: usize, mark: Mark) -> Self {
         Self {
             class,
             frames: Vec::with_capacity(formats),
@@ -515,7 +522,19 @@ impl Batch {
             placed: None,
             stamps: Vec::new(),
             expiring: Vec::new(),
+            marking: Marking::new(mark),
         }
+    }
+
+    /// Takes the last publication out, which stands at `spans`, for a write of its own.
+    fn split(&mut self, spans: &mut [(u8, Range<usize>)], mark: Mark) -> Self {
+        let mut last = Self::new(self.class, spans.len(), mark);
+        for (format, span) in spans {
+            let tail = self.growing(*format).split_off(span.start);
+            *span = 0..tail.len();
+            last.frames.push((*format, Frames::Growing(tail)));
+        }
+        last
     }
 
     fn size(&self) -> usize {
@@ -557,42 +576,14 @@ impl Batch {
             }
             return;
         }
-        tell_own_skips(member, name, stream, out, scribe);
+        tell_own_skips(member, (self.marking.mark().room, name), stream, out, scribe);
         let class = self.class;
         if let Some((_, frames)) = self.frames.iter_mut().find(|(held, _)| *held == member.format) {
             let frame = frames.share();
             if !frame.is_empty() {
-                out.push(Effect::Send { to: member.session, frame, class });
+                let mark = Some(self.marking.share());
+                out.push(Effect::Send { to: member.session, frame, class, mark });
             }
-        }
-    }
-}
-
-impl Frames {
-    fn len(&self) -> usize {
-        match self {
-            Self::Growing(bytes) => bytes.len(),
-            Self::Shared(bytes) => bytes.len(),
-        }
-    }
-
-    fn share(&mut self) -> Bytes {
-        let bytes = match self {
-            Self::Growing(bytes) => Bytes::from(std::mem::take(bytes)),
-            Self::Shared(bytes) => return bytes.clone(),
-        };
-        *self = Self::Shared(bytes.clone());
-        bytes
-    }
-
-    /// The buffer to append to; a copy where a member that left was given the frames so far.
-    fn grow(&mut self) -> &mut Vec<u8> {
-        if let Self::Shared(bytes) = self {
-            *self = Self::Growing(bytes.to_vec());
-        }
-        match self {
-            Self::Growing(bytes) => bytes,
-            Self::Shared(_) => unreachable!("made growing just above"),
         }
     }
 }

@@ -30,6 +30,11 @@ impl Run {
         self.reasons.insert(reason);
     }
 
+    /// What is covered in front of it.
+    pub(crate) const fn before(&self) -> Position {
+        self.to.at(self.to.offset.saturating_sub(self.count))
+    }
+
     /// As its members are told.
     pub(crate) fn outbound(self, name: &RoomName) -> Outbound<'_> {
         let Self { to, count, reasons } = self;

@@ -12,12 +12,13 @@ mod holding;
 mod keeping_model;
 mod model;
 mod orders;
+mod parking;
 mod publishing;
 mod resuming;
 mod rooms;
 mod serving;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -42,7 +43,7 @@ use roomcast_protocol::session::{
 };
 use roomcast_protocol::time::Now;
 
-use super::{Admission, Lane, LaneConfig, Opening, Secrets};
+use super::{Admission, Lane, LaneConfig, Opening, Secrets, Space};
 use crate::messages::{Answer, DrainPlan, Effect, HubMessage, LaneMessage, QueryId, Ticket};
 use crate::meter::Users;
 use frames::{ALL, PLAIN, Table, position, texts};
@@ -72,6 +73,8 @@ struct World {
     /// The hub does not answer for records.
     silent: bool,
     keys: BTreeMap<u32, SessionKey>,
+    /// Sessions whose outboxes have no space.
+    full: BTreeSet<u32>,
     tickets: VecDeque<Ticket>,
     /// Ids the lane made for publications that came without one.
     made: Vec<String>,
@@ -116,6 +119,7 @@ impl World {
             manual: false,
             silent: false,
             keys: BTreeMap::new(),
+            full: BTreeSet::new(),
             tickets: VecDeque::new(),
             made: Vec::new(),
             seen: Vec::new(),
@@ -172,6 +176,11 @@ impl World {
             "gaps" => counters.gaps,
             "jumps" => counters.jumps,
             "holds" => counters.holds,
+            "parked" => counters.parked,
+            "unparked" => counters.unparked,
+            "low" => counters.shed_low,
+            "shed-expired" => counters.shed_expired,
+            "shed-conflated" => counters.shed_conflated,
             "histories" => counters.histories,
             "recovered" => counters.recovered,
             "resumed" => counters.resumed,
@@ -190,6 +199,7 @@ impl World {
                 let shown = &counters.skips[..if few { 3 } else { counters.skips.len() }];
                 return format!("{shown:?} skipped");
             }
+            "conflated" => counters.skips[SkipReason::Conflated as usize],
             _ => panic!("nobody counts {what}"),
         };
         format!("{count} {what}")
@@ -302,6 +312,11 @@ impl World {
                 let number = what.split(' ').nth(1).unwrap().parse().unwrap();
                 self.lane.ponged(self.now, key, number, out);
             }
+            "fills" => {
+                self.full.insert(number);
+            }
+            "sheds" => self.lane.shed(self.now, key, &parking::shed(&self.lane, what), out),
+            "drains" => self.drain(number, what, out),
             "overflows" => self.lane.close(key, Close::Slow, out),
             _ => {
                 for text in what.split("; ") {
@@ -335,13 +350,35 @@ impl World {
         self.keys.insert(number, key);
     }
 
+    /// A session's outbox has space, unless it is full.
+    fn await_space(&mut self, to: u32, empty: bool, next: &mut Vec<Effect>) {
+        let number = self.number(to);
+        if self.full.contains(&number) {
+            let what = if empty { "to be empty" } else { "for space" };
+            return self.seen.push(format!("{number} waits {what}"));
+        }
+        let space = Space { bytes: usize::MAX, empty: true };
+        self.lane.relieved(self.now, self.keys[&number], space, next);
+    }
+
+    /// A session's outbox is half empty, and is full again behind so many bytes, if they are said; or it is empty.
+    fn drain(&mut self, number: u32, what: &str, out: &mut Vec<Effect>) {
+        let bytes = what.strip_prefix("drains ").and_then(|bytes| bytes.parse().ok());
+        if bytes.is_none() {
+            self.full.remove(&number);
+        }
+        let empty = what == "drains" || what.ends_with("empty");
+        let space = Space { bytes: bytes.unwrap_or(usize::MAX), empty };
+        self.lane.relieved(self.now, self.keys[&number], space, out);
+    }
+
     /// Does what the shell does with effects, and what the hub does unless the script speaks for it.
     fn execute(&mut self, effects: Vec<Effect>) {
         let mut next = Vec::new();
         for effect in effects {
             match effect {
                 Effect::Send { frame, .. } if frame.is_empty() => {}
-                Effect::Send { to, frame, class } => {
+                Effect::Send { to, frame, class, .. } => {
                     let text = texts(&frame).join(" + ");
                     let class = match class {
                         Priority::Normal => "",
@@ -356,6 +393,7 @@ impl World {
                     let number = if number == 0 { String::new() } else { format!(" {number}") };
                     self.seen.push(format!("{}: ping{number}", self.number(to)));
                 }
+                Effect::Await { to, empty } => self.await_space(to, empty, &mut next),
                 Effect::Close { to, close } => {
                     self.seen.push(format!("{} closed {}", self.number(to), close.row().code));
                 }

@@ -47,6 +47,9 @@ pub(crate) struct LaneActor {
     pub(crate) sockets: Vec<Option<usize>>,
     /// Sockets with an outbox.
     pub(crate) blocked: Vec<usize>,
+    /// Sockets whose outbox holds too much, and those whose lane waits for space, until the turn's effects are done.
+    over: Vec<usize>,
+    awaiting: Vec<usize>,
     housekept_ms: u64,
 }
 
@@ -61,6 +64,8 @@ impl LaneActor {
             stalled_until_ms: 0,
             sockets: Vec::new(),
             blocked: Vec::new(),
+            over: Vec::new(),
+            awaiting: Vec::new(),
             housekept_ms: 0,
         }
     }
@@ -151,25 +156,59 @@ impl World {
             for effect in out {
                 self.effect((node, lane), effect, &mut next);
             }
+            self.settle_outboxes((node, lane), &mut next);
             out = next;
+        }
+    }
+
+    /// Has full outboxes let go of what they may, and says which have space.
+    fn settle_outboxes(&mut self, (node, lane): (usize, usize), next: &mut Vec<Effect>) {
+        let now = self.nodes[node].now(self.now_ms);
+        for socket in std::mem::take(&mut self.nodes[node].lanes[lane].over) {
+            let shed = self.shed(socket, now);
+            let Some(key) = self.sockets[socket].key else { continue };
+            let lane = &mut self.nodes[node].lanes[lane].lane;
+            match shed {
+                Some(shed) => lane.shed(now, key, &shed, next),
+                None => lane.close(key, Close::Slow, next),
+            }
+        }
+        for socket in std::mem::take(&mut self.nodes[node].lanes[lane].awaiting) {
+            self.give_space((node, lane), socket, next);
+        }
+    }
+
+    /// Says that the socket's outbox has space, if the lane waits for it.
+    fn give_space(&mut self, (node, lane): (usize, usize), socket: usize, next: &mut Vec<Effect>) {
+        let now = self.nodes[node].now(self.now_ms);
+        if let Some(key) = self.sockets[socket].key
+            && let Some(space) = self.take_space(socket)
+        {
+            self.nodes[node].lanes[lane].lane.relieved(now, key, space, next);
         }
     }
 
     fn effect(&mut self, (node, lane): (usize, usize), effect: Effect, next: &mut Vec<Effect>) {
         let now = self.nodes[node].now(self.now_ms);
         match effect {
-            Effect::Send { to, frame, class } => {
+            Effect::Send { to, frame, class, mark } => {
                 let Some(socket) = self.nodes[node].lanes[lane].socket(to) else { return };
                 self.check_handed(socket, &frame);
-                if self.send_down(socket, now, frame, class)
-                    && let Some(key) = self.sockets[socket].key
-                {
-                    self.nodes[node].lanes[lane].lane.close(key, Close::Slow, next);
+                if self.send_down(socket, now, (frame, class), mark) {
+                    self.nodes[node].lanes[lane].over.push(socket);
                 }
+            }
+            Effect::Await { to, empty } => {
+                let Some(socket) = self.nodes[node].lanes[lane].socket(to) else { return };
+                let awaits = &mut self.sockets[socket].awaits;
+                *awaits = Some(empty && awaits.unwrap_or(true));
+                self.nodes[node].lanes[lane].awaiting.push(socket);
             }
             Effect::Ping { to, number: _ } => {
                 let Some(socket) = self.nodes[node].lanes[lane].socket(to) else { return };
-                self.send_ping(socket, now);
+                if self.send_ping(socket, now) {
+                    self.nodes[node].lanes[lane].over.push(socket);
+                }
             }
             Effect::Close { to, close } | Effect::Drop { to, close } => {
                 let place = self.nodes[node].lanes[lane].sockets.get_mut(to as usize);
@@ -209,7 +248,12 @@ impl World {
                 }
             }
             Inbound::Gone(socket) => self.detach(at, socket),
-            Inbound::Drain(socket) => self.drain(socket, now),
+            Inbound::Drain(socket) => {
+                self.drain(socket, now);
+                let mut next = Vec::new();
+                self.give_space(at, socket, &mut next);
+                self.act(at, |_, effects| *effects = next);
+            }
         }
     }
 

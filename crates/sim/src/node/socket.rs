@@ -2,6 +2,7 @@
 //! has read.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use roomcast_protocol::codes::Close;
@@ -9,7 +10,8 @@ use roomcast_protocol::dialect::Decoder;
 use roomcast_protocol::ids::SessionKey;
 use roomcast_protocol::publication::Priority;
 use roomcast_protocol::time::Now;
-use roomcast_router::outbox::Outbox;
+use roomcast_router::lane::Space;
+use roomcast_router::outbox::{Mark, Outbox, Shed};
 
 use super::lane::Inbound;
 use crate::wire::{Framed, frame};
@@ -49,6 +51,8 @@ pub(crate) struct Socket {
     /// What came before that.
     pub(crate) leftover: Vec<Box<str>>,
     pub(crate) outbox: Option<Box<Outbox>>,
+    /// The lane waits for space in it; for all of it.
+    pub(crate) awaits: Option<bool>,
     ending: Option<Close>,
     pub(crate) server_open: bool,
     pub(crate) client_open: bool,
@@ -88,6 +92,7 @@ impl Socket {
             ready: false,
             leftover: Vec::new(),
             outbox: None,
+            awaits: None,
             ending: None,
             server_open: true,
             client_open: true,
@@ -112,33 +117,27 @@ impl World {
         self.sockets[socket].permissions = (permissions, self.now_ms);
     }
 
-    /// Sends frames, now or from the outbox; says whether the outbox ran over its limit, which it says once.
+    /// Sends frames, now or from the outbox; says whether that holds more than it may now.
     pub(crate) fn send_down(
         &mut self,
         socket: usize,
         now: Now,
-        frame: Bytes,
-        class: Priority,
+        (frame, class): (Bytes, Priority),
+        mark: Option<Arc<Mark>>,
     ) -> bool {
         let it = &mut self.sockets[socket];
         if it.ending.is_some() || !it.server_open {
             return false;
         }
         if let Some(waiting) = &mut it.outbox {
-            if waiting.bytes() + frame.len() > OUTBOX_BYTES {
-                self.stats.outboxes_overrun += 1;
-                waiting.clear_waiting();
-                self.begin_close(socket, Close::Slow);
-                return true;
-            }
-            waiting.push(frame, class);
-            return false;
+            waiting.push(frame, class, mark);
+            return waiting.bytes() > OUTBOX_BYTES;
         }
         let written = frame.len().min(KERNEL_BYTES.saturating_sub(it.down_bytes));
         if written < frame.len() {
             let mut waiting = Box::new(Outbox::new(now.mono_ms));
             if written == 0 {
-                waiting.push(frame.clone(), class);
+                waiting.push(frame.clone(), class, mark);
             } else {
                 waiting.push_begun(frame.slice(written..));
             }
@@ -150,8 +149,40 @@ impl World {
         false
     }
 
-    pub(crate) fn send_ping(&mut self, socket: usize, now: Now) {
-        self.send_down(socket, now, Bytes::from_static(&[0x89, 0]), Priority::High);
+    pub(crate) fn send_ping(&mut self, socket: usize, now: Now) -> bool {
+        if let Some(outbox) = &mut self.sockets[socket].outbox {
+            outbox.push(Bytes::new(), Priority::High, None);
+        }
+        self.send_down(socket, now, (Bytes::from_static(&[0x89, 0]), Priority::High), None)
+    }
+
+    /// What an outbox that holds too much let go; `None`: it holds too much all the same, and the connection ends.
+    pub(crate) fn shed(&mut self, socket: usize, now: Now) -> Option<Shed> {
+        let it = &mut self.sockets[socket];
+        let Some(waiting) = it.outbox.as_mut().filter(|it| it.bytes() > OUTBOX_BYTES) else {
+            return Some(Shed::default());
+        };
+        self.stats.outboxes_overrun += 1;
+        let shed = waiting.shed(Outbox::goal_bytes(OUTBOX_BYTES), now.unix_ms);
+        if waiting.bytes() <= OUTBOX_BYTES {
+            return Some(shed);
+        }
+        waiting.clear_waiting();
+        self.begin_close(socket, Close::Slow);
+        None
+    }
+
+    /// What space its outbox has, if the lane waits for it and there is enough.
+    pub(crate) fn take_space(&mut self, socket: usize) -> Option<Space> {
+        let it = &mut self.sockets[socket];
+        let empty = it.awaits.filter(|_| it.ending.is_none() && it.server_open)?;
+        let bytes = it.outbox.as_ref().map_or(0, |outbox| outbox.bytes());
+        let has_space = bytes == 0 || !empty && bytes <= OUTBOX_BYTES / 2;
+        has_space.then(|| {
+            it.awaits = None;
+            let bytes_free = Outbox::goal_bytes(OUTBOX_BYTES).saturating_sub(bytes);
+            Space { bytes: bytes_free, empty: bytes == 0 }
+        })
     }
 
     fn write(&mut self, socket: usize, bytes: Bytes) {

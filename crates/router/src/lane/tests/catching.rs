@@ -277,9 +277,9 @@ fn who_takes_too_long_goes_on_live() {
          3 ready
          2: joined tape at 5 recovered
          2: tape a @6
-         hub read 2 tape above 6
          3: joined tape at 5 recovered
          3: tape a @6
+         hub read 2 tape above 6
          2: gap tape at 9 unavailable
          1: tape ten @10
          2: tape ten @10
@@ -462,7 +462,8 @@ fn a_long_page_leaves_in_writes_of_bounded_size() {
         &format!(
             "hub read 1 tape above 5
              2: joined tape at 5 recovered
-             2: tape {long} @6 + tape {long} @7
+             2: tape {long} @6
+             2: tape {long} @7
              2: tape {long} @8 + tape d @9"
         ),
     );

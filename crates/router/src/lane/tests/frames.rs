@@ -208,7 +208,8 @@ const RULES: [&str; 13] = [
 
 impl Default for Table {
     fn default() -> Self {
-        let mut policies = vec![Policy::default(); RULES.len()];
+        let conflating = Policy { conflates: true, ..Policy::default() };
+        let mut policies = vec![conflating; RULES.len()];
         policies[3].types = vec!["a".into(), "b".into()];
         policies[4].priority = Priority::High;
         policies[5].priority = Priority::Low;
@@ -305,8 +306,10 @@ impl Guard for Table {
         }
     }
 
-    fn conflate_key(&self, _rule: RuleIndex, _publication: &Publication) -> Option<u64> {
-        None
+    /// `k7:` in front of a text is key 7.
+    fn conflate_key(&self, _rule: RuleIndex, publication: &Publication) -> Option<u64> {
+        let text = content_text(&publication.content);
+        text.strip_prefix('k')?.split_once(':')?.0.parse().ok()
     }
 
     fn collapse_key(&self, _rule: RuleIndex, _publication: &Publication) -> Option<Box<str>> {

@@ -80,8 +80,8 @@ fn pages_and_formats_wait_while_the_lane_holds() {
          1: tape two @2
          2: joined tape at 0 recovered
          2: tape a @1
-         hub read 3 tape above 1
          1: z history tape backward [1]
+         hub read 3 tape above 1
          2: tape b @2
          1: z tape three @3
          2: tape three @3",

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use roomcast_protocol::dialect::{Encoding, Format};
+use roomcast_protocol::guard::RuleIndex;
 use roomcast_protocol::ids::{LaneId, SessionId, SessionKey};
 use roomcast_protocol::limits::SessionLimits;
 use roomcast_protocol::outbound::{Loss, SkipReason};
@@ -14,7 +15,7 @@ use roomcast_protocol::time::Now;
 
 use super::frames::{PLAIN, Table, place, position, texts};
 use super::{command, publication, room, walk};
-use crate::lane::{Lane, LaneConfig, Opening, Sizes};
+use crate::lane::{Lane, LaneConfig, Opening, Sizes, Space, Until};
 use crate::messages::{Effect, HubMessage, LaneMessage};
 use crate::meter::Users;
 use crate::outbox::Outbox;
@@ -53,10 +54,14 @@ struct Client {
     key: SessionKey,
     permission: bool,
     outbox: Outbox,
+    outbox_bytes_max: usize,
+    /// The lane waits for space in it; for all of it.
+    awaits: Option<bool>,
     places: BTreeMap<&'static str, Place>,
     wants: BTreeMap<&'static str, bool>,
     /// Since when each of its joins asked.
     asked: BTreeMap<String, Option<Position>>,
+    heard: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +71,8 @@ struct Seen {
     recovered: usize,
     unrecovered: usize,
     reasons: BTreeMap<String, usize>,
+    parked: u64,
+    unparked: u64,
 }
 
 struct Bench {
@@ -127,27 +134,81 @@ impl Bench {
     fn act(&mut self, act: impl FnOnce(&mut Lane, Now, &mut Vec<Effect>)) {
         let mut out = Vec::new();
         act(&mut self.lane, self.now, &mut out);
-        for effect in out {
-            match effect {
-                Effect::Send { to, frame, class } => {
-                    if self.held {
-                        let pushes = texts(&frame).iter().any(|text| text.contains(" @"));
-                        assert!(!pushes, "a push while the lane holds");
-                    }
-                    let client = self.clients.values_mut().find(|it| it.key.index == to);
-                    if let Some(client) = client {
-                        client.outbox.push(frame, class);
-                    }
-                }
-                Effect::Hub(message) => self.hub(message),
-                Effect::Ready { .. } => {}
-                Effect::Ping { .. }
-                | Effect::Close { .. }
-                | Effect::Drop { .. }
-                | Effect::Answer(..) => panic!(),
+        self.give_all_space(&mut out);
+        while !out.is_empty() {
+            let mut over = Vec::new();
+            for effect in std::mem::take(&mut out) {
+                self.effect(effect, &mut over);
             }
+            for number in over {
+                let client = self.clients.get_mut(&number).unwrap();
+                let max = client.outbox_bytes_max;
+                let shed = client.outbox.shed(Outbox::goal_bytes(max), self.now.unix_ms);
+                self.lane.shed(self.now, client.key, &shed, &mut out);
+            }
+            self.give_all_space(&mut out);
         }
         walk(&self.lane);
+    }
+
+    fn give_all_space(&mut self, out: &mut Vec<Effect>) {
+        for number in self.clients.keys().copied().collect::<Vec<_>>() {
+            self.give_space(number, out);
+        }
+    }
+
+    fn give_space(&mut self, number: u32, out: &mut Vec<Effect>) {
+        let client = self.clients.get_mut(&number).unwrap();
+        let (bytes, max) = (client.outbox.bytes(), client.outbox_bytes_max);
+        let has_space = |empty: &bool| bytes == 0 || !*empty && bytes <= max / 2;
+        if client.awaits.take_if(|empty| has_space(empty)).is_some() {
+            let bytes_free = Outbox::goal_bytes(max).saturating_sub(bytes);
+            let space = Space { bytes: bytes_free, empty: bytes == 0 };
+            self.lane.relieved(self.now, client.key, space, out);
+        }
+    }
+
+    fn effect(&mut self, effect: Effect, over: &mut Vec<u32>) {
+        match effect {
+            Effect::Send { to, frame, class, mark } => {
+                if self.held {
+                    let pushes = texts(&frame).iter().any(|text| text.contains(" @"));
+                    assert!(!pushes, "a push while the lane holds");
+                }
+                let client = self.clients.iter_mut().find(|it| it.1.key.index == to);
+                if let Some((number, client)) = client {
+                    client.outbox.push(frame, class, mark);
+                    if client.outbox.bytes() > client.outbox_bytes_max {
+                        over.push(*number);
+                    }
+                }
+            }
+            Effect::Await { to, empty } => {
+                let client = self.clients.values_mut().find(|it| it.key.index == to);
+                if let Some(client) = client {
+                    client.awaits = Some(empty && client.awaits.unwrap_or(true));
+                }
+            }
+            Effect::Hub(message) => self.hub(message),
+            Effect::Ready { .. } => {}
+            Effect::Ping { .. }
+            | Effect::Close { .. }
+            | Effect::Drop { .. }
+            | Effect::Answer(..) => panic!(),
+        }
+    }
+
+    /// A member has too much to ack, or has acked.
+    fn park(&mut self, number: u32, name: &'static str, parks: bool) {
+        let key = self.clients[&number].key;
+        let Some(index) = self.lane.names.get(&room(name)).copied() else { return };
+        self.act(|lane, now, out| {
+            if parks {
+                lane.park(now, index, key, (None, Until::Acks), out);
+            } else {
+                lane.unpark(now, index, key, out);
+            }
+        });
     }
 
     fn hub(&mut self, message: HubMessage) {
@@ -197,7 +258,7 @@ impl Bench {
     fn random_step(&mut self, random: &mut Random) {
         let numbers: Vec<_> = self.clients.keys().copied().collect();
         let name = random.pick(&ROOMS);
-        match random.below(if numbers.is_empty() { 1 } else { 40 }) {
+        match random.below(if numbers.is_empty() { 1 } else { 42 }) {
             0 | 1 => self.open(random),
             2..=6 => {
                 let number = random.pick(&numbers);
@@ -235,6 +296,8 @@ impl Bench {
             35 => self.wait(u64::try_from(random.below(700)).unwrap()),
             36 if random.chance(3) => self.hold(!self.held),
             37 if random.chance(3) => self.isolate(!self.isolated),
+            38 => self.park(random.pick(&numbers), name, true),
+            39 => self.park(random.pick(&numbers), name, false),
             _ => {
                 let number = random.pick(&numbers);
                 self.read_frames(number, 1 + random.below(6));
@@ -257,9 +320,12 @@ impl Bench {
             key,
             permission,
             outbox: Outbox::new(0),
+            outbox_bytes_max: random.pick(&[150, 300, 1_000, 1 << 20]),
+            awaits: None,
             places: ROOMS.into_iter().map(|name| (name, Place::Out)).collect(),
             wants: BTreeMap::new(),
             asked: BTreeMap::new(),
+            heard: Vec::new(),
         };
         self.clients.insert(self.opened, client);
         self.command(self.opened, if permission { "token u+x" } else { "token u" });
@@ -300,10 +366,11 @@ impl Bench {
         let tape = self.tapes.get_mut(name).unwrap();
         tape.head = tape.head.next();
         let text = format!("{}/{name}", place(tape.head));
+        let key = random.pick(&["", "k1:", "k2:"]);
         let class = random.pick(&["", " class=high", " class=low"]);
         let requires = if random.chance(4) { " requires=x" } else { "" };
         let at = place(tape.head);
-        let mut made = publication(name, &format!("{text} pos={at}{class}{requires}"), now);
+        let mut made = publication(name, &format!("{key}{text} pos={at}{class}{requires}"), now);
         if random.chance(5) {
             let lives = u64::try_from(random.below(400)).unwrap();
             made.expires_unix_ms = Some(now.unix_ms + lives);
@@ -405,6 +472,7 @@ impl Bench {
             let client = self.clients.get_mut(&number).unwrap();
             let Some(frame) = client.outbox.front().map(<[u8]>::to_vec) else { return };
             client.outbox.written(frame.len(), 0);
+            self.act(|_, _, _| {});
             for text in texts(&frame) {
                 let unmarked = ["mz ", "z ", "m "].iter().find_map(|it| text.strip_prefix(it));
                 self.hear(number, unmarked.unwrap_or(&text));
@@ -414,6 +482,7 @@ impl Bench {
 
     fn hear(&mut self, number: u32, text: &str) {
         let client = self.clients.get_mut(&number).unwrap();
+        client.heard.push(text.to_owned());
         let words: Vec<_> = text.split(' ').collect();
         let after = |word: &str| {
             let at = words.iter().position(|it| *it == word);
@@ -454,9 +523,10 @@ impl Bench {
             name => {
                 let Place::At(covered) = client.places[name] else { panic!("unasked: {text}") };
                 let at = position(words[2].strip_prefix('@').unwrap());
-                assert_eq!(at, covered.next(), "{text}");
+                let heard = client.heard.join("; ");
+                assert_eq!(at, covered.next(), "{text} behind {heard}");
                 let logged = logged(&self.tapes[name], at).publication.as_ref().unwrap();
-                assert_eq!(format!("{}/{name}", place(at)), words[1]);
+                assert!(words[1].ends_with(&format!("{}/{name}", place(at))), "{text}");
                 assert!(client.permission || logged.requires.is_empty(), "{text}");
                 client.places.insert(known(name), Place::At(at));
                 self.seen.pushes += 1;
@@ -480,6 +550,14 @@ impl Bench {
                 Some(it) => {
                     let expired = it.expires_unix_ms.is_some_and(|at| self.now.unix_ms >= at);
                     why.extend(expired.then_some("expired"));
+                    let key = self.lane.guard.conflate_key(RuleIndex(0), it);
+                    let newer = |later: &Placed| {
+                        let key_of = |it| self.lane.guard.conflate_key(RuleIndex(0), it);
+                        let later_key = later.publication.as_ref().and_then(|it| key_of(it));
+                        later.position.offset > offset && later_key == key
+                    };
+                    let superseded = key.is_some() && self.tapes[*name].log.iter().any(newer);
+                    why.extend(superseded.then_some("conflated"));
                     why.extend(
                         (!it.requires.is_empty() && !client.permission).then_some("filtered"),
                     );
@@ -503,6 +581,10 @@ impl Bench {
             self.act(|lane, _, out| {
                 lane.serve(usize::MAX, out);
             });
+            for number in self.clients.keys().copied().collect::<Vec<_>>() {
+                ROOMS.into_iter().for_each(|name| self.park(number, name, false));
+                self.read_frames(number, usize::MAX);
+            }
             if self.to_lane.is_empty() && self.reads.is_empty() {
                 break;
             }
@@ -518,11 +600,18 @@ impl Bench {
             for name in ROOMS {
                 let wants = client.wants.get(name).copied().unwrap_or(false);
                 let place = if wants { Place::At(self.tapes[name].head) } else { Place::Out };
-                assert_eq!(client.places[name], place, "session {number} in {name}");
+                let about = format!(
+                    "session {number} in {name}: {:?} {} {:?}",
+                    self.lane.catching,
+                    client.outbox.bytes(),
+                    client.awaits
+                );
+                assert_eq!(client.places[name], place, "{about}");
             }
         }
         assert_eq!((self.lane.reads.len(), self.lane.catching.len()), (0, 0));
         assert_eq!(self.lane.alarms.len(), 0);
+        assert!(self.lane.parking.is_idle());
         assert_eq!(self.lane.counters().jumps, 0);
     }
 }
@@ -549,7 +638,9 @@ fn each_member_covers_each_offset_once_and_knows_of_every_other() {
         }
         assert_eq!(bench.lane.sizes(), Sizes::default(), "seed {seed}");
         assert_eq!(bench.lane.backlog_bytes(), 0, "seed {seed}");
-        let Seen { pushes, gaps, recovered, unrecovered, reasons } = bench.seen;
+        sum.parked += bench.lane.counters().parked;
+        sum.unparked += bench.lane.counters().unparked;
+        let Seen { pushes, gaps, recovered, unrecovered, reasons, .. } = bench.seen;
         sum.pushes += pushes;
         sum.gaps += gaps;
         sum.recovered += recovered;
@@ -560,5 +651,6 @@ fn each_member_covers_each_offset_once_and_knows_of_every_other() {
     }
     let least = sum.pushes.min(10 * sum.gaps).min(10 * sum.recovered).min(10 * sum.unrecovered);
     assert!(least > 20_000, "{sum:?}");
-    assert_eq!(sum.reasons.len(), 7, "{sum:?}");
+    assert_eq!(sum.reasons.len(), 15, "{sum:?}");
+    assert!(sum.parked.min(sum.unparked) > 1_000, "{sum:?}");
 }

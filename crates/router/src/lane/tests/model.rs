@@ -17,7 +17,7 @@ use roomcast_protocol::time::Now;
 use super::frames::{OWN, PLAIN, Table, texts};
 use super::{World, command, walk};
 use crate::hub::{Hub, HubConfig};
-use crate::lane::{Lane, LaneConfig, Opening, Sizes};
+use crate::lane::{Lane, LaneConfig, Opening, Sizes, Space};
 use crate::messages::{Effect, HubEffect, HubMessage, LaneMessage, Ticket};
 use crate::meter::Users;
 use crate::random::Random;
@@ -308,6 +308,13 @@ impl Node {
                             for command in self.lanes[index].take_early(key) {
                                 self.lanes[index].command(self.now, key, command, &mut out);
                             }
+                        }
+                    }
+                    Effect::Await { to, .. } => {
+                        let found = |it: &&Listener| it.lane == index && it.key.index == to;
+                        if let Some(key) = self.listeners.values().find(found).map(|it| it.key) {
+                            let space = Space { bytes: usize::MAX, empty: true };
+                            self.lanes[index].relieved(self.now, key, space, &mut out);
                         }
                     }
                     Effect::Ping { .. }

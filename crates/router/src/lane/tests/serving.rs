@@ -45,7 +45,7 @@ fn a_write_is_merged_up_to_its_cap() {
     with_members(
         1,
         &format!("hub news {long}\nhub news {long}\nhub news {long}\nhub news end\nserve"),
-        &format!("1: news {long} + news {long}\n1: news {long} + news end"),
+        &format!("1: news {long}\n1: news {long}\n1: news {long} + news end"),
     );
 }
 
@@ -234,7 +234,7 @@ fn a_reply_to_a_leave_comes_behind_all_that_waits() {
     outbox.push_begun("begun ".into());
     for effect in out {
         if let crate::messages::Effect::Send { frame, class, .. } = effect {
-            outbox.push(frame, class);
+            outbox.push(frame, class, None);
         }
     }
     let mut sent = Vec::new();

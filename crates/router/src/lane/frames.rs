@@ -1,0 +1,110 @@
+//! The bytes of a write as they grow, then shared by all who are given them; and what outboxes are told of it. Knows
+//! nothing of members.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use roomcast_protocol::position::Position;
+use roomcast_protocol::publication::Priority;
+
+use crate::outbox::{Mark, RoomSerial};
+
+/// On which terms a frame leaves.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms<'a> {
+    pub(crate) class: Priority,
+    /// Only members that hold all of these get it.
+    pub(crate) requires: &'a [Box<str>],
+    /// Where the publication stands, if members count.
+    pub(crate) placed: Option<Position>,
+    /// Units: milliseconds since the Unix epoch.
+    pub(crate) expires_unix_ms: Option<u64>,
+    /// What a member has covered in front of it, if it has positions.
+    pub(crate) before: Option<Position>,
+    /// The newest under this key is enough for a slow member.
+    pub(crate) key: Option<u64>,
+}
+
+impl Terms<'_> {
+    /// All members get it, whenever, who covered `before`.
+    pub(crate) const fn behind(before: Position, class: Priority) -> Self {
+        let (requires, before) = (&[], Some(before));
+        Self { class, requires, placed: None, expires_unix_ms: None, before, key: None }
+    }
+
+    /// What outboxes are told of it.
+    pub(super) const fn mark(&self, room: RoomSerial) -> Mark {
+        let Self { before, expires_unix_ms, key, .. } = *self;
+        Mark { room, before, expires_unix_ms, key }
+    }
+}
+
+/// Merged frames of one format.
+#[derive(Debug)]
+pub(super) enum Frames {
+    Growing(Vec<u8>),
+    Shared(Bytes),
+}
+
+/// What outboxes are told of a write, made once for all its members.
+#[derive(Debug)]
+pub(super) struct Marking {
+    mark: Mark,
+    shared: Option<Arc<Mark>>,
+}
+
+impl Frames {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Growing(bytes) => bytes.len(),
+            Self::Shared(bytes) => bytes.len(),
+        }
+    }
+
+    pub(super) fn share(&mut self) -> Bytes {
+        let bytes = match self {
+            Self::Growing(bytes) => Bytes::from(std::mem::take(bytes)),
+            Self::Shared(bytes) => return bytes.clone(),
+        };
+        *self = Self::Shared(bytes.clone());
+        bytes
+    }
+
+    /// The buffer to append to; a copy where a member that left was given the frames so far.
+    pub(super) fn grow(&mut self) -> &mut Vec<u8> {
+        if let Self::Shared(bytes) = self {
+            *self = Self::Growing(bytes.to_vec());
+        }
+        match self {
+            Self::Growing(bytes) => bytes,
+            Self::Shared(_) => unreachable!("made growing just above"),
+        }
+    }
+}
+
+impl Marking {
+    pub(super) const fn new(mark: Mark) -> Self {
+        Self { mark, shared: None }
+    }
+
+    /// What a member has covered in front of the write, if it has positions.
+    pub(super) const fn mark(&self) -> &Mark {
+        &self.mark
+    }
+
+    /// Whether what this says can stand in the same write: it is of the same kind, and under the same key.
+    pub(super) fn merges(&self, other: &Mark) -> bool {
+        self.mark.before.is_some() == other.before.is_some() && self.mark.key == other.key
+    }
+
+    /// More stands in the write. It expires when all has.
+    pub(super) fn merge(&mut self, other: &Mark) {
+        let both = self.mark.expires_unix_ms.zip(other.expires_unix_ms);
+        self.mark.expires_unix_ms = both.map(|(this, that)| this.max(that));
+        self.shared = None;
+    }
+
+    pub(super) fn share(&mut self) -> Arc<Mark> {
+        Arc::clone(self.shared.get_or_insert_with(|| Arc::new(self.mark)))
+    }
+}
