@@ -88,8 +88,6 @@ pub(crate) struct Session {
     pub(crate) histories: u8,
     /// What it has beside, if it can be resumed.
     pub(crate) lasting: Option<Box<Lasting>>,
-    /// Publications of rooms that keep nothing were let go: it is told once there is space.
-    pub(crate) owes_gap: bool,
 }
 
 /// What a session's time has come for.

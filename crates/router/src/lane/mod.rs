@@ -273,7 +273,6 @@ impl Lane {
             expiry_told: false,
             histories: 0,
             lasting: None,
-            owes_gap: false,
         });
         self.unauthenticated += 1;
         match opening {
@@ -517,6 +516,7 @@ impl Lane {
             self.drop_if_unused(index, out);
         }
         self.counters.deliveries = deliveries;
+        self.parking.owed.remove(&key);
         let session = self.sessions.remove(key.index as usize);
         if self.sessions.is_empty() {
             self.sessions.shrink_to_fit();

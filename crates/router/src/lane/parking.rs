@@ -5,7 +5,7 @@
 //! The outbox decides what goes ([`Outbox::shed`](crate::outbox::Outbox::shed)), the shell says so here, and answers
 //! [`Effect::Await`] by [`Lane::relieved`].
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use roomcast_protocol::ids::SessionKey;
 use roomcast_protocol::outbound::{Loss, Outbound};
@@ -47,6 +47,8 @@ pub(super) struct Parking {
     pub(super) reads: usize,
     /// Who waits for its turn, by the room's index and the session. Bounds: those that catch up.
     turns: VecDeque<(u32, SessionKey)>,
+    /// Sessions that are told of a gap once there is space: publications of rooms that keep nothing were let go.
+    pub(super) owed: BTreeSet<SessionKey>,
 }
 
 impl Space {
@@ -95,10 +97,8 @@ impl Lane {
                 self.park(now, index, key, (Some(*covered), Until::Space), out);
             }
         }
-        if *low > 0
-            && let Some(session) = self.session_mut(key)
-        {
-            session.owes_gap = true;
+        if *low > 0 && self.session(key).is_some() {
+            self.parking.owed.insert(key);
             out.push(Effect::Await { to: key.index, empty: false });
         }
     }
@@ -204,8 +204,8 @@ impl Lane {
 
     /// The session's outbox has space: who waited for it reads on, and what it is owed is told.
     pub fn relieved(&mut self, now: Now, key: SessionKey, space: Space, out: &mut Vec<Effect>) {
-        let Some(session) = self.session_mut(key) else { return };
-        let owed = std::mem::take(&mut session.owes_gap);
+        let owed = self.parking.owed.remove(&key);
+        let Some(session) = self.session(key) else { return };
         let waiting = session.rooms.iter().filter(|entry| entry.place == Membership::WAITING);
         let rooms: Vec<u32> = waiting.map(|entry| entry.room).collect();
         if owed {

@@ -188,13 +188,13 @@ fn missed_publications_come_from_the_clients_position_else_from_the_safe_one() {
          hub join tape-3
          hub join news
          2: welcome ann 1 token 1.1 resumed
-         hub read 1 tape-1 above 7
-         hub read 2 tape-2 above 4
          2: joined tape-3 at 9
          2: joined news
          hub save 1/2 attached with 1 unconfirmed [tape-1@7,tape-2@4,tape-3@9,news] own []
          2: ping 1
          2 ready
+         hub read 1 tape-1 above 7
+         hub read 2 tape-2 above 4
          2: joined tape-1 at 7 recovered
          2: tape a @8 + tape b @9
          2: joined tape-2 at 9 too_old",
@@ -215,10 +215,10 @@ fn own_rooms_go_on_where_the_client_stood() {
          hub join user-ann
          hub join session-1
          2: welcome ann 1 token 1.1 resumed
-         hub read 1 user-ann above 3
          hub save 1/2 attached with 1 unconfirmed [] own [user-ann@3]
          2: ping 1
          2 ready
+         hub read 1 user-ann above 3
          2: joined user-ann at 3 recovered
          2: tape a @4 + tape b @5",
     );
