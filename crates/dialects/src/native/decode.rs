@@ -337,8 +337,8 @@ fn covered(raw: &str) -> Result<Vec<(Box<str>, Position)>, Refused> {
     let mut fault = None;
     let sound = each_member(raw, |room, position| match since(position) {
         Ok(position) if rooms.len() < COVERED_MAX => rooms.push((room.into(), position)),
-        Ok(_) => fault = Some(wrong("data.covered", MUST_BE)),
-        Err(refused) => fault = Some(refused),
+        Ok(_) => fault = Some(wrong("data.covered", &format!("at most {COVERED_MAX} rooms"))),
+        Err(_) => fault = Some(wrong("data.covered", MUST_BE)),
     });
     match fault {
         Some(refused) => Err(refused),

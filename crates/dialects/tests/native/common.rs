@@ -13,9 +13,10 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// Vectors of frames and what they mean.
-pub(crate) const FILES: [&str; 2] = [
+pub(crate) const FILES: [&str; 3] = [
     include_str!("../../vectors/native/seed.json"),
     include_str!("../../vectors/native/requests.json"),
+    include_str!("../../vectors/native/sessions.json"),
 ];
 
 #[derive(Deserialize)]

@@ -15,12 +15,14 @@ use roomcast_protocol::frame::{Frame, FrameSink};
 use roomcast_protocol::guard::{Kind, Principal};
 use roomcast_protocol::ids::SessionId;
 use roomcast_protocol::limits::{DecodeLimits, LimitName};
-use roomcast_protocol::outbound::{Entry, Loss, Outbound, SkipReason, SkipReasons};
+use roomcast_protocol::outbound::{Entry, Loss, Outbound, ResumeOffer, SkipReason, SkipReasons};
 use roomcast_protocol::position::{
     Direction, Epoch, Head, Kept, OFFSET_MAX, Page, Position, Unrecovered,
 };
+use roomcast_protocol::presence::{PresenceDiff, PresenceMode, RosterPage};
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
+use roomcast_protocol::session::{ResumeToken, Secret, Unattached};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -303,9 +305,8 @@ fn publication(content: Content) -> Publication {
     }
 }
 
-#[test]
-fn a_welcome_is_flat() {
-    let who = Principal {
+fn user() -> Principal {
+    Principal {
         kind: Kind::User,
         realm: "".into(),
         id: "user-7".into(),
@@ -315,11 +316,87 @@ fn a_welcome_is_flat() {
         agent_id: None,
         expires_unix_ms: 0,
         claims: "{}".into(),
+    }
+}
+
+#[test]
+fn a_welcome_is_flat() {
+    let who = &user();
+    let session = SessionId(0xab);
+    check_answer("welcome", &Outbound::Welcome { who, session, resume: None, resumed: None });
+}
+
+const TOKEN: ResumeToken = ResumeToken { session: SessionId(0xab), secret: Secret(0xf) };
+
+#[test]
+fn a_welcome_says_how_to_come_back_and_what_became_of_that() {
+    let who = &user();
+    let session = SessionId(0xab);
+    let resume = Some(ResumeOffer { token: TOKEN, window_ms: 120_000 });
+    let welcome = |resumed| Outbound::Welcome { who, session, resume, resumed };
+    check_answer("welcome with a way back", &welcome(None));
+    check_answer("welcome back", &welcome(Some(Ok(()))));
+    for why in Unattached::ALL {
+        let name = format!("welcome, not resumed: {}", why.name());
+        check_answer(&name, &welcome(Some(Err(why))));
+    }
+}
+
+#[test]
+fn turns_to_go_and_what_an_inbox_lost_are_told() {
+    check_answer("drain", &Outbound::Drain { turn_ms: 5_000, token: TOKEN });
+    check_answer("lost", &Outbound::Lost { room: "user-7", count: 3 });
+}
+
+#[test]
+fn presence_tells_users_or_their_number_alone() {
+    let diff = PresenceDiff {
+        room: RoomName::parse("agents").unwrap(),
+        version: POSITION,
+        count: 2,
+        joined: vec!["user-8".into()],
+        left: vec!["user-\"9".into()],
     };
-    check_answer(
-        "welcome",
-        &Outbound::Welcome { who: &who, session: SessionId(0xab), resume: None, resumed: None },
-    );
+    let told = |mode| Outbound::Presence { diff: &diff, mode };
+    check_answer("presence, members", &told(PresenceMode::Members));
+    check_answer("presence, count", &told(PresenceMode::Count));
+    let to = reply(Some("p"), Some("agents"));
+    let (reply, room) = (&to, "agents");
+    let page = |count, users: &[&str], more| RosterPage {
+        version: POSITION,
+        count,
+        users: users.iter().map(|&user| user.into()).collect(),
+        more,
+    };
+    for (name, page, mode) in [
+        ("roster, more", page(3, &["user-7", "user-8"], true), PresenceMode::Members),
+        ("roster, the end", page(3, &["user-9"], false), PresenceMode::Members),
+        ("roster of nobody", page(0, &[], false), PresenceMode::Members),
+        ("roster, count", page(3, &["user-7"], true), PresenceMode::Count),
+    ] {
+        check_answer(name, &Outbound::Roster { reply, room, page: &page, mode });
+    }
+}
+
+#[test]
+fn a_publication_that_requires_an_ack_says_so_and_comes_again() {
+    let mut placed = publication(Content::Json("7".into()));
+    placed.position = Some(POSITION);
+    placed.requires_ack = true;
+    check_answer("publication that requires an ack", &Outbound::Publication(&placed));
+    check_answer("publication once more", &Outbound::Redelivered(&placed));
+}
+
+#[test]
+fn what_a_client_has_covered_names_as_many_rooms_as_fit() {
+    let covered = |count: usize| {
+        let room = |index: usize| format!(r#""r{index}":{{"epoch":"e","offset":7}}"#);
+        let rooms: Vec<String> = (0..count).map(room).collect();
+        let frame = format!(r#"{{"type":"auth","token":"t","covered":{{{}}}}}"#, rooms.join(","));
+        decode(Encoding::Json, frame.as_bytes(), DecodeLimits::default()).unwrap().remove(0)
+    };
+    assert!(covered(1_024).starts_with("authenticate t covered=r0@0:7 covered=r1@0:7"));
+    assert_eq!(covered(1_025), "refused 102 data.covered must be at most 1024 rooms");
 }
 
 #[test]
@@ -467,6 +544,21 @@ fn skips_are_told_as_a_run() {
         let Position { epoch, offset: to } = POSITION;
         check_answer(name, &Outbound::Skip { room: "agents", epoch, to, count: 3, reasons });
     }
+    let Position { epoch, offset: to } = POSITION;
+    let skip = |reasons| Outbound::Skip { room: "agents", epoch, to, count: 3, reasons };
+    for (name, reason) in [
+        ("skip, of a slow member", SkipReason::Conflated),
+        ("skip, acked before", SkipReason::Acked),
+        ("skip, removed", SkipReason::Removed),
+    ] {
+        let mut reasons = SkipReasons::default();
+        reasons.insert(reason);
+        check_answer(name, &skip(reasons));
+    }
+    let mut every = SkipReasons::default();
+    // In whichever order they come up.
+    SkipReason::ALL.into_iter().rev().for_each(|reason| every.insert(reason));
+    check_answer("skip, every reason", &skip(every));
 }
 
 #[test]
