@@ -6,7 +6,9 @@ mod bench;
 mod failure;
 mod limits;
 mod logs;
+mod notices;
 mod output;
+mod presence;
 mod publish;
 mod redis_url;
 mod serve;
@@ -76,10 +78,30 @@ SIGTERM lets clients go one after the other ([drain]), SIGINT stops it at once b
   tail -f log.jsonl | roomcast pub --token \"$TOKEN\" tasks -")]
     Pub(publish::Pub),
     /// Hear rooms, one JSON a line
-    #[command(after_help = "Examples:
+    #[command(after_help = "\
+Examples:
   roomcast sub --dev agents | jq .data.cpu_usage
-  roomcast sub --dev system alerts --count 1 --timeout 10s")]
+  roomcast sub --dev system alerts --count 1 --timeout 10s
+  roomcast sub --dev --follow agents tasks      comes back by itself, with what it missed
+  roomcast sub --follow --token \"$TOKEN\" user-7 --device phone
+
+Beside publications a line tells what happened to a room, by its `type`:
+  skip      publications that you do not get, and why (expired, filtered, conflated, acked, removed, unreadable)
+  gap       publications that are lost: load anew what must not be missed
+  lost      unread publications that your inbox could not keep
+  presence  users who came and went
+  resumed   with --follow, all rooms are heard again; `recovered` says whether nothing is missing
+With --follow it ends after 10 attempts in a row that failed, and with a token that is no good.")]
     Sub(subscribe::Sub),
+    /// Show who is in a room, one JSON a page
+    #[command(after_help = "\
+Examples:
+  roomcast presence --dev agents
+  roomcast presence --dev agents --limit 100 | jq -r '.users[]'
+
+A room tells who is in it (`users`), their number alone (`count`), or nothing (refused with 102), as its rule says.
+`next` is the user behind whom the following page begins.")]
+    Presence(presence::Presence),
     /// Publish this machine's figures each second
     #[command(after_help = "Examples:
   roomcast agent --dev
@@ -117,6 +139,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         | Command::Config(_)
         | Command::Token(_)
         | Command::Pub(_)
+        | Command::Presence(_)
         | Command::Sub(_) => start_logs("warn")?,
     }
     match &cli.command {
@@ -126,6 +149,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Token(command) => token::run(command, cli.json),
         Command::Pub(args) => publish::run(args),
         Command::Sub(args) => subscribe::run(args),
+        Command::Presence(args) => presence::run(args),
         Command::Agent(args) => agent::run(args),
         Command::Bench(args) => bench::run(args, cli.json),
     }

@@ -22,6 +22,12 @@ pub(crate) fn json_line(record: &impl Serialize) -> Result<Reader, Failure> {
     line(&text)
 }
 
+/// Writes one line for a person, on stderr.
+pub(crate) fn note(text: &str) {
+    // Where stderr is gone nobody reads it.
+    drop(writeln!(io::stderr().lock(), "roomcast: {text}"));
+}
+
 /// Writes one line of text.
 pub(crate) fn line(text: &str) -> Result<Reader, Failure> {
     let mut out = io::stdout().lock();

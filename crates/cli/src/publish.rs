@@ -3,11 +3,12 @@
 use std::io::BufRead as _;
 
 use clap::{Args, ValueEnum};
-use roomcast_client::{Client, Event, Priority, PublishOptions};
+use roomcast_client::{Client, Event, Priority, PublishOptions, Session, SessionEvent};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use crate::failure::Failure;
+use crate::notices;
 use crate::output::{self, Reader};
 use crate::target::{self, TargetArgs};
 use crate::token::Identity;
@@ -47,7 +48,7 @@ pub(crate) struct Pub {
     /// Permissions a member must hold to get it, separated by commas
     #[arg(long, value_delimiter = ',')]
     requires: Vec<String>,
-    /// Do not wait for the node's ack
+    /// Send it once and do not wait for the node's ack; else it is sent until the node has it, for at most 110 s
     #[arg(long)]
     no_ack: bool,
 }
@@ -72,27 +73,47 @@ impl Pub {
     }
 }
 
+/// Whom it is published through.
+enum Through<'a> {
+    /// A session, which sends until the node has acked.
+    Session(&'a Session),
+    /// One connection, which sends once.
+    Client(&'a Client),
+}
+
 /// Runs it.
 pub(crate) fn run(args: &Pub) -> Result<(), Failure> {
+    let user = args.target.user_or("cli");
+    let identity = move || Identity::backend(user.clone());
     target::runtime()?.block_on(async {
-        let identity = || Identity::backend(args.target.user_or("cli"));
-        let client = args.target.connect(identity).await?;
-        // Refusals first: without acks they are the only sign that something went wrong.
+        if args.no_ack {
+            let client = args.target.connect(identity).await?;
+            let through = Through::Client(&client);
+            // Refusals first: without acks they are the only sign that something went wrong.
+            let published = tokio::select! {
+                biased;
+                failure = watch(&client) => Err(failure),
+                published = publish_all(args, &through) => published,
+            };
+            client.close().await;
+            return published;
+        }
+        let session = args.target.session(None, identity).await?;
+        let through = Through::Session(&session);
         let published = tokio::select! {
-            biased;
-            failure = watch(&client) => Err(failure),
-            published = publish_all(args, &client) => published,
+            published = publish_all(args, &through) => published,
+            failure = keep(&session) => Err(failure),
         };
-        client.close().await;
+        session.close().await;
         published
     })
 }
 
-async fn publish_all(args: &Pub, client: &Client) -> Result<(), Failure> {
+async fn publish_all(args: &Pub, through: &Through<'_>) -> Result<(), Failure> {
     if args.data != "-" {
         let data = serde_json::from_str(&args.data).unwrap_or_else(|_| json!(args.data));
-        publish(args, client, &data, None).await?;
-        return settle(args, client).await;
+        publish(args, through, &data, None).await?;
+        return settle(through).await;
     }
     let mut lines = stdin_lines()?;
     let mut number = 0_usize;
@@ -105,30 +126,45 @@ async fn publish_all(args: &Pub, client: &Client) -> Result<(), Failure> {
         let data: Value = serde_json::from_str(&line).map_err(|cause| {
             Failure::Usage(format!("line {number} of stdin is no JSON value: {cause}"))
         })?;
-        if publish(args, client, &data, Some(number)).await? == Reader::Gone {
+        if publish(args, through, &data, Some(number)).await? == Reader::Gone {
             break;
         }
     }
-    settle(args, client).await
+    settle(through).await
 }
 
 /// Without acks, a ping answered proves that everything before it was read; refusals came before its pong.
-async fn settle(args: &Pub, client: &Client) -> Result<(), Failure> {
-    if args.no_ack {
-        client.ping().await?;
+async fn settle(through: &Through<'_>) -> Result<(), Failure> {
+    match through {
+        Through::Session(_) => {}
+        Through::Client(client) => drop(client.ping().await?),
     }
     Ok(())
 }
 
 async fn publish(
     args: &Pub,
-    client: &Client,
+    through: &Through<'_>,
     data: &Value,
     line: Option<usize>,
 ) -> Result<Reader, Failure> {
     let options = args.options(line);
-    let published = client.publish(&args.room, &args.kind, data, &options).await?;
-    output::json_line(&published)
+    let published = match through {
+        Through::Session(session) => session.publish(&args.room, &args.kind, data, &options).await,
+        Through::Client(client) => client.publish(&args.room, &args.kind, data, &options).await,
+    };
+    output::json_line(&published?)
+}
+
+/// Takes a session's events, and says when it comes back; ends with it.
+async fn keep(session: &Session) -> Failure {
+    while let Some(event) = session.next().await {
+        notices::tell(&event);
+        if let SessionEvent::Closed(closed) = event {
+            return roomcast_client::Error::Closed(closed).into();
+        }
+    }
+    Failure::Failed("the session is over".into())
 }
 
 /// Takes events so that none clogs the queue; ends with the first refusal or with the connection.
@@ -148,6 +184,9 @@ async fn watch(client: &Client) -> Failure {
                 | Event::TokenExpiring { .. }
                 | Event::Gap { .. }
                 | Event::Skip { .. }
+                | Event::Lost { .. }
+                | Event::Presence(_)
+                | Event::Drain(_)
                 | Event::Joined(_)
                 | Event::Degraded { .. }
                 | Event::Other(_),

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use clap::Args;
-use roomcast_client::{Client, Event, Joined, Position};
-use serde_json::json;
+use roomcast_client::{Client, Error, Event, Position, Publication, Session, SessionEvent};
+use serde_json::Value;
 
 use crate::failure::Failure;
+use crate::notices;
 use crate::output::{self, Reader};
 use crate::target::{self, TargetArgs};
 use crate::token::Identity;
@@ -32,6 +33,27 @@ pub(crate) struct Sub {
     /// Begin with what was published behind this position, as its metadata tell it (one room with a history)
     #[arg(long, value_name = "EPOCH:OFFSET", value_parser = position)]
     since: Option<Position>,
+    /// Come back after every loss of the connection, with what was missed; go on where the node says so
+    #[arg(long, short = 'f')]
+    follow: bool,
+    /// With --follow: which device this is, where a user's devices have inboxes of their own
+    #[arg(long, requires = "follow")]
+    device: Option<String>,
+}
+
+impl Sub {
+    /// Prints a notice, unless only payloads of one type are wanted.
+    fn record(&self, notice: &Value) -> Result<Reader, Failure> {
+        if self.kind.is_some() { Ok(Reader::Listening) } else { output::json_line(notice) }
+    }
+
+    /// Prints a publication, if it is wanted; whether it counts.
+    fn publication(&self, publication: &Publication) -> Result<(Reader, bool), Failure> {
+        if self.kind.as_ref().is_some_and(|kind| *kind != publication.kind) {
+            return Ok((Reader::Listening, false));
+        }
+        Ok((output::json_line(publication)?, true))
+    }
 }
 
 /// Reads `EPOCH:OFFSET`.
@@ -51,7 +73,11 @@ pub(crate) fn run(args: &Sub) -> Result<(), Failure> {
         return Err(Failure::Usage(text.into()));
     }
     target::runtime()?.block_on(async {
-        let identity = || Identity::viewer(args.target.user_or("cli"));
+        let user = args.target.user_or("cli");
+        let identity = move || Identity::viewer(user.clone());
+        if args.follow {
+            return follow(args, identity).await;
+        }
         let client = args.target.connect(identity).await?;
         let heard = tokio::select! {
             heard = hear(args, &client) => heard,
@@ -61,6 +87,75 @@ pub(crate) fn run(args: &Sub) -> Result<(), Failure> {
         client.close().await;
         heard
     })
+}
+
+/// The same over a session: it ends when it is told to, or when no attempt to come back succeeds.
+async fn follow(
+    args: &Sub,
+    identity: impl Fn() -> Identity + Send + Sync + 'static,
+) -> Result<(), Failure> {
+    let session = args.target.session(args.device.clone(), identity).await?;
+    let heard = tokio::select! {
+        heard = hear_session(args, &session) => heard,
+        timed_out = time_out(args) => timed_out,
+        interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Failure::from),
+    };
+    session.close().await;
+    heard
+}
+
+async fn hear_session(args: &Sub, session: &Session) -> Result<(), Failure> {
+    for room in &args.rooms {
+        let joined = match &args.since {
+            None => session.join(room).await?,
+            Some(since) => session.join_since(room, since).await?,
+        };
+        notices::tell_of(&joined);
+    }
+    let mut left = args.count;
+    while left != Some(0) {
+        let Some(event) = session.next().await else {
+            return Err(Failure::Failed("the session is over".into()));
+        };
+        notices::tell(&event);
+        let reader = match event {
+            SessionEvent::Publication(publication) => {
+                let (reader, counts) = args.publication(&publication)?;
+                left = left.map(|left| left.saturating_sub(u64::from(counts)));
+                reader
+            }
+            SessionEvent::Gap { room, reason, position } => {
+                args.record(&notices::gap(room.as_deref(), &reason, position.as_ref()))?
+            }
+            SessionEvent::Skip { room, to, count, reasons } => {
+                args.record(&notices::skip(&room, &to, count, &reasons))?
+            }
+            SessionEvent::Lost { room, count } => args.record(&notices::lost(&room, count))?,
+            SessionEvent::Presence(presence) => args.record(&notices::presence(&presence))?,
+            SessionEvent::Resumed { session, recovered } => {
+                args.record(&notices::resumed(session, recovered))?
+            }
+            SessionEvent::Closed(closed) => return Err(Error::Closed(closed).into()),
+            SessionEvent::RoomLost { refused, .. } if args.rooms.len() == 1 => {
+                return Err(Error::Refused(refused).into());
+            }
+            SessionEvent::RoomLost { .. }
+            | SessionEvent::Joined(_)
+            | SessionEvent::Connected(_)
+            | SessionEvent::HandedOver
+            | SessionEvent::Reconnecting { .. }
+            | SessionEvent::MaxReconnectAttemptsReached { .. }
+            | SessionEvent::Degraded { .. }
+            | SessionEvent::TokenExpiring { .. }
+            | SessionEvent::Unpublished { .. }
+            | SessionEvent::Error(_)
+            | SessionEvent::Other(_) => Reader::Listening,
+        };
+        if reader == Reader::Gone {
+            return Ok(());
+        }
+    }
+    Ok(())
 }
 
 async fn time_out(args: &Sub) -> Result<(), Failure> {
@@ -81,19 +176,17 @@ async fn hear(args: &Sub, client: &Client) -> Result<(), Failure> {
             None => client.join(room).await?,
             Some(since) => client.join_since(room, since).await?,
         };
-        tell_of(&joined);
+        notices::tell_of(&joined);
     }
     let mut left = args.count;
     while left != Some(0) {
         match client.next().await {
             Some(Event::Publication(publication)) => {
-                if args.kind.as_ref().is_some_and(|kind| *kind != publication.kind) {
-                    continue;
-                }
-                if output::json_line(&publication)? == Reader::Gone {
+                let (reader, counts) = args.publication(&publication)?;
+                if reader == Reader::Gone {
                     return Ok(());
                 }
-                left = left.map(|left| left.saturating_sub(1));
+                left = left.map(|left| left.saturating_sub(u64::from(counts)));
             }
             Some(Event::Closed(closed)) => {
                 return Err(Failure::from(roomcast_client::Error::Closed(closed)));
@@ -102,25 +195,28 @@ async fn hear(args: &Sub, client: &Client) -> Result<(), Failure> {
             Some(Event::Error(refused)) => tracing::warn!(code = refused.code, "{refused}"),
             Some(Event::Gap { room, reason, position }) => {
                 tracing::warn!(room, reason, "publications were lost");
-                let data = match room {
-                    Some(room) => json!({"room": room, "reason": reason}),
-                    None => json!({"reason": reason}),
-                };
-                let gap = json!({"type": "gap", "data": data, "metadata": position});
-                if args.kind.is_none() && output::json_line(&gap)? == Reader::Gone {
+                let gap = notices::gap(room.as_deref(), &reason, position.as_ref());
+                if args.record(&gap)? == Reader::Gone {
                     return Ok(());
                 }
             }
             Some(Event::Skip { room, to, count, reasons }) => {
-                let data =
-                    json!({"room": room, "to": to.offset, "count": count, "reasons": reasons});
-                let metadata = json!({"epoch": to.epoch});
-                let skip = json!({"type": "skip", "data": data, "metadata": metadata});
-                if args.kind.is_none() && output::json_line(&skip)? == Reader::Gone {
+                if args.record(&notices::skip(&room, &to, count, &reasons))? == Reader::Gone {
                     return Ok(());
                 }
             }
-            Some(Event::Joined(joined)) => tell_of(&joined),
+            Some(Event::Lost { room, count }) => {
+                tracing::warn!(room, count, "unread publications were removed");
+                if args.record(&notices::lost(&room, count))? == Reader::Gone {
+                    return Ok(());
+                }
+            }
+            Some(Event::Presence(presence)) => {
+                if args.record(&notices::presence(&presence))? == Reader::Gone {
+                    return Ok(());
+                }
+            }
+            Some(Event::Joined(joined)) => notices::tell_of(&joined),
             Some(Event::Degraded { isolated: true }) => {
                 tracing::warn!("the node is cut off: only what its own clients publish is heard");
             }
@@ -136,25 +232,10 @@ async fn hear(args: &Sub, client: &Client) -> Result<(), Failure> {
                     "passed"
                 );
             }
-            Some(Event::Pong) => {}
+            Some(Event::Pong | Event::Drain(_)) => {}
         }
     }
     Ok(())
-}
-
-/// Says from where the room is heard, and what of it is missing.
-fn tell_of(joined: &Joined) {
-    let at = joined.position.as_ref().map(|it| format!("{}:{}", it.epoch, it.offset));
-    let position = at.as_deref();
-    let room = &joined.room;
-    match &joined.recovered {
-        Some(Err(reason)) => tracing::warn!(%room, position, reason, "joined, not recovered"),
-        Some(Ok(())) | None if !joined.live => {
-            tracing::warn!(%room, "joined, but the node's broker is away");
-        }
-        Some(Ok(())) => tracing::info!(%room, position, "joined and recovered"),
-        None => tracing::info!(%room, position, "joined"),
-    }
 }
 
 #[cfg(test)]

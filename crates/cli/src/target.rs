@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use roomcast_client::{Client, Format, Options, TokenIn};
+use roomcast_client::{
+    Client, Error, Format, Options, Session, SessionEvent, SessionOptions, TokenIn,
+};
 use roomcast_gateway::config::DEV_SECRET;
 
 use crate::failure::Failure;
@@ -41,6 +43,16 @@ enum TokenInArg {
     Frame,
 }
 
+impl From<TokenInArg> for TokenIn {
+    fn from(token_in: TokenInArg) -> Self {
+        match token_in {
+            TokenInArg::Query => Self::Query,
+            TokenInArg::Header => Self::Header,
+            TokenInArg::Frame => Self::Frame,
+        }
+    }
+}
+
 /// Which node, as whom.
 #[derive(Args, Debug)]
 pub(crate) struct TargetArgs {
@@ -59,9 +71,9 @@ pub(crate) struct TargetArgs {
     /// How messages are written
     #[arg(long, value_enum, default_value = "json")]
     format: FormatArg,
-    /// Where the token travels
-    #[arg(long, value_enum, default_value = "header")]
-    token_in: TokenInArg,
+    /// Where the token travels: by default in the header; in the first frame where the connection is made again by itself
+    #[arg(long, value_enum)]
+    token_in: Option<TokenInArg>,
 }
 
 impl TargetArgs {
@@ -85,12 +97,47 @@ impl TargetArgs {
         };
         let mut options = Options::new(self.url.clone(), token);
         options.format = self.format.into();
-        options.token_in = match self.token_in {
-            TokenInArg::Query => TokenIn::Query,
-            TokenInArg::Header => TokenIn::Header,
-            TokenInArg::Frame => TokenIn::Frame,
-        };
+        options.token_in = self.token_in.map_or(TokenIn::Header, TokenIn::from);
         Ok(options)
+    }
+
+    /// The options of a session that comes back by itself; tokens minted by `--dev` are minted anew when they run out.
+    fn session_options(
+        &self,
+        identity: impl Fn() -> Identity + Send + Sync + 'static,
+    ) -> Result<SessionOptions, Failure> {
+        let options = self.options(&identity)?;
+        // Only there the node is told what is covered.
+        let token_in = self.token_in.map_or(TokenIn::Frame, TokenIn::from);
+        let options = SessionOptions::from(Options { token_in, ..options });
+        if !self.dev {
+            return Ok(options);
+        }
+        let mint = move || identity().token(DEV_SECRET, DEV_TOKEN_TTL);
+        Ok(options.get_token(move || std::future::ready(mint().map_err(|it| it.to_string()))))
+    }
+
+    /// Begins a session and waits for its first connection; what does not come about at once is a failure.
+    pub(crate) async fn session(
+        &self,
+        device: Option<String>,
+        identity: impl Fn() -> Identity + Send + Sync + 'static,
+    ) -> Result<Session, Failure> {
+        let mut options = self.session_options(identity)?;
+        options.connect.continuation.device = device;
+        let session = roomcast_client::session(options)?;
+        let failure = loop {
+            match session.next().await {
+                Some(SessionEvent::Connected(_)) => return Ok(session),
+                Some(SessionEvent::Reconnecting { cause, .. }) => break Failure::Failed(cause),
+                Some(SessionEvent::Closed(closed)) => break Error::Closed(closed).into(),
+                None => break Failure::Failed("the session is over".into()),
+                // Nothing else comes before the first connection.
+                Some(_) => {}
+            }
+        };
+        session.close().await;
+        Err(failure)
     }
 
     /// Connects.

@@ -23,6 +23,12 @@ impl Default for Backoff {
 }
 
 impl Backoff {
+    /// Delays that grow by `factor` from `first` to `most`.
+    #[must_use]
+    pub const fn new(first: Duration, factor: f64, most: Duration) -> Self {
+        Self { first, most, factor, attempts: 0 }
+    }
+
     /// The next delay: anything from zero to the attempt's bound, by `random` from 0 to 1.
     pub fn next_delay(&mut self, random: f64) -> Duration {
         let bound = self.bound();

@@ -9,12 +9,15 @@ use tokio::sync::{Mutex, mpsc};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::driver::{self, Driver, Out};
+use crate::driver::{self, Driver, Out, Taker};
 use crate::error::{Closed, Error};
-use crate::event::{Ack, Event, Joined, Position, Published, Welcome};
+use crate::event::{
+    Ack, Event, Joined, Position, Publication, Published, Roster, RosterPage, Welcome,
+};
 use crate::handshake;
 use crate::options::{Format, Options, PublishOptions, TokenIn};
 use crate::pending::Pending;
+use crate::roster;
 use crate::wire::{self, Answer, Outgoing};
 
 /// How long [`Client::close`] waits for the peer's answer, above the driver's own wait.
@@ -57,10 +60,13 @@ async fn open(options: Options) -> Result<Client, Error> {
     let pending = Arc::new(Pending::default());
     let welcome = pending.welcome();
     let (events_in, events) = mpsc::channel(options.events_max.max(1));
-    let Driver { writes, tasks } = driver::start(stream, &options, &pending, events_in);
+    let Driver { writes, tasks } = driver::start(
+        stream,
+        &options,
+        Taker::Client { pending: Arc::clone(&pending), events: events_in },
+    );
     if options.token_in == TokenIn::Frame {
-        let auth =
-            Outgoing { kind: "auth", token: options.token.as_deref(), ..Outgoing::default() };
+        let auth = wire::auth(&options);
         // A connection that is gone already shows in the wait below.
         drop(writes.send(Out::Message(wire::encode(options.format, &auth)?)).await);
     }
@@ -119,6 +125,38 @@ impl Client {
     pub async fn leave(&self, room: &str) -> Result<(), Error> {
         let answer = self.request("unsubscribe", Some(json!({ "room": room })), None).await?;
         if let Answer::Left = answer { Ok(()) } else { Err(unfit("unsubscribe", &answer)) }
+    }
+
+    /// Tells the node that a publication that requires it was got.
+    ///
+    /// # Errors
+    /// [`Error::Closed`].
+    pub async fn ack(&self, publication: &Publication) -> Result<(), Error> {
+        let id = Some(publication.id.as_str());
+        self.send(&Outgoing { kind: "ack", ack_id: id, ..Outgoing::default() }).await
+    }
+
+    /// Part of a room's roster: users behind `after`, at most `limit` (1 to 1,000) of them.
+    ///
+    /// # Errors
+    /// As [`Client::join`]; [`Error::Refused`] with 102 where the room tells nothing of its members.
+    pub async fn presence_page(
+        &self,
+        room: &str,
+        after: Option<&str>,
+        limit: Option<u32>,
+    ) -> Result<RosterPage, Error> {
+        let data = wire::presence_request(room, after, limit);
+        let answer = self.request("presence", Some(data), None).await?;
+        if let Answer::Roster(page) = answer { Ok(page) } else { Err(unfit("presence", &answer)) }
+    }
+
+    /// Who is in a room, read page by page.
+    ///
+    /// # Errors
+    /// As [`Client::presence_page`].
+    pub async fn presence(&self, room: &str) -> Result<Roster, Error> {
+        roster::read(async |after| self.presence_page(room, after, None).await).await
     }
 
     /// Brings a new token of the same subject; the connection goes on with it.
@@ -211,9 +249,11 @@ impl Client {
         self.send(message).await?;
         match entry.wait(what, self.inner.request_timeout).await? {
             Answer::Refused(refused) => Err(Error::Refused(refused)),
-            answer @ (Answer::Joined(_) | Answer::Left | Answer::Ack(_) | Answer::Refreshed) => {
-                Ok(answer)
-            }
+            answer @ (Answer::Joined(_)
+            | Answer::Left
+            | Answer::Ack(_)
+            | Answer::Refreshed
+            | Answer::Roster(_)) => Ok(answer),
         }
     }
 

@@ -38,6 +38,38 @@ pub(crate) enum Out {
     Close(u16, String),
 }
 
+/// A connection of a session; numbers are not used twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct LinkId(pub(crate) u64);
+
+/// What a connection of a session brings.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    /// A message.
+    Message(Incoming),
+    /// The end: nothing follows.
+    Closed(Closed),
+}
+
+/// Who takes what a connection brings.
+#[derive(Debug)]
+pub(crate) enum Taker {
+    /// Answers go to whoever asked, all else is an event.
+    Client {
+        /// Who asked.
+        pending: Arc<Pending>,
+        /// All else.
+        events: mpsc::Sender<Event>,
+    },
+    /// A session takes everything, in its order.
+    Session {
+        /// Which of its connections this is.
+        link: LinkId,
+        /// From all of them.
+        heard: mpsc::Sender<(LinkId, Heard)>,
+    },
+}
+
 /// What a client keeps of its tasks.
 #[derive(Debug)]
 pub(crate) struct Driver {
@@ -48,12 +80,7 @@ pub(crate) struct Driver {
 }
 
 /// Starts the tasks of an upgraded connection.
-pub(crate) fn start(
-    stream: TokioIo<Upgraded>,
-    options: &Options,
-    pending: &Arc<Pending>,
-    events: mpsc::Sender<Event>,
-) -> Driver {
+pub(crate) fn start(stream: TokioIo<Upgraded>, options: &Options, taker: Taker) -> Driver {
     let (read, write) = tokio::io::split(stream);
     let (mut reader, writer) = fastwebsockets::after_handshake_split(read, write, Role::Client);
     reader.set_auto_close(false);
@@ -63,13 +90,7 @@ pub(crate) fn start(
     let (writes, outs) = mpsc::channel(WRITES_MAX);
     let (ended, end) = watch::channel(false);
     let assembler = Assembler::new(options.message_bytes_max);
-    let reading = Reading {
-        format: options.format,
-        assembler,
-        pending: Arc::clone(pending),
-        events,
-        writes: writes.downgrade(),
-    };
+    let reading = Reading { format: options.format, assembler, taker, writes: writes.downgrade() };
     let read_task = tokio::spawn(reading.run(reader, end));
     let write_task = tokio::spawn(write_all(writer, options.format, outs, ended));
     Driver { writes, tasks: (read_task, write_task) }
@@ -107,8 +128,7 @@ async fn write_all(
 struct Reading {
     format: Format,
     assembler: Assembler,
-    pending: Arc<Pending>,
-    events: mpsc::Sender<Event>,
+    taker: Taker,
     writes: mpsc::WeakSender<Out>,
 }
 
@@ -128,9 +148,16 @@ impl Reading {
             closed = self.read_all(&mut reader) => closed,
             closed = given_up => closed,
         };
-        self.pending.close(&closed);
         // Nobody listens any more if this fails.
-        drop(self.events.send(Event::Closed(closed)).await);
+        match &self.taker {
+            Taker::Client { pending, events } => {
+                pending.close(&closed);
+                drop(events.send(Event::Closed(closed)).await);
+            }
+            Taker::Session { link, heard } => {
+                drop(heard.send((*link, Heard::Closed(closed))).await);
+            }
+        }
     }
 
     async fn read_all(
@@ -179,24 +206,33 @@ impl Reading {
     }
 
     async fn take(&self, message: &[u8]) -> Result<(), Closed> {
-        let event = match wire::decode(self.format, message)? {
-            Incoming::Welcome(welcome) => {
-                self.pending.welcomed(welcome);
+        let incoming = wire::decode(self.format, message)?;
+        let (pending, events) = match &self.taker {
+            Taker::Client { pending, events } => (pending, events),
+            Taker::Session { link, heard } => {
+                drop(heard.send((*link, Heard::Message(incoming))).await);
                 return Ok(());
             }
-            Incoming::Answer { id, answer } => match self.pending.answered(&id, answer) {
+        };
+        let event = match incoming {
+            Incoming::Welcome(welcome) => {
+                pending.welcomed(welcome);
+                return Ok(());
+            }
+            Incoming::Answer { id, answer } => match pending.answered(&id, answer) {
                 Some(Answer::Refused(refused)) => Event::Error(refused),
                 Some(Answer::Joined(joined)) => Event::Joined(joined),
-                Some(Answer::Left | Answer::Ack(_) | Answer::Refreshed) | None => return Ok(()),
+                Some(Answer::Left | Answer::Ack(_) | Answer::Refreshed | Answer::Roster(_))
+                | None => return Ok(()),
             },
-            Incoming::Pong(stamp) if stamp.is_some_and(|stamp| self.pending.ponged(stamp)) => {
+            Incoming::Pong(stamp) if stamp.is_some_and(|stamp| pending.ponged(stamp)) => {
                 return Ok(());
             }
             Incoming::Pong(_) => Event::Pong,
             Incoming::Event(event) => event,
         };
         // Nobody listens any more if this fails; answers are still handed over.
-        drop(self.events.send(event).await);
+        drop(events.send(event).await);
         Ok(())
     }
 }

@@ -79,6 +79,8 @@ pub enum Error {
         status: u16,
         /// What the answer says, at most 2 KiB.
         body: String,
+        /// When to try again, where the answer says so.
+        retry_after: Option<Duration>,
     },
     /// The peer's answer is no WebSocket upgrade.
     #[error("the upgrade failed: {0}")]
@@ -97,6 +99,26 @@ pub enum Error {
     /// The connection ended.
     #[error(transparent)]
     Closed(Closed),
+    /// Too much waits already; nothing was sent.
+    #[error(
+        "{what} is full ({max}): wait for what is under way, or raise the bound in the session's options"
+    )]
+    Full {
+        /// Which bound, as the options name it.
+        what: &'static str,
+        /// Its value.
+        max: usize,
+    },
+    /// It could not be delivered in time and was given up. If it was sent at all, it may have been published.
+    #[error("{what} was given up after {} ms{}", after.as_millis(), if *sent { ": it may have been published" } else { ": it was never sent" })]
+    GivenUp {
+        /// What was given up.
+        what: &'static str,
+        /// For how long it was tried.
+        after: Duration,
+        /// It was sent at least once.
+        sent: bool,
+    },
     /// The payload cannot be written in this format.
     #[error("the payload cannot be encoded: {0}")]
     Encode(String),
@@ -114,6 +136,8 @@ impl Error {
             | Self::Connect { .. }
             | Self::Handshake(_)
             | Self::Timeout { .. }
+            | Self::Full { .. }
+            | Self::GivenUp { .. }
             | Self::Encode(_) => None,
         }
     }
@@ -129,6 +153,8 @@ impl Error {
             Self::Connect { .. } => "no_connection",
             Self::Handshake(_) => "handshake",
             Self::Timeout { .. } => "timeout",
+            Self::Full { .. } => "full",
+            Self::GivenUp { .. } => "given_up",
             Self::Encode(_) => "encode",
         }
     }
@@ -140,7 +166,10 @@ impl Error {
             Self::Refused(refused) => refused.retry,
             Self::Closed(closed) => closed.retry(),
             Self::Upgrade { status, .. } => *status == 429 || *status >= 500,
-            Self::Connect { .. } | Self::Timeout { .. } => true,
+            Self::Connect { .. }
+            | Self::Timeout { .. }
+            | Self::Full { .. }
+            | Self::GivenUp { .. } => true,
             Self::Url { .. } | Self::Handshake(_) | Self::Encode(_) => false,
         }
     }
@@ -156,6 +185,8 @@ impl Error {
             | Self::Connect { .. }
             | Self::Handshake(_)
             | Self::Timeout { .. }
+            | Self::Full { .. }
+            | Self::GivenUp { .. }
             | Self::Encode(_) => false,
         }
     }

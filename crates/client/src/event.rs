@@ -1,5 +1,8 @@
 //! What comes back: answers to requests, and what is heard unasked.
 
+use std::fmt;
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -64,11 +67,92 @@ pub struct Publication {
     /// The broker is away: this node's members alone heard it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub isolated: bool,
+    /// The node wants to be told that it was got, and sends it again until then.
+    #[serde(rename = "requiresAck", skip_serializing_if = "std::ops::Not::not")]
+    pub requires_ack: bool,
+    /// It is sent again, because the node was not told that it was got.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub redelivered: bool,
     /// The payload.
     pub data: Value,
     /// Priority, time to live, correlation, position.
     #[serde(skip_serializing_if = "Metadata::is_empty")]
     pub metadata: Metadata,
+}
+
+/// How a session is got back after its connection is gone.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ResumeOffer {
+    /// What proves that it is its own; not to be shown.
+    pub token: String,
+    /// How long it may be away.
+    pub window: Duration,
+}
+
+impl fmt::Debug for ResumeOffer {
+    /// Leaves the token out (INV-13).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResumeOffer").field("window", &self.window).finish_non_exhaustive()
+    }
+}
+
+/// The node stops: the session can go elsewhere while this connection still delivers.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Drain {
+    /// How long that lasts.
+    pub turn: Duration,
+    /// What the new connection brings; not to be shown.
+    pub resume_token: String,
+}
+
+impl fmt::Debug for Drain {
+    /// Leaves the token out (INV-13).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Drain").field("turn", &self.turn).finish_non_exhaustive()
+    }
+}
+
+/// Users came into a room, or left it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Presence {
+    /// The room.
+    pub room: String,
+    /// Users present now.
+    pub count: u64,
+    /// Users who were not there before; empty in rooms that tell numbers alone.
+    pub joined: Vec<String>,
+    /// Users who are not there any more; empty in rooms that tell numbers alone.
+    pub left: Vec<String>,
+    /// The version of the roster that this made.
+    pub version: Option<Position>,
+}
+
+/// Part of the answer to the question who is in a room.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RosterPage {
+    /// The room.
+    pub room: String,
+    /// Users present, on all pages.
+    pub count: u64,
+    /// Users of this page, in the order of their names' bytes; `None`: the room tells their number alone.
+    pub users: Option<Vec<String>>,
+    /// Behind whom the next page begins; `None`: this is the last one.
+    pub next: Option<String>,
+    /// As of which version of the roster.
+    pub version: Option<Position>,
+}
+
+/// Who is in a room.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Roster {
+    /// The room.
+    pub room: String,
+    /// Users present.
+    pub count: u64,
+    /// Who, in the order of their names' bytes; `None`: the room tells their number alone.
+    pub users: Option<Vec<String>>,
+    /// As of which version: later [`Presence`] goes on from here. `None`: users came or went while the pages were read.
+    pub version: Option<Position>,
 }
 
 /// What the node says of this connection first.
@@ -80,6 +164,10 @@ pub struct Welcome {
     pub session_id: Option<String>,
     /// The token's permissions.
     pub permissions: Vec<String>,
+    /// How to get the session back; `None`: not at all.
+    pub resume: Option<ResumeOffer>,
+    /// What became of the wish to get one back, or why it was not; `None`: there was none.
+    pub resumed: Option<Result<(), String>>,
 }
 
 /// The answer to a join.
@@ -169,6 +257,17 @@ pub enum Event {
         /// Why, for machines.
         reasons: Vec<String>,
     },
+    /// Publications that waited for this user were removed before it had them: load anew what must not be missed.
+    Lost {
+        /// The room.
+        room: String,
+        /// How many.
+        count: u64,
+    },
+    /// Users came into a room, or left it.
+    Presence(Presence),
+    /// The node stops; only clients that said that they hand over are told.
+    Drain(Drain),
     /// From where a room is heard: one that the session was put into at connect, or one joined while the broker was away.
     Joined(Joined),
     /// The node's broker went away, or is back.

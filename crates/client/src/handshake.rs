@@ -1,12 +1,14 @@
 //! The way to an upgraded connection: address, TCP, HTTP upgrade, checks of the answer. Sends the token where the
 //! caller wants it and never shows it.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
-    AUTHORIZATION, CONNECTION, HOST, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
+    AUTHORIZATION, CONNECTION, HOST, RETRY_AFTER, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use hyper::upgrade::Upgraded;
@@ -16,7 +18,7 @@ use sha1::{Digest as _, Sha1};
 use tokio::net::TcpStream;
 
 use crate::error::Error;
-use crate::options::{Options, TokenIn};
+use crate::options::{Continuation, Options, TokenIn};
 
 /// What RFC 6455 4.2.2 appends to the key.
 const ACCEPT_SALT: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -39,7 +41,11 @@ pub(crate) async fn open(options: &Options) -> Result<TokioIo<Upgraded>, Error> 
         |source: std::io::Error| Error::Connect { address: target.address.clone(), source };
     let stream = TcpStream::connect(&target.address).await.map_err(failed)?;
     stream.set_nodelay(true).map_err(failed)?;
-    let broken = |cause: hyper::Error| Error::Handshake(cause.to_string());
+    // As when a balancer's node is gone: it may well come about the next time.
+    let broken = |cause: hyper::Error| Error::Connect {
+        address: target.address.clone(),
+        source: std::io::Error::other(cause),
+    };
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(broken)?;
     // Ends with the upgrade or the answer's body; a failure shows in `send_request` as well.
@@ -49,12 +55,18 @@ pub(crate) async fn open(options: &Options) -> Result<TokioIo<Upgraded>, Error> 
         sender.send_request(request(&target, options, &key)?).await.map_err(broken)?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         let status = response.status().as_u16();
+        let retry_after = retry_after(&response);
         let body = refusal_body(response).await;
         serving.abort();
-        return Err(Error::Upgrade { status, body });
+        return Err(Error::Upgrade { status, body, retry_after });
     }
     check(&response, &key, options.format.subprotocol())?;
     hyper::upgrade::on(&mut response).await.map(TokioIo::new).map_err(broken)
+}
+
+/// Whether an address can be used at all.
+pub(crate) fn check_url(url: &str) -> Result<(), Error> {
+    target(url).map(drop)
 }
 
 fn target(url: &str) -> Result<Target, Error> {
@@ -81,10 +93,21 @@ fn target(url: &str) -> Result<Target, Error> {
 
 fn request(target: &Target, options: &Options, key: &str) -> Result<Request<Empty<Bytes>>, Error> {
     let mut path = target.path.clone();
-    if let (TokenIn::Query, Some(token)) = (options.token_in, &options.token) {
+    let mut query = |name: &str, value: &str| {
         path.push(if path.contains('?') { '&' } else { '?' });
-        path.push_str("token=");
-        percent_encode(token, &mut path);
+        path.push_str(name);
+        path.push('=');
+        percent_encode(value, &mut path);
+    };
+    if let (TokenIn::Query, Some(token)) = (options.token_in, &options.token) {
+        query("token", token);
+    }
+    // Elsewhere it travels with the token, in the first frame.
+    if matches!(options.token_in, TokenIn::Query | TokenIn::Header) {
+        let Continuation { resume_token, device, hands_over, covered: _ } = &options.continuation;
+        resume_token.iter().for_each(|token| query("resume", token));
+        device.iter().for_each(|device| query("device", device));
+        hands_over.then(|| query("handover", "1"));
     }
     let mut request = Request::get(path)
         .header(HOST, &target.host)
@@ -130,6 +153,12 @@ fn accept(key: &str) -> String {
     STANDARD.encode(hash.finalize())
 }
 
+/// RFC 9110 10.2.3, in seconds; nodes and balancers send no dates.
+fn retry_after(response: &Response<Incoming>) -> Option<Duration> {
+    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    text.trim().parse().ok().map(|seconds: u32| Duration::from_secs(seconds.into()))
+}
+
 /// A refusal's text: the detail of problem details, else the body's beginning.
 async fn refusal_body(response: Response<Incoming>) -> String {
     let reason = response.status().canonical_reason().unwrap_or_default().to_owned();
@@ -148,6 +177,8 @@ async fn refusal_body(response: Response<Incoming>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     #[track_caller]
@@ -185,14 +216,21 @@ mod tests {
     fn the_token_goes_only_where_it_was_asked_for() {
         let target = target("ws://localhost/ws").unwrap();
         let mut options = Options::new("ws://localhost/ws", "a+b");
+        options.continuation = Continuation {
+            resume_token: Some("s.k".into()),
+            covered: BTreeMap::new(),
+            device: Some("phone 1".into()),
+            hands_over: true,
+        };
+        let wish = "resume=s.k&device=phone%201&handover=1";
         for (token_in, query, header) in [
-            (TokenIn::Query, Some("token=a%2Bb"), false),
-            (TokenIn::Header, None, true),
+            (TokenIn::Query, Some(format!("token=a%2Bb&{wish}")), false),
+            (TokenIn::Header, Some(wish.to_owned()), true),
             (TokenIn::Frame, None, false),
         ] {
             options.token_in = token_in;
             let request = request(&target, &options, "key").unwrap();
-            assert_eq!(request.uri().query(), query);
+            assert_eq!(request.uri().query(), query.as_deref());
             assert_eq!(request.headers().contains_key(AUTHORIZATION), header);
         }
     }

@@ -1,9 +1,12 @@
 //! What a caller chooses: where to connect, as whom, in which format, and how to publish.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use roomcast_protocol::publication::Priority;
+
+use crate::event::Position;
 
 /// How messages are written on the wire.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +41,32 @@ pub enum TokenIn {
     Frame,
 }
 
+/// How an older session is to go on. All of it absent: a new one begins.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Continuation {
+    /// What the older connection's [`crate::Welcome`] offered; not to be shown.
+    pub resume_token: Option<String>,
+    /// What is covered of its rooms. Only said where the token travels in the first frame: else the node goes by what it
+    /// knows, and may repeat some.
+    pub covered: BTreeMap<String, Position>,
+    /// Which device of its user this is, where devices have inboxes of their own. Bounds: 64 bytes.
+    pub device: Option<String>,
+    /// It goes to another connection when [`crate::Event::Drain`] tells it to.
+    pub hands_over: bool,
+}
+
+impl fmt::Debug for Continuation {
+    /// Leaves the token out (INV-13).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Continuation")
+            .field("resumes", &self.resume_token.is_some())
+            .field("covered", &self.covered)
+            .field("device", &self.device)
+            .field("hands_over", &self.hands_over)
+            .finish()
+    }
+}
+
 /// How to connect.
 #[derive(Clone)]
 pub struct Options {
@@ -49,6 +78,8 @@ pub struct Options {
     pub format: Format,
     /// Where the token travels.
     pub token_in: TokenIn,
+    /// How an older session is to go on over this connection.
+    pub continuation: Continuation,
     /// Longest wait for connection, upgrade and welcome together.
     pub connect_timeout: Duration,
     /// Longest wait for the answer to one request.
@@ -68,6 +99,7 @@ impl Options {
             token: Some(token.into()),
             format: Format::default(),
             token_in: TokenIn::default(),
+            continuation: Continuation::default(),
             connect_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(10),
             events_max: 1_024,

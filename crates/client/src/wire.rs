@@ -2,13 +2,19 @@
 //!
 //! Pure: does no IO and reads no clock. Source: native seed, "Message Format"; the names are the seed's.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Closed, Error, Refused};
-use crate::event::{Ack, Event, Joined, Metadata, Position, Publication, Welcome};
-use crate::options::{Format, PublishOptions};
+use crate::event::{
+    Ack, Drain, Event, Joined, Metadata, Position, Presence, Publication, ResumeOffer, RosterPage,
+    Welcome,
+};
+use crate::options::{Continuation, Format, Options, PublishOptions};
 
 /// One message to the node. Fields left empty are not written.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -28,6 +34,21 @@ pub struct Outgoing<'a> {
     /// The token of `auth`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<&'a str>,
+    /// With `auth`: the session that is to go on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resume_token: Option<&'a str>,
+    /// With `auth`: what is covered of that session's rooms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub covered: Option<&'a BTreeMap<String, Position>>,
+    /// With `auth`: which device of its user this is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub device: Option<&'a str>,
+    /// With `auth`: it goes elsewhere when it is told to.
+    #[serde(skip_serializing_if = "is_false")]
+    pub handover: bool,
+    /// The publication that an `ack` is for.
+    #[serde(rename = "ackId", skip_serializing_if = "Option::is_none")]
+    pub ack_id: Option<&'a str>,
     /// The timestamp of `ping`. Units: milliseconds since the Unix epoch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<u64>,
@@ -89,6 +110,31 @@ impl<'a> Outgoing<'a> {
     }
 }
 
+/// The first frame where the token travels there: who this is, and how an older session is to go on.
+#[must_use]
+pub fn auth(options: &Options) -> Outgoing<'_> {
+    let Continuation { resume_token, covered, device, hands_over } = &options.continuation;
+    Outgoing {
+        kind: "auth",
+        token: options.token.as_deref(),
+        resume_token: resume_token.as_deref(),
+        covered: Some(covered).filter(|covered| !covered.is_empty()),
+        device: device.as_deref(),
+        handover: *hands_over,
+        ..Outgoing::default()
+    }
+}
+
+/// The `data` of a question who is in a room.
+#[must_use]
+pub fn presence_request(room: &str, after: Option<&str>, limit: Option<u32>) -> Value {
+    let mut data = serde_json::Map::new();
+    data.insert("room".into(), room.into());
+    after.into_iter().for_each(|after| drop(data.insert("after".into(), after.into())));
+    limit.into_iter().for_each(|limit| drop(data.insert("limit".into(), limit.into())));
+    Value::Object(data)
+}
+
 /// Writes one message.
 ///
 /// # Errors
@@ -134,6 +180,8 @@ pub enum Answer {
     Ack(Ack),
     /// To a new token.
     Refreshed,
+    /// To the question who is in a room.
+    Roster(RosterPage),
     /// To any.
     Refused(Box<Refused>),
 }
@@ -175,6 +223,18 @@ pub fn decode(format: Format, bytes: &[u8]) -> Result<Incoming, Closed> {
             position: metadata(&message).position(),
         }),
         "skip" => Incoming::Event(skip(&message).unwrap_or_else(|| Event::Other(message.clone()))),
+        "presence" => match correlation(&message) {
+            Some(id) => Incoming::Answer { id, answer: Answer::Roster(roster(&message)) },
+            None => Incoming::Event(Event::Presence(presence(&message))),
+        },
+        "lost" => Incoming::Event(Event::Lost {
+            room: text(data(&message), "room").unwrap_or_default(),
+            count: number(data(&message), "count"),
+        }),
+        "drain" => Incoming::Event(Event::Drain(Drain {
+            turn: Duration::from_millis(number(data(&message), "turn_ms")),
+            resume_token: text(data(&message), "resume_token").unwrap_or_default(),
+        })),
         "degraded" => {
             Incoming::Event(Event::Degraded { isolated: flag(data(&message), "isolated") })
         }
@@ -206,6 +266,15 @@ fn flag(object: &Value, key: &str) -> bool {
     object.get(key).and_then(Value::as_bool).unwrap_or(false)
 }
 
+fn number(object: &Value, key: &str) -> u64 {
+    object.get(key).and_then(Value::as_u64).unwrap_or(0)
+}
+
+fn texts(object: &Value, key: &str) -> Vec<String> {
+    let list = object.get(key).and_then(Value::as_array).into_iter().flatten();
+    list.filter_map(|text| text.as_str().map(str::to_owned)).collect()
+}
+
 fn correlation(message: &Value) -> Option<String> {
     text(message.get("metadata")?, "correlation_id")
 }
@@ -222,17 +291,18 @@ fn metadata(message: &Value) -> Metadata {
 }
 
 fn welcome(message: &Value) -> Welcome {
-    let field = |key| text(message, key).or_else(|| text(data(message), key));
-    let permissions = message.get("permissions").or_else(|| data(message).get("permissions"));
+    // The seed's form is flat; the full envelope has them in `data`.
+    let flat = message.get("user_id").is_some() || message.get("permissions").is_some();
+    let object = if flat { message } else { data(message) };
+    let window = Duration::from_secs(number(object, "resume_window_s"));
+    let resumed = object.get("resumed").and_then(Value::as_bool);
+    let why = || text(object, "reason").unwrap_or_default();
     Welcome {
-        user_id: field("user_id").unwrap_or_default(),
-        session_id: field("session_id"),
-        permissions: permissions
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-            .filter_map(|held| held.as_str().map(str::to_owned))
-            .collect(),
+        user_id: text(object, "user_id").unwrap_or_default(),
+        session_id: text(object, "session_id"),
+        permissions: texts(object, "permissions"),
+        resume: text(object, "resume_token").map(|token| ResumeOffer { token, window }),
+        resumed: resumed.map(|resumed| if resumed { Ok(()) } else { Err(why()) }),
     }
 }
 
@@ -253,13 +323,34 @@ fn joined(message: &Value) -> Joined {
 
 fn skip(message: &Value) -> Option<Event> {
     let data = data(message);
-    let reasons = data.get("reasons").and_then(Value::as_array).into_iter().flatten();
     Some(Event::Skip {
         room: text(data, "room")?,
         to: Position { epoch: metadata(message).epoch?, offset: data.get("to")?.as_u64()? },
         count: data.get("count")?.as_u64()?,
-        reasons: reasons.filter_map(|reason| reason.as_str().map(str::to_owned)).collect(),
+        reasons: texts(data, "reasons"),
     })
+}
+
+fn presence(message: &Value) -> Presence {
+    let data = data(message);
+    Presence {
+        room: text(data, "room").unwrap_or_default(),
+        count: number(data, "count"),
+        joined: texts(data, "joined"),
+        left: texts(data, "left"),
+        version: metadata(message).position(),
+    }
+}
+
+fn roster(message: &Value) -> RosterPage {
+    let data = data(message);
+    RosterPage {
+        room: text(data, "room").unwrap_or_default(),
+        count: number(data, "count"),
+        users: data.get("users").map(|_| texts(data, "users")),
+        next: text(data, "next"),
+        version: metadata(message).position(),
+    }
 }
 
 fn ack(message: &Value) -> Incoming {
@@ -293,6 +384,8 @@ fn publication(kind: &str, message: &Value) -> Option<Publication> {
         timestamp: text(message, "timestamp").unwrap_or_default(),
         sender: text(message, "sender").unwrap_or_default(),
         isolated: flag(message, "isolated"),
+        requires_ack: flag(message, "requiresAck"),
+        redelivered: flag(message, "redelivered"),
         data: data(message).clone(),
         metadata: metadata(message),
     })
@@ -352,8 +445,101 @@ mod tests {
                 user_id: "42".into(),
                 session_id: None,
                 permissions: vec!["view_agents".into()],
+                ..Welcome::default()
             }),
         );
+    }
+
+    #[test]
+    fn a_welcome_says_how_to_get_the_session_back_and_what_became_of_the_wish() {
+        let offer = ResumeOffer { token: "s.k".into(), window: Duration::from_secs(120) };
+        for (told, resumed) in [
+            (json!({}), None),
+            (json!({"resumed": true}), Some(Ok(()))),
+            (json!({"resumed": false, "reason": "token"}), Some(Err("token".to_owned()))),
+        ] {
+            let mut message = json!({"type": "welcome", "user_id": "7", "permissions": [],
+                "session_id": "ab", "resume_token": "s.k", "resume_window_s": 120});
+            message.as_object_mut().unwrap().extend(told.as_object().unwrap().clone());
+            check(
+                &message,
+                &Incoming::Welcome(Welcome {
+                    user_id: "7".into(),
+                    session_id: Some("ab".into()),
+                    permissions: Vec::new(),
+                    resume: Some(offer.clone()),
+                    resumed,
+                }),
+            );
+        }
+    }
+
+    #[test]
+    fn presence_is_an_answer_where_it_was_asked_and_else_an_event() {
+        let version = Some(Position { epoch: "e".into(), offset: 4 });
+        check(
+            &json!({"type": "presence", "data": {"room": "news", "count": 2, "joined": ["b"],
+                "left": []}, "metadata": {"epoch": "e", "offset": 4}}),
+            &Incoming::Event(Event::Presence(Presence {
+                room: "news".into(),
+                count: 2,
+                joined: vec!["b".into()],
+                left: Vec::new(),
+                version: version.clone(),
+            })),
+        );
+        for (users, next) in [(Some(vec!["a".to_owned()]), Some("a".to_owned())), (None, None)] {
+            let mut data = json!({"room": "news", "count": 2});
+            if let Some(users) = &users {
+                data["users"] = json!(users);
+                data["next"] = json!(next);
+            }
+            let page =
+                RosterPage { room: "news".into(), count: 2, users, next, version: version.clone() };
+            check(
+                &json!({"type": "presence", "data": data,
+                    "metadata": {"correlation_id": "p", "epoch": "e", "offset": 4}}),
+                &Incoming::Answer { id: "p".into(), answer: Answer::Roster(page) },
+            );
+        }
+    }
+
+    #[test]
+    fn turns_to_go_and_removed_publications_are_told() {
+        check(
+            &json!({"type": "drain", "data": {"turn_ms": 5000, "resume_token": "s.t",
+                "reason": "drain"}}),
+            &Incoming::Event(Event::Drain(Drain {
+                turn: Duration::from_secs(5),
+                resume_token: "s.t".into(),
+            })),
+        );
+        check(
+            &json!({"type": "lost", "data": {"room": "user-7", "count": 3}}),
+            &Incoming::Event(Event::Lost { room: "user-7".into(), count: 3 }),
+        );
+    }
+
+    #[test]
+    fn a_token_is_brought_with_the_wish_to_go_on() {
+        let position = Position { epoch: "e".into(), offset: 7 };
+        let covered = BTreeMap::from([("news".to_owned(), position)]);
+        let message = Outgoing {
+            kind: "auth",
+            token: Some("t"),
+            resume_token: Some("s.k"),
+            covered: Some(&covered),
+            device: Some("phone"),
+            handover: true,
+            ..Outgoing::default()
+        };
+        let expected = json!({"type": "auth", "token": "t", "resume_token": "s.k",
+            "covered": {"news": {"epoch": "e", "offset": 7}}, "device": "phone", "handover": true});
+        let json = encode(Format::Json, &message).unwrap();
+        assert_eq!(serde_json::from_slice::<Value>(&json).unwrap(), expected);
+        let ack = Outgoing { kind: "ack", ack_id: Some("m-1"), ..Outgoing::default() };
+        let json = encode(Format::Json, &ack).unwrap();
+        assert_eq!(json, Bytes::from_static(br#"{"type":"ack","ackId":"m-1"}"#));
     }
 
     #[test]
@@ -487,7 +673,10 @@ mod tests {
             "data": {"agent_id": 123, "cpu_usage": 15.2}, "metadata": {"priority": "normal"}});
         let mut isolated = whole.clone();
         isolated["isolated"] = true.into();
-        for message in [whole, isolated] {
+        let mut again = whole.clone();
+        again["requiresAck"] = true.into();
+        again["redelivered"] = true.into();
+        for message in [whole, isolated, again] {
             let Ok(Incoming::Event(Event::Publication(publication))) =
                 decode(Format::Json, message.to_string().as_bytes())
             else {

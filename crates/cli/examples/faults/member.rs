@@ -139,6 +139,9 @@ impl Listener {
             Event::Error(_)
             | Event::Pong
             | Event::TokenExpiring { .. }
+            | Event::Lost { .. }
+            | Event::Presence(_)
+            | Event::Drain(_)
             | Event::Degraded { .. }
             | Event::Other(_)
             | Event::Closed(_) => {}

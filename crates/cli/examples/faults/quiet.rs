@@ -160,6 +160,9 @@ async fn lose_one(
                 | Event::Pong
                 | Event::TokenExpiring { .. }
                 | Event::Skip { .. }
+                | Event::Lost { .. }
+                | Event::Presence(_)
+                | Event::Drain(_)
                 | Event::Joined(_)
                 | Event::Degraded { .. }
                 | Event::Other(_),

@@ -199,6 +199,9 @@ async fn lost(client: &Client) -> Error {
                 | Event::TokenExpiring { .. }
                 | Event::Gap { .. }
                 | Event::Skip { .. }
+                | Event::Lost { .. }
+                | Event::Presence(_)
+                | Event::Drain(_)
                 | Event::Joined(_)
                 | Event::Degraded { .. }
                 | Event::Other(_),

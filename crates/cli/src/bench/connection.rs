@@ -313,7 +313,7 @@ impl Connection {
             }
             Incoming::Welcome(_)
             | Incoming::Answer {
-                answer: Answer::Joined(_) | Answer::Left | Answer::Refreshed,
+                answer: Answer::Joined(_) | Answer::Left | Answer::Refreshed | Answer::Roster(_),
                 ..
             }
             | Incoming::Pong(_)
@@ -323,6 +323,9 @@ impl Connection {
                 | Event::TokenExpiring { .. }
                 | Event::Gap { .. }
                 | Event::Skip { .. }
+                | Event::Lost { .. }
+                | Event::Presence(_)
+                | Event::Drain(_)
                 | Event::Joined(_)
                 | Event::Degraded { .. }
                 | Event::Other(_)
