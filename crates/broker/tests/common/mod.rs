@@ -10,6 +10,8 @@
     reason = "helpers of tests fail as tests do, and there are few of them"
 )]
 
+pub mod kept;
+
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
