@@ -1,10 +1,8 @@
 //! What a room lets go: in batches where nobody counts, one by one in an inbox, whose cursors are told of what they lose
 //! (G16); and what a newer publication takes the place of.
 
-use roomcast_protocol::inbox::{CursorName, InboxState};
+use roomcast_protocol::inbox::{Acked, CursorName, InboxState};
 use roomcast_protocol::position::{Head, Keep};
-
-use roomcast_protocol::inbox::Acked;
 
 use crate::room::{Meta, Room};
 use crate::store::{At, Store};
@@ -63,9 +61,13 @@ impl<E: Clone> Store<E> {
 }
 
 impl<E> Room<E> {
-    /// Appends an entry to a touched room, and lets go what is too much then.
-    pub(crate) fn append(&mut self, meta: Meta, keep: &Keep, now_ms: u64, entry: Entry<E>) {
-        let mut meta = meta;
+    /// Appends an entry to a settled room, and lets go what is too much then.
+    pub(crate) fn append(&mut self, keep: &Keep, now_ms: u64, entry: Entry<E>) {
+        if keep.inbox.is_some() {
+            // What is past its time is lost, whatever takes its place now.
+            self.lapse(keep, now_ms);
+        }
+        let Some(mut meta) = self.meta else { return };
         meta.head += 1;
         meta.total = entry.cum;
         if meta.until_ms < now_ms.saturating_add(keep.ttl_ms) {
@@ -77,10 +79,9 @@ impl<E> Room<E> {
         self.stream.expires_ms = meta.until_ms;
         if let Some(older) = self.stream.push(entry) {
             self.stream.remove(older);
-            self.find_first();
         }
+        self.find_first();
         if keep.inbox.is_some() {
-            self.lapse(keep, now_ms);
             self.hold_quota(keep);
         } else {
             self.trim(keep, now_ms);

@@ -1,7 +1,9 @@
 //! Who is in which room, across the cluster (G18, G19): which sessions a user has there, when a user has come or gone,
 //! and under which version that is told. Whose entries end with a node's lease stands in `leases`.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use roomcast_protocol::position::{OFFSET_MAX, Position};
@@ -63,8 +65,8 @@ struct Room {
     master: u128,
     sessions: BTreeMap<u128, Part>,
     users: BTreeMap<Box<str>, Present>,
-    /// The last step of each incarnation, with its answer.
-    last: BTreeMap<Incarnation, (u64, PresenceSet)>,
+    /// The last step of each incarnation, and what it changed for users.
+    last: BTreeMap<Incarnation, (u64, Option<Arc<PresenceDiff>>)>,
     /// When the last step was. Units: milliseconds.
     stepped_ms: u64,
     /// What its users and sessions weigh. Units: bytes.
@@ -116,9 +118,8 @@ impl<E: Clone> Store<E> {
                 presence.change(set, change, at.now_ms, changed);
             }
         });
-        let answer = PresenceSet::Done(publish.as_deref().cloned());
-        presence.remember(set, answer.clone());
-        Stepped { answer, publish }
+        presence.remember(set, publish.clone());
+        Stepped { answer: PresenceSet::Done(publish.as_deref().cloned()), publish }
     }
 
     /// Who is in a room: users behind this one, at most so many. Bounds: at most [`ROSTER_PAGE_MAX`].
@@ -253,17 +254,17 @@ impl Presence {
 
     /// The answer to a step that was taken before, or comes behind a later one.
     fn answered(&self, set: &SetPresence) -> Option<PresenceSet> {
-        let (seq, answer) = self.rooms.get(&set.room)?.last.get(&set.incarnation)?;
+        let (seq, diff) = self.rooms.get(&set.room)?.last.get(&set.incarnation)?;
         match set.seq.cmp(seq) {
-            std::cmp::Ordering::Less => Some(PresenceSet::Done(None)),
-            std::cmp::Ordering::Equal => Some(answer.clone()),
-            std::cmp::Ordering::Greater => None,
+            Ordering::Less => Some(PresenceSet::Done(None)),
+            Ordering::Equal => Some(PresenceSet::Done(diff.as_deref().cloned())),
+            Ordering::Greater => None,
         }
     }
 
-    fn remember(&mut self, set: &SetPresence, answer: PresenceSet) {
+    fn remember(&mut self, set: &SetPresence, diff: Option<Arc<PresenceDiff>>) {
         if let Some(room) = self.rooms.get_mut(&set.room) {
-            Arc::make_mut(room).last.insert(set.incarnation, (set.seq, answer));
+            Arc::make_mut(room).last.insert(set.incarnation, (set.seq, diff));
         }
     }
 
@@ -277,7 +278,7 @@ impl Presence {
         let room = &set.room;
         let id = change.session.0;
         let known = self.rooms.get(room).and_then(|it| it.sessions.get(&id));
-        if known.is_some_and(|known| known.generation > change.generation) {
+        if known.is_some_and(|known| known.outranks(change.generation, set.incarnation)) {
             return;
         }
         if !change.present {
@@ -417,8 +418,8 @@ impl Presence {
             Arc::make_mut(it).renew(master, at);
         }
         let count = u64::try_from(it.users.len()).unwrap_or(u64::MAX);
-        let behind = after.map_or(std::ops::Bound::Unbounded, std::ops::Bound::Excluded);
-        let mut users = it.users.range::<str, _>((behind, std::ops::Bound::Unbounded));
+        let behind = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut users = it.users.range::<str, _>((behind, Bound::Unbounded));
         let max = usize::try_from(count_max).unwrap_or(usize::MAX);
         let page = users.by_ref().take(max).map(|(user, _)| user.clone()).collect();
         RosterPage { version: it.version, count, users: page, more: users.next().is_some() }
@@ -439,6 +440,16 @@ impl Presence {
             }
         }
         self.entered.retain(|_, entered| !entered.is_empty());
+    }
+}
+
+impl Part {
+    /// Whether a later attachment of the session, or a later life of its node, has said what it does: what comes late
+    /// must not give the session back to a life that is about to be reaped.
+    fn outranks(&self, generation: u64, by: Incarnation) -> bool {
+        let Incarnation { node, life } = self.incarnation;
+        self.generation > generation
+            || self.generation == generation && node == by.node && life > by.life
     }
 }
 

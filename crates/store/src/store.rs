@@ -240,7 +240,7 @@ impl<E: Clone> Store<E> {
         let short = self.write(room, |room| {
             room.settle(meta);
             let entry = entry(room, position, meta.total, at.now_ms, put, payload);
-            room.append(meta, keep, at.now_ms, entry);
+            room.append(keep, at.now_ms, entry);
             let first = room.meta.map_or(1, |it| room.stream.kept_first(&it.kept(keep, at.now_ms)));
             let until_ms = room.meta.map_or(0, |meta| meta.until_ms);
             let hold = Hold::Kept { offset: position.offset, first, until_ms };

@@ -1,6 +1,10 @@
 //! Scripts for the store: text in, answers out. What every broker must do stands in the contract's scripts; here is
 //! what only the store itself shows.
 
+mod inbox;
+mod presence;
+mod sessions;
+
 use roomcast_protocol::content::Content;
 use roomcast_protocol::envelope::{Count, Moved};
 use roomcast_protocol::position::{Direction, Epoch, Keep, OFFSET_MAX, Position, Span};

@@ -451,6 +451,17 @@ pub const INBOX: &[Script] = &[
                    page e0:5 from 2: e0:2 b; e0:3 c; 4 removed; e0:5 e; whole",
     },
     Script {
+        claim: "what was past its time before it was replaced is lost",
+        steps: "1 attaches
+            1 publishes box a keep=9 keep_ttl=2000 inbox=user collapse=k
+            1 looks box
+            at 2150
+            1 publishes box b collapse=k
+            1 looks box
+            1 hears answers",
+        expected: "1: stored 1 e0:1, inbox e0:0 of 1 to 1 lost 0, stored 2 e0:2, inbox e0:0 of 2 to 2 lost 1",
+    },
+    Script {
         claim: "a key is forgotten with its entry",
         steps: "1 attaches
             1 publishes box a keep=2 inbox=user collapse=k

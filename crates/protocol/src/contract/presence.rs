@@ -83,6 +83,22 @@ pub const PRESENCE: &[Script] = &[
         expected: "1: subscribed news, news +ann e0:1 of 1, done news +ann e0:1 of 1, done, done, news -ann e0:2 of 0",
     },
     Script {
+        claim: "what a former life says of a session that the next one entered is ignored",
+        steps: "1 attaches
+            1 subscribes news
+            1 lives
+            1 sets news 1 +ann/s1 +bob/s2
+            1 sets news 1 +ann/s1 life=2
+            1 sets news 2 -ann/s1
+            1 sets news 3 +ann/s1
+            1 sets news 4 -bob/s2
+            1 lives life=2 retired=1
+            1 asks news
+            1 hears",
+        expected: "1: subscribed news, held, news +ann +bob e0:1 of 2, done news +ann +bob e0:1 of 2, done, done, done, \
+                   news -bob e0:2 of 1, done news -bob e0:2 of 1, held, roster ann of 1 e0:2",
+    },
+    Script {
         claim: "who comes back within the grace has not left",
         steps: "1 attaches
             1 subscribes news
