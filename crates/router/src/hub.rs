@@ -7,11 +7,15 @@ mod behind;
 mod control;
 mod health;
 mod ids;
+mod lease;
 mod links;
 mod peers;
+mod presence;
 mod relay;
 mod repair;
+mod roster;
 mod roster_asks;
+mod rosters;
 mod sessions;
 mod track;
 mod watch;
@@ -31,20 +35,31 @@ use roomcast_protocol::session::AttachSession;
 use roomcast_protocol::time::Now;
 
 use crate::messages::{HubEffect, HubMessage, LaneMessage, Ticket};
-use agents::Agent;
+use agents::Notices;
+pub use agents::{AGENTS, NOTICE_AGAIN_MS, NOTICE_MS, NOTICES_MAX, NOTICES_UNDER_WAY_MAX};
 use asks::Asks;
 pub use asks::{ASK_AGAIN_MS, ASKS_MAX, JITTER_MS, REFRESH_MS, REPAIR_MS};
 use control::Control;
 pub use control::{BLIND_MS, CONTROL, CONTROL_KEEP, LATE_MS, PAUSED_BYTES_MAX};
-pub use health::{HubCounters, HubHealth};
+pub use health::{HubCounters, HubHealth, PresenceSizes};
 use ids::Ids;
 pub use ids::{IDS_MAX, IDS_MS};
+pub use lease::LEASE_MS;
+use lease::Lives;
 pub use links::{AGAIN_MS, LAGGING_MS, SILENT_MS};
 pub use peers::PARTIAL_MS;
+use presence::Presence;
+pub use presence::{STEP_AGAIN_MS, STEP_MS, STEPS_MAX};
 use relay::Waiting;
 pub use relay::{RETRY_MS, WAITING_BYTES_MAX};
+pub use roster::ROSTER_DIFFS_MAX;
+pub(crate) use roster_asks::tells_nothing;
 use roster_asks::{Asker, RosterAsks};
 pub use roster_asks::{ROSTER_ASKS_MAX, ROSTER_ASKS_WAITING_MAX, ROSTER_RETRY_MS};
+use rosters::Rosters;
+pub use rosters::{
+    ROSTER_COMPARE_MS, ROSTER_READ_MS, ROSTER_READS_MAX, ROSTERS_BYTES_MAX, TELL_COUNT_MS, TELL_MS,
+};
 use sessions::{Fence, Sessions};
 pub use track::{HELD_BYTES_MAX, HELD_ROOM_BYTES_MAX};
 use track::{Item, Track};
@@ -58,7 +73,7 @@ pub use watch::{
 pub struct HubConfig {
     /// How long interest outlives the last member, so that a reload costs nothing. Units: milliseconds.
     pub linger_ms: u64,
-    /// How long an agent may be away before it counts as disconnected. Units: milliseconds.
+    /// How long a user, or an agent, may be away before it counts as gone. Units: milliseconds.
     pub leave_grace_ms: u64,
     /// Which node it is.
     pub id: NodeId,
@@ -113,7 +128,6 @@ pub(crate) const ROOM_BYTES: usize = size_of::<HubRoom>();
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Deadline {
     Room(RoomName),
-    Agent(Box<str>),
 }
 
 /// The node-wide part of the router.
@@ -122,7 +136,6 @@ pub struct Hub {
     /// Says what rooms keep.
     guard: Arc<dyn Guard>,
     rooms: HashMap<RoomName, HubRoom, FixedState>,
-    agents: HashMap<Box<str>, Agent, FixedState>,
     deadlines: BTreeSet<(u64, Deadline)>,
     /// Subscriptions asked for so far.
     requests: u64,
@@ -133,6 +146,10 @@ pub struct Hub {
     waiting: Waiting,
     ids: Ids,
     asks: Asks,
+    presence: Presence,
+    lives: Lives,
+    notices: Notices,
+    rosters: Rosters,
     roster_asks: RosterAsks,
     /// Rooms that keep their publications, in order.
     kept: BTreeSet<RoomName>,
@@ -147,7 +164,6 @@ pub struct Hub {
     /// Lanes were told that the node is on its own.
     isolated: bool,
     counters: HubCounters,
-    ids_made: u64,
     #[cfg(feature = "planted")]
     planted: Option<crate::planted::Planted>,
 }
@@ -162,20 +178,23 @@ impl Hub {
     /// The same, remembering `ids_max` ids a generation.
     #[must_use]
     pub fn with_ids_max(config: HubConfig, guard: Arc<dyn Guard>, ids_max: usize) -> Self {
-        let seed = config.seed;
+        let HubConfig { seed, watched, .. } = config;
         let state = FixedState::with_seed(seed);
         Self {
             ids: Ids::new(config.seed, ids_max),
             watch: config.watched.then(|| Box::new(Watch::new())),
             config,
             guard,
-            rooms: HashMap::with_hasher(state.clone()),
-            agents: HashMap::with_hasher(state),
+            rooms: HashMap::with_hasher(state),
             deadlines: BTreeSet::new(),
             requests: 0,
             unconfirmed: BTreeMap::new(),
             waiting: Waiting::default(),
             asks: Asks::new(seed),
+            presence: Presence::new(seed),
+            lives: Lives::new(watched),
+            notices: Notices::default(),
+            rosters: Rosters::new(seed),
             roster_asks: RosterAsks::default(),
             kept: BTreeSet::new(),
             control: Control::new(seed),
@@ -185,7 +204,6 @@ impl Hub {
             recheck: false,
             isolated: false,
             counters: HubCounters::default(),
-            ids_made: 0,
             #[cfg(feature = "planted")]
             planted: None,
         }
@@ -203,17 +221,20 @@ impl Hub {
         self.rooms.len() - usize::from(self.rooms.contains_key(CONTROL))
     }
 
-    /// Agents that count as connected.
+    /// Agents that have a connection on this node.
     #[must_use]
     pub fn agents(&self) -> usize {
-        self.agents.len()
+        self.presence.agents()
     }
 
     /// Takes what a lane (or the shell) says.
     pub fn message(&mut self, now: Now, message: HubMessage, out: &mut Vec<HubEffect>) {
         self.begin(now, out);
         match message {
-            HubMessage::Join { lane, room } => self.join(lane, room, out),
+            HubMessage::Join { lane, room } => {
+                self.want_roster(&room);
+                self.join(lane, room, out);
+            }
             HubMessage::Leave { lane, room } => self.leave(now, lane, &room),
             HubMessage::Publish { ticket, publication, dedup } => {
                 self.publish(now, ticket, publication, dedup, out);
@@ -223,8 +244,7 @@ impl Hub {
             }
             HubMessage::Late(lane) => self.lane_is_late(now, lane, out),
             HubMessage::Disconnect { query, user } => self.order_disconnect(now, query, user, out),
-            HubMessage::Agent { agent_id, up: true } => self.agent_up(now, &agent_id, out),
-            HubMessage::Agent { agent_id, up: false } => self.agent_down(now, &agent_id),
+            HubMessage::Presence { room, change } => self.presence(now, &room, change),
             HubMessage::Roster { lane, session, reply, room, after, count_max } => {
                 let asker = Asker::Lane(lane, session, reply);
                 self.ask_roster(asker, room, (after, count_max), out);
@@ -241,7 +261,7 @@ impl Hub {
             HubMessage::Fence { session, generation, node, moved } => {
                 self.fence(now, Fence::new(session, generation, moved), node, out);
             }
-            HubMessage::Presence { .. } | HubMessage::Inbox { .. } | HubMessage::Ack { .. } => {}
+            HubMessage::Inbox { .. } | HubMessage::Ack { .. } => {}
         }
     }
 
@@ -258,12 +278,14 @@ impl Hub {
                 let item = Item::Skipped(SkipReason::Unreadable);
                 self.placed(now, &room, position, item, out);
             }
+            BrokerEvent::Envelope(Envelope::Presence(diff)) => self.hear_presence(now, &diff),
+            BrokerEvent::PresenceSet { request, outcome } => {
+                self.presence_set(now, request, outcome, out);
+            }
             BrokerEvent::Saved { request, outcome } => self.saved(request, outcome, out),
             BrokerEvent::Attached { request, outcome } => self.attached(request, outcome, out),
-            BrokerEvent::Envelope(Envelope::Presence(_))
-            | BrokerEvent::PresenceSet { .. }
-            | BrokerEvent::Inbox { .. } => {}
-            BrokerEvent::Roster { request, page } => self.roster_asked(request, page, out),
+            BrokerEvent::Inbox { .. } => {}
+            BrokerEvent::Roster { request, page } => self.roster_asked(now, request, page, out),
             BrokerEvent::Heads { request, heads } => self.heads(now, request, heads, out),
             BrokerEvent::Read { request, page } => self.page(now, request, page, out),
             BrokerEvent::Subscribed { room, request } => self.subscribed(&room, request, out),
@@ -277,6 +299,7 @@ impl Hub {
                     self.doubt_control(now);
                 }
                 self.confirm_up_to(request, out);
+                self.doubt_rosters(now);
                 out.append(&mut wishes);
                 self.follow(now, out);
             }
@@ -296,6 +319,9 @@ impl Hub {
                 }
             }
             BrokerEvent::BeatAnswered { seq, report } => {
+                if let Some(report) = &report {
+                    self.see_report(now, seq, report, out);
+                }
                 self.watched(now, out, |watch, ms, out| {
                     watch.beat_answered(ms, seq, report, out);
                 })
@@ -309,7 +335,8 @@ impl Hub {
         let deadline = self.deadlines.first().map(|(at, _)| *at);
         let watch = self.watch.as_ref().map(|watch| watch.next_wake());
         let own = [self.next_ask_ms(), self.next_control_ms(), self.ids.next_wake()];
-        [deadline, watch].into_iter().chain(own).flatten().min()
+        let presence = self.next_presence_ms();
+        [deadline, watch, presence].into_iter().chain(own).flatten().min()
     }
 
     /// Acts on deadlines that have come.
@@ -326,25 +353,18 @@ impl Hub {
                     if due && let Some(room) = self.rooms.remove(&name) {
                         self.unconfirmed.remove(&room.request);
                         self.forget_track(&name, &room);
+                        self.forget_roster(&name);
                         if self.rooms.capacity() > 4 * self.rooms.len() + 1_024 {
                             self.rooms.shrink_to(2 * self.rooms.len());
                         }
                         out.push(HubEffect::Broker(BrokerCommand::Unsubscribe(name)));
                     }
                 }
-                Some((at, Deadline::Agent(id))) => {
-                    let due =
-                        self.agents.get(&id).is_some_and(|agent| agent.gone_at_ms == Some(at));
-                    if due {
-                        self.agents.remove(&id);
-                        self.tell_of_agent(now, "agent_disconnected", "offline", &id, out);
-                    }
-                }
                 None => break,
             }
         }
         self.ask(now, out);
-        self.ask_rosters(out);
+        self.presence_turn(now, out);
     }
 
     /// Has the watch act, then does what follows.
@@ -424,6 +444,7 @@ impl Hub {
             answer_joins(&room, waiting, out);
             // Also where it is known already: that was before the room was heard.
             self.want_head(&room);
+            self.roster_is_heard(&room);
         }
     }
 

@@ -41,6 +41,8 @@ pub enum Ticket {
     Query(QueryId),
     /// Nobody: the node itself published.
     Node,
+    /// The node itself: it tells of an agent until it is accepted.
+    Notice(u64),
 }
 
 /// What the hub tells a lane, in one order.
@@ -159,6 +161,12 @@ pub enum LaneMessage {
         /// What the device has yet to get.
         state: Option<InboxState>,
     },
+    /// What the node entered of its sessions' presence is void: tell again of those that were heard from since, of the
+    /// others once they are.
+    Presents {
+        /// Units: monotonic milliseconds.
+        since_ms: u64,
+    },
     /// Who is in the room, on this lane?
     Members {
         /// Comes back in the answer.
@@ -209,6 +217,7 @@ impl LaneMessage {
             | Self::Presence(_)
             | Self::Roster { .. }
             | Self::Inbox { .. }
+            | Self::Presents { .. }
             | Self::Members { .. }
             | Self::Disconnect { .. }
             | Self::Stop => None,
@@ -361,13 +370,6 @@ pub enum HubMessage {
         acked: Acked,
         /// Removed publications that the device was told of.
         told: u64,
-    },
-    /// A connection of an agent became ready, or ended.
-    Agent {
-        /// The agent's id.
-        agent_id: Box<str>,
-        /// Ready, else ended.
-        up: bool,
     },
     /// Who is in a room, in the whole cluster? Answered by [`HubEffect::Roster`].
     AskRoster {

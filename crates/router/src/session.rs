@@ -133,7 +133,7 @@ impl Session {
     }
 
     /// Whether a ping is unanswered.
-    const fn is_pinged(&self) -> bool {
+    pub(crate) const fn is_pinged(&self) -> bool {
         self.heard_ms < self.pinged_ms
     }
 

@@ -428,7 +428,6 @@ fn weight_of(message: &roomcast_router::messages::HubMessage) -> usize {
         | HubMessage::Read { .. }
         | HubMessage::Late(_)
         | HubMessage::Disconnect { .. }
-        | HubMessage::Agent { .. }
         | HubMessage::AskRoster { .. } => MESSAGE_BYTES,
     }
 }

@@ -130,6 +130,7 @@ impl Hub {
         let late = now.mono_ms.saturating_sub(seen_ms) > CALLED_MS + LATE_MS;
         if late && self.watch.is_some() {
             self.doubt_control(now);
+            self.see_stop(now, out);
         }
     }
 

@@ -52,6 +52,18 @@ pub struct HubCounters {
     pub attaches: u64,
     /// Orders to other nodes to end connections whose session was taken over.
     pub fences: u64,
+    /// Steps in which the broker was told who is present, without their repetitions.
+    pub presence_steps: u64,
+    /// Changes of who is in a room that the feed brought.
+    pub presence_diffs: u64,
+    /// Times that such changes did not follow each other, so that the roster was read anew.
+    pub presence_gaps: u64,
+    /// Rosters read from the broker.
+    pub rosters_read: u64,
+    /// Times that the node's lease began another life.
+    pub lives: u64,
+    /// Notices of agents that were given up.
+    pub notices_lost: u64,
 }
 
 /// How the relay is now.
@@ -87,7 +99,28 @@ pub struct HubHealth {
     pub peers_disagreeing: usize,
 }
 
+/// How much of presence the hub keeps now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PresenceSizes {
+    /// Sessions of this node that are present, counted in each of their rooms.
+    pub present: usize,
+    /// Rooms whose roster is kept.
+    pub rosters: usize,
+    /// What their users weigh. Bounds: [`super::ROSTERS_BYTES_MAX`]. Units: bytes.
+    pub rosters_bytes: usize,
+}
+
 impl Hub {
+    /// How much of presence it keeps now.
+    #[must_use]
+    pub fn presence_sizes(&self) -> PresenceSizes {
+        PresenceSizes {
+            present: self.presence.present(),
+            rosters: self.rosters.len(),
+            rosters_bytes: self.rosters.bytes(),
+        }
+    }
+
     /// What happened so far.
     #[must_use]
     pub fn counters(&self) -> HubCounters {

@@ -124,7 +124,7 @@ impl Hub {
 
     /// Tells whom it concerns how a publication ended.
     fn complete(
-        &self,
+        &mut self,
         ticket: Ticket,
         outcome: Result<Accepted, Refused>,
         out: &mut Vec<HubEffect>,
@@ -138,6 +138,7 @@ impl Hub {
             }
             Ticket::Query(query) => out.push(HubEffect::Answer(query, outcome)),
             Ticket::Node => {}
+            Ticket::Notice(number) => self.notices.end(number, outcome),
         }
     }
 

@@ -1,5 +1,4 @@
-//! Questions who is in a room that are asked of the broker, a few at once: those of lanes for rooms that this node keeps
-//! no roster of, and the server API's.
+//! Questions who is in a room: answered from the roster that this node keeps, else asked of the broker, a few at once.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -9,6 +8,7 @@ use roomcast_protocol::envelope::BrokerCommand;
 use roomcast_protocol::ids::{LaneId, SessionKey};
 use roomcast_protocol::presence::{PresenceMode, ROSTER_PAGE_MAX, RosterPage};
 use roomcast_protocol::room::RoomName;
+use roomcast_protocol::time::Now;
 
 use super::Hub;
 use crate::messages::{HubEffect, LaneMessage, QueryId};
@@ -62,6 +62,13 @@ impl Hub {
         if self.presence_of(&room).0 == PresenceMode::Off {
             return answer_roster(asker, room, Err(tells_nothing()), out);
         }
+        if let Asker::Lane(..) = asker
+            && let Some(shown) = self.rosters.shown(&room, after.as_deref(), count_max)
+        {
+            // Somebody may ask whose session is to end.
+            let shown = shown.filter(|_| !self.control.is_open());
+            return answer_roster(asker, room, shown.ok_or_else(not_now), out);
+        }
         if !self.may_ask() || self.roster_asks.waiting.len() >= ROSTER_ASKS_WAITING_MAX {
             return answer_roster(asker, room, Err(not_now()), out);
         }
@@ -96,10 +103,14 @@ impl Hub {
     /// The broker answered, or did not.
     pub(super) fn roster_asked(
         &mut self,
+        now: Now,
         request: u64,
         page: Option<RosterPage>,
         out: &mut Vec<HubEffect>,
     ) {
+        if self.roster_page(now, request, page.as_ref(), out) {
+            return;
+        }
         let Some((asker, room)) = self.roster_asks.under_way.remove(&request) else { return };
         let (mode, users_max) = self.presence_of(&room);
         let lists = |page: &RosterPage| match asker {
@@ -107,7 +118,6 @@ impl Hub {
             Asker::Query(_) => true,
         };
         let outcome = match page {
-            // Somebody may ask whose session is to end.
             Some(_) if self.control.is_open() => Err(not_now()),
             Some(page) if lists(&page) => Ok(page),
             Some(page) => Ok(RosterPage { users: Vec::new(), more: false, ..page }),

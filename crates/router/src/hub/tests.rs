@@ -34,7 +34,7 @@ const LINGER_MS: u64 = 1_000;
 const GRACE_MS: u64 = 5_000;
 
 /// Runs a script and compares what the hub wanted done. One step a line: `1 joins news` (lane 1), `1 leaves news`,
-/// `1 publishes news [ack] [id=a] [text=hi] [bytes=9]`, `agent 7 up`, `subscribed news` (the broker confirms),
+/// `1 publishes news [ack] [id=a] [text=hi] [bytes=9]`, `subscribed news` (the broker confirms),
 /// `feed news` (an envelope), `accepted`, `refused` and `unknown` (the oldest publication), `at 500`.
 #[track_caller]
 fn check(script: &str, expected: &str) {
@@ -45,7 +45,7 @@ fn check(script: &str, expected: &str) {
 /// `down`, `alive 1`, `beat 1 7 [from=8]` (link 1 brings beat 7, from another master), `answer 7 [by=8] [over=1,2]
 /// [peers=2,3!,4?]` (3 is deaf, 4 disagrees), `unanswered 7` (or `last`). After `auto over=1` the broker answers beats by itself,
 /// and brings them back: beats are not shown any more; `auto` with other options changes that, `auto silent` brings
-/// none back, `auto away` answers none. `health` and `relay` show figures.
+/// none back, `auto away` answers none, `auto lost` says that the lease has ended, `auto by=2` is another master. `health` and `relay` show figures.
 #[track_caller]
 fn watch(script: &str, expected: &str) {
     run(World::watched(), script, expected);
@@ -69,6 +69,16 @@ struct Auto {
     links: Vec<LinkId>,
     brings: bool,
     peers: Vec<Peer>,
+    /// The node's lease is said to have ended.
+    lost: bool,
+    /// Which master it is, but for the first.
+    other_master: u64,
+}
+
+impl Auto {
+    const fn master(&self) -> MasterId {
+        MasterId(1 + self.other_master)
+    }
 }
 
 enum Question {
@@ -201,9 +211,6 @@ impl World {
                 self.set_clock(words[2].parse().unwrap());
                 self.act(|hub, now, out| hub.tick(now, out));
             }
-            "agent" => {
-                self.says(HubMessage::Agent { agent_id: words[1].into(), up: words[2] == "up" })
-            }
             "health" | "relay" | "counted" => self.show_figures(words[0]),
             "auto" => self.set_auto(line),
             "drops" => {
@@ -220,7 +227,8 @@ impl World {
                 let event = self.event(line);
                 self.act(|hub, now, out| hub.broker_event(now, event, out));
             }
-            "roster" => {
+            "enters" | "exits" => self.says(presence::enters(line)),
+            "roster" | "diff" | "done" | "reaped" | "undone" => {
                 let event = self.presence_event(line);
                 self.act(|hub, now, out| hub.broker_event(now, event, out));
             }
@@ -267,8 +275,8 @@ impl World {
                     master: MasterId(option("by").map_or(1, |by| by.parse().unwrap())),
                     links: links(option("over").unwrap_or("1")),
                     peers: peers(option("peers").unwrap_or("")),
-                    lease: Lease::Held,
-                    settled: Vec::new(),
+                    lease: if line.contains(" lost") { Lease::Lost } else { Lease::Held },
+                    settled: presence::settled(line),
                 };
                 let seq = words[1].parse().unwrap();
                 BrokerEvent::BeatAnswered { seq, report: Some(report) }
@@ -344,6 +352,8 @@ impl World {
         if let Some(over) = option(line, "over") {
             auto.links = links(over);
         }
+        auto.lost = line.contains(" lost");
+        auto.other_master = option(line, "by").map_or(0, |by| by.parse::<u64>().unwrap() - 1);
         if let Some(listed) = option(line, "peers") {
             auto.peers = peers(listed);
         }
@@ -417,9 +427,10 @@ impl World {
                 controls.push(*request);
                 continue;
             }
-            if let HubEffect::Broker(BrokerCommand::Beat { seq, .. }) = &effect {
+            if let HubEffect::Broker(BrokerCommand::Beat { seq, life, retired, .. }) = &effect {
                 self.beat = *seq;
                 if self.auto.is_some() {
+                    self.show_lives(*life, *retired);
                     beats.push(*seq);
                     continue;
                 }
@@ -441,18 +452,22 @@ impl World {
         }
         for seq in beats {
             let auto = self.auto.clone().unwrap_or_default();
+            if let Some(auto) = &mut self.auto {
+                auto.lost = false; // once is enough
+            }
             let mut events = Vec::new();
             for link in auto.links.iter().filter(|_| auto.brings) {
-                let (link, master, moved) = (*link, MasterId(1), Vec::new());
+                let (link, master, moved) = (*link, auto.master(), Vec::new());
                 events.push(BrokerEvent::Beat { link, seq, master, moved });
             }
             if auto.answers {
+                let (master, lost) = (auto.master(), auto.lost);
                 let Auto { links, peers, .. } = auto;
                 let report = Some(BeatReport {
-                    master: MasterId(1),
+                    master,
                     links,
                     peers,
-                    lease: Lease::Held,
+                    lease: if lost { Lease::Lost } else { Lease::Held },
                     settled: Vec::new(),
                 });
                 events.push(BrokerEvent::BeatAnswered { seq, report });
@@ -469,17 +484,16 @@ impl World {
     /// Every deadline is wanted still, and the hub's own counts are right.
     fn walk(&self) {
         self.hub.waiting.walk();
+        self.hub.presence.walk(self.hub.lives.renewing);
+        self.hub.rosters.walk();
         for (request, unconfirmed) in &self.hub.unconfirmed {
             let room = &self.hub.rooms[&unconfirmed.room];
             assert_eq!(room.request, *request);
             assert_eq!(unconfirmed.waiting & !room.lanes, 0, "a lane waits that has left");
         }
         for (at, deadline) in &self.hub.deadlines {
-            let wanted = match deadline {
-                super::Deadline::Room(name) => self.hub.rooms[name].until_ms == *at,
-                super::Deadline::Agent(id) => self.hub.agents[id].gone_at_ms == Some(*at),
-            };
-            assert!(wanted, "{deadline:?}");
+            let super::Deadline::Room(name) = deadline;
+            assert_eq!(self.hub.rooms[name].until_ms, *at, "{deadline:?}");
         }
         let tracks = self.hub.kept.iter().filter_map(|name| self.hub.track(name));
         let held: usize =
@@ -538,8 +552,9 @@ impl World {
                 self.questions.push_back((request, Question::Read));
                 format!("read? {room} above {}", span.from)
             }
-            HubEffect::Broker(BrokerCommand::Beat { seq, hears, .. }) => {
-                format!("beat {seq}{}", if hears { " hears" } else { "" })
+            HubEffect::Broker(BrokerCommand::Beat { seq, hears, life, retired, .. }) => {
+                let hears = if hears { " hears" } else { "" };
+                format!("beat {seq}{hears}{}", presence::lives(life, retired))
             }
             HubEffect::Broker(BrokerCommand::Save { request, save }) => {
                 format!("save {request} {:x}/{}", save.session.0, save.generation)
@@ -549,10 +564,12 @@ impl World {
                 format!("attach {request} for {} alive {}", attach.user, alive.join(","))
             }
             HubEffect::Broker(
-                command @ (BrokerCommand::SetPresence { .. }
-                | BrokerCommand::Inbox { .. }
-                | BrokerCommand::Ack { .. }),
+                command @ (BrokerCommand::Inbox { .. } | BrokerCommand::Ack { .. }),
             ) => format!("{command:?}"),
+            HubEffect::Broker(BrokerCommand::SetPresence { request, set }) => {
+                self.presence.sets.push_back(request);
+                presence::set_shown(&set)
+            }
             HubEffect::Broker(BrokerCommand::Roster { request, room, after, count_max }) => {
                 self.presence.rosters.push_back(request);
                 presence::asked(&room, after.as_deref(), count_max)
@@ -660,6 +677,8 @@ fn told(message: &LaneMessage) -> String {
         LaneMessage::Page { query, page } => {
             format!("page {query} {}", page.as_ref().map_or(0, |page| page.entries.len()))
         }
+        LaneMessage::Presence(diff) => presence::told(diff),
+        LaneMessage::Presents { since_ms } => format!("presents since {since_ms}"),
         LaneMessage::Roster { room, outcome, .. } => presence::told_roster(room, outcome),
         LaneMessage::Revalidate => "revalidate".into(),
         LaneMessage::Blind => "blind".into(),
@@ -679,7 +698,6 @@ fn told(message: &LaneMessage) -> String {
         LaneMessage::Lost(_)
         | LaneMessage::Members { .. }
         | LaneMessage::Drain(_)
-        | LaneMessage::Presence(_)
         | LaneMessage::Inbox { .. }
         | LaneMessage::Stop => {
             panic!("the hub does not say {message:?}")
@@ -949,59 +967,6 @@ fn the_outcome_of_a_publication_reaches_whom_it_concerns() {
 }
 
 #[test]
-fn an_agent_is_announced_in_both_rooms_when_it_comes_and_when_it_is_gone_for_good() {
-    check(
-        "agent 7 up
-         counted
-         at 2000
-         agent 7 down
-         at 6999
-         at 7000
-         counted",
-        "publish agents agent_connected {\"agent_id\":7,\"status\":\"online\",\"last_seen\":\"1970-01-01T00:00:00.000Z\"} by node-1
-         publish agent-7 agent_connected {\"agent_id\":7,\"status\":\"online\",\"last_seen\":\"1970-01-01T00:00:00.000Z\"} by node-1
-         0 rooms, 1 agents, 2 published, 0 received, 0 unwanted
-         publish agents agent_disconnected {\"agent_id\":7,\"status\":\"offline\",\"last_seen\":\"1970-01-01T00:00:07.000Z\"} by node-1
-         publish agent-7 agent_disconnected {\"agent_id\":7,\"status\":\"offline\",\"last_seen\":\"1970-01-01T00:00:07.000Z\"} by node-1
-         0 rooms, 0 agents, 4 published, 0 received, 0 unwanted",
-    );
-}
-
-#[test]
-fn an_agent_that_returns_within_the_grace_or_has_another_connection_stays_connected() {
-    let script = "agent 7 up
-         agent 7 up
-         agent 7 down
-         at 9000
-         agent 7 down
-         at 13999
-         agent 7 up
-         at 60000
-         counted";
-    let online = "publish agents agent_connected {\"agent_id\":7,\"status\":\"online\",\"last_seen\":\"1970-01-01T00:00:00.000Z\"} by node-1
-         publish agent-7 agent_connected {\"agent_id\":7,\"status\":\"online\",\"last_seen\":\"1970-01-01T00:00:00.000Z\"} by node-1
-         0 rooms, 1 agents, 2 published, 0 received, 0 unwanted";
-    check(script, online);
-}
-
-#[test]
-fn an_agent_nobody_knows_cannot_go() {
-    check(
-        "agent 7 down\nat 60000\ncounted",
-        "0 rooms, 0 agents, 0 published, 0 received, 0 unwanted",
-    );
-}
-
-#[test]
-fn the_nodes_own_publications_are_answered_to_nobody_and_have_ids_of_their_own() {
-    let mut world = World::new(0);
-    for line in ["agent 7 up", "agent 8 up", "accepted", "refused", "accepted", "accepted"] {
-        world.step(line);
-    }
-    assert_eq!(world.seen.len(), 4);
-}
-
-#[test]
 fn an_agents_id_is_written_as_a_number_only_where_it_is_one() {
     for (id, json) in [
         ("7", "7"),
@@ -1016,12 +981,4 @@ fn an_agents_id_is_written_as_a_number_only_where_it_is_one() {
         let expected = format!("{{\"agent_id\":{json},\"status\":\"online\",\"last_seen\":\"t\"}}");
         assert_eq!(content, expected);
     }
-}
-
-#[test]
-fn an_agents_id_that_makes_no_room_name_is_announced_in_agents_alone() {
-    let mut world = World::new(0);
-    world.step("agent a\u{200b}b up");
-    assert_eq!(world.seen.len(), 1);
-    assert!(world.seen[0].starts_with("publish agents "));
 }

@@ -118,6 +118,9 @@ pub(super) struct Watch {
     taken: BTreeMap<u16, u64>,
     pub(super) peers: Peers,
     pub(super) counters: WatchCounters,
+    /// Which life of the node's lease beats renew, and which one they end.
+    life: u32,
+    retired: Option<u32>,
 }
 
 impl Watch {
@@ -143,6 +146,8 @@ impl Watch {
             taken: BTreeMap::new(),
             peers: Peers::default(),
             counters: WatchCounters::default(),
+            life: 1,
+            retired: None,
         }
     }
 
@@ -153,6 +158,22 @@ impl Watch {
     /// Since when it is in its state. Units: monotonic milliseconds.
     pub(super) const fn since_ms(&self) -> u64 {
         self.since_ms
+    }
+
+    /// The number of the next beat.
+    pub(super) const fn next_seq(&self) -> u64 {
+        self.seq + 1
+    }
+
+    /// The next beat goes out at once.
+    pub(super) const fn hurry(&mut self) {
+        self.beat_ms = None;
+    }
+
+    /// Beats are for this life of the lease from now on.
+    pub(super) const fn live(&mut self, life: u32, retired: Option<u32>) {
+        self.life = life;
+        self.retired = retired;
     }
 
     /// Whether the relay was whole once.
@@ -331,8 +352,8 @@ impl Watch {
             let beat = BrokerCommand::Beat {
                 seq: self.seq,
                 hears: self.up_ms.is_some(),
-                life: 1,
-                retired: None,
+                life: self.life,
+                retired: self.retired,
                 taken: self.taken(),
             };
             out.push(HubEffect::Broker(beat));

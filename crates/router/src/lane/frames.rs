@@ -26,6 +26,12 @@ pub(crate) struct Terms<'a> {
 }
 
 impl Terms<'_> {
+    /// All members get it, whenever; it has no position.
+    pub(crate) const fn of(class: Priority) -> Self {
+        let requires = &[];
+        Self { class, requires, placed: None, expires_unix_ms: None, before: None, key: None }
+    }
+
     /// All members get it, whenever, who covered `before`.
     pub(crate) const fn behind(before: Position, class: Priority) -> Self {
         let (requires, before) = (&[], Some(before));

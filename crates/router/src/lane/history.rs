@@ -167,7 +167,7 @@ impl Lane {
     }
 
     /// The room's rule, if the session is in the room or may join it.
-    fn may_read(&self, key: SessionKey, name: &RoomName) -> Option<RuleIndex> {
+    pub(super) fn may_read(&self, key: SessionKey, name: &RoomName) -> Option<RuleIndex> {
         let session = self.session(key)?;
         let who = session.who.as_deref()?;
         let index = self.names.get(name).copied();

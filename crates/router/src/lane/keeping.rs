@@ -252,7 +252,11 @@ impl Lane {
     }
 
     /// Lets `put` put frames into a room, which then has its turn.
-    fn enqueue(&mut self, index: u32, put: impl FnOnce(&mut Room, &mut Scribe<'_>, &mut Served)) {
+    pub(super) fn enqueue(
+        &mut self,
+        index: u32,
+        put: impl FnOnce(&mut Room, &mut Scribe<'_>, &mut Served),
+    ) {
         let Some(room) = self.rooms.get_mut(index as usize) else { return };
         let bytes = room.bytes();
         let mut scribe =

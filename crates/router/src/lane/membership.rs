@@ -62,6 +62,7 @@ impl Lane {
         ask: Ask,
         out: &mut Vec<Effect>,
     ) {
+        self.tell_present(index, key, out);
         if self.position(index).is_some() {
             return self.enter_stream(now, key, index, ask, out);
         }
@@ -277,6 +278,7 @@ impl Lane {
         out: &mut Vec<Effect>,
     ) {
         if let Some(index) = self.names.get(name).copied() {
+            self.tell_absent(index, key, out);
             let (withdrawn, told) = self.withdraw(index, key);
             if !withdrawn.is_empty() {
                 self.settle(index, key, out);
@@ -297,6 +299,7 @@ impl Lane {
         let Some(name) = self.rooms.get(index as usize).map(|room| room.name.clone()) else {
             return;
         };
+        self.tell_absent(index, key, out);
         let (withdrawn, _) = self.withdraw(index, key);
         self.leave_room(index, key, out);
         self.drop_if_unused(index, out);

@@ -46,7 +46,7 @@ use roomcast_protocol::session::SessionState;
 use roomcast_protocol::time::Now;
 use slab::Slab;
 
-use crate::messages::{Effect, HubMessage, LaneMessage};
+use crate::messages::{Effect, LaneMessage};
 use crate::meter::{Place, Users};
 use crate::session::{Due, Phase, Session};
 use crate::wheel::Wheel;
@@ -60,6 +60,7 @@ use history::Reads;
 use holding::Turns;
 use parking::Parking;
 pub use parking::{Space, Until};
+use presence::Doubts;
 use records::state_after;
 use resume::Attaching;
 use rooms::Room;
@@ -144,6 +145,7 @@ pub struct Lane {
     memberships: usize,
     secrets: Secrets,
     served: Served,
+    doubts: Doubts,
     /// The node is on its own: whoever becomes ready is told.
     isolated: bool,
     #[cfg(feature = "planted")]
@@ -183,6 +185,7 @@ impl Lane {
             memberships: 0,
             secrets: config.secrets,
             served: Served::default(),
+            doubts: Doubts::default(),
             isolated: false,
             #[cfg(feature = "planted")]
             planted: None,
@@ -316,6 +319,7 @@ impl Lane {
     /// The client answered the ping of this number.
     pub fn ponged(&mut self, now: Now, key: SessionKey, number: u32, out: &mut Vec<Effect>) {
         self.heard(now, key);
+        self.vouch_for(key, out);
         self.take_pong(now, key, number, out);
     }
 
@@ -378,7 +382,12 @@ impl Lane {
                 self.fence(session, generation, moved, out);
             }
             LaneMessage::Drain(plan) => self.begin_drain(now, plan, out),
-            LaneMessage::Presence(_) | LaneMessage::Roster { .. } | LaneMessage::Inbox { .. } => {}
+            LaneMessage::Presence(diff) => self.tell_presence(&diff, out),
+            LaneMessage::Roster { session, reply, room, outcome } => {
+                self.answer_roster(session, (&reply, &room), outcome, out);
+            }
+            LaneMessage::Presents { since_ms } => self.doubt_presence(now, since_ms, out),
+            LaneMessage::Inbox { .. } => {}
         }
     }
 
@@ -429,6 +438,7 @@ impl Lane {
     pub fn tick(&mut self, now: Now, out: &mut Vec<Effect>) {
         self.begin_turn(now, out);
         self.ring(now, out);
+        self.see_doubts(now, out);
         self.renew(now, out);
         self.take_turns(now, out);
         for key in self.wheel.due(now.mono_ms) {
@@ -502,6 +512,7 @@ impl Lane {
 
     /// Removes all trace of the session.
     fn forget(&mut self, key: SessionKey, out: &mut Vec<Effect>) {
+        self.tell_all(key, false, out);
         let Some(session) = self.session_mut(key) else { return };
         let rooms: Vec<u32> = session.rooms.iter().map(|entry| entry.room).collect();
         // What is under way to it is dropped with its connection.
@@ -523,12 +534,6 @@ impl Lane {
         }
         if session.phase == Phase::Connecting {
             self.unauthenticated -= 1;
-        }
-        if session.phase == Phase::Attaching {
-            return;
-        }
-        if let Some(agent_id) = session.who.and_then(|who| who.agent_id) {
-            out.push(Effect::Hub(HubMessage::Agent { agent_id, up: false }));
         }
     }
 

@@ -344,6 +344,7 @@ impl Lane {
                 self.enter_live(now, key, index, Ask { reply, since }, out);
             }
             (None, _) | (_, None) => {
+                self.tell_present(index, key, out);
                 self.add_member(index, key);
                 self.tell_own_position(index, key, out);
             }

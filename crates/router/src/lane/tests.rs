@@ -13,6 +13,7 @@ mod keeping_model;
 mod model;
 mod orders;
 mod parking;
+mod presence;
 mod publishing;
 mod resuming;
 mod rooms;
@@ -76,6 +77,8 @@ struct World {
     /// Sessions whose outboxes have no space.
     full: BTreeSet<u32>,
     tickets: VecDeque<Ticket>,
+    /// Questions who is in a room, oldest first.
+    rosters: VecDeque<(SessionKey, ReplyTo, RoomName)>,
     /// Ids the lane made for publications that came without one.
     made: Vec<String>,
     seen: Vec<String>,
@@ -103,6 +106,9 @@ impl World {
         if script.lines().any(|line| line.trim() == "kept") {
             table.keep_own_rooms();
         }
+        if script.lines().any(|line| line.trim() == "shown") {
+            table.show_own_rooms();
+        }
         let guard = Arc::new(table);
         let config = LaneConfig {
             id: LaneId(0),
@@ -121,6 +127,7 @@ impl World {
             keys: BTreeMap::new(),
             full: BTreeSet::new(),
             tickets: VecDeque::new(),
+            rosters: VecDeque::new(),
             made: Vec::new(),
             seen: Vec::new(),
         }
@@ -132,7 +139,7 @@ impl World {
         match subject {
             "limits" => {}
             "manual" => self.manual = true,
-            "kept" => {}
+            "kept" | "shown" => {}
             "silent" => self.silent = true,
             "asleep" => {
                 self.now.mono_ms += rest.parse::<u64>().unwrap();
@@ -242,6 +249,7 @@ impl World {
                 let (query, rest) = rest.split_once(' ').unwrap();
                 LaneMessage::Page { query: query.parse().unwrap(), page: page(rest) }
             }
+            "presence" | "roster" | "presents" => self.hub_tells(verb, rest),
             "hold" => LaneMessage::Hold(true),
             "resume" => LaneMessage::Hold(false),
             "revalidate" => LaneMessage::Revalidate,
@@ -485,15 +493,17 @@ impl World {
                 let session = session.0;
                 self.seen.push(format!("hub fence {session:x} {generation} on {}{how}", node.0));
             }
-            message @ (HubMessage::Presence { .. }
-            | HubMessage::Roster { .. }
-            | HubMessage::Inbox { .. }
+            HubMessage::Presence { room, change } => {
+                self.seen.push(presence::told_of(&room, &change));
+            }
+            HubMessage::Roster { session, reply, room, after, count_max, .. } => {
+                let after = after.map_or(String::new(), |after| format!(" behind {after}"));
+                self.seen.push(format!("hub roster {room}{after} limit {count_max}"));
+                self.rosters.push_back((session, reply, room));
+            }
+            message @ (HubMessage::Inbox { .. }
             | HubMessage::Ack { .. }
             | HubMessage::AskRoster { .. }) => self.seen.push(format!("hub {message:?}")),
-            HubMessage::Agent { agent_id, up } => {
-                let what = if up { "up" } else { "down" };
-                self.seen.push(format!("hub agent {agent_id} {what}"));
-            }
         }
     }
 
@@ -593,9 +603,10 @@ fn walk(lane: &Lane) {
 }
 
 fn is_reply(text: &str) -> bool {
-    const WORDS: [&str; 12] = [
+    const WORDS: [&str; 13] = [
         "drain",
         "history",
+        "roster",
         "welcome",
         "pong",
         "joined",
@@ -762,6 +773,7 @@ fn command(text: &str) -> Command {
             if verb == "joins" { Command::Join(request) } else { Command::Leave(request) }
         }
         "publishes" => Command::Publish(Box::new(publish(rest))),
+        "looks" => presence::looks(first, rest),
         "pings" => Command::KeepAlive(
             (!first.is_empty()).then(|| Bytes::copy_from_slice(first.as_bytes())),
         ),

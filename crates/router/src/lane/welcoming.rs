@@ -13,7 +13,7 @@ use roomcast_protocol::time::Now;
 
 use super::Lane;
 use super::membership::own_rooms;
-use crate::messages::{Effect, HubMessage};
+use crate::messages::Effect;
 use crate::meter::Place;
 use crate::session::Phase;
 
@@ -52,9 +52,6 @@ impl Lane {
         if self.profile_of(session).is_some_and(|profile| profile.joins_own_rooms) {
             own.extend(own_rooms(who, session.id).take(self.limits.rooms_max));
         }
-        if let Some(agent_id) = who.agent_id.clone() {
-            out.push(Effect::Hub(HubMessage::Agent { agent_id, up: true }));
-        }
         let guard = Arc::clone(&self.guard);
         let ruled = |name| guard.rule(&name).map(|rule| (name, rule));
         let mut asleep = 0;
@@ -86,6 +83,7 @@ impl Lane {
             Some(Outbound::Welcome { who, session: session.id, resume, resumed })
         });
         self.tell_own_positions(key, out);
+        self.tell_all(key, true, out);
         self.go_on_lasting(now, key, out);
         if self.isolated {
             self.send(key, &Outbound::Degraded { isolated: true }, out);

@@ -247,6 +247,7 @@ impl World {
             | LaneMessage::Fence { .. }
             | LaneMessage::Roster { .. }
             | LaneMessage::Inbox { .. }
+            | LaneMessage::Presents { .. }
             | LaneMessage::Drain(_)
             | LaneMessage::Presence(_)
             | LaneMessage::Stop => 64,

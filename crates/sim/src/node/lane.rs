@@ -366,7 +366,6 @@ fn weight_of(message: &HubMessage) -> usize {
         | HubMessage::Roster { .. }
         | HubMessage::Inbox { .. }
         | HubMessage::Ack { .. }
-        | HubMessage::Agent { .. }
         | HubMessage::AskRoster { .. } => MESSAGE_BYTES,
     }
 }

@@ -5,14 +5,20 @@ use std::sync::LazyLock;
 
 use roomcast_protocol::codes::Refused;
 use roomcast_protocol::command::ReplyTo;
-use roomcast_protocol::envelope::BrokerEvent;
+use roomcast_protocol::envelope::{BrokerEvent, Envelope};
 use roomcast_protocol::guard::Policy;
-use roomcast_protocol::ids::{LaneId, SessionKey};
-use roomcast_protocol::presence::{PresenceMode, ROSTER_PAGE_MAX, RosterPage};
+use roomcast_protocol::ids::{LaneId, NodeId, SessionId, SessionKey};
+use roomcast_protocol::presence::{
+    PRESENCE_CHANGES_MAX, PresenceChange, PresenceDiff, PresenceMode, PresenceSet, ROSTER_PAGE_MAX,
+    RosterPage, SetPresence,
+};
 use roomcast_protocol::room::RoomName;
 
-use super::{World, check, option, position, shown_at, watch};
-use crate::hub::{ROSTER_ASKS_MAX, ROSTER_ASKS_WAITING_MAX};
+use super::{World, check, option, position, room, shown_at, watch};
+use crate::hub::{
+    AGENTS, NOTICES_MAX, NOTICES_UNDER_WAY_MAX, ROSTER_ASKS_MAX, ROSTER_ASKS_WAITING_MAX,
+    ROSTER_DIFFS_MAX, ROSTER_READS_MAX, STEPS_MAX,
+};
 use crate::messages::{HubMessage, QueryId, Ticket};
 
 pub(super) static CROWD: LazyLock<Policy> =
@@ -21,10 +27,73 @@ pub(super) static CROWD: LazyLock<Policy> =
 pub(super) static TALLY: LazyLock<Policy> =
     LazyLock::new(|| Policy { presence: PresenceMode::Count, ..Policy::OPEN });
 
-/// What the broker has yet to answer, oldest first.
+/// What the broker has yet to answer, oldest first, and what it was told of the node's lives.
 #[derive(Default)]
 pub(super) struct Book {
     pub(super) rosters: VecDeque<u64>,
+    pub(super) sets: VecDeque<u64>,
+    lives: Option<(u32, Option<u32>)>,
+}
+
+/// `enters crowd 7/ann [g=2]`, `exits crowd 7/ann`: session 7 of ann.
+pub(super) fn enters(line: &str) -> HubMessage {
+    let words: Vec<_> = line.split(' ').collect();
+    let (session, user) = words[2].split_once('/').unwrap();
+    let change = PresenceChange {
+        session: SessionId(session.parse().unwrap()),
+        user: user.into(),
+        generation: option(line, "g").map_or(1, |it| it.parse().unwrap()),
+        present: words[0] == "enters",
+    };
+    HubMessage::Presence { room: room(words[1]), change }
+}
+
+pub(super) fn lives(life: u32, retired: Option<u32>) -> String {
+    let retired = retired.map_or(String::new(), |it| format!(", {it} is over"));
+    if life == 1 { retired } else { format!(" life {life}{retired}") }
+}
+
+pub(super) fn set_shown(set: &SetPresence) -> String {
+    let SetPresence { room, incarnation, seq, changes, grace_ms } = set;
+    assert_eq!((incarnation.node, *grace_ms), (NodeId(1), super::GRACE_MS));
+    let change = |it: &PresenceChange| {
+        let generation = if it.generation == 1 { "".into() } else { format!(".{}", it.generation) };
+        let way = if it.present { '+' } else { '-' };
+        format!(" {way}{}/{}{generation}", it.session.0, it.user)
+    };
+    let changes = if changes.len() > 9 {
+        format!(" {} changes", changes.len())
+    } else {
+        changes.iter().map(change).collect()
+    };
+    format!("set {room} #{seq}{}{changes}", lives(incarnation.life, None))
+}
+
+pub(super) fn told(diff: &PresenceDiff) -> String {
+    let PresenceDiff { room, version, count, joined, left } = diff;
+    let came = joined.iter().map(|user| format!(" +{user}"));
+    let names: Vec<_> = came.chain(left.iter().map(|user| format!(" -{user}"))).collect();
+    let names = if names.len() > 20 { format!(" {} names", names.len()) } else { names.concat() };
+    format!("presence {room} {} {count}{names}", shown_at(*version))
+}
+
+/// `5 count=3 +ann -bob`
+fn diff(name: &str, version: &str, line: &str) -> PresenceDiff {
+    let named = |way: char| {
+        line.split(' ').filter_map(move |word| word.strip_prefix(way)).map(Into::into).collect()
+    };
+    PresenceDiff {
+        room: room(name),
+        version: position(line, version.parse().unwrap()),
+        count: option(line, "count").map_or(1, |it| it.parse().unwrap()),
+        joined: named('+'),
+        left: named('-'),
+    }
+}
+
+/// `settled=4 -7`: agents whose leave a beat settled.
+pub(super) fn settled(line: &str) -> Vec<PresenceDiff> {
+    option(line, "settled").map(|version| diff(AGENTS, version, line)).into_iter().collect()
 }
 
 /// `1 asks crowd [after=ann] [count=2]` by a session of lane 1; `api asks ..` by the shell.
@@ -71,9 +140,34 @@ pub(super) fn told_roster(room: &RoomName, outcome: &Result<RosterPage, Refused>
 }
 
 impl World {
-    /// `roster 7 ann,bob [e=2] [count=9] [more]` answers the oldest question, `roster none` does not.
+    /// What became of the node's lives, where beats are not shown.
+    pub(super) fn show_lives(&mut self, life: u32, retired: Option<u32>) {
+        let before = self.presence.lives.replace((life, retired)).unwrap_or((1, None));
+        if before != (life, retired) {
+            self.seen.push(format!("beat{}", lives(life, retired)));
+        }
+    }
+
+    /// `roster 7 ann,bob [e=2] [count=9] [more]` answers the oldest question, `roster none` does not; `diff crowd 5 count=3 +ann
+    /// -bob` comes by the feed; `done [room=crowd version=5 count=3 +ann]`, `reaped` or `undone` (not answered) is for the
+    /// oldest step.
     pub(super) fn presence_event(&mut self, line: &str) -> BrokerEvent<Ticket> {
         let words: Vec<_> = line.split(' ').collect();
+        if words[0] == "diff" {
+            let diff = diff(words[1], words[2], line);
+            return BrokerEvent::Envelope(Envelope::Presence(diff.into()));
+        }
+        if words[0] != "roster" {
+            let request = self.presence.sets.pop_front().expect("a step is under way");
+            let version = option(line, "version");
+            let made = version.map(|version| diff(option(line, "room").unwrap(), version, line));
+            let outcome = match words[0] {
+                "done" => Some(PresenceSet::Done(made)),
+                "reaped" => Some(PresenceSet::Reaped),
+                _ => None,
+            };
+            return BrokerEvent::PresenceSet { request, outcome };
+        }
         let request = self.presence.rosters.pop_front().expect("a roster was asked for");
         let page = words[1].parse().ok().map(|version| {
             let names = words.get(2).filter(|names| !names.contains('=')).unwrap_or(&"");
@@ -142,4 +236,725 @@ fn questions_beyond_what_may_wait_are_refused() {
     world.step("roster 1 ann");
     let last: Vec<_> = world.seen.iter().rev().take(2).map(String::as_str).collect();
     assert_eq!(last, ["roster? crowd", "answer 9 1 at 1: ann"]);
+}
+
+/// Room `crowd` is heard by lane 1, and its roster known.
+const KNOWN: &str = "1 joins crowd\nsubscribed crowd\nroster 5 ann,bob\n";
+
+const ASKED: &str = "subscribe crowd\n1: joined crowd\nroster? crowd\n";
+
+#[track_caller]
+fn known(script: &str, expected: &str) {
+    check(&format!("{KNOWN}{script}"), &format!("{ASKED}{expected}"));
+}
+
+#[test]
+fn the_first_change_of_a_room_is_told_at_once_and_those_that_follow_together() {
+    check(
+        "enters crowd 1/ann
+         enters crowd 2/bob
+         enters crowd 3/cid
+         exits crowd 3/cid
+         exits crowd 9/eve
+         enters tally 1/ann
+         at 249
+         done
+         at 250
+         done
+         done
+         exits crowd 1/ann
+         at 300
+         enters crowd 1/ann g=2
+         at 500",
+        "set crowd #1 +1/ann
+         beat 1 hears
+         set tally #2 +1/ann
+         set crowd #3 +2/bob
+         set crowd #4 +1/ann.2",
+    );
+}
+
+#[test]
+fn one_step_of_a_room_is_under_way_and_repeated_until_it_is_answered() {
+    check(
+        "enters crowd 1/ann
+         exits crowd 1/ann
+         at 400
+         undone
+         at 899
+         at 900
+         done
+         undone",
+        "set crowd #1 +1/ann
+         beat 1 hears
+         set crowd #1 +1/ann
+         set crowd #2 -1/ann",
+    );
+}
+
+#[test]
+fn a_late_word_of_a_sessions_former_connection_counts_for_nothing() {
+    check(
+        "enters crowd 1/ann g=2
+         done
+         exits crowd 1/ann g=1
+         enters crowd 1/ann g=1
+         at 100
+         exits crowd 1/ann g=2
+         enters crowd 1/ann g=2
+         at 900",
+        "set crowd #1 +1/ann.2\nbeat 1 hears\nset crowd #2 +1/ann.2",
+    );
+}
+
+#[test]
+fn a_step_holds_a_bounded_number_of_changes_and_the_rest_follows() {
+    let mut world = World::new(0);
+    world.step("enters crowd 0/x");
+    for session in 1..=PRESENCE_CHANGES_MAX + 1 {
+        world.step(&format!("enters crowd {session}/x"));
+    }
+    for line in ["done", "at 250", "done", "at 500", "done", "at 750"] {
+        world.step(line);
+    }
+    let max = PRESENCE_CHANGES_MAX;
+    let full = format!("set crowd #2 {max} changes");
+    assert_eq!(world.seen, ["set crowd #1 +0/x", "beat 1 hears", &full, "set crowd #3 +513/x"]);
+    assert_eq!(world.hub.presence_sizes().present, max + 2);
+}
+
+#[test]
+fn steps_of_many_rooms_are_bounded_and_the_others_wait() {
+    let mut world = World::new(0);
+    for number in 0..=STEPS_MAX {
+        world.step(&format!("enters crowd-{number} 1/ann"));
+    }
+    let count = |world: &World| world.seen.iter().filter(|it| it.starts_with("set ")).count();
+    assert_eq!(count(&world), STEPS_MAX);
+    world.step("undone");
+    assert_eq!(count(&world), STEPS_MAX);
+    world.step("done");
+    assert_eq!(count(&world), STEPS_MAX + 1);
+}
+
+#[test]
+fn while_the_broker_is_away_only_what_differs_in_the_end_is_kept() {
+    watch(
+        "auto over=1
+         up 1
+         enters crowd 1/ann
+         done
+         down
+         exits crowd 1/ann
+         enters crowd 2/bob
+         at 9000
+         enters crowd 1/ann
+         exits crowd 2/bob
+         enters crowd 3/cid
+         up 1
+         done
+         exits crowd 3/cid
+         at 9300
+         done
+         at 10000",
+        "whole at 0
+         set crowd #1 +1/ann
+         cut at 0
+         0: degraded true
+         1: degraded true
+         2: degraded true
+         isolated at 2000
+         0: degraded false
+         1: degraded false
+         2: degraded false
+         set crowd #2 +1/ann +3/cid
+         whole at 9000
+         set crowd #3 -3/cid",
+    );
+}
+
+#[test]
+fn a_hub_without_a_watch_sends_beats_while_somebody_is_there_or_has_just_left() {
+    check(
+        "1 joins news
+         at 5000
+         enters crowd 1/ann
+         done
+         at 7000
+         exits crowd 1/ann
+         done
+         at 60000",
+        "subscribe news
+         set crowd #1 +1/ann
+         beat 1 hears
+         beat 2 hears
+         beat 3 hears
+         set crowd #2 -1/ann
+         beat 4 hears
+         beat 5 hears
+         beat 6 hears
+         beat 7 hears
+         beat 8 hears
+         beat 9 hears",
+    );
+}
+
+#[test]
+fn nothing_is_entered_before_the_lease_holds() {
+    watch(
+        "up 1
+         enters crowd 1/ann
+         relay
+         answer 1",
+        "beat 1 hears
+         0 isolated in 0 ms, 0 refused, 0 partial, 0 losses, 0/0/0 reconnects
+         set crowd #1 +1/ann",
+    );
+}
+
+/// Ann and bob are entered in a watched hub.
+const ENTERED: &str =
+    "auto over=1\nup 1\nenters crowd 1/ann\nenters crowd 2/bob\ndone\nat 500\ndone\n";
+
+const ENTER: &str = "whole at 0\nset crowd #1 +1/ann\nset crowd #2 +2/bob\n";
+
+#[track_caller]
+fn entered(script: &str, expected: &str) {
+    watch(&format!("{ENTERED}{script}"), &format!("{ENTER}{expected}"));
+}
+
+#[test]
+fn after_a_lost_lease_only_whom_lanes_tell_of_again_are_entered_in_the_next_life() {
+    entered(
+        "auto lost
+         at 1000
+         auto over=1
+         at 1100
+         enters crowd 2/bob
+         done
+         exits crowd 1/ann
+         at 5000",
+        "0: presents since 1000
+         1: presents since 1000
+         2: presents since 1000
+         beat life 2, 1 is over
+         set crowd #3 life 2 +2/bob
+         beat life 2",
+    );
+}
+
+#[test]
+fn a_step_that_finds_its_life_reaped_begins_another_one() {
+    entered(
+        "enters crowd 3/cid
+         at 800
+         reaped
+         enters crowd 1/ann
+         enters crowd 3/cid
+         at 1100
+         reaped
+         enters crowd 1/ann
+         at 3000",
+        "set crowd #3 +3/cid
+         0: presents since 800
+         1: presents since 800
+         2: presents since 800
+         beat life 2, 1 is over
+         set crowd #4 life 2 +1/ann
+         0: presents since 1100
+         1: presents since 1100
+         2: presents since 1100
+         beat life 3, 2 is over
+         set crowd #5 life 3 +1/ann
+         beat life 3",
+    );
+}
+
+#[test]
+fn under_another_master_all_are_entered_again_before_the_former_life_ends() {
+    entered(
+        "exits crowd 2/bob
+         auto over=1 by=2
+         at 1000
+         at 3000
+         undone
+         at 3499
+         at 3500
+         done
+         at 5000",
+        "set crowd #3 -2/bob
+         beat life 2
+         set crowd #3 -2/bob
+         set crowd #4 life 2 +1/ann",
+    );
+}
+
+#[test]
+fn a_node_that_was_stopped_past_its_lease_begins_another_life_by_itself() {
+    entered(
+        "asleep until 20000
+         at 20500
+         enters crowd 1/ann
+         done
+         at 25000",
+        "0: presents since 20000
+         1: presents since 20000
+         2: presents since 20000
+         beat life 2, 1 is over
+         set crowd #3 life 2 +1/ann
+         beat life 2",
+    );
+    // A shorter stop is none.
+    entered("asleep until 7000\nat 9000", "");
+}
+
+#[test]
+fn members_are_told_the_net_difference_of_a_while() {
+    known(
+        "diff crowd 6 count=3 +cid
+         diff crowd 7 count=4 +dan
+         diff crowd 8 count=4 +eve -ann
+         diff crowd 9 count=3 -dan
+         at 250
+         diff crowd 10 count=4 +dan
+         diff crowd 11 count=3 -dan
+         at 600
+         diff crowd 12 count=2 -eve
+         diff tally 3 count=1 +ann",
+        "1: presence crowd 6 3 +cid
+         1: presence crowd 9 3 +eve -ann
+         1: presence crowd 12 2 -eve",
+    );
+}
+
+#[test]
+fn a_roster_is_shown_as_members_were_told_so_that_the_next_difference_fits() {
+    known(
+        "diff crowd 6 count=3 +cid
+         diff crowd 7 count=4 +bea
+         diff crowd 8 count=3 -ann
+         1 asks crowd
+         1 asks crowd count=2
+         1 asks crowd after=ann count=1
+         1 asks crowd after=bob count=1
+         at 250
+         1 asks crowd count=2
+         1 asks crowd after=bob",
+        "1: presence crowd 6 3 +cid
+         1: roster crowd 3 at 6: ann,bob,cid
+         1: roster crowd 3 at 6: ann,bob more
+         1: roster crowd 3 at 6: bob more
+         1: roster crowd 3 at 6: cid
+         1: presence crowd 8 3 +bea -ann
+         1: roster crowd 3 at 8: bea,bob more
+         1: roster crowd 3 at 8: cid",
+    );
+}
+
+#[test]
+fn a_version_that_jumps_is_a_gap_and_the_difference_is_told_once_it_is_read() {
+    known(
+        "diff crowd 5 count=9 +x
+         diff crowd 7 count=3 +dan
+         at 999
+         at 1000
+         diff crowd 8 count=4 +eve
+         roster 7 bob,cid,dan
+         1 asks crowd",
+        "roster? crowd
+         1: presence crowd 8 4 +cid +dan +eve -ann
+         1: roster crowd 4 at 8: bob,cid,dan,eve",
+    );
+}
+
+#[test]
+fn a_count_that_does_not_fit_is_a_gap_too() {
+    known("diff crowd 6 count=9 +cid\nat 1000\nroster 6 ann,bob", "roster? crowd");
+}
+
+#[test]
+fn a_roster_of_many_pages_is_whole_whatever_comes_between_them() {
+    check(
+        "1 joins crowd
+         subscribed crowd
+         roster 5 ann,bob,cid more count=5
+         diff crowd 6 count=4 -ann
+         diff crowd 7 count=5 +ann
+         roster 8 dan,fay count=6
+         1 asks crowd
+         diff crowd 8 count=6 +eve
+         1 asks crowd",
+        "subscribe crowd
+         1: joined crowd
+         roster? crowd
+         roster? crowd behind cid
+         1: roster crowd unavailable 1000 ms
+         1: roster crowd 6 at 8: ann,bob,cid,dan,eve,fay",
+    );
+}
+
+#[test]
+fn diffs_that_never_come_have_the_roster_read_anew() {
+    check(
+        "1 joins crowd
+         subscribed crowd
+         roster 5 ann,bob more count=3
+         roster 6 cid count=3
+         at 1000
+         roster 6 ann,bob,cid
+         1 asks crowd",
+        "subscribe crowd
+         1: joined crowd
+         roster? crowd
+         roster? crowd behind bob
+         roster? crowd
+         1: roster crowd 3 at 6: ann,bob,cid",
+    );
+}
+
+#[test]
+fn a_new_epoch_is_read_and_what_this_node_entered_is_entered_again() {
+    known(
+        "enters crowd 1/ann
+         done
+         at 1000
+         diff crowd 1 e=2 count=1 +cid
+         roster 1 cid e=2
+         1 asks crowd",
+        "set crowd #1 +1/ann
+         beat 1 hears
+         beat 2 hears
+         roster? crowd
+         set crowd #2 +1/ann
+         1: presence crowd 1 of 2 1 +cid -ann -bob
+         1: roster crowd 1 at 1 of 2: cid",
+    );
+}
+
+#[test]
+fn after_the_feed_was_lost_all_rosters_are_read_again() {
+    watch(
+        "auto over=1
+         up 1
+         1 joins crowd
+         subscribed crowd
+         roster 5 ann
+         at 5000
+         down
+         up 1
+         at 6000
+         roster 9 ann,bob",
+        "whole at 0
+         subscribe crowd
+         1: joined crowd
+         roster? crowd
+         cut at 5000
+         0: lost
+         1: lost
+         2: lost
+         whole at 5000
+         roster? crowd
+         1: presence crowd 9 2 +bob",
+    );
+}
+
+#[test]
+fn a_question_that_is_not_answered_is_asked_again() {
+    check(
+        "1 joins crowd
+         subscribed crowd
+         roster none
+         1 asks crowd
+         at 999
+         at 1000
+         roster 5 ann
+         1 asks crowd",
+        "subscribe crowd
+         1: joined crowd
+         roster? crowd
+         1: roster crowd unavailable 1000 ms
+         roster? crowd
+         1: roster crowd 1 at 5: ann",
+    );
+}
+
+#[test]
+fn above_the_rules_number_only_the_count_is_told_once_a_second_until_it_is_well_below() {
+    let nine = "a,b,c,d,e,f,g,h,i";
+    check(
+        &format!(
+            "1 joins crowd
+             subscribed crowd
+             roster 5 {nine},j
+             diff crowd 6 count=11 +k
+             1 asks crowd
+             diff crowd 7 count=12 +l
+             at 999
+             at 1000
+             diff crowd 8 count=10 -k -l
+             at 2000
+             diff crowd 9 count=9 -j
+             roster 9 {nine}
+             at 3000
+             diff crowd 10 count=8 -i
+             at 3250"
+        ),
+        "subscribe crowd
+         1: joined crowd
+         roster? crowd
+         1: presence crowd 6 11
+         1: roster crowd 11 at 6: -
+         1: presence crowd 7 12
+         1: presence crowd 8 10
+         roster? crowd
+         1: presence crowd 9 9 +a +b +c +d +e +f +g +h +i
+         1: presence crowd 10 8 -i",
+    );
+}
+
+#[test]
+fn a_room_that_counts_tells_its_count_once_a_second_if_it_has_changed() {
+    check(
+        "1 joins tally
+         subscribed tally
+         roster 5 ann count=3
+         1 asks tally
+         diff tally 6 count=4 +dan
+         diff tally 7 count=3 -dan
+         at 1000
+         diff tally 8 count=4 +dan
+         at 2000
+         diff tally 10 count=9 +x
+         roster 10 ann count=9",
+        "subscribe tally
+         1: joined tally
+         roster? tally limit 1
+         1: presence tally 5 3
+         1: roster tally 3 at 5: -
+         1: presence tally 8 4
+         roster? tally limit 1
+         1: presence tally 10 9",
+    );
+}
+
+#[test]
+fn rosters_are_read_a_few_at_a_time() {
+    let mut world = World::new(0);
+    for number in 0..=ROSTER_READS_MAX {
+        world.step(&format!("1 joins crowd-{number}"));
+        world.step(&format!("subscribed crowd-{number}"));
+    }
+    let count = |world: &World| world.seen.iter().filter(|it| it.starts_with("roster? ")).count();
+    assert_eq!(count(&world), ROSTER_READS_MAX);
+    world.step("roster none");
+    assert_eq!(count(&world), ROSTER_READS_MAX + 1);
+}
+
+#[test]
+fn what_all_rosters_weigh_is_bounded_and_of_rooms_beyond_it_the_number_is_kept() {
+    let mut world = World::new(0);
+    // Three users of three letters.
+    world.hub.rosters.bytes_max = 3 * (3 + 48);
+    for line in
+        "1 joins crowd\nsubscribed crowd\nroster 5 ann,bob\n1 joins crowd-2\nsubscribed crowd-2\n\
+                 roster 7 ann\n1 asks crowd-2\ndiff crowd-2 8 count=2 +bob\n1 asks crowd-2"
+            .lines()
+    {
+        world.step(line);
+    }
+    let last: Vec<_> = world.seen.iter().rev().take(3).rev().map(String::as_str).collect();
+    let first = "1: roster crowd-2 1 at 7: ann";
+    assert_eq!(last, [first, "1: presence crowd-2 8 2", "1: roster crowd-2 2 at 8: -"]);
+    assert_eq!(world.hub.presence_sizes().rosters_bytes, 2 * (3 + 48));
+    // The same by a page.
+    for line in ["1 joins crowd-3", "subscribed crowd-3", "roster 9 ann,bob", "1 asks crowd-3"] {
+        world.step(line);
+    }
+    assert_eq!(world.seen.last().unwrap(), "1: roster crowd-3 2 at 9: -");
+}
+
+#[test]
+fn a_reading_that_takes_too_long_begins_anew() {
+    let mut world = World::new(0);
+    for line in ["1 joins crowd", "subscribed crowd"] {
+        world.step(line);
+    }
+    for version in 1..=ROSTER_DIFFS_MAX + 1 {
+        world.step(&format!("diff crowd {version} count=1 +ann"));
+    }
+    world.step("roster 1 ann");
+    world.step("1 asks crowd");
+    world.step("at 1000");
+    let last: Vec<_> = world.seen.iter().rev().take(2).map(String::as_str).collect();
+    assert_eq!(last, ["roster? crowd", "1: roster crowd unavailable 1000 ms"]);
+}
+
+#[test]
+fn now_and_then_a_rosters_version_is_compared() {
+    known(
+        "at 119000
+         at 121000
+         roster 5 count=2
+         at 242000
+         roster 6 count=3
+         at 243999
+         roster 6 ann,bob,cid",
+        "roster? crowd limit 1
+         roster? crowd limit 1
+         roster? crowd
+         1: presence crowd 6 3 +cid",
+    );
+}
+
+#[test]
+fn a_room_that_nobody_hears_any_more_is_forgotten_with_its_roster() {
+    let mut world = World::new(0);
+    for line in KNOWN.lines().chain(["diff crowd 7 count=2", "1 leaves crowd", "at 2000"]) {
+        world.step(line);
+    }
+    assert_eq!(world.hub.presence_sizes(), crate::hub::PresenceSizes::default());
+    // What comes of it late means nothing to the next one.
+    for line in ["1 joins crowd", "subscribed crowd"] {
+        world.step(line);
+    }
+    assert_eq!(world.seen.last().unwrap(), "roster? crowd");
+}
+
+#[test]
+fn while_orders_may_be_missing_nobody_is_told_who_is_there() {
+    let mut world = World::watched();
+    for line in
+        "auto over=1\nup 1\n1 joins crowd\nsubscribed crowd\nroster 5 ann\n1 asks crowd".lines()
+    {
+        world.step(line);
+    }
+    world.hub.doubt_control(world.now);
+    let mut out = Vec::new();
+    let event = world.presence_event("diff crowd 6 count=2 +bob");
+    world.hub.broker_event(world.now, event, &mut out);
+    let session = SessionKey { index: 3, generation: 1 };
+    let asked = super::lane_says("1", "1 asks crowd");
+    world.hub.message(world.now, asked, &mut out);
+    world.execute(out);
+    assert_eq!(world.seen.last().unwrap(), "1: roster crowd unavailable 1000 ms", "{session:?}");
+    world.step("at 100");
+    assert_eq!(world.seen.last().unwrap(), "1: presence crowd 6 2 +bob");
+}
+
+const ONLINE: &str = "agent_connected {\"agent_id\":7,\"status\":\"online\",\"last_seen\":\"1970-01-01T00:00:00.000Z\"} by node-1 dedup";
+
+#[test]
+fn an_agent_is_announced_in_both_rooms_by_the_node_whose_step_brought_it() {
+    check(
+        "enters $agents 1/7
+         counted
+         enters $agents 2/7
+         counted
+         done room=$agents version=1 +7
+         accepted
+         accepted
+         at 250
+         done
+         exits $agents 1/7
+         at 500
+         done
+         counted",
+        &format!(
+            "set $agents #1 +1/7
+             beat 1 hears
+             0 rooms, 1 agents, 0 published, 0 received, 0 unwanted
+             0 rooms, 1 agents, 0 published, 0 received, 0 unwanted
+             publish agents {ONLINE}
+             publish agent-7 {ONLINE}
+             set $agents #2 +2/7
+             set $agents #3 -1/7
+             0 rooms, 1 agents, 2 published, 0 received, 0 unwanted"
+        ),
+    );
+}
+
+#[test]
+fn an_agent_is_gone_once_a_beat_settles_it_whichever_nodes_it_was() {
+    watch(
+        "auto over=1
+         up 1
+         answer 8 settled=4 -7
+         answer 9 settled=5 -a\u{200b}b",
+        "whole at 0
+         publish agents agent_disconnected {\"agent_id\":7,\"status\":\"offline\",\"last_seen\":\"1970-01-01T00:00:00.000Z\"} by node-1 dedup
+         publish agent-7 agent_disconnected {\"agent_id\":7,\"status\":\"offline\",\"last_seen\":\"1970-01-01T00:00:00.000Z\"} by node-1 dedup
+         publish agents agent_disconnected {\"agent_id\":\"a\u{200b}b\",\"status\":\"offline\",\"last_seen\":\"1970-01-01T00:00:00.000Z\"} by node-1 dedup",
+    );
+}
+
+#[test]
+fn a_notice_is_repeated_with_its_id_until_it_is_accepted_and_the_next_of_its_agent_waits() {
+    let mut world = World::new(0);
+    let mut step = |lines: &str| {
+        world.seen.clear();
+        lines.split("; ").for_each(|line| world.step(line));
+        world.seen.retain(|line| line.starts_with("publish"));
+        world
+            .seen
+            .iter()
+            .map(|line| line.split(' ').take(3).collect::<Vec<_>>().join(" "))
+            .collect()
+    };
+    let both =
+        |what: &str| vec![format!("publish agents {what}"), format!("publish agent-7 {what}")];
+    let seen: Vec<String> = step("enters $agents 1/7; done room=$agents version=1 +7");
+    assert_eq!(seen, both("agent_connected"));
+    let none: Vec<String> = Vec::new();
+    assert_eq!(
+        step("unknown; refused; exits $agents 1/7; at 250; done room=$agents version=2 -7"),
+        none
+    );
+    assert_eq!(step("at 1000"), both("agent_connected"));
+    assert_eq!(step("accepted; accepted"), both("agent_disconnected"));
+    assert_eq!(step("accepted; accepted; at 90000"), none);
+    assert!(world.hub.notices.is_empty());
+}
+
+#[test]
+fn a_notice_that_nobody_accepts_is_given_up_after_a_minute() {
+    let mut world = World::new(0);
+    world.step("enters $agents 1/a\u{200b}b");
+    world.step("done room=$agents version=1 +a\u{200b}b");
+    for second in 1..=60 {
+        world.step("refused");
+        world.step(&format!("at {}", 1_000 * second));
+    }
+    let count = world.seen.iter().filter(|line| line.starts_with("publish")).count();
+    assert_eq!(count, 61);
+    world.step("refused");
+    assert!(world.hub.notices.is_empty());
+    assert_eq!(world.hub.counters().notices_lost, 1);
+}
+
+#[test]
+fn notices_are_bounded_and_so_are_those_under_way() {
+    let mut world = World::new(0);
+    let names: Vec<Box<str>> = (0..NOTICES_MAX / 2).map(|it| it.to_string().into()).collect();
+    let version = position("", 1);
+    let all = PresenceDiff { room: room(AGENTS), version, count: 1, joined: names, left: vec![] };
+    world.hub.tell_of_agents(world.now, &all);
+    world.step("at 1");
+    assert_eq!(world.seen.len(), NOTICES_UNDER_WAY_MAX);
+    world.step("accepted");
+    assert_eq!(world.seen.len(), NOTICES_UNDER_WAY_MAX + 1);
+    assert_eq!(world.hub.counters().notices_lost, 0);
+    let one = PresenceDiff { joined: vec!["x".into()], version: version.next(), ..all };
+    world.hub.tell_of_agents(world.now, &one);
+    assert_eq!(world.hub.counters().notices_lost, 1);
+}
+
+#[test]
+fn when_all_have_left_and_are_settled_nothing_of_presence_is_kept() {
+    let mut world = World::new(0);
+    let lines = "enters crowd 1/ann\nenters $agents 1/7\ndone\ndone room=$agents version=1 +7\naccepted\n\
+                 accepted\nexits crowd 1/ann\nexits $agents 1/7\nat 250\ndone\ndone\nat 60000";
+    lines.lines().for_each(|line| world.step(line));
+    assert!(world.hub.presence.is_unused() && world.hub.notices.is_empty());
+    assert_eq!((world.hub.agents(), world.hub.next_beat_alone_ms()), (0, None));
+    assert_eq!(world.hub.presence_sizes(), crate::hub::PresenceSizes::default());
 }

@@ -333,8 +333,8 @@ fn an_agent_is_up_while_its_connection_is() {
         "1 opens as ann@7
          1 token ann@7
          1 gone",
-        "hub agent 7 up
-         1: welcome ann 1
+        "1: welcome ann 1
+         hub agent 7 up
          1: refreshed until 1125899906842624
          hub agent 7 down",
     );

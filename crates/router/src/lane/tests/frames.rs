@@ -9,6 +9,7 @@ use roomcast_protocol::guard::{
 use roomcast_protocol::limits::DecodeLimits;
 use roomcast_protocol::outbound::{Outbound, SkipReason};
 use roomcast_protocol::position::{Direction, Epoch, Keep, Kept, Position};
+use roomcast_protocol::presence::{PresenceDiff, PresenceMode};
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::session::ResumeToken;
@@ -85,15 +86,19 @@ fn text_of(outbound: &Outbound<'_>) -> String {
     match outbound {
         Outbound::Redelivered(it) => format!("again {}", text_of(&Outbound::Publication(it))),
         Outbound::Lost { room, count } => format!("lost {room} {count}"),
-        Outbound::Presence { diff, .. } => format!(
-            "presence {} {} +{} -{}",
-            diff.room,
-            diff.count,
-            diff.joined.join(","),
-            diff.left.join(",")
-        ),
-        Outbound::Roster { reply, room, page, .. } => {
-            format!("roster {room} {} {}{}", page.count, page.users.join(","), id(reply))
+        Outbound::Presence { diff, mode } => {
+            let PresenceDiff { room, version, count, joined, left } = diff;
+            let mode = if *mode == PresenceMode::Count { " counted" } else { "" };
+            let came = joined.iter().map(|user| format!(" +{user}"));
+            let names: String = came.chain(left.iter().map(|user| format!(" -{user}"))).collect();
+            format!("presence {room} {} {count}{names}{mode}", version.offset)
+        }
+        Outbound::Roster { reply, room, page, mode } => {
+            let mode = if *mode == PresenceMode::Count { " counted" } else { "" };
+            let more = if page.more { " more" } else { "" };
+            let users = if page.users.is_empty() { "-".into() } else { page.users.join(",") };
+            let at = page.version.offset;
+            format!("roster {room} {at} {} {users}{more}{mode}{}", page.count, id(reply))
         }
         Outbound::Drain { turn_ms, token } => format!("drain {turn_ms} with {}", proof(token)),
         Outbound::Welcome { who, session, resume, resumed } => {
@@ -201,9 +206,9 @@ pub(super) struct Table {
 }
 
 /// What a room's name begins with, by rule.
-const RULES: [&str; 13] = [
+const RULES: [&str; 15] = [
     "news", "secret", "agent", "typed", "urgent", "slow", "user-", "session-", "role-", "team-",
-    "tape", "lowtape", "strict",
+    "tape", "lowtape", "strict", "crowd", "tally",
 ];
 
 impl Default for Table {
@@ -219,11 +224,19 @@ impl Default for Table {
         policies[10].history = Some(keep);
         policies[11].history = Some(keep);
         policies[12].strict = true;
+        policies[13].presence = PresenceMode::Members;
+        policies[14].presence = PresenceMode::Count;
         Self { policies }
     }
 }
 
 impl Table {
+    /// Users' own rooms tell who is in them, and so do some that keep publications.
+    pub(super) fn show_own_rooms(&mut self) {
+        self.policies[6].presence = PresenceMode::Members;
+        self.policies[10].presence = PresenceMode::Members;
+    }
+
     /// Users' own rooms keep publications.
     pub(super) fn keep_own_rooms(&mut self) {
         self.policies[6].history = self.policies[10].history;

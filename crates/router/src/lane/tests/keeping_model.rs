@@ -241,7 +241,6 @@ impl Bench {
             | HubMessage::Roster { .. }
             | HubMessage::Inbox { .. }
             | HubMessage::Ack { .. }
-            | HubMessage::Agent { .. }
             | HubMessage::AskRoster { .. } => panic!("{message:?}"),
         }
     }

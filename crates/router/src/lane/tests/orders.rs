@@ -130,8 +130,8 @@ fn a_stopping_lane_serves_what_waits_and_closes_1001() {
          hub news hi
          hub stop
          sizes",
-        "hub agent 7 up
-         1: welcome a 1
+        "1: welcome a 1
+         hub agent 7 up
          1: joined news
          1: news hi
          hub agent 7 down

@@ -9,7 +9,7 @@ fn ready(token: &str, script: &str, expected: &str) {
         token.split_once('@').map_or(String::new(), |(_, id)| format!("hub agent {id} up\n"));
     check(
         &format!("1 opens as {token}\n{script}"),
-        &format!("{agent}1: welcome {welcome} 1\n{expected}"),
+        &format!("1: welcome {welcome} 1\n{agent}{expected}"),
     );
 }
 

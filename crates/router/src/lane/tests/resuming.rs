@@ -151,12 +151,12 @@ fn a_resumed_session_is_asked_for_before_anything_of_it_begins() {
          hub joined news
          hub joined tape at 3",
         "hub attach 1.5 for ann with 1
-         hub agent 7 up
          hub join user-ann
          hub join session-1
          hub join news
          hub join tape
          2: welcome ann 1 token 1.1 resumed
+         hub agent 7 up
          2: joined news
          2: joined tape at 3 recovered
          hub save 1/2 attached with 1 unconfirmed [news,tape@3] own []
