@@ -87,7 +87,9 @@ pub(crate) async fn beat<T>(shared: &Shared<T>, asked: &Asked) -> Option<BeatRep
             hurried(&client, None).fcall(LINK, vec![link.key.clone()], arguments).await;
         sent.inspect_err(|error| tracing::debug!(%error, "a link was not beaten")).ok()?;
     }
-    let mut due: BTreeSet<usize> = answer.due.into_iter().collect();
+    let prefixes = shared.tags.all().enumerate();
+    let prefixes = prefixes.filter(|(_, tag)| answer.due.contains(&channels::prefix(tag)));
+    let mut due: BTreeSet<usize> = prefixes.map(|(partition, _)| partition).collect();
     if matches!(shared.options.servers, Servers::Cluster(_)) {
         due = parts(shared, &client, &keys, &links, asked).await;
     }
@@ -137,7 +139,7 @@ async fn beaten<T>(
     ];
     if !matches!(shared.options.servers, Servers::Cluster(_)) {
         memory.extend(shared.tags.all().map(|tag| key(tag, channels::COUNTER, "")));
-        memory.extend(shared.tags.all().map(|tag| key(tag, channels::DUE, "")));
+        memory.push(presence::due_key(shared, common));
         arguments.extend(asked.taken().into_iter().map(Value::from));
     }
     let answer: Value = hurried(client, None).fcall(BEAT, memory, arguments).await?;
@@ -171,7 +173,7 @@ async fn parts<T>(
         let Some(link) = link else { continue };
         let mut arguments = addressed(shared, keys, link, asked.seq);
         arguments.extend([partition.to_string().into(), taken.into()]);
-        let memory = vec![counter, key(tag, channels::MOVED, ""), key(tag, channels::DUE, "")];
+        let memory = vec![counter, key(tag, channels::MOVED, ""), presence::due_key(shared, tag)];
         let client = hurried(client, None);
         calls.push(async move {
             let answer: Result<Value, Error> = client.fcall(PART, memory, arguments).await;

@@ -40,7 +40,7 @@ pub(crate) const COUNTER: &str = "moves";
 pub(crate) const MOVED: &str = "moved";
 /// Of a room: who is in it.
 pub(crate) const PRESENCE: &str = "presence";
-/// Of a partition: when its first user leaves, and which incarnations were reaped there.
+/// When users leave first in each partition; of a partition: which incarnations were reaped there.
 pub(crate) const DUE: &str = "due";
 pub(crate) const REAPED: &str = "reaped";
 /// Of a user, in the partition of the user's own room: which sessions are kept, and each of them.
@@ -99,6 +99,11 @@ impl Tags {
     pub(crate) fn with_slot(&self, wanted: impl Fn(u16) -> bool) -> Option<&str> {
         self.0.iter().map(|tag| &**tag).find(|tag| wanted(redis_keyslot(tag.as_bytes())))
     }
+}
+
+/// What all keys of a partition begin with.
+pub(crate) fn prefix(tag: &str) -> String {
+    format!("rc:{{{tag}}}:")
 }
 
 /// A key of a room, or without a room: `rc:{t}:<kind>:<name>`.

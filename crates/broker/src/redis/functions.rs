@@ -183,8 +183,8 @@ pub(crate) struct Beaten {
     pub(crate) lease: Lease,
     /// Incarnations whose lease is over.
     pub(crate) over: Vec<String>,
-    /// Partitions where users are to leave; in a Cluster each of them says so itself.
-    pub(crate) due: Vec<usize>,
+    /// Prefixes of partitions where users are to leave; in a Cluster each of them says so itself.
+    pub(crate) due: Vec<String>,
     pub(crate) peers: Vec<Peer>,
 }
 
@@ -201,7 +201,7 @@ pub(crate) fn beaten(answer: Value, digest: &str) -> Option<Beaten> {
     let over = over.clone().into_array();
     let over = over.iter().map(|it| Some(it.as_str()?.to_string())).collect::<Option<_>>()?;
     let due = due.clone().into_array();
-    let due = due.iter().map(|it| usize::try_from(it.as_u64()?).ok()).collect::<Option<_>>()?;
+    let due = due.iter().map(|it| Some(it.as_str()?.to_string())).collect::<Option<_>>()?;
     let peer = |parts: &[Value]| {
         let [node, hears, theirs] = parts else { return None };
         Some(Peer {
@@ -250,7 +250,7 @@ mod tests {
             text("256"),
             Value::Integer(0),
             Value::Array(vec![text("000000000000000c.3")]),
-            Value::Array(vec![Value::Integer(0), Value::Integer(255)]),
+            Value::Array(vec![text("rc:{1}:")]),
             text("000000000000000a"),
             text("1"),
             text("aa"),
@@ -268,7 +268,7 @@ mod tests {
         assert_eq!(beaten.peers, peers);
         assert_eq!(
             (beaten.lease, beaten.over, beaten.due),
-            (Lease::Lost, vec!["000000000000000c.3".to_owned()], vec![0, 255])
+            (Lease::Lost, vec!["000000000000000c.3".to_owned()], vec!["rc:{1}:".to_owned()])
         );
     }
 }

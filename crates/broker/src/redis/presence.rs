@@ -76,9 +76,19 @@ async fn step<T>(
         arguments.push(Bytes::from(part).into());
         arguments.push((&*change.user).into());
     }
-    let memory = vec![key(shared.tags.of(room), channels::PRESENCE, room)];
+    let tag = shared.tags.of(room);
+    let memory = vec![key(tag, channels::PRESENCE, room), due_key(shared, tag)];
     let answer: Value = hurried(&client, None).fcall(SET_PRESENCE, memory, arguments).await?;
     stepped(shared, &keys, &set.room, answer).ok_or_else(no_answer)
+}
+
+/// Where it stands when users of a partition leave: one key for all of them, or in a Cluster one of each.
+pub(crate) fn due_key<T>(shared: &Shared<T>, tag: &str) -> String {
+    let tag = match shared.options.servers {
+        Servers::Cluster(_) => tag,
+        Servers::Standalone(_) | Servers::Sentinel { .. } => shared.tags.common(),
+    };
+    key(tag, channels::DUE, "")
 }
 
 /// Reads the answer of [`SET_PRESENCE`].
@@ -157,8 +167,10 @@ pub(crate) async fn clear_up<T>(
     if concerned.is_empty() {
         return Vec::new();
     }
-    let calls = memories(shared, &concerned).into_iter();
-    let calls = calls.map(|memory| clear_up_in(shared, client, keys, memory, over));
+    let calls = memories(shared, &concerned).into_iter().map(|(tag, memory)| {
+        let memory = std::iter::once(due_key(shared, tag)).chain(memory).collect();
+        clear_up_in(shared, client, keys, memory, over)
+    });
     let mut calls: FuturesUnordered<_> = calls.collect();
     let (mut told, mut whole) = (Vec::new(), true);
     while let Some((mut diffs, done)) = calls.next().await {
@@ -177,16 +189,18 @@ pub(crate) async fn clear_up<T>(
     told
 }
 
-/// The keys by which calls name these partitions. In a Cluster, one call names keys of one slot only.
-fn memories<T>(shared: &Shared<T>, partitions: &[usize]) -> Vec<Vec<String>> {
+/// The keys by which calls name these partitions, each with the tag of the first. In a Cluster, one call names keys of
+/// one slot only.
+fn memories<'a, T>(shared: &'a Shared<T>, partitions: &[usize]) -> Vec<(&'a str, Vec<String>)> {
     let at_once = match shared.options.servers {
         Servers::Cluster(_) => 1,
         Servers::Standalone(_) | Servers::Sentinel { .. } => PARTITIONS,
     };
     let tags: Vec<_> = shared.tags.all().collect();
     let names = |some: &[usize]| {
-        let tags = some.iter().filter_map(|at| tags.get(*at));
-        tags.map(|tag| key(tag, channels::REAPED, "")).collect()
+        let tags: Vec<_> = some.iter().filter_map(|at| tags.get(*at).copied()).collect();
+        let keys = tags.iter().map(|tag| key(tag, channels::REAPED, "")).collect();
+        (tags.first().copied().unwrap_or_default(), keys)
     };
     partitions.chunks(at_once).map(names).collect()
 }
@@ -195,7 +209,7 @@ fn memories<T>(shared: &Shared<T>, partitions: &[usize]) -> Vec<Vec<String>> {
 /// stay in its rooms for ever. What fails is done another time.
 pub(crate) async fn adopt<T>(shared: &Shared<T>, client: &Client) {
     let everywhere: Vec<_> = (0..PARTITIONS).collect();
-    let calls = memories(shared, &everywhere).into_iter().map(|memory| {
+    let calls = memories(shared, &everywhere).into_iter().map(|(_, memory)| {
         let client = hurried(client, None);
         async move { client.fcall::<Vec<String>, _, _, _>(LIVES, memory, Vec::<Value>::new()).await }
     });

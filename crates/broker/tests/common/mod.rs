@@ -172,6 +172,11 @@ impl Topology {
         reply.items().iter().map(xtask::servers::Reply::text).collect()
     }
 
+    /// The port of the one server.
+    pub fn port(&self) -> u16 {
+        self.redis().borrow().port()
+    }
+
     fn redis(&self) -> &RefCell<Redis> {
         let (Self::Standalone(redis) | Self::Proxied(redis, _)) = self else {
             panic!("several servers")

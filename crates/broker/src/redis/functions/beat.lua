@@ -123,12 +123,12 @@ end
 
 -- A node's heartbeat: renews its lease, tells the others whether its feed hears, and comes back over its own feed.
 -- Keys: the table of leases; the number of partitions; the relay's key, if none is configured; except in a Cluster, the
--- counters of all partitions, and when the first user leaves in each. Arguments: node, whether it hears, digest of its
+-- counters of all partitions, and when users leave. Arguments: node, whether it hears, digest of its
 -- relay modes, lease (ms), kind, channel ('' for none), name, relay key, number, partitions, how many keys stand before
 -- the counters, the life of its lease, the one before it that is over ('' for none); for each counter, how far the node
 -- has followed it ('' for not at all).
 -- Answers with the time (s, us), the master, the relay's key, partitions, whether the lease holds, the incarnations whose
--- lease is over, the partitions where users are to leave, and node, hears, digest of each other node that holds a lease.
+-- lease is over, the prefixes of partitions where users are to leave, and node, hears, digest of each other node that holds a lease.
 local function beat(keys, args)
   local nodes, node = keys[1], args[1]
   local lease, before = tonumber(args[4]), tonumber(args[11])
@@ -140,27 +140,22 @@ local function beat(keys, args)
   local answer = { seconds, micros, replid, relay_key, layout(keys[2], args[10]) }
   answer[6] = renew(nodes, own, retired, at, lease, args, replid) and 1 or 0
   local over, peers = lessees(nodes, node, at, lease, replid)
-  local due = {}
-  answer[7], answer[8] = over, due
+  answer[7], answer[8] = over, {}
   for name, peer in pairs(peers) do
     table.insert(answer, name)
     table.insert(answer, peer[1])
     table.insert(answer, peer[2])
   end
-  local parts = (#keys - before) / 2
-  local counts = parts > 0 and redis.call('MGET', unpack(keys, before + 1)) or {}
-  for i = parts + 1, #counts do
-    if counts[i] and (tonumber(counts[i]) or 0) <= at then
-      due[#due + 1] = i - parts - 1
-    end
-  end
+  local is_whole = #keys > before
+  answer[8] = is_whole and read({}, 'ZRANGEBYSCORE', keys[#keys], '-inf', at) or {}
   if args[6] == '' then
     return answer
   end
   local moved, bytes = {}, 0
-  for i = 1, parts do
+  local counts = is_whole and redis.call('MGET', unpack(keys, before + 1, #keys - 1)) or {}
+  for i, count in ipairs(counts) do
     local taken = tonumber(args[13 + i])
-    local text = moves(i - 1, keys[before + i], tonumber(counts[i] or nil) or 0, taken, ROOMS_BYTES_MAX - bytes)
+    local text = moves(i - 1, keys[before + i], tonumber(count) or 0, taken, ROOMS_BYTES_MAX - bytes)
     if text then
       moved[#moved + 1], bytes = text, bytes + #text
     end
@@ -198,13 +193,13 @@ local function link(_, args)
   return pulse(args[1], args[2], args[3], args[4], args[5], master()) or 'OK'
 end
 
--- A beat for one partition of a Cluster, if anything moved there. Keys: its counter, its moved set, when its first user
--- leaves. Arguments: as of `link`; the partition, and how far the node has followed it.
+-- A beat for one partition of a Cluster, if anything moved there. Keys: its counter, its moved set, when users
+-- leave. Arguments: as of `link`; the partition, and how far the node has followed it.
 -- Answers with whether users are to leave there.
 local function part(keys, args)
-  local found = redis.call('MGET', keys[1], keys[3])
-  local due = found[2] and (tonumber(found[2]) or 0) <= clock() and 1 or 0
-  local text = moves(args[6], keys[1], tonumber(found[1] or nil) or 0, tonumber(args[7]), ROOMS_BYTES_MAX)
+  local count = tonumber((redis.call('MGET', keys[1]))[1]) or 0
+  local due = #read({}, 'ZRANGEBYSCORE', keys[3], '-inf', clock(), 'LIMIT', 0, 1)
+  local text = moves(args[6], keys[1], count, tonumber(args[7]), ROOMS_BYTES_MAX)
   return text and pulse(args[1], args[2], args[3], args[4], args[5], master(), { text }) or due
 end
 

@@ -190,17 +190,18 @@ local function write_sessions(room, made)
   end
 end
 
--- When the first of a partition's users leaves: whoever beats looks there.
-local function write_due(prefix, due)
-  if due then
-    redis.call('SET', prefix .. 'due:', string.format('%.0f', due))
+-- When the first of a partition's users leaves: whoever beats looks there. `due` is one set for all partitions, or in a
+-- Cluster one of each.
+local function write_due(due, prefix, at)
+  if at then
+    redis.call('ZADD', due, at, prefix)
   else
-    redis.call('DEL', prefix .. 'due:')
+    redis.call('ZREM', due, prefix)
   end
 end
 
 -- Writes who is there, and who leaves when. Answers with who came and who left.
-local function write_users(room, made)
+local function write_users(room, made, due)
   local joined, left, first = {}, {}, nil
   local leaving = room.prefix .. 'leaving:'
   for _, user in ipairs(made.names) do
@@ -227,9 +228,9 @@ local function write_users(room, made)
   table.sort(left)
   room.users = room.users + #joined - #left
   if first then
-    local due = tonumber(read(false, 'GET', room.prefix .. 'due:') or nil)
-    if not due or first < due then
-      write_due(room.prefix, first)
+    local known = tonumber(read(false, 'ZSCORE', due, room.prefix) or nil)
+    if not known or first < known then
+      write_due(due, room.prefix, first)
     end
   end
   return joined, left
@@ -265,9 +266,9 @@ local function look(prefix)
 end
 
 -- Writes a step. Answers with what nodes are told of it; nil: users neither came nor left.
-local function write_step(room, made, key)
+local function write_step(room, made, key, due)
   write_sessions(room, made)
-  local joined, left = write_users(room, made)
+  local joined, left = write_users(room, made, due)
   local told
   if #joined + #left > 0 then
     renew_version(room)
@@ -289,7 +290,7 @@ local function way_of(room)
 end
 
 -- Changes who is in a room, and tells it.
--- Keys: the room's presence. Arguments: name, relay key, incarnation, number of the step, grace (ms), a fresh epoch (16
+-- Keys: the room's presence, when users leave. Arguments: name, relay key, incarnation, number of the step, grace (ms), a fresh epoch (16
 -- bytes), how the room is published ('p', 'e' or 's'); for each change the session (16 bytes) with its generation and
 -- whether it is there, and the user.
 -- Answers with 0 and what was published ('' for nothing), or 1: the incarnation was reaped.
@@ -307,6 +308,7 @@ local function set_presence(keys, args)
     return { 0, tonumber(seq) == last and string.sub(said, 9) or '' }
   end
   look(prefix)
+  read(0, 'ZCARD', keys[2])
   local is_new = read(0, 'ZCARD', prefix .. 'entered:' .. incarnation) == 0
   read(0, 'SCARD', prefix .. 'lives:')
   local room = presence_of(prefix, name, fresh)
@@ -326,7 +328,7 @@ local function set_presence(keys, args)
     redis.call('SADD', prefix .. 'lives:', incarnation)
   end
   grace = tonumber(grace)
-  local told = write_step(room, decide(room, changes, grace > 0 and at + grace), key) or ''
+  local told = write_step(room, decide(room, changes, grace > 0 and at + grace), key, keys[2]) or ''
   redis.call('SET', memory, struct.pack('>I8', tonumber(seq)) .. told, 'PX', SAID_MS)
   if told ~= '' then
     redis.call(command, channel, told)
@@ -359,7 +361,7 @@ local function own_step(prefix, name, make, key, fresh, out)
 end
 
 -- Users of a partition whose grace is over leave. Answers with how many entries that were.
-local function depart(prefix, at, most, key, fresh, out)
+local function depart(due, prefix, at, most, key, fresh, out)
   local leaving = prefix .. 'leaving:'
   look(prefix)
   local found = read({}, 'ZRANGEBYSCORE', leaving, '-inf', at, 'LIMIT', 0, most)
@@ -379,7 +381,7 @@ local function depart(prefix, at, most, key, fresh, out)
   for _, member in ipairs(found) do
     redis.call('ZREM', leaving, member)
   end
-  write_due(prefix, redis.call('ZRANGE', leaving, 0, 0, 'WITHSCORES')[2])
+  write_due(due, prefix, redis.call('ZRANGE', leaving, 0, 0, 'WITHSCORES')[2])
   return #found
 end
 
@@ -388,10 +390,10 @@ end
 local function reap(prefix, incarnation, most, key, fresh, out)
   local entered = prefix .. 'entered:' .. incarnation
   local found = read({}, 'ZRANGE', entered, 0, most - 1)
+  if #found < most and read(0, 'SCARD', prefix .. 'lives:') > 0 then
+    redis.call('SREM', prefix .. 'lives:', incarnation)
+  end
   if #found == 0 then
-    if read(0, 'SCARD', prefix .. 'lives:') > 0 then
-      redis.call('SREM', prefix .. 'lives:', incarnation)
-    end
     return 0
   end
   look(prefix)
@@ -421,21 +423,23 @@ end
 
 -- Users whose grace is over leave, and so does all that these incarnations entered: first they are marked, in all of
 -- these partitions.
--- Keys: the reaped incarnations of each partition. Arguments: relay key, a fresh epoch (16 bytes), the incarnations.
+-- Keys: when users leave; the reaped incarnations of each partition. Arguments: relay key, a fresh epoch (16 bytes), the
+-- incarnations.
 -- Answers with whether there is more to do, and with name and what was published of each room of the system.
 local function leave(keys, args)
   local key, fresh = args[1], args[2]
   local at, left, out = clock(), LEAVING_MAX, {}
   local prefixes = {}
-  for i, reaped in ipairs(keys) do
-    prefixes[i] = string.match(reaped, '^rc:{.-}:')
+  read(0, 'ZCARD', keys[1])
+  for i = 2, #keys do
+    prefixes[i - 1] = string.match(keys[i], '^rc:{.-}:')
     for j = 3, #args do
-      mark_reaped(prefixes[i], args[j], at)
+      mark_reaped(prefixes[i - 1], args[j], at)
     end
   end
   for _, prefix in ipairs(prefixes) do
     if left > 0 then
-      left = left - depart(prefix, at, left, key, fresh, out)
+      left = left - depart(keys[1], prefix, at, left, key, fresh, out)
     end
     for j = 3, #args do
       if left > 0 then
@@ -470,7 +474,8 @@ end
 -- Keys: its presence. Arguments: name, the user behind whom to begin ('' for none), at most how many, a fresh epoch (16
 -- bytes).
 -- Answers with epoch, version, users, whether there are more, and the users.
-local function roster(keys, args)
+local roster
+roster = function(keys, args)
   local prefix = string.match(keys[1], '^rc:{.-}:')
   local room = presence_of(prefix, args[1], args[4])
   if renew_version(room) or room.changed then
@@ -479,6 +484,14 @@ local function roster(keys, args)
   local most = tonumber(args[3])
   local from = args[2] == '' and '-' or '(' .. args[2]
   local found = redis.call('ZRANGEBYLEX', room.roster, from, '+', 'LIMIT', 0, most + 1)
+  local known = fields_of(room.hash, 'u', found)
+  for _, user in ipairs(found) do
+    if not known[user] then
+      -- Somebody else's: with as many names as there are users, it shows only here.
+      redis.call('DEL', room.roster)
+      return roster(keys, args)
+    end
+  end
   local answer = { room.epoch, room.version, room.users, #found > most and 1 or 0 }
   for i = 1, math.min(#found, most) do
     answer[4 + i] = found[i]
