@@ -8,7 +8,7 @@ use roomcast_protocol::position::{Epoch, Position};
 use crate::check::recovery::Since;
 use crate::check::stay::Stay;
 use crate::node::lane::Inbound;
-use crate::node::socket::Socket;
+use crate::node::socket::{Said, Socket};
 use crate::node::{LANES, core::Asked, core::FromLane};
 use crate::random::Random;
 use crate::rules::{PERMISSIONS, ROOMS, is_for, name_of, own_room, rule, token};
@@ -212,7 +212,7 @@ impl World {
 
     fn say(&mut self, client: usize, text: String) {
         if let Some(socket) = self.clients[client].socket {
-            self.client_sends(socket, Some(text));
+            self.client_sends(socket, Said::Text(text.into_boxed_str()));
         }
     }
 

@@ -232,6 +232,7 @@ impl World {
                 let stores = &mut self.bus.servers[server].data.stores;
                 stores.iter_mut().for_each(roomcast_store::Store::lose_everything);
                 self.bus.servers[server].data.leases.clear();
+                self.bus.servers[server].data.lives.lose_everything();
                 self.book.ids_lost(self.bus.executed);
                 self.trouble_all(self.now_ms);
             }

@@ -85,7 +85,7 @@ impl<'a> Wire<'a> {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Framed<'a> {
     Text(&'a str),
-    Ping,
+    Ping(u32),
     Close(u16),
 }
 
@@ -102,7 +102,7 @@ pub(crate) fn frame(bytes: &[u8]) -> Option<(Framed<'_>, usize)> {
     let payload = bytes.get(header..header + length)?;
     let framed = match bytes[0] {
         0x81 => Framed::Text(std::str::from_utf8(payload).ok()?),
-        0x89 => Framed::Ping,
+        0x89 => Framed::Ping(u32::from_be_bytes(payload.try_into().ok()?)),
         0x88 => Framed::Close(u16::from_be_bytes([*payload.first()?, *payload.get(1)?])),
         other => panic!("a frame that begins with {other:#x}"),
     };

@@ -14,7 +14,7 @@ use crate::check::{Book, Violation};
 use crate::clients::Client;
 use crate::faults::Fault;
 use crate::node::feed::Step;
-use crate::node::socket::Socket;
+use crate::node::socket::{Said, Socket};
 use crate::node::{Birth, Node};
 use crate::planted::Planted;
 use crate::random::Random;
@@ -69,7 +69,7 @@ pub(crate) enum Event {
     Thaw { server: usize },
     SecondStep { server: usize, asker: Asker, generation: u32, publication: Arc<Publication> },
     ClientRead { socket: usize },
-    Up { socket: usize, text: Option<Box<str>> },
+    Up { socket: usize, said: Said },
     CloseDeadline { socket: usize },
     Connect { client: usize },
     Act { client: usize },
@@ -233,7 +233,7 @@ impl World {
                 self.second_step(server, (asker, generation), &publication);
             }
             Event::ClientRead { socket } => self.client_read(socket),
-            Event::Up { socket, text } => self.up(socket, text),
+            Event::Up { socket, said } => self.up(socket, said),
             Event::CloseDeadline { socket } => self.reset(socket),
             Event::Connect { client } => self.connect(client),
             Event::Act { client } => self.client_acts(client),

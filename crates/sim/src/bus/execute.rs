@@ -5,7 +5,7 @@ use std::sync::Arc;
 use roomcast_protocol::codes::Refusal;
 use roomcast_protocol::envelope::{BeatReport, Count, Envelope, MasterId, Peer};
 use roomcast_protocol::position::{Epoch, Keep, Kept, Page, Span};
-use roomcast_protocol::presence::Lease;
+use roomcast_protocol::presence::{Lease, PresenceDiff};
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
 use roomcast_store::{At, Place, Published, Put, Remembered};
@@ -45,24 +45,37 @@ impl World {
             Call::Read { room, keep, span, fresh } => {
                 self.execute_read(server, (&room, &keep, &span), fresh)
             }
-            Call::Beat { seq, hears, taken } => {
-                self.execute_beat(server, asker, (seq, hears), &taken)
+            Call::Beat { seq, hears, lives, taken, fresh } => {
+                let (lease, settled) = self.execute_lives(server, asker, lives, fresh);
+                self.execute_beat(server, asker, (seq, hears), &taken, (lease, settled))
+            }
+            Call::Save(save) => self.execute_save(server, asker, &save),
+            Call::Attach(attach) => self.execute_attach(server, asker, &attach),
+            Call::SetPresence { set, fresh } => self.execute_presence(server, &set, fresh),
+            Call::Roster { room, after, count_max, fresh } => {
+                self.execute_roster(server, (&room, after.as_deref(), count_max), fresh)
+            }
+            Call::Inbox { cursor, keep, fresh } => {
+                self.execute_inbox(server, &cursor, &keep, fresh)
+            }
+            Call::Ack { cursor, keep, acked, told, fresh } => {
+                self.execute_ack(server, (&cursor, &keep), (&acked, told), fresh)
             }
             Call::Load => Answer::Loaded,
         })
     }
 
-    fn is_moved(&self, server: usize, room: &RoomName) -> bool {
+    pub(super) fn is_moved(&self, server: usize, room: &RoomName) -> bool {
         self.bus.servers[server].shard != self.bus.shard_of(room)
     }
 
     /// The server's clock, and an epoch to take if need be.
-    fn when(&self, server: usize, fresh: u128) -> At {
+    pub(super) fn when(&self, server: usize, fresh: u128) -> At {
         At { now_ms: self.bus.servers[server].time_ms(self.now_ms), fresh: Epoch(fresh) }
     }
 
     fn execute_publish(&mut self, server: usize, asker: Asker, publishing: Publishing) -> Answer {
-        let Publishing { publication, published_us, dedup, keep, fresh } = publishing;
+        let Publishing { publication, published_us, dedup, keep, collapse, fresh } = publishing;
         if self.is_moved(server, &publication.room) {
             return Answer::Fault(Fault::NotYet);
         }
@@ -85,7 +98,8 @@ impl World {
             return Answer::Published(Verdict::New { position: None, short });
         };
         let low = publication.priority == Some(Priority::Low);
-        let put = Put { id, bytes: publication.weight() as u64, low, collapse: None };
+        let collapse = collapse.as_deref();
+        let put = Put { id, bytes: publication.weight() as u64, low, collapse };
         let room = publication.room.clone();
         let mut stored = None;
         let published = store.publish(&room, &keep, at, put, |position| {
@@ -196,6 +210,7 @@ impl World {
         asker: Asker,
         (seq, hears): (u64, bool),
         taken: &[Count],
+        (lease, settled): (Lease, Vec<PresenceDiff>),
     ) -> Answer {
         let id = crate::node::id_of(asker.node, asker.life);
         let it = &mut self.bus.servers[server];
@@ -225,7 +240,7 @@ impl World {
         let servers: Vec<_> = self.bus.servers.iter().map(|it| it.shard).collect();
         let links = self.nodes[asker.node].feed_links(shard, &servers);
         Answer::Beaten {
-            report: BeatReport { master, links, peers, lease: Lease::Held, settled: Vec::new() },
+            report: BeatReport { master, links, peers, lease, settled },
             time_us: time_ms * 1_000,
         }
     }

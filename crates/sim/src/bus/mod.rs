@@ -2,6 +2,7 @@
 //! feed links that are connected to it; replicas follow late, and with a tail missing if need be.
 
 pub(crate) mod execute;
+mod lasting;
 pub(crate) mod server;
 
 use std::collections::BTreeMap;
@@ -11,9 +12,14 @@ use foldhash::quality::FixedState;
 use roomcast_protocol::codes::Refused;
 use roomcast_protocol::envelope::{BeatReport, Count, Envelope, MasterId, Moved};
 use roomcast_protocol::ids::NodeId;
+use roomcast_protocol::inbox::{Acked, CursorName, InboxState};
 use roomcast_protocol::position::{Keep, Kept, Page, Position, Span};
+use roomcast_protocol::presence::{PresenceSet, RosterPage, SetPresence};
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
+use roomcast_protocol::session::{
+    AttachSession, AttachedSession, SaveSession, SavedSession, Unattached,
+};
 
 use roomcast_store::{Id, Rules, Store, id_of};
 
@@ -41,8 +47,50 @@ pub(crate) enum Call {
     Publish(Publishing),
     Heads { rooms: Vec<RoomName>, fresh: u128 },
     Read { room: RoomName, keep: Keep, span: Span, fresh: u128 },
-    Beat { seq: u64, hears: bool, taken: Vec<Count> },
+    Beat { seq: u64, hears: bool, lives: (u32, Option<u32>), taken: Vec<Count>, fresh: u128 },
+    Save(Box<SaveSession>),
+    Attach(Box<AttachSession>),
+    SetPresence { set: Box<SetPresence>, fresh: u128 },
+    Roster { room: RoomName, after: Option<Box<str>>, count_max: u32, fresh: u128 },
+    Inbox { cursor: CursorName, keep: Keep, fresh: u128 },
+    Ack { cursor: CursorName, keep: Keep, acked: Acked, told: u64, fresh: u128 },
     Load,
+}
+
+impl Call {
+    /// The room by which it finds its server; `None`: it goes to one, or names several.
+    pub(crate) fn room(&self) -> Option<RoomName> {
+        match self {
+            Self::Publish(publishing) => Some(publishing.publication.room.clone()),
+            Self::Read { room, .. } | Self::Roster { room, .. } => Some(room.clone()),
+            Self::Save(save) => Some(home_of(&save.user)),
+            Self::Attach(attach) => Some(home_of(&attach.user)),
+            Self::SetPresence { set, .. } => Some(set.room.clone()),
+            Self::Inbox { cursor, .. } | Self::Ack { cursor, .. } => Some(cursor.room.clone()),
+            Self::Heads { .. } | Self::Beat { .. } | Self::Load => None,
+        }
+    }
+
+    /// Takes this epoch where something begins anew: another for each attempt, because two masters must never take the
+    /// same.
+    pub(crate) fn refresh(&mut self, anew: u128) {
+        match self {
+            Self::Publish(Publishing { fresh, .. })
+            | Self::Heads { fresh, .. }
+            | Self::Read { fresh, .. }
+            | Self::Beat { fresh, .. }
+            | Self::SetPresence { fresh, .. }
+            | Self::Roster { fresh, .. }
+            | Self::Inbox { fresh, .. }
+            | Self::Ack { fresh, .. } => *fresh = anew,
+            Self::Save(_) | Self::Attach(_) | Self::Load => {}
+        }
+    }
+}
+
+/// The room by which all records of a user's sessions lie together.
+pub(crate) fn home_of(user: &str) -> RoomName {
+    RoomName::parse(&format!("user-{user}")).expect("users of a run have plain names")
 }
 
 /// A publication on its way to a server, as its node signed it: its expiry is by the cluster's time.
@@ -52,6 +100,7 @@ pub(crate) struct Publishing {
     pub(crate) published_us: u64,
     pub(crate) dedup: bool,
     pub(crate) keep: Option<Keep>,
+    pub(crate) collapse: Option<Box<str>>,
     pub(crate) fresh: u128,
 }
 
@@ -70,6 +119,12 @@ pub(crate) enum Answer {
     Heads(Vec<Option<Position>>),
     Read(Page),
     Beaten { report: BeatReport, time_us: u64 },
+    Saved(SavedSession),
+    Attached(Result<Box<AttachedSession>, Unattached>),
+    PresenceSet(PresenceSet),
+    Roster(RosterPage),
+    Inbox(InboxState),
+    Acked,
     Loaded,
     Fault(Fault),
 }
@@ -168,6 +223,8 @@ pub(crate) struct Data {
     pub(crate) stores: Vec<Store<Kept>>,
     /// Until when a node has a lease, and whether its feed hears.
     pub(crate) leases: BTreeMap<NodeId, (u64, bool)>,
+    /// Holds the lives of leases, and nothing else.
+    pub(crate) lives: Store<Kept>,
 }
 
 impl Data {
@@ -180,7 +237,7 @@ impl Data {
             partition: partition_of,
         };
         let stores = (0..PARTITIONS).map(|_| Store::new(rules, master)).collect();
-        Self { stores, leases: BTreeMap::new() }
+        Self { stores, leases: BTreeMap::new(), lives: Store::new(rules, master) }
     }
 
     /// What a room is in.

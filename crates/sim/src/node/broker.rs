@@ -6,8 +6,10 @@ use std::collections::BTreeMap;
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::envelope::{Accepted, BeatReport, BrokerCommand, BrokerEvent, Level};
 use roomcast_protocol::position::{Keep, Position};
+use roomcast_protocol::presence::Lease;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
+use roomcast_protocol::session::Unattached;
 use roomcast_router::messages::Ticket;
 
 use super::feed::{Feed, FeedOrder};
@@ -50,8 +52,14 @@ pub(crate) struct Road {
 enum Work {
     Publish { ticket: Option<Ticket>, keep: Option<Keep>, dedup: bool },
     Heads { request: u64, rooms: Vec<(RoomName, Keep)> },
-    Read { request: u64, room: RoomName },
+    Read { request: u64 },
     Beat { seq: u64 },
+    Save { request: u64 },
+    Attach { request: u64 },
+    SetPresence { request: u64 },
+    Roster { request: u64 },
+    Inbox { request: u64 },
+    Ack,
 }
 
 struct Part {
@@ -109,41 +117,56 @@ impl World {
             BrokerCommand::Subscribe { room, request } => {
                 return self.feed_order(node, FeedOrder::Subscribe { room, request });
             }
-            BrokerCommand::Save { .. }
-            | BrokerCommand::Attach { .. }
-            | BrokerCommand::SetPresence { .. }
-            | BrokerCommand::Roster { .. }
-            | BrokerCommand::Inbox { .. }
-            | BrokerCommand::Ack { .. } => return,
+            BrokerCommand::Save { request, save } => {
+                self.ask_one(Work::Save { request }, Call::Save(save))
+            }
+            BrokerCommand::Attach { request, attach } => {
+                self.ask_one(Work::Attach { request }, Call::Attach(attach))
+            }
+            BrokerCommand::SetPresence { request, set } => {
+                self.ask_one(Work::SetPresence { request }, Call::SetPresence { set, fresh })
+            }
+            BrokerCommand::Roster { request, room, after, count_max } => {
+                let call = Call::Roster { room, after, count_max, fresh };
+                self.ask_one(Work::Roster { request }, call)
+            }
+            BrokerCommand::Inbox { request, cursor, keep } => {
+                self.ask_one(Work::Inbox { request }, Call::Inbox { cursor, keep, fresh })
+            }
+            BrokerCommand::Ack { cursor, keep, acked, told } => {
+                self.ask_one(Work::Ack, Call::Ack { cursor, keep, acked, told, fresh })
+            }
             BrokerCommand::Unsubscribe(room) => {
                 return self.feed_order(node, FeedOrder::Unsubscribe(room));
             }
             BrokerCommand::Reconnect { link, commands } => {
                 return self.feed_order(node, FeedOrder::Reconnect { link, commands });
             }
-            BrokerCommand::Publish { ticket, publication, dedup, keep, collapse: _ } => {
-                let shard = self.bus.shard_of(&publication.room);
+            BrokerCommand::Publish { ticket, publication, dedup, keep, collapse } => {
                 let publishing = Publishing {
                     publication: self.signed(node, &publication),
                     published_us: 0,
                     dedup,
                     keep,
+                    collapse,
                     fresh,
                 };
                 let work = Work::Publish { ticket: Some(ticket), keep, dedup };
-                (work, vec![(shard, Call::Publish(publishing))])
+                self.ask_one(work, Call::Publish(publishing))
             }
             BrokerCommand::Heads { request, rooms } => {
                 let parts = self.heads_by_shard(&rooms, fresh);
                 (Work::Heads { request, rooms }, parts)
             }
             BrokerCommand::Read { request, room, keep, span } => {
-                let shard = self.bus.shard_of(&room);
-                let call = Call::Read { room: room.clone(), keep, span, fresh };
-                (Work::Read { request, room }, vec![(shard, call)])
+                self.ask_one(Work::Read { request }, Call::Read { room, keep, span, fresh })
             }
-            BrokerCommand::Beat { seq, hears, life: _, retired: _, taken } => {
-                let call = |shard| (shard, Call::Beat { seq, hears, taken: taken.clone() });
+            BrokerCommand::Beat { seq, hears, life, retired, taken } => {
+                let lives = (life, retired);
+                let call = |shard| {
+                    let taken = taken.clone();
+                    (shard, Call::Beat { seq, hears, lives, taken, fresh })
+                };
                 let shards = 0..self.nodes[node].broker.view.len();
                 (Work::Beat { seq }, shards.map(call).collect())
             }
@@ -160,6 +183,12 @@ impl World {
             self.attempt(node, id, part);
         }
         self.planted_early_ack(node, id);
+    }
+
+    /// A question to the server that has the call's room.
+    fn ask_one(&self, work: Work, call: Call) -> (Work, Vec<(usize, Call)>) {
+        let shard = call.room().map_or(0, |room| self.bus.shard_of(&room));
+        (work, vec![(shard, call)])
     }
 
     fn heads_by_shard(&self, rooms: &[(RoomName, Keep)], fresh: u128) -> Vec<(usize, Call)> {
@@ -190,13 +219,7 @@ impl World {
         let broker = &mut self.nodes[node].broker;
         let Some(it) = broker.orders.get(&order) else { return };
         let (shard, mut call) = (it.parts[part].shard, it.parts[part].call.clone());
-        // For each attempt: two masters must never take the same for the epoch of a stream that begins anew.
-        match &mut call {
-            Call::Publish(Publishing { fresh, .. })
-            | Call::Heads { fresh, .. }
-            | Call::Read { fresh, .. } => *fresh = anew,
-            Call::Beat { .. } | Call::Load => {}
-        }
+        call.refresh(anew);
         let road = &mut broker.roads[shard];
         if !road.connected {
             return self.fail(node, order, part, Fault::NotYet);
@@ -318,6 +341,14 @@ impl World {
                 (TRY_MS, again)
             }
             Work::Heads { .. } | Work::Read { .. } => (ASK_MS, fault != Fault::Unknown),
+            // Done twice they are done once, or the client is told less than it could be.
+            Work::Save { .. }
+            | Work::SetPresence { .. }
+            | Work::Roster { .. }
+            | Work::Inbox { .. }
+            | Work::Ack => (TRY_MS, true),
+            // The secret that was brought stays good.
+            Work::Attach { .. } => (TRY_MS, true),
             Work::Beat { .. } => (0, false),
         };
         let deadline = it.began_ms + try_ms;
@@ -337,14 +368,8 @@ impl World {
 
     pub(crate) fn retry(&mut self, node: usize, order: u64, part: usize) {
         // A slot may have moved meanwhile.
-        let room = self.nodes[node].broker.orders.get(&order).and_then(|it| match &it.work {
-            Work::Publish { .. } => match &it.parts[part].call {
-                Call::Publish(publishing) => Some(publishing.publication.room.clone()),
-                Call::Heads { .. } | Call::Read { .. } | Call::Beat { .. } | Call::Load => None,
-            },
-            Work::Read { room, .. } => Some(room.clone()),
-            Work::Heads { .. } | Work::Beat { .. } => None,
-        });
+        let order_of = self.nodes[node].broker.orders.get(&order);
+        let room = order_of.and_then(|it| it.parts[part].call.room());
         if let Some(room) = room {
             let shard = self.bus.shard_of(&room);
             if let Some(it) = self.nodes[node].broker.orders.get_mut(&order) {
@@ -455,6 +480,42 @@ impl World {
                 };
                 self.tell_core(node, EVENT_BYTES, BrokerEvent::Read { request, page });
             }
+            Work::Save { request } => {
+                let outcome = match only(answers) {
+                    Some(Answer::Saved(outcome)) => Some(outcome),
+                    Some(_) | None => None,
+                };
+                self.tell_core(node, EVENT_BYTES, BrokerEvent::Saved { request, outcome });
+            }
+            Work::Attach { request } => {
+                let outcome = match only(answers) {
+                    Some(Answer::Attached(outcome)) => outcome,
+                    Some(_) | None => Err(Unattached::Unavailable),
+                };
+                self.tell_core(node, EVENT_BYTES, BrokerEvent::Attached { request, outcome });
+            }
+            Work::SetPresence { request } => {
+                let outcome = match only(answers) {
+                    Some(Answer::PresenceSet(outcome)) => Some(outcome),
+                    Some(_) | None => None,
+                };
+                self.tell_core(node, EVENT_BYTES, BrokerEvent::PresenceSet { request, outcome });
+            }
+            Work::Roster { request } => {
+                let page = match only(answers) {
+                    Some(Answer::Roster(page)) => Some(page),
+                    Some(_) | None => None,
+                };
+                self.tell_core(node, EVENT_BYTES, BrokerEvent::Roster { request, page });
+            }
+            Work::Inbox { request } => {
+                let state = match only(answers) {
+                    Some(Answer::Inbox(state)) => Some(state),
+                    Some(_) | None => None,
+                };
+                self.tell_core(node, EVENT_BYTES, BrokerEvent::Inbox { request, state });
+            }
+            Work::Ack => {}
             Work::Beat { seq } => {
                 let report = merged(answers.into_iter().map(|(_, outcome)| outcome));
                 self.tell_core(node, EVENT_BYTES, BrokerEvent::BeatAnswered { seq, report });
@@ -475,6 +536,11 @@ impl World {
             self.tell_core(node, EVENT_BYTES, BrokerEvent::Published { ticket, outcome });
         }
     }
+}
+
+/// The answer to an order of one part.
+fn only(answers: Vec<(Call, Result<Answer, Fault>)>) -> Option<Answer> {
+    answers.into_iter().next().and_then(|(_, outcome)| outcome.ok())
 }
 
 /// The publication with its expiry moved by so much.
@@ -524,7 +590,13 @@ fn merged(answers: impl Iterator<Item = Result<Answer, Fault>>) -> Option<BeatRe
         let Ok(Answer::Beaten { report, .. }) = answer else { return None };
         match &mut whole {
             None => whole = Some(report),
-            Some(whole) => whole.links.extend(report.links),
+            Some(whole) => {
+                whole.links.extend(report.links);
+                whole.settled.extend(report.settled);
+                if report.lease == Lease::Lost {
+                    whole.lease = Lease::Lost;
+                }
+            }
         }
     }
     whole

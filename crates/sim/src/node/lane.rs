@@ -30,7 +30,7 @@ const TURN_MAX: u64 = 64;
 pub(crate) enum Inbound {
     Open(usize),
     Text(usize, Box<str>),
-    Pong(usize),
+    Pong(usize, u32),
     Gone(usize),
     Drain(usize),
 }
@@ -204,9 +204,9 @@ impl World {
                 *awaits = Some(empty && awaits.unwrap_or(true));
                 self.nodes[node].lanes[lane].awaiting.push(socket);
             }
-            Effect::Ping { to, number: _ } => {
+            Effect::Ping { to, number } => {
                 let Some(socket) = self.nodes[node].lanes[lane].socket(to) else { return };
-                if self.send_ping(socket, now) {
+                if self.send_ping(socket, now, number) {
                     self.nodes[node].lanes[lane].over.push(socket);
                 }
             }
@@ -242,9 +242,12 @@ impl World {
         match inbound {
             Inbound::Open(socket) => self.open(at, now, socket),
             Inbound::Text(socket, text) => self.text(at, now, socket, text),
-            Inbound::Pong(socket) => {
+            Inbound::Pong(socket, number) => {
                 if let Some(key) = self.sockets[socket].key {
-                    self.act(at, |lane, _| lane.heard(now, key));
+                    self.act(at, |lane, out| {
+                        lane.heard(now, key);
+                        lane.ponged(now, key, number, out);
+                    });
                 }
             }
             Inbound::Gone(socket) => self.detach(at, socket),

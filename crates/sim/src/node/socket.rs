@@ -35,6 +35,14 @@ enum Down {
     Reset,
 }
 
+/// What a client sends.
+#[derive(Debug)]
+pub(crate) enum Said {
+    Text(Box<str>),
+    /// The answer to the ping of this number.
+    Pong(u32),
+}
+
 /// One connection of a client.
 pub(crate) struct Socket {
     pub(crate) client: usize,
@@ -149,11 +157,13 @@ impl World {
         false
     }
 
-    pub(crate) fn send_ping(&mut self, socket: usize, now: Now) -> bool {
+    pub(crate) fn send_ping(&mut self, socket: usize, now: Now, number: u32) -> bool {
         if let Some(outbox) = &mut self.sockets[socket].outbox {
             outbox.push(Bytes::new(), Priority::High, None);
         }
-        self.send_down(socket, now, (Bytes::from_static(&[0x89, 0]), Priority::High), None)
+        let [a, b, c, d] = number.to_be_bytes();
+        let frame = Bytes::copy_from_slice(&[0x89, 4, a, b, c, d]);
+        self.send_down(socket, now, (frame, Priority::High), None)
     }
 
     /// What an outbox that holds too much let go; `None`: it holds too much all the same, and the connection ends.
@@ -308,15 +318,15 @@ impl World {
             at += length;
             match framed {
                 Framed::Text(text) => self.client_hears(socket, text),
-                Framed::Ping => self.client_sends(socket, None),
+                Framed::Ping(number) => self.client_sends(socket, Said::Pong(number)),
                 Framed::Close(code) => self.client_lost(socket, Some(code)),
             }
         }
         self.sockets[socket].buffer = buffer[at..].to_vec();
     }
 
-    /// The client sends a text, or a pong.
-    pub(crate) fn client_sends(&mut self, socket: usize, text: Option<String>) {
+    /// The client sends something.
+    pub(crate) fn client_sends(&mut self, socket: usize, said: Said) {
         let in_ms = self.delay();
         let it = &mut self.sockets[socket];
         if it.silent || !it.client_open {
@@ -324,19 +334,19 @@ impl World {
         }
         it.up_ms = it.up_ms.max(self.now_ms + in_ms);
         let at = it.up_ms;
-        self.at(at, Event::Up { socket, text: text.map(String::into_boxed_str) });
+        self.at(at, Event::Up { socket, said });
     }
 
     /// What a client sent is at its node.
-    pub(crate) fn up(&mut self, socket: usize, text: Option<Box<str>>) {
+    pub(crate) fn up(&mut self, socket: usize, said: Said) {
         let it = &self.sockets[socket];
         let (node, lane) = (it.node, it.lane);
         if it.silent || !it.server_open || !self.is_alive(socket) {
             return;
         }
-        let inbound = match text {
-            Some(text) => Inbound::Text(socket, text),
-            None => Inbound::Pong(socket),
+        let inbound = match said {
+            Said::Text(text) => Inbound::Text(socket, text),
+            Said::Pong(number) => Inbound::Pong(socket, number),
         };
         self.inbound((node, lane), inbound);
     }

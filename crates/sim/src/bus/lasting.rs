@@ -1,0 +1,159 @@
+//! What a server does about sessions, presence and inboxes, in one step each.
+
+use std::sync::Arc;
+
+use roomcast_protocol::codes::Refusal;
+use roomcast_protocol::envelope::Envelope;
+use roomcast_protocol::inbox::{Acked, CursorName};
+use roomcast_protocol::position::Keep;
+use roomcast_protocol::presence::{Incarnation, Lease, PresenceDiff, SetPresence};
+use roomcast_protocol::room::RoomName;
+use roomcast_protocol::session::{AttachSession, SaveSession};
+
+use super::execute::Asker;
+use super::{Answer, Fault, Item, home_of};
+use crate::node::id_of;
+use crate::world::World;
+
+/// Calls by which one beat clears up a partition; the rest is the next beat's.
+const ROUNDS_MAX: usize = 64;
+
+impl World {
+    pub(super) fn execute_save(
+        &mut self,
+        server: usize,
+        asker: Asker,
+        save: &SaveSession,
+    ) -> Answer {
+        let room = home_of(&save.user);
+        if self.is_moved(server, &room) {
+            return Answer::Fault(Fault::NotYet);
+        }
+        let (at, node) = (self.when(server, 0), id_of(asker.node, asker.life));
+        let store = self.bus.servers[server].data.store(&room);
+        Answer::Saved(store.save_session(at.now_ms, node, save))
+    }
+
+    pub(super) fn execute_attach(
+        &mut self,
+        server: usize,
+        asker: Asker,
+        attach: &AttachSession,
+    ) -> Answer {
+        let room = home_of(&attach.user);
+        if self.is_moved(server, &room) {
+            return Answer::Fault(Fault::NotYet);
+        }
+        let (at, node) = (self.when(server, 0), id_of(asker.node, asker.life));
+        let store = self.bus.servers[server].data.store(&room);
+        Answer::Attached(store.attach_session(at.now_ms, node, attach).map(Box::new))
+    }
+
+    pub(super) fn execute_presence(
+        &mut self,
+        server: usize,
+        set: &SetPresence,
+        fresh: u128,
+    ) -> Answer {
+        if self.is_moved(server, &set.room) {
+            return Answer::Fault(Fault::NotYet);
+        }
+        let at = self.when(server, fresh);
+        let stepped = self.bus.servers[server].data.store(&set.room).set_presence(at, set);
+        if let Some(diff) = stepped.publish {
+            self.bring_presence(server, &diff);
+        }
+        Answer::PresenceSet(stepped.answer)
+    }
+
+    pub(super) fn execute_roster(
+        &mut self,
+        server: usize,
+        (room, after, count_max): (&RoomName, Option<&str>, u32),
+        fresh: u128,
+    ) -> Answer {
+        if self.is_moved(server, room) {
+            return Answer::Fault(Fault::NotYet);
+        }
+        let at = self.when(server, fresh);
+        let store = self.bus.servers[server].data.store(room);
+        Answer::Roster(store.roster(at, room, after, count_max))
+    }
+
+    pub(super) fn execute_inbox(
+        &mut self,
+        server: usize,
+        cursor: &CursorName,
+        keep: &Keep,
+        fresh: u128,
+    ) -> Answer {
+        if self.is_moved(server, &cursor.room) {
+            return Answer::Fault(Fault::NotYet);
+        }
+        let at = self.when(server, fresh);
+        let found = self.bus.servers[server].data.store(&cursor.room).inbox(at, cursor, keep);
+        let full = Answer::Fault(Fault::Declined(Refusal::Unavailable.into()));
+        found.map_or(full, Answer::Inbox)
+    }
+
+    pub(super) fn execute_ack(
+        &mut self,
+        server: usize,
+        (cursor, keep): (&CursorName, &Keep),
+        (acked, told): (&Acked, u64),
+        fresh: u128,
+    ) -> Answer {
+        if self.is_moved(server, &cursor.room) {
+            return Answer::Fault(Fault::NotYet);
+        }
+        let at = self.when(server, fresh);
+        self.bus.servers[server].data.store(&cursor.room).ack(at, cursor, keep, acked, told);
+        Answer::Acked
+    }
+
+    /// A beat's part in presence: the lease is renewed, and what is due in this server's rooms is done.
+    pub(super) fn execute_lives(
+        &mut self,
+        server: usize,
+        asker: Asker,
+        (life, retired): (u32, Option<u32>),
+        fresh: u128,
+    ) -> (Lease, Vec<PresenceDiff>) {
+        let at = self.when(server, fresh);
+        let incarnation = Incarnation { node: id_of(asker.node, asker.life), life };
+        let (shard, owners) = (self.bus.servers[server].shard, self.bus.owners.clone());
+        let data = &mut self.bus.servers[server].data;
+        let lease = data.lives.renew(at.now_ms, incarnation, retired);
+        let own: Vec<_> = (0..owners.len()).filter(|at| owners[*at] == shard).collect();
+        let entered: Vec<_> = own.iter().flat_map(|it| data.stores[*it].entered()).collect();
+        data.lives.adopt(at.now_ms, &entered);
+        let over = data.lives.overdue(at.now_ms);
+        data.lives.mark_reaped(at.now_ms, &over);
+        let mut diffs: Vec<Arc<PresenceDiff>> = Vec::new();
+        for (number, it) in own.into_iter().enumerate() {
+            let store = &mut data.stores[it];
+            store.mark_reaped(at.now_ms, &over);
+            let mixed = fresh ^ (number as u128 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let at = roomcast_store::At { fresh: roomcast_protocol::position::Epoch(mixed), ..at };
+            for _ in 0..ROUNDS_MAX {
+                let tended = store.tend(at);
+                diffs.extend(tended.diffs);
+                if !tended.more {
+                    break;
+                }
+            }
+        }
+        for diff in &diffs {
+            self.bring_presence(server, diff);
+        }
+        let system = diffs.iter().filter(|diff| diff.room.as_str().starts_with('$'));
+        (lease, system.map(|diff| (**diff).clone()).collect())
+    }
+
+    fn bring_presence(&mut self, server: usize, diff: &Arc<PresenceDiff>) {
+        for (node, link) in self.listeners(server, &diff.room) {
+            let envelope = Envelope::Presence(Arc::clone(diff));
+            self.bring(node, link, Item::Envelope(envelope));
+        }
+    }
+}
