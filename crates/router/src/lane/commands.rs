@@ -32,7 +32,7 @@ impl Lane {
         let Some(session) = self.session_mut(key) else { return };
         let phase = session.phase;
         if phase == Phase::Ready {
-            self.prove_by_command(now, key, out);
+            self.prove_by_command(key, out);
         }
         let Some(session) = self.session_mut(key) else { return };
         match (phase, command) {
@@ -89,12 +89,11 @@ impl Lane {
             }
             Command::Join(request) => {
                 if self.may_send(now, key, &request.reply, out) {
-                    self.join_now(now, key, request, false, out);
+                    self.join(now, key, request, out);
                 }
             }
             Command::Leave(request) => {
                 if self.may_send(now, key, &request.reply, out) {
-                    self.join_unrecorded(now, key, out);
                     self.leave(key, &request, out);
                 }
             }
@@ -269,15 +268,7 @@ impl Lane {
         }
     }
 
-    /// A session asks for a room; `recorded`: its record has it, or need not.
-    pub(super) fn join_now(
-        &mut self,
-        now: Now,
-        key: SessionKey,
-        request: RoomRequest,
-        recorded: bool,
-        out: &mut Vec<Effect>,
-    ) {
+    fn join(&mut self, now: Now, key: SessionKey, request: RoomRequest, out: &mut Vec<Effect>) {
         let name = match RoomName::parse(&request.room) {
             Ok(name) => name,
             Err(cause) => return self.refuse(key, &request.reply, &cause.into(), out),
@@ -298,12 +289,6 @@ impl Lane {
         let Some(rule) = allowed else {
             let refused = Refused::new(Refusal::PermissionDenied);
             return self.refuse(key, &request.reply, &refused, out);
-        };
-        let request = if is_in || recorded {
-            request
-        } else {
-            let Some(request) = self.record_join(key, request, out) else { return };
-            request
         };
         let ask = Ask { reply: request.reply, since: request.since };
         self.enter(now, key, &name, rule, ask, out);

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use roomcast_protocol::codes::Refused;
-use roomcast_protocol::command::RoomRequest;
 use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::position::Position;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::session::{Secret, Unattached};
 
+use super::rooms::Ask;
 use crate::meter::UserMeter;
 
 /// A session that can be resumed.
@@ -68,8 +68,9 @@ pub(crate) struct Moment {
     pub(crate) handed_from: Option<NodeId>,
     /// Commands that came along with its token and prove nothing.
     pub(crate) early: usize,
-    /// Joins that are answered once the record has them. Bounds: [`JOINS_MAX`].
-    pub(crate) joins: Vec<RoomRequest>,
+    /// Joins of live rooms that are made once the record has them, by room; each counts among those about to enter it.
+    /// Bounds: [`JOINS_MAX`].
+    pub(crate) joins: Vec<(u32, Ask)>,
     /// How many of them are in what is being written.
     pub(crate) joins_written: usize,
     /// Its turn to go elsewhere.
@@ -134,7 +135,16 @@ impl Lasting {
         safe.clone().find(|(held, _)| *held == room).map(|(_, at)| *at)
     }
 
-    /// The client owes nothing up to this position, and lacks what follows.
+    /// The client was answered that it hears the room from this position on. What it was given before, and may not have
+    /// got, it still lacks.
+    pub(crate) fn enter(&mut self, room: u32, at: Position) {
+        let debt = |safe: Position| safe.epoch != at.epoch || safe.offset <= at.offset;
+        if !self.safe(room).is_some_and(debt) {
+            self.set_safe(room, at);
+        }
+    }
+
+    /// The client lacks what follows this position, and nothing else.
     pub(crate) fn set_safe(&mut self, room: u32, at: Position) {
         let got = self.got.get_or_insert_default();
         got.pledged.retain(|(held, _)| *held != room);
@@ -149,8 +159,8 @@ impl Lasting {
         }
     }
 
-    /// The session has left the room, whose index others may get.
-    pub(crate) fn forget_room(&mut self, room: u32) {
+    /// The session has left the room, whose index others may get; says how many joins of it waited for the record.
+    pub(crate) fn forget_room(&mut self, room: u32) -> u32 {
         self.take_back(room);
         if let Some(got) = &mut self.got {
             got.safe.retain(|(held, _)| *held != room);
@@ -161,6 +171,20 @@ impl Lasting {
         if let Some(moment) = &mut self.moment {
             moment.restored.retain(|(held, _)| *held != room);
         }
+        let joins = self.take_joins(room).len();
+        u32::try_from(joins).unwrap_or(u32::MAX)
+    }
+
+    /// Takes back the joins of a room that wait for the record.
+    pub(crate) fn take_joins(&mut self, room: u32) -> Vec<Ask> {
+        let Some(moment) = &mut self.moment else { return Vec::new() };
+        let before = moment.joins.iter().take(moment.joins_written);
+        let written = before.filter(|(held, _)| *held == room).count();
+        moment.joins_written -= written;
+        let taken = moment.joins.extract_if(.., |(held, _)| *held == room);
+        let taken = taken.map(|(_, ask)| ask).collect();
+        self.tidy();
+        taken
     }
 
     /// Since when it lacks the publications of a room from before, if it has yet to enter it.
@@ -262,6 +286,17 @@ mod tests {
         assert!(lasting.pong(second), "a later ping's answer answers for the one before");
         assert_eq!(lasting.safe(3), Some(at(8)), "and says no more than was pledged then");
         assert!(!lasting.pong(second), "once");
+    }
+
+    #[test]
+    fn a_second_join_pays_no_debts() {
+        let mut lasting = Lasting::new(Secret(1));
+        for (join, safe) in [(5, 5), (9, 5), (3, 3)] {
+            lasting.enter(3, at(join));
+            assert_eq!(lasting.safe(3), Some(at(safe)));
+        }
+        lasting.enter(3, Position { epoch: Epoch(2), offset: 1 });
+        assert_eq!(lasting.safe(3), Some(at(3)), "the loss is told when it is resumed");
     }
 
     #[test]

@@ -34,7 +34,7 @@ impl Lane {
         let index = self.room_index(name, rule, out);
         let Some(room) = self.rooms.get_mut(index as usize) else { return };
         if room.live {
-            return self.enter_live(now, key, index, ask, out);
+            return self.record_and_enter(now, key, index, ask, out);
         }
         let Some(session) =
             self.sessions.get_mut(key.index as usize).filter(|session| session.key == key)
@@ -224,7 +224,7 @@ impl Lane {
                 (
                     Some(ask),
                     Phase::Connecting | Phase::Attaching | Phase::Joining(_) | Phase::Ready,
-                ) => self.enter_live(now, key, index, ask, out),
+                ) => self.record_and_enter(now, key, index, ask, out),
                 (None, Phase::Joining(count)) if !told => {
                     *count = count.saturating_sub(1);
                     self.try_ready(now, key, out);
@@ -319,6 +319,10 @@ impl Lane {
         if let Some(catch_up) = self.end_catch_up(index, key) {
             return catch_up.unanswered();
         }
+        let unrecorded = self.withdraw_unrecorded(index, key);
+        if !unrecorded.is_empty() {
+            return (unrecorded, None);
+        }
         let waits = |session: &Session| {
             let entry = session.rooms.iter().find(|entry| entry.room == index);
             entry.is_some_and(|entry| entry.place == Membership::WAITING)
@@ -342,8 +346,9 @@ impl Lane {
         let Some(at) = session.rooms.iter().position(|entry| entry.room == index) else { return };
         let entry = session.rooms.swap_remove(at);
         let joining = session.phase != Phase::Ready;
-        if let Some(lasting) = &mut session.lasting {
-            lasting.forget_room(index);
+        let joins = session.lasting.as_mut().map_or(0, |lasting| lasting.forget_room(index));
+        if let Some(room) = self.rooms.get_mut(index as usize) {
+            room.entering -= joins;
         }
         if entry.place != Membership::WAITING {
             self.memberships -= 1;

@@ -320,7 +320,7 @@ impl Lane {
     pub fn ponged(&mut self, now: Now, key: SessionKey, number: u32, out: &mut Vec<Effect>) {
         self.heard(now, key);
         self.vouch_for(key, out);
-        self.take_pong(now, key, number, out);
+        self.take_pong(key, number, out);
     }
 
     /// Ends the session, telling its client why.

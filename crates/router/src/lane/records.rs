@@ -5,7 +5,6 @@
 use roomcast_protocol::codes::Close;
 use roomcast_protocol::ids::SessionKey;
 use roomcast_protocol::position::Position;
-use roomcast_protocol::room::RoomName;
 use roomcast_protocol::session::{
     RoomRecord, SaveSession, SavedSession, Secret, SessionRecord, SessionState,
 };
@@ -40,7 +39,7 @@ pub(super) enum What {
 impl Lane {
     /// Writes the session's record now.
     pub(super) fn save(&mut self, key: SessionKey, what: What, out: &mut Vec<Effect>) {
-        let record = self.record_of(key);
+        let record = self.record_of(key, SessionState::Attached);
         let turn = match what {
             What::Record => None,
             What::Turn(secret) => Some(secret),
@@ -90,7 +89,7 @@ impl Lane {
             return;
         }
         let record = match state {
-            SessionState::Attached | SessionState::Detached => self.record_of(key),
+            SessionState::Attached | SessionState::Detached => self.record_of(key, state),
             SessionState::Ended => None,
         };
         if let Some(save) = self.save_of(key, state, None, record) {
@@ -103,7 +102,7 @@ impl Lane {
     }
 
     /// All that is kept of the session.
-    fn record_of(&self, key: SessionKey) -> Option<SessionRecord> {
+    fn record_of(&self, key: SessionKey, state: SessionState) -> Option<SessionRecord> {
         let session = self.session(key)?;
         let lasting = session.lasting.as_deref()?;
         let who = session.who.as_deref()?;
@@ -112,18 +111,15 @@ impl Lane {
         for entry in &session.rooms {
             let Some(room) = self.rooms.get(entry.room as usize) else { continue };
             let safe = self.safe(session, lasting, entry);
+            // Once its client is told where it hears a room from, a record without that would make a hole of it.
+            if room.stream.is_some() && safe.is_none() && state == SessionState::Attached {
+                continue;
+            }
             let kept = RoomRecord { room: room.name.clone(), safe };
             if !own_rooms || !is_own(who, session.id, &room.name) {
                 record.rooms.push(kept);
             } else if room.stream.is_some() {
                 record.own.push(kept);
-            }
-        }
-        let joins = lasting.moment.iter().flat_map(|moment| &moment.joins);
-        for room in joins.filter_map(|request| RoomName::parse(&request.room).ok()) {
-            let more = record.rooms.len() + record.own.len() < self.limits.rooms_max;
-            if more && !record.rooms.iter().any(|kept| kept.room == room) {
-                record.rooms.push(RoomRecord { room, safe: None });
             }
         }
         Some(record)
@@ -152,7 +148,7 @@ impl Lane {
     /// The session was answered that it hears the room from this position on.
     pub(super) fn note_entry(&mut self, key: SessionKey, index: u32, at: Position) {
         if let Some(lasting) = self.lasting_mut(key) {
-            lasting.set_safe(index, at);
+            lasting.enter(index, at);
         }
         self.note_rooms(key);
     }
@@ -271,17 +267,11 @@ impl Lane {
     }
 
     /// The client answered a ping.
-    pub(super) fn take_pong(
-        &mut self,
-        now: Now,
-        key: SessionKey,
-        number: u32,
-        out: &mut Vec<Effect>,
-    ) {
+    pub(super) fn take_pong(&mut self, key: SessionKey, number: u32, out: &mut Vec<Effect>) {
         if self.lasting_mut(key).is_some_and(|lasting| lasting.pong(number)) {
             self.want_save(key, MOVED_MS);
         }
-        self.prove(now, key, out);
+        self.prove(key, out);
     }
 
     pub(super) fn lasting_mut(&mut self, key: SessionKey) -> Option<&mut Lasting> {

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use roomcast_protocol::codes::{Close, Refusal, Refused};
-use roomcast_protocol::command::{Continuation, ReplyTo, RoomRequest};
+use roomcast_protocol::command::{Continuation, ReplyTo};
 use roomcast_protocol::dialect::Profile;
 use roomcast_protocol::ids::SessionKey;
 use roomcast_protocol::limits::LimitName;
@@ -25,7 +25,7 @@ use super::records::What;
 use super::rooms::Ask;
 use super::welcoming::Covered;
 use crate::messages::{Effect, HubMessage};
-use crate::session::{Phase, Session};
+use crate::session::{Membership, Phase, Session};
 
 /// How long a session may wait for the one it wants back; then it is a new one. Units: milliseconds.
 pub(super) const ATTACH_MS: u64 = 5_000;
@@ -341,7 +341,13 @@ impl Lane {
         match (restored, self.name_of(index)) {
             (Some(since), Some(name)) => {
                 let reply = ReplyTo { id: None, room: Some(name.as_str().into()) };
-                self.enter_live(now, key, index, Ask { reply, since }, out);
+                let ask = Ask { reply, since };
+                if since.is_none() && self.position(index).is_some() {
+                    // It was not live before: from now on its record says from where on it is heard.
+                    self.enter_recorded(now, key, index, ask, out);
+                } else {
+                    self.enter_live(now, key, index, ask, out);
+                }
             }
             (None, _) | (_, None) => {
                 self.tell_present(index, key, out);
@@ -359,7 +365,7 @@ impl Lane {
 
     /// The session's client sent something after it was welcomed: it has its secret, and needs its former connection
     /// no more.
-    pub(super) fn prove(&mut self, _now: Now, key: SessionKey, out: &mut Vec<Effect>) {
+    pub(super) fn prove(&mut self, key: SessionKey, out: &mut Vec<Effect>) {
         let Some(session) = self.session_mut(key) else { return };
         if session.phase != Phase::Ready {
             return;
@@ -378,13 +384,13 @@ impl Lane {
     }
 
     /// The same by a command, unless it came along with the token.
-    pub(super) fn prove_by_command(&mut self, now: Now, key: SessionKey, out: &mut Vec<Effect>) {
+    pub(super) fn prove_by_command(&mut self, key: SessionKey, out: &mut Vec<Effect>) {
         let Some(lasting) = self.lasting_mut(key).filter(|it| it.unproven) else { return };
         if let Some(moment) = lasting.moment.as_mut().filter(|moment| moment.early > 0) {
             moment.early -= 1;
             return lasting.tidy();
         }
-        self.prove(now, key, out);
+        self.prove(key, out);
     }
 
     /// Commands that came along with the token are about to be run.
@@ -396,63 +402,92 @@ impl Lane {
         }
     }
 
-    /// Has a join wait for the record, where the session's client could not join again by itself; gives it back if it
-    /// need not.
-    pub(super) fn record_join(
+    /// Enters a live room; where the session's client could not join again by itself, once the record has the room, and
+    /// from where on it is heard.
+    pub(super) fn record_and_enter(
         &mut self,
+        now: Now,
         key: SessionKey,
-        request: RoomRequest,
+        index: u32,
+        ask: Ask,
         out: &mut Vec<Effect>,
-    ) -> Option<RoomRequest> {
-        let records = |it: &&mut Lasting| it.records_first && it.recorded && !it.fenced;
-        let Some(lasting) = self.lasting_mut(key).filter(records) else { return Some(request) };
-        let idle = lasting.under_way == 0;
-        let moment = lasting.moment();
-        if moment.joins.len() >= JOINS_MAX {
-            let refused = Refused::unavailable("Too many joins at once".into(), 1_000);
-            self.refuse(key, &request.reply, &refused, out);
-            return None;
+    ) {
+        if self.lasting_mut(key).is_some_and(|it| it.records_first) {
+            self.enter_recorded(now, key, index, ask, out);
+        } else {
+            self.enter_live(now, key, index, ask, out);
         }
-        moment.joins.push(request);
+    }
+
+    fn enter_recorded(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        index: u32,
+        ask: Ask,
+        out: &mut Vec<Effect>,
+    ) {
+        let is_in = self.is_member(index, key) || self.catching.contains_key(&(index, key.index));
+        let at = ask.since.or(self.position(index));
+        let records = |it: &&mut Lasting| it.recorded && !it.fenced && !is_in;
+        let Some(lasting) = self.lasting_mut(key).filter(records) else {
+            return self.enter_live(now, key, index, ask, out);
+        };
+        let idle = lasting.under_way == 0;
+        let joins = &mut lasting.moment().joins;
+        if joins.len() >= JOINS_MAX {
+            let waits = joins.iter().any(|(held, _)| *held == index);
+            lasting.tidy();
+            if !waits {
+                self.leave_room(index, key, out);
+                self.drop_if_unused(index, out);
+            }
+            let refused = Refused::unavailable("Too many joins at once".into(), 1_000);
+            return self.refuse(key, &ask.reply, &refused, out);
+        }
+        joins.push((index, ask));
+        if let Some(at) = at {
+            lasting.set_safe(index, at);
+        }
+        if let Some(session) = self.session_mut(key)
+            && !session.rooms.iter().any(|entry| entry.room == index)
+        {
+            session.rooms.push(Membership { room: index, place: Membership::WAITING });
+        }
+        if let Some(room) = self.rooms.get_mut(index as usize) {
+            room.entering += 1;
+        }
         if idle {
             self.save(key, What::Record, out);
         }
-        None
     }
 
     /// All writes of the record are answered: joins that it has are made; the others are written.
     pub(super) fn join_recorded(&mut self, now: Now, key: SessionKey, out: &mut Vec<Effect>) {
-        let Some(moment) = self.lasting_mut(key).and_then(|it| it.moment.as_mut()) else { return };
+        let Some(lasting) = self.lasting_mut(key) else { return };
+        let Some(moment) = &mut lasting.moment else { return };
         let count = std::mem::take(&mut moment.joins_written).min(moment.joins.len());
         let joins: Vec<_> = moment.joins.drain(..count).collect();
         let more = !moment.joins.is_empty();
-        self.make_joins(now, key, joins, out);
+        lasting.tidy();
+        for (index, ask) in joins {
+            if let Some(room) = self.rooms.get_mut(index as usize) {
+                room.entering -= 1;
+            }
+            self.enter_live(now, key, index, ask, out);
+        }
         if more {
             self.save(key, What::Record, out);
         }
     }
 
-    /// Joins that wait for the record are made at once, because something follows that must not overtake them.
-    pub(super) fn join_unrecorded(&mut self, now: Now, key: SessionKey, out: &mut Vec<Effect>) {
-        let Some(moment) = self.lasting_mut(key).and_then(|it| it.moment.as_mut()) else { return };
-        moment.joins_written = 0;
-        let joins = std::mem::take(&mut moment.joins);
-        self.make_joins(now, key, joins, out);
-    }
-
-    fn make_joins(
-        &mut self,
-        now: Now,
-        key: SessionKey,
-        joins: Vec<RoomRequest>,
-        out: &mut Vec<Effect>,
-    ) {
-        for request in joins {
-            self.join_now(now, key, request, true, out);
+    /// Takes back the session's joins of the room that wait for the record.
+    pub(super) fn withdraw_unrecorded(&mut self, index: u32, key: SessionKey) -> Vec<Ask> {
+        let joins = self.lasting_mut(key).map_or(Vec::new(), |lasting| lasting.take_joins(index));
+        if let Some(room) = self.rooms.get_mut(index as usize) {
+            room.entering -= u32::try_from(joins.len()).unwrap_or(u32::MAX);
         }
-        if let Some(lasting) = self.lasting_mut(key) {
-            lasting.tidy();
-        }
+        joins
     }
 
     pub(super) fn profile_of(&self, session: &Session) -> Option<&'static Profile> {

@@ -16,6 +16,7 @@ mod parking;
 mod presence;
 mod publishing;
 mod resuming;
+mod resuming_model;
 mod rooms;
 mod serving;
 

@@ -188,13 +188,14 @@ fn missed_publications_come_from_the_clients_position_else_from_the_safe_one() {
          hub join tape-3
          hub join news
          2: welcome ann 1 token 1.1 resumed
-         2: joined tape-3 at 9
+         hub save 1/2 attached with 1 unconfirmed [tape-1@7,tape-2@4,tape-3@9,news] own []
          2: joined news
          hub save 1/2 attached with 1 unconfirmed [tape-1@7,tape-2@4,tape-3@9,news] own []
          2: ping 1
          2 ready
          hub read 1 tape-1 above 7
          hub read 2 tape-2 above 4
+         2: joined tape-3 at 9
          2: joined tape-1 at 7 recovered
          2: tape a @8 + tape b @9
          2: joined tape-2 at 9 too_old",
@@ -430,9 +431,9 @@ fn joins_of_clients_that_cannot_join_again_are_answered_once_the_record_has_them
          1: welcome ann 1 token 1.1
          hub save 1/1 attached with 1 [] own []
          hub save 1/1 attached with 1 [news-1,news-2] own []
-         hub save 1/1 attached with 1 [news-1,news-2,news-3] own []
          1: joined news-1 #a
          1: joined news-2 #b
+         hub save 1/1 attached with 1 [news-1,news-2,news-3] own []
          1: joined news-3 #c
          1: refused secret #d: Permission denied
          1: joined news-1 #e",
@@ -535,6 +536,24 @@ fn what_was_written_alone_is_given_again() {
 }
 
 #[test]
+fn a_second_join_does_not_say_that_the_first_ones_publications_came() {
+    check(
+        "1 opens lasting as ann knowing
+         1 joins tape
+         hub tape a pos=1
+         serve
+         1 joins tape
+         1 gone",
+        "1: welcome ann 1 token 1.1
+         hub save 1/1 attached with 1 [] own []
+         1: joined tape at 0
+         1: tape a @1
+         1: joined tape at 1
+         hub save 1/1 detached with 1 [tape@0] own [], the last",
+    );
+}
+
+#[test]
 fn a_ping_says_nothing_of_what_waits_in_the_lane() {
     check(
         "limits window=1000000
@@ -607,7 +626,7 @@ fn an_epoch_that_is_over_does_not_come_back_into_a_record() {
          1: tape a @1
          1: tape b @2 + gap tape at e2.7 too_old
          1: joined tape at e2.7
-         hub save 1/1 attached with 1 [tape@e2.7] own []
+         hub save 1/1 attached with 1 [tape@0] own []
          1: ping 1
          1: ping 2
          hub save 1/1 detached with 1 [tape@e2.7] own [], the last",
