@@ -266,6 +266,13 @@ impl Lane {
         given
     }
 
+    /// Frames of the room were let go that a ping on its way was to leave behind: its answer says nothing of them.
+    pub(super) fn take_back(&mut self, index: u32, key: SessionKey) {
+        if let Some(lasting) = self.lasting_mut(key) {
+            lasting.take_back(index);
+        }
+    }
+
     /// The client answered a ping.
     pub(super) fn take_pong(&mut self, key: SessionKey, number: u32, out: &mut Vec<Effect>) {
         if self.lasting_mut(key).is_some_and(|lasting| lasting.pong(number)) {

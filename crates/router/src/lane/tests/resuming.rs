@@ -554,6 +554,30 @@ fn a_second_join_does_not_say_that_the_first_ones_publications_came() {
 }
 
 #[test]
+fn an_answered_ping_says_nothing_of_frames_that_were_let_go_in_front_of_it() {
+    check(
+        "limits window=1000000
+         1 opens lasting as ann knowing
+         1 joins tape
+         at 1000
+         hub tape a pos=1
+         serve
+         at 25000
+         1 sheds tape@0
+         1 pongs 1
+         1 gone",
+        "1: welcome ann 1 token 1.1
+         hub save 1/1 attached with 1 [] own []
+         1: joined tape at 0
+         hub save 1/1 attached with 1 [tape@0] own []
+         1: tape a @1
+         1: ping 1
+         hub read 1 tape above 0
+         hub save 1/1 detached with 1 [tape@0] own [], the last",
+    );
+}
+
+#[test]
 fn a_ping_says_nothing_of_what_waits_in_the_lane() {
     check(
         "limits window=1000000

@@ -21,7 +21,7 @@ use roomcast_protocol::time::Now;
 
 use super::frames::{STOCK, Table, position, texts};
 use super::{command, publication, walk};
-use crate::lane::{Lane, LaneConfig, Opening};
+use crate::lane::{Lane, LaneConfig, Opening, Space};
 use crate::messages::{DrainPlan, Effect, HubMessage, LaneMessage};
 use crate::meter::Users;
 use crate::random::Random;
@@ -191,6 +191,7 @@ impl Cluster {
             for effect in std::mem::take(&mut out) {
                 let to = match &effect {
                     Effect::Send { to, .. }
+                    | Effect::Await { to, .. }
                     | Effect::Ping { to, .. }
                     | Effect::Close { to, .. }
                     | Effect::Drop { to, .. }
@@ -205,6 +206,11 @@ impl Cluster {
                     (Effect::Hub(message), _) => self.nodes[at].to_hub.push_back(message),
                     (Effect::Send { frame, .. }, Some(connection)) => {
                         connection.wire.extend(texts(&frame).into_iter().map(Wire::Frame));
+                    }
+                    (Effect::Await { .. }, Some(connection)) => {
+                        let (key, lane) = (connection.key, &mut self.nodes[at].lane);
+                        let space = Space { bytes: 1 << 20, empty: true };
+                        lane.relieved(self.now, key, space, &mut out);
                     }
                     (Effect::Ping { number, .. }, Some(connection)) => {
                         connection.wire.push_back(Wire::Ping(number));
@@ -221,6 +227,7 @@ impl Cluster {
                     }
                     (
                         Effect::Send { .. }
+                        | Effect::Await { .. }
                         | Effect::Ping { .. }
                         | Effect::Close { .. }
                         | Effect::Drop { .. }
@@ -284,8 +291,7 @@ impl Cluster {
             | HubMessage::Roster { .. }
             | HubMessage::AskRoster { .. }
             | HubMessage::Inbox { .. }
-            | HubMessage::Ack { .. }
-            | HubMessage::Agent { .. }) => panic!("{other:?}"),
+            | HubMessage::Ack { .. }) => panic!("{other:?}"),
         }
         true
     }
