@@ -8,12 +8,18 @@
 
 mod common;
 
+use std::time::Duration;
+
+use common::kept::{attach, part, save};
 use common::{KEEP, Real, Topology, offsets, options, room, subscribed};
 use roomcast_broker::redis::{RedisOptions, Servers, Tls};
 use roomcast_protocol::envelope::Level;
-use roomcast_protocol::ids::NodeId;
+use roomcast_protocol::ids::{NodeId, SessionId};
+use roomcast_protocol::inbox::CursorOf;
 use roomcast_protocol::position::{Direction, Keep, Span};
+use roomcast_protocol::publication::Priority;
 use roomcast_protocol::relay::RelayMode;
+use roomcast_protocol::session::{ResumeToken, SaveSession, Secret, SessionState, Wish};
 use xtask::servers::Redis;
 
 const ONE: NodeId = NodeId(1);
@@ -21,8 +27,10 @@ const ONE: NodeId = NodeId(1);
 /// What docs/DEPLOYING.md names, word for word.
 const RULES: &str = "~rc:* resetchannels &room:* &rc:* -@all +info +function|load +fcall +publish +spublish \
                      +psubscribe +subscribe +unsubscribe +ssubscribe +sunsubscribe +time +get +mget +set +del \
-                     +incr +hget +hmget +hgetall +hset +hdel +hlen +zadd +zrevrangebyscore +zremrangebyrank +xadd \
-                     +xlen +xrange +xrevrange +xtrim +rename +pttl +pexpireat +wait";
+                     +exists +incr +hget +hmget +hgetall +hkeys +hset +hsetnx +hdel +hlen +sadd +scard +smembers \
+                     +srem +zadd +zcard +zscore +zrange +zrangebylex +zrangebyscore +zrevrangebyscore +zrem \
+                     +zremrangebyrank +zremrangebyscore +xadd +xdel +xgroup|create +xlen +xrange +xrevrange +xtrim \
+                     +rename +persist +pexpire +pttl +pexpireat +wait";
 
 /// A node with these options can do all that nodes do.
 fn serves(options: RedisOptions) {
@@ -57,6 +65,43 @@ fn serves(options: RedisOptions) {
     assert!(broker.outcome(ONE, 9).is_ok_and(|it| it.level == Level::Replicated) == has_replica);
     broker.leave(ONE, "news");
     assert!(broker.beat(ONE).is_some());
+    keeps_state(&mut broker);
+}
+
+/// What nodes keep of sessions, users and cursors.
+fn keeps_state(broker: &mut Real) {
+    for session in 1..=65 {
+        assert!(broker.save(ONE, save("ann", session)).is_some());
+    }
+    let ended = SaveSession { state: SessionState::Ended, ..save("ann", 64) };
+    assert!(broker.save(ONE, ended).is_some());
+    let token = ResumeToken { session: SessionId(65), secret: Secret(65) };
+    assert!(broker.take_over(ONE, attach("ann", Wish::Token(token), &[ONE])).is_ok());
+    let news = "news";
+    assert_eq!(
+        broker.stepped((ONE, 1), 1, news, vec![part(1, "ann", true)], 0),
+        "news 1 of 1 +ann -"
+    );
+    broker.stepped((ONE, 1), 2, news, vec![part(1, "ann", false)], 1);
+    std::thread::sleep(Duration::from_millis(5));
+    broker.beat_with(ONE, 6_400, 1, None);
+    assert_eq!(broker.users(ONE, news), Vec::<String>::new());
+    broker.stepped((ONE, 1), 3, news, vec![part(2, "bob", true)], 1);
+    broker.beat_as(ONE, 2, Some(1));
+    assert_eq!(broker.users(ONE, news), Vec::<String>::new());
+    let keep = Keep { size: 2, inbox: Some(CursorOf::Device), ..KEEP };
+    let low = Some(Priority::Low);
+    for (id, class, key) in
+        [(1, None, "a"), (2, low, "b"), (3, None, "a"), (4, None, "b"), (5, None, "a")]
+    {
+        broker.stored_as(ONE, id, "user-ann", keep, (class, Some(key)));
+    }
+    let first = broker.inbox(ONE, "user-ann", "a", keep).acked.watermark;
+    let state = broker.ack(ONE, ("user-ann", "a"), keep, (first.at(5), &[]), 9);
+    assert_eq!((state.acked.watermark.offset, state.lost), (5, 0));
+    for device in 0..20 {
+        broker.inbox(ONE, "user-ann", &format!("{device}"), keep);
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ mod common;
 use std::time::Duration;
 
 use common::{Real, Topology, options, subscribed, traits};
-use roomcast_protocol::contract::{HISTORY, SCRIPTS, run};
+use roomcast_protocol::contract::{HISTORY, INBOX, PRESENCE, SCRIPTS, SESSIONS, Script, run};
 use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent};
 use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::relay::RelayMode;
@@ -19,10 +19,15 @@ use roomcast_protocol::relay::RelayMode;
 const ONE: NodeId = NodeId(1);
 const TWO: NodeId = NodeId(2);
 
-/// Every script, each with a room for itself: the servers remember what went before.
-fn keeps_the_contract(topology: &Topology, mode: RelayMode) {
+/// Scripts about what is kept of sessions, users and cursors.
+const STATE: [&[Script]; 3] = [SESSIONS, PRESENCE, INBOX];
+
+/// The scripts, each with a room for itself: the servers remember what went before. Those of `state` wait for leases to
+/// end, and ask little of a mode.
+fn keeps_the_contract(topology: &Topology, mode: RelayMode, state: &[&[Script]]) {
     let mut failed = Vec::new();
-    for script in SCRIPTS.iter().chain(HISTORY) {
+    let scripts = SCRIPTS.iter().chain(HISTORY).chain(state.iter().copied().flatten());
+    for script in scripts {
         topology.flush();
         let broker = Real::new(options(topology, mode));
         failed.extend(run(script, &traits(topology), broker).err());
@@ -32,29 +37,30 @@ fn keeps_the_contract(topology: &Topology, mode: RelayMode) {
 
 #[test]
 fn the_contract_is_kept_on_one_server_in_pattern_mode() {
-    keeps_the_contract(&Topology::standalone(), RelayMode::Pattern);
+    keeps_the_contract(&Topology::standalone(), RelayMode::Pattern, &STATE);
 }
 
 #[test]
 fn the_contract_is_kept_on_one_server_in_exact_mode() {
-    keeps_the_contract(&Topology::standalone(), RelayMode::Exact);
+    keeps_the_contract(&Topology::standalone(), RelayMode::Exact, &[]);
 }
 
 #[test]
 fn the_contract_is_kept_on_one_server_in_sharded_mode() {
-    keeps_the_contract(&Topology::standalone(), RelayMode::Sharded);
+    keeps_the_contract(&Topology::standalone(), RelayMode::Sharded, &[]);
 }
 
 #[test]
 fn the_contract_is_kept_behind_sentinels() {
-    keeps_the_contract(&Topology::sentinel(), RelayMode::Pattern);
+    keeps_the_contract(&Topology::sentinel(), RelayMode::Pattern, &[SESSIONS, INBOX]);
 }
 
 #[test]
 fn the_contract_is_kept_on_a_cluster_in_every_mode() {
     let topology = Topology::cluster();
     for mode in RelayMode::ALL {
-        keeps_the_contract(&topology, mode);
+        let state = if mode == RelayMode::Sharded { &STATE[..] } else { &[] };
+        keeps_the_contract(&topology, mode, state);
     }
 }
 

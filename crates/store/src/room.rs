@@ -143,7 +143,9 @@ impl<E> Room<E> {
     /// What is to be known of a stream of which nothing is.
     fn unknown(&self, master: u128, epoch: Epoch) -> Meta {
         let first = self.stream.first().map_or(1, |it| it.position.offset);
-        let (head, total) = self.stream.last().map_or((0, 0), |it| (it.position.offset, it.cum));
+        let total = self.stream.last().map_or(0, |it| it.cum);
+        // What was removed last had its offset all the same.
+        let head = self.stream.end().unwrap_or(0);
         Meta { epoch, head, master, total, first, until_ms: self.stream.expires_ms, expires_ms: 0 }
     }
 }

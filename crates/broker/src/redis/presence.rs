@@ -79,7 +79,12 @@ async fn step<T>(
     let tag = shared.tags.of(room);
     let memory = vec![key(tag, channels::PRESENCE, room), due_key(shared, tag)];
     let answer: Value = hurried(&client, None).fcall(SET_PRESENCE, memory, arguments).await?;
-    stepped(shared, &keys, &set.room, answer).ok_or_else(no_answer)
+    let (outcome, is_first) = stepped(shared, &keys, &set.room, answer).ok_or_else(no_answer)?;
+    if is_first {
+        // Who enters before its first beat, and never beats, goes like any other.
+        give_leases(shared, &client, std::iter::once(name_of(node, life))).await;
+    }
+    Ok(outcome)
 }
 
 /// Where it stands when users of a partition leave: one key for all of them, or in a Cluster one of each.
@@ -91,21 +96,22 @@ pub(crate) fn due_key<T>(shared: &Shared<T>, tag: &str) -> String {
     key(tag, channels::DUE, "")
 }
 
-/// Reads the answer of [`SET_PRESENCE`].
+/// Reads the answer of [`SET_PRESENCE`], and whether it is the first that an incarnation entered in a partition.
 fn stepped<T>(
     shared: &Shared<T>,
     keys: &RelayKeys,
     room: &RoomName,
     answer: Value,
-) -> Option<PresenceSet> {
+) -> Option<(PresenceSet, bool)> {
     let mut parts = answer.into_array().into_iter();
     match parts.next()?.as_u64()? {
         0 => {
-            let told = parts.next()?.into_bytes()?;
+            let (told, is_first) = (parts.next()?.into_bytes()?, parts.next()?.as_u64()? == 1);
             let diff = || shared.options.codec.presence(keys, room, &told);
-            Some(PresenceSet::Done(if told.is_empty() { None } else { Some(diff()?) }))
+            let diff = if told.is_empty() { None } else { Some(diff()?) };
+            Some((PresenceSet::Done(diff), is_first))
         }
-        1 => Some(PresenceSet::Reaped),
+        1 => Some((PresenceSet::Reaped, false)),
         _ => None,
     }
 }
@@ -216,15 +222,19 @@ pub(crate) async fn adopt<T>(shared: &Shared<T>, client: &Client) {
     let calls: FuturesUnordered<_> = calls.collect();
     let found: Vec<_> = calls.collect().await;
     let lives: BTreeSet<String> = found.into_iter().flatten().flatten().collect();
-    if lives.is_empty() {
-        return;
+    if !lives.is_empty() {
+        give_leases(shared, client, lives.into_iter()).await;
     }
+}
+
+/// Gives a lease to those incarnations that have none. What fails is done by a later beat.
+async fn give_leases<T>(shared: &Shared<T>, client: &Client, lives: impl Iterator<Item = String>) {
     let common = shared.tags.common();
     let memory = vec![key(common, channels::NODES, ""), key(common, channels::REAPED, "")];
     let arguments: Vec<_> = std::iter::once(LEASE_MS.to_string()).chain(lives).collect();
     let adopted: Result<(), Error> = hurried(client, None).fcall(ADOPT, memory, arguments).await;
     if let Err(error) = adopted {
-        tracing::debug!(%error, "leases that were lost are not made anew yet");
+        tracing::debug!(%error, "leases are not made yet");
     }
 }
 

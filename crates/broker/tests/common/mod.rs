@@ -261,7 +261,10 @@ pub fn traits(topology: &Topology) -> Traits {
             loses: matches!(topology, Topology::Standalone(_)),
             beats: true,
         },
-        presence: Presence { lease_ms: Some(8_000), occupancies: false },
+        presence: Presence {
+            lease_ms: Some(8_000),
+            occupancies: matches!(topology, Topology::Standalone(_)),
+        },
     }
 }
 
@@ -337,6 +340,27 @@ pub fn subscribed(broker: &mut Real, node: NodeId, name: &str, request: u64) {
         BrokerEvent::Subscribed { request: confirmed, .. } => (*confirmed == request).then_some(()),
         _ => None,
     });
+}
+
+/// What answers a command about sessions, users and cursors. Nothing does an ack: the next question to the same server
+/// goes behind it.
+fn answer_of(command: &BrokerCommand<u64>) -> Option<impl Fn(&BrokerEvent<u64>) -> bool> {
+    let of = match command {
+        BrokerCommand::Save { request, .. }
+        | BrokerCommand::Attach { request, .. }
+        | BrokerCommand::SetPresence { request, .. }
+        | BrokerCommand::Roster { request, .. }
+        | BrokerCommand::Inbox { request, .. } => *request,
+        _ => return None,
+    };
+    Some(move |event: &BrokerEvent<u64>| match event {
+        BrokerEvent::Saved { request, .. }
+        | BrokerEvent::Attached { request, .. }
+        | BrokerEvent::PresenceSet { request, .. }
+        | BrokerEvent::Roster { request, .. }
+        | BrokerEvent::Inbox { request, .. } => *request == of,
+        _ => false,
+    })
 }
 
 struct Node {
@@ -835,7 +859,13 @@ impl BrokerUnderTest for Real {
                     matches!(event, BrokerEvent::BeatAnswered { seq: it, .. } if *it == seq)
                 });
             }
-            other => self.command(node, other),
+            other => {
+                let answered = answer_of(&other);
+                self.command(node, other);
+                if let Some(answered) = answered {
+                    self.until(node, "an answer", answered);
+                }
+            }
         }
     }
 
@@ -873,14 +903,15 @@ impl BrokerUnderTest for Real {
         let mut server = xtask::servers::Client::connect(self.port.unwrap()).unwrap();
         let (kinds, room): (&[&str], _) = match what {
             Lost::Meta(room) => (&["meta"], room),
-            Lost::Stream(room) => (&["stream"], room),
+            Lost::Stream(room) => (&["stream", "holes", "newest", "low"], room),
             Lost::Ids(room) => (&["ids", "ids-old", "kept-ids", "kept-ids-old"], room),
             Lost::Cursors(room) => (&["cursors"], room),
-            Lost::Presence(room) => (&["presence", "present", "users", "leaving"], room),
-            Lost::Session { session, .. } => {
-                let found = server.command(&["KEYS", &format!("rc:*:session:{session}")]).unwrap();
-                for key in found.items() {
-                    server.command(&["DEL", &key.text()]).unwrap();
+            Lost::Presence(room) => (&["presence", "roster", "said-*"], room),
+            Lost::Session { user, session } => {
+                let own = server.command(&["KEYS", &format!("rc:*:sessions:{user}")]).unwrap();
+                for index in own.items().iter().map(xtask::servers::Reply::text) {
+                    let prefix = index.split_once("sessions").unwrap().0;
+                    server.command(&["DEL", &format!("{prefix}session:{session}")]).unwrap();
                 }
                 return;
             }
@@ -898,7 +929,23 @@ impl BrokerUnderTest for Real {
     }
 
     fn occupancies(&mut self, room: &RoomName) -> Vec<Occupancy> {
-        panic!("not asked for yet: {room}");
+        let mut server = xtask::servers::Client::connect(self.port.unwrap()).unwrap();
+        let streams = server.command(&["KEYS", "rc:*:$occupancy:"]).unwrap();
+        let event = |event: &xtask::servers::Reply| {
+            let fields = event.items()[1].items();
+            let text = |at: usize| fields[at].text();
+            let epoch = Epoch::parse(&text(3)).unwrap();
+            let version = Position { epoch, offset: text(5).parse().unwrap() };
+            let room = RoomName::system(&text(1)).unwrap();
+            Occupancy { room, version, occupied: text(7) == "1" }
+        };
+        // Only the room's own partition tells of it.
+        let all = streams.items().iter().map(|stream| {
+            let events = server.command(&["XRANGE", &stream.text(), "-", "+"]).unwrap();
+            events.items().iter().map(event).collect::<Vec<_>>()
+        });
+        let own = all.into_iter().find(|events| events.iter().any(|it| it.room == *room));
+        own.unwrap_or_default()
     }
 
     fn promote(&mut self) {

@@ -214,7 +214,6 @@ local function append_to_inbox(keys, room, keep, at, arm, low)
     redis.call('ZADD', beside(keys[1], 'low'), low, low)
     redis.call('PEXPIREAT', beside(keys[1], 'low'), room.ends)
   end
-  lapse(keys, room, keep, at)
   hold_quota(keys, room, keep)
   if arm then
     redis.call('PEXPIREAT', beside(keys[1], 'cursors'), math.max(room.ends + META_MS, at + DEVICE_IDLE_MS))
@@ -293,6 +292,10 @@ local function append(keys, args)
     room.ends = math.max(room.ends, at + math.ceil(1.25 * keep.ttl))
     redis.call('PEXPIREAT', keys[2], room.ends)
     redis.call('PEXPIREAT', beside(keys[1], 'holes'), room.ends + META_MS)
+  end
+  if keep.inbox then
+    -- What is past its time is lost to who has not acked it, whatever would have taken its place.
+    lapse(keys, room, keep, at)
   end
   if is_keyed then
     replace_older(keys, room, collapse)

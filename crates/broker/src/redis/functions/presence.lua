@@ -135,6 +135,17 @@ local function more(counts, leaving, user)
   counts[user] = (counts[user] or 0) + 1
 end
 
+-- Whether a later attachment of a session, or a later life of its node, has said what is known of it: what comes late must
+-- not give the session back to a life that is about to be reaped.
+local function is_stale(known, change)
+  if known.generation ~= change.generation or not change.incarnation then
+    return known.generation > change.generation
+  end
+  local node, life = string.match(known.incarnation, '^(%x+)%.(%d+)$')
+  local by, later = string.match(change.incarnation, '^(%x+)%.(%d+)$')
+  return node ~= nil and node == by and tonumber(life) > tonumber(later)
+end
+
 -- What changes make of a room's sessions and users; nothing is written. `counts`: sessions of each user, false for who
 -- is not there; `leaving`: when a user leaves, false for who does not any more.
 local function decide(room, changes, leaves)
@@ -160,7 +171,7 @@ local function decide(room, changes, leaves)
   local puts, drops = {}, {}
   for _, change in ipairs(changes) do
     local it = sessions[change.session]
-    local stale = it and it.generation > change.generation
+    local stale = it and is_stale(it, change)
     local others = change.only and not (it and it.incarnation == change.only)
     if not stale and not others then
       if it then
@@ -293,7 +304,8 @@ end
 -- Keys: the room's presence, when users leave. Arguments: name, relay key, incarnation, number of the step, grace (ms), a fresh epoch (16
 -- bytes), how the room is published ('p', 'e' or 's'); for each change the session (16 bytes) with its generation and
 -- whether it is there, and the user.
--- Answers with 0 and what was published ('' for nothing), or 1: the incarnation was reaped.
+-- Answers with 0, what was published ('' for nothing), and whether it is the first that the incarnation entered in the
+-- partition; or with 1: the incarnation was reaped.
 local function set_presence(keys, args)
   local name, key, incarnation, seq, grace, fresh, how = unpack(args, 1, 7)
   local at = clock()
@@ -305,7 +317,7 @@ local function set_presence(keys, args)
   local said = read(false, 'GET', memory)
   local last = said and #said >= 8 and struct.unpack('>I8', said) or -1
   if tonumber(seq) <= last then
-    return { 0, tonumber(seq) == last and string.sub(said, 9) or '' }
+    return { 0, tonumber(seq) == last and string.sub(said, 9) or '', 0 }
   end
   look(prefix)
   read(0, 'ZCARD', keys[2])
@@ -333,7 +345,7 @@ local function set_presence(keys, args)
   if told ~= '' then
     redis.call(command, channel, told)
   end
-  return { 0, told }
+  return { 0, told, is_new and 1 or 0 }
 end
 
 -- Members of a partition's set as rooms with what stands behind their names, in their order.
