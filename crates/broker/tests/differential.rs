@@ -171,6 +171,12 @@ fn script(seed: u64, count: u64, traits: &Traits) -> String {
         };
         write!(steps, "{step}\n1 hears\n2 hears\n").unwrap();
     }
+    // What the others may not have come to.
+    for step in
+        ["1 sets lounge 1 +ann/s9 life=9", "1 sets lounge 2 -ann/s9 life=9", "occupancies lounge"]
+    {
+        write!(steps, "{step}\n1 hears\n2 hears\n").unwrap();
+    }
     steps
 }
 

@@ -344,7 +344,7 @@ pub fn subscribed(broker: &mut Real, node: NodeId, name: &str, request: u64) {
 
 /// What answers a command about sessions, users and cursors. Nothing does an ack: the next question to the same server
 /// goes behind it.
-fn answer_of(command: &BrokerCommand<u64>) -> Option<impl Fn(&BrokerEvent<u64>) -> bool> {
+fn answer_of(command: &BrokerCommand<u64>) -> Option<impl Fn(&BrokerEvent<u64>) -> bool + use<>> {
     let of = match command {
         BrokerCommand::Save { request, .. }
         | BrokerCommand::Attach { request, .. }

@@ -76,6 +76,7 @@ local function presence_of(prefix, name, fresh)
   if room.users ~= count then
     if room.users or count > 0 or redis.call('HLEN', hash) > 0 then
       mend_presence(hash, roster, room)
+      room.mended = true
     end
     room.epoch, room.version, room.users, room.changed = fresh, 0, room.users or 0, true
     room.written = room.master
@@ -362,10 +363,18 @@ local function by_room(members)
   return rooms
 end
 
--- A step of the system's own in one room; what is told of it is put into `out`.
+-- A step of the system's own in one room; what is told of it is put into `out`. Each room's epoch is made of the fresh
+-- one: no two rooms get the same.
 local function own_step(prefix, name, make, key, fresh, out)
-  local room = presence_of(prefix, name, fresh)
-  local told = write_step(room, make(room), key)
+  local own = string.gsub(string.sub(redis.sha1hex(fresh .. name), 1, 32), '%x%x', function(digits)
+    return string.char(tonumber(digits, 16))
+  end)
+  local room = presence_of(prefix, name, own)
+  local made = make(room)
+  if #made.names + #made.drops == 0 and not room.mended then
+    return
+  end
+  local told = write_step(room, made, key)
   if told then
     local command, channel = way_of(room)
     out[#out + 1] = { command = command, channel = channel, name = name, payload = told }
