@@ -6,7 +6,7 @@ use crate::common::{LIMIT, Node};
 use roomcast_client::{Client, Error, Event, Format, Options, PublishOptions, TokenIn, connect};
 use serde_json::json;
 
-fn mint(args: &[&str]) -> String {
+pub(crate) fn mint(args: &[&str]) -> String {
     let minted = crate::common::output(
         crate::common::roomcast().args(["token", "mint", "--dev"]).args(args),
     );
@@ -14,11 +14,11 @@ fn mint(args: &[&str]) -> String {
     String::from_utf8(minted.stdout).unwrap().trim().to_owned()
 }
 
-fn viewer() -> String {
+pub(crate) fn viewer() -> String {
     mint(&["--sub", "viewer", "--permissions", "view_system,view_tasks"])
 }
 
-fn backend() -> String {
+pub(crate) fn backend() -> String {
     mint(&["--sub", "app", "--kind", "backend"])
 }
 

@@ -12,3 +12,4 @@ mod common;
 mod history;
 mod pub_sub;
 mod serve;
+mod session;

@@ -1,8 +1,8 @@
 //! A TCP proxy that forwards bytes, and fails on demand: cut, refused, or half-open. It knows no protocol.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -40,6 +40,8 @@ struct Shared {
     swallows_to_server: AtomicBool,
     swallows_to_client: AtomicBool,
     accepted: AtomicU64,
+    /// The server's port.
+    target: AtomicU16,
     /// What the next bytes towards a client hold that are dropped.
     loses: Mutex<Option<Vec<u8>>>,
     connections: Mutex<Vec<Arc<Connection>>>,
@@ -65,11 +67,10 @@ impl Proxy {
         let port = super::free_port()?;
         let told = |cause: std::io::Error| format!("a proxy: {cause}");
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).map_err(told)?;
-        let shared = Arc::new(Shared::default());
-        let target = SocketAddr::from((Ipv4Addr::LOCALHOST, target_port));
+        let shared = Arc::new(Shared { target: target_port.into(), ..Shared::default() });
         let accepting = std::thread::spawn({
             let shared = Arc::clone(&shared);
-            move || accept(&listener, target, &shared)
+            move || accept(&listener, &shared)
         });
         Ok(Self { shared, port, accepting: Some(accepting) })
     }
@@ -90,6 +91,11 @@ impl Proxy {
     #[must_use]
     pub fn open(&self) -> usize {
         self.shared.connections().len()
+    }
+
+    /// Leads new connections to another port of 127.0.0.1, as a balancer does; those there are stay.
+    pub fn turn_to(&self, target_port: u16) {
+        self.shared.target.store(target_port, Ordering::SeqCst);
     }
 
     /// Closes every connection there is; new ones pass.
@@ -227,7 +233,7 @@ impl Connection {
     }
 }
 
-fn accept(listener: &TcpListener, target: SocketAddr, shared: &Arc<Shared>) {
+fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     for client in listener.incoming() {
         if shared.stopped.load(Ordering::SeqCst) {
             return;
@@ -238,6 +244,7 @@ fn accept(listener: &TcpListener, target: SocketAddr, shared: &Arc<Shared>) {
         if refused || shared.connections().len() >= CONNECTIONS_MAX {
             continue;
         }
+        let target = (Ipv4Addr::LOCALHOST, shared.target.load(Ordering::SeqCst)).into();
         let Ok(server) = TcpStream::connect_timeout(&target, CONNECT_LIMIT) else { continue };
         for stream in [&client, &server] {
             // Only quicker; without it bytes pass as well.
@@ -356,6 +363,20 @@ mod tests {
         assert_eq!(answer(&impatient(proxy.port())).unwrap(), "+PONG\r\n");
         proxy.cut();
         assert_eq!(answer(&stream).unwrap_or_default(), "");
+    }
+
+    #[test]
+    fn new_connections_are_led_elsewhere_and_old_ones_stay() {
+        let redis = Redis::start(&[]).unwrap();
+        let proxy = Proxy::start(redis.port()).unwrap();
+        let mut client = Client::connect(proxy.port()).unwrap();
+        assert!(pings(&mut client));
+        let other = Redis::start(&[]).unwrap();
+        proxy.turn_to(other.port());
+        let mut second = Client::connect(proxy.port()).unwrap();
+        second.command(&["SET", "where", "there"]).unwrap();
+        assert_eq!(other.command(&["GET", "where"]).unwrap().text(), "there");
+        assert!(pings(&mut client));
     }
 
     #[test]
