@@ -107,7 +107,8 @@ fn request(target: &Target, options: &Options, key: &str) -> Result<Request<Empt
         let Continuation { resume_token, device, hands_over, covered: _ } = &options.continuation;
         resume_token.iter().for_each(|token| query("resume", token));
         device.iter().for_each(|device| query("device", device));
-        hands_over.then(|| query("handover", "1"));
+        // Who does not say may be given an older session of its user's.
+        query("handover", if *hands_over { "1" } else { "0" });
     }
     let mut request = Request::get(path)
         .header(HOST, &target.host)
@@ -216,6 +217,9 @@ mod tests {
     fn the_token_goes_only_where_it_was_asked_for() {
         let target = target("ws://localhost/ws").unwrap();
         let mut options = Options::new("ws://localhost/ws", "a+b");
+        options.token_in = TokenIn::Header;
+        let plain = request(&target, &options, "key").unwrap();
+        assert_eq!(plain.uri().query(), Some("handover=0"), "a session of its own");
         options.continuation = Continuation {
             resume_token: Some("s.k".into()),
             covered: BTreeMap::new(),

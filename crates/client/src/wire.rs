@@ -43,9 +43,10 @@ pub struct Outgoing<'a> {
     /// With `auth`: which device of its user this is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<&'a str>,
-    /// With `auth`: it goes elsewhere when it is told to.
-    #[serde(skip_serializing_if = "is_false")]
-    pub handover: bool,
+    /// With `auth`: whether it goes elsewhere when it is told to. Saying no asks for a session of its own: who says nothing
+    /// may be given an older one of its user's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handover: Option<bool>,
     /// The publication that an `ack` is for.
     #[serde(rename = "ackId", skip_serializing_if = "Option::is_none")]
     pub ack_id: Option<&'a str>,
@@ -120,7 +121,7 @@ pub fn auth(options: &Options) -> Outgoing<'_> {
         resume_token: resume_token.as_deref(),
         covered: Some(covered).filter(|covered| !covered.is_empty()),
         device: device.as_deref(),
-        handover: *hands_over,
+        handover: Some(*hands_over),
         ..Outgoing::default()
     }
 }
@@ -530,7 +531,7 @@ mod tests {
             resume_token: Some("s.k"),
             covered: Some(&covered),
             device: Some("phone"),
-            handover: true,
+            handover: Some(true),
             ..Outgoing::default()
         };
         let expected = json!({"type": "auth", "token": "t", "resume_token": "s.k",

@@ -320,7 +320,9 @@ fn continuation(
         Some(raw) => covered(raw)?,
         None => Vec::new(),
     };
-    if resume.is_none() && device.is_none() && !hands_over && covered.is_empty() {
+    // Who says no to all of it wants a session of its own; only who says nothing may be given an older one.
+    let said = [Key::ResumeToken, Key::Device, Key::Handover, Key::Covered];
+    if said.into_iter().all(|key| pick(key).value(key).is_none()) {
         return Ok(None);
     }
     // What was never a token names no session: then one begins anew, and the client is told.

@@ -2,8 +2,9 @@
 
 use roomcast_protocol::command::Continuation;
 use roomcast_protocol::dialect::{Encoding, Handshake, Negotiated};
+use roomcast_protocol::ids::SessionId;
 use roomcast_protocol::inbox::DEVICE_BYTES_MAX;
-use roomcast_protocol::session::ResumeToken;
+use roomcast_protocol::session::{ResumeToken, Secret};
 
 use super::{SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK};
 
@@ -27,16 +28,23 @@ pub(super) fn negotiate(handshake: &Handshake) -> Option<Negotiated> {
     Some(Negotiated { encoding, subprotocol, token, continuation: continuation(&handshake.query) })
 }
 
-/// How the session is to go on: `resume`, `device` and `handover` of the query. What cannot be meant is ignored, as the
-/// session then begins anew.
+/// How the session is to go on: `resume`, `device` and `handover` of the query. What cannot be meant is ignored, but for a
+/// token: that names no session, and the client is told.
 fn continuation(query: &str) -> Option<Box<Continuation>> {
-    let resume = query_value(query, "resume=").and_then(|text| ResumeToken::parse(&text));
+    let unknown = ResumeToken { session: SessionId(0), secret: Secret(0) };
+    let resume = query_value(query, "resume=").filter(|text| !text.is_empty());
+    let resume = resume.map(|text| ResumeToken::parse(&text).unwrap_or(unknown));
     let device = query_value(query, "device=")
         .filter(|device| (1..=DEVICE_BYTES_MAX).contains(&device.len()))
         .map(String::into_boxed_str);
-    let hands_over = query_value(query, "handover=").is_some_and(|text| text == "1");
-    let said = resume.is_some() || device.is_some() || hands_over;
-    let covered = Vec::new();
+    let hands_over = match query_value(query, "handover=").as_deref() {
+        Some("1") => Some(true),
+        // Saying no is saying something: the client wants a session of its own.
+        Some("0") => Some(false),
+        Some(_) | None => None,
+    };
+    let said = resume.is_some() || device.is_some() || hands_over.is_some();
+    let (covered, hands_over) = (Vec::new(), hands_over.unwrap_or_default());
     said.then(|| Box::new(Continuation { resume, covered, device, hands_over }))
 }
 
@@ -127,9 +135,14 @@ mod tests {
         assert!(said.hands_over && said.covered.is_empty());
         let longest = "d".repeat(DEVICE_BYTES_MAX);
         assert!(ask(&format!("device={longest}"), &[], None).unwrap().continuation.is_some());
-        for nothing in [&format!("device={longest}d"), "device=", "resume=x", "handover=yes"] {
+        for nothing in [&format!("device={longest}d"), "device=", "resume=", "handover=yes"] {
             assert_eq!(ask(nothing, &[], None).unwrap().continuation, None, "{nothing}");
         }
+        let said = ask("handover=0", &[], None).unwrap().continuation.unwrap();
+        assert_eq!(*said, Continuation::default(), "a session of its own");
+        let said = ask("resume=x", &[], None).unwrap().continuation.unwrap();
+        let unknown = ResumeToken { session: SessionId(0), secret: Secret(0) };
+        assert_eq!(said.resume, Some(unknown), "it is told that there is none");
     }
 
     #[test]

@@ -184,6 +184,7 @@ fn show_continuation(out: &mut String, it: &Continuation) {
         write!(out, " device={device}").unwrap();
     }
     out.push_str(if it.hands_over { " handover" } else { "" });
+    out.push_str(if *it == Continuation::default() { " anew" } else { "" });
 }
 
 fn show_reply(out: &mut String, command: &Command, reply: &ReplyTo) {
