@@ -12,6 +12,8 @@
 mod attempts;
 mod incoming;
 #[cfg(test)]
+mod random;
+#[cfg(test)]
 mod tests;
 
 use serde_json::Value;
