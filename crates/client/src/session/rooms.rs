@@ -87,6 +87,14 @@ impl Room {
         }
     }
 
+    /// Whether what a node says of the room counts.
+    fn is_word(&self, id: Option<&str>, link: LinkId, moment: Moment) -> bool {
+        let asked = self.asked.as_ref().map(|asked| asked.id.as_str());
+        // Unasked, while it is being asked for with what is covered, is not the last word; an answer to an earlier question
+        // says nothing of now, nor does a connection that was replaced.
+        self.is_wanted() && id == asked && moment.link == Some(link)
+    }
+
     const fn is_under_way(&self) -> bool {
         matches!(self.state, RoomState::Joining | RoomState::Recovering)
     }
@@ -267,23 +275,9 @@ impl Rooms {
         out: &mut Out,
     ) {
         let Some(room) = self.map.get_mut(&joined.room) else {
-            // A room that was left meanwhile is asked for by its id; others the node chose itself.
-            if id.is_none() && self.map.len() < ROOMS_MAX {
-                let mut room = Room::new(RoomState::Joined, true);
-                (room.covered, room.on) = (joined.position.clone(), Some(link));
-                self.map.insert(joined.room.clone(), room);
-                out.tell(SessionEvent::Joined(joined));
-            }
-            return;
+            return self.put_in(id, joined, link, out);
         };
-        let is_answer =
-            id.is_some() && room.asked.as_ref().is_some_and(|asked| Some(asked.id.as_str()) == id);
-        // An answer to an earlier question, or over a connection that was replaced, says nothing of now.
-        if !room.is_wanted() || (id.is_some() && !is_answer) || moment.link != Some(link) {
-            return;
-        }
-        // It is being asked for with what is covered, so what the node says by itself is not the last word.
-        if id.is_none() && room.asked.is_some() {
+        if !room.is_word(id, link, moment) {
             return;
         }
         let was = room.covered.clone();
@@ -317,16 +311,16 @@ impl Rooms {
                     out.tell(SessionEvent::Gap { room: name, reason, position });
                 }
             }
+            // The application goes on from what it has covered.
+            Entered::Whole if was.is_some() && joined.recovered.is_some() => {
+                (joined.recovered, joined.position) = (Some(Ok(())), room.covered.clone());
+            }
             Entered::Whole => {}
         }
         (room.state, room.on, room.broken) = (RoomState::Joined, Some(link), false);
         (room.due_ms, room.unavailable) = (None, 0);
         if joined.live {
             room.asked = None;
-        }
-        // The application goes on from what it has covered.
-        if was.is_some() && joined.recovered == Some(Ok(())) {
-            joined.position = room.covered.clone();
         }
         if room.waiters.is_empty() {
             out.tell(SessionEvent::Joined(joined));
@@ -336,6 +330,17 @@ impl Rooms {
             }
         }
         self.settle(out);
+    }
+
+    /// The node put the session into a room by itself. One that was left meanwhile is asked for by its id.
+    fn put_in(&mut self, id: Option<&str>, joined: Joined, link: LinkId, out: &mut Out) {
+        if id.is_some() || self.map.len() >= ROOMS_MAX {
+            return;
+        }
+        let mut room = Room::new(RoomState::Joined, true);
+        (room.covered, room.on) = (joined.position.clone(), Some(link));
+        self.map.insert(joined.room.clone(), room);
+        out.tell(SessionEvent::Joined(joined));
     }
 
     /// The node would not have the session in a room. `Some`: that is not what it means.
@@ -499,6 +504,12 @@ fn entered(room: &mut Room, joined: &Joined) -> Entered {
                 return Entered::Whole;
             }
             room.covered.clone_from(at);
+            Entered::Whole
+        }
+        // Another connection brought meanwhile what this one cannot: nothing is missing.
+        (Some(Err(why)), Some(at))
+            if why != "ahead" && was.as_ref().is_some_and(|was| covers(was, at)) =>
+        {
             Entered::Whole
         }
         (Some(Err(why)), _) if why == "unavailable" && room.unavailable < UNAVAILABLE_MAX => {

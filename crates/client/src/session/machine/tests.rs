@@ -892,6 +892,36 @@ fn a_hand_over_into_a_new_session_keeps_the_old_one_until_all_rooms_are_heard() 
 }
 
 #[test]
+fn what_the_old_connection_brought_is_not_missing_on_the_new_one() {
+    let mut script = in_news();
+    script.run(DRAIN);
+    script.run(r#"up 2 {"resumed":false,"reason":"unavailable","session_id":"s2"}"#);
+    script.run(&publication(1, "a", "e:6"));
+    script.check(&publication(1, "b", "e:7"), "tell news b e:7");
+    script.check(
+        &subscribed(2, "roomcast:2", "news", "e:6", "too_old"),
+        "joined news at e:7
+         resumed session=false recovered=true",
+    );
+    script.check(&publication(2, "b", "e:7"), "");
+    script.check(&publication(2, "c", "e:8"), "tell news c e:8");
+}
+
+#[test]
+fn a_node_that_never_had_what_is_covered_begins_lower() {
+    let mut script = in_news();
+    script.run("closed 1 1006\nat 1000");
+    script.run(r#"up 2 {"resumed":false,"reason":"unknown","session_id":"s2"}"#);
+    script.check(
+        &subscribed(2, "roomcast:2", "news", "e:3", "ahead"),
+        "gap news ahead at e:3
+         joined news at e:3
+         resumed session=false recovered=false",
+    );
+    script.check(&publication(2, "z", "e:4"), "tell news z e:4");
+}
+
+#[test]
 fn a_client_that_stays_is_not_handed_over() {
     let mut options = options();
     options.hands_over = false;
