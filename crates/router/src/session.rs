@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 
 use foldhash::quality::FixedState;
-use roomcast_protocol::command::Command;
 use roomcast_protocol::guard::{Principal, PublishRight, RuleIndex};
 use roomcast_protocol::ids::{SessionId, SessionKey};
 use roomcast_protocol::limits::SessionLimits;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
+use crate::lane::acks::Acks;
 use crate::lane::lasting::Lasting;
 use crate::meter::{Place, UserMeter};
 
@@ -66,12 +66,6 @@ pub(crate) struct Session {
         reason = "most sessions never publish, and pay 8 bytes for it"
     )]
     pub(crate) rights: Option<Box<HashMap<RoomName, Evaluated, FixedState>>>,
-    /// Commands that came in one frame with the token, to be run once ready.
-    #[allow(
-        clippy::box_collection,
-        reason = "most sessions never have any, and pay 8 bytes for it"
-    )]
-    pub(crate) early: Option<Box<Vec<Command>>>,
     /// Publications, for the ids of those that came without one.
     pub(crate) ids_made: u64,
     /// Keep-alives answered before a token came.
@@ -88,6 +82,8 @@ pub(crate) struct Session {
     pub(crate) histories: u8,
     /// What it has beside, if it can be resumed.
     pub(crate) lasting: Option<Box<Lasting>>,
+    /// What it has yet to ack; made when there is something.
+    pub(crate) acks: Option<Box<Acks>>,
 }
 
 /// What a session's time has come for.

@@ -27,6 +27,8 @@ pub(super) enum Alarm {
     Attach(SessionKey),
     /// A session's welcome waits for rooms from before.
     Welcome(SessionKey),
+    /// A session's acks.
+    Acks(SessionKey),
 }
 
 /// Alarms by their time.
@@ -41,9 +43,11 @@ impl Alarms {
         at_ms
     }
 
-    /// Has it ring at `at_ms`, or up to a slot later.
-    pub(super) fn set_behind(&mut self, at_ms: u64, alarm: Alarm) {
-        self.0.insert((at_ms.div_ceil(SLOT_MS).saturating_mul(SLOT_MS), alarm));
+    /// Has it ring at `at_ms`, or up to a slot later; says when.
+    pub(super) fn set_behind(&mut self, at_ms: u64, alarm: Alarm) -> u64 {
+        let at_ms = at_ms.div_ceil(SLOT_MS).saturating_mul(SLOT_MS);
+        self.0.insert((at_ms, alarm));
+        at_ms
     }
 
     /// When the next one rings. Units: monotonic milliseconds.
@@ -78,6 +82,7 @@ impl Lane {
                 Alarm::Save(key) => self.save_if_due(now, key, out),
                 Alarm::Attach(key) => self.end_late_attach(now, key, out),
                 Alarm::Welcome(key) => self.end_late_welcome(now, key, out),
+                Alarm::Acks(key) => self.ring_acks(now, key, out),
             }
         }
     }

@@ -13,9 +13,10 @@ use roomcast_protocol::time::Now;
 
 use super::Lane;
 use super::alarms::Alarm;
+use super::aside::Share;
 use super::counters::add_one;
 use super::history::Read;
-use super::pages::{Packer, Shared, why_skipped};
+use super::pages::{Packer, Shared};
 use super::parking::Space;
 use super::rooms::Ask;
 use super::scribe::Scribe;
@@ -41,7 +42,7 @@ pub(super) const SHARERS_MAX: usize = 64;
 pub(super) struct CatchUp {
     pub(super) key: SessionKey,
     /// Its join, until it is answered.
-    reply: Option<ReplyTo>,
+    pub(super) reply: Option<ReplyTo>,
     pub(super) covered: Position,
     pub(super) step: Step,
     /// It was a member, and parked: the newest under each key is enough for it.
@@ -52,7 +53,11 @@ pub(super) struct CatchUp {
     /// Units: monotonic milliseconds.
     pub(super) until_ms: u64,
     /// Joins of the same room that came meanwhile. Bounds: [`BEHIND_MAX`].
-    behind: Vec<Ask>,
+    pub(super) behind: Vec<Ask>,
+    /// The client has all up to it, but is given again what it has not acked.
+    pub(super) known_to: u64,
+    /// Acked before, rising: it is not given them.
+    pub(super) acked: Vec<u64>,
 }
 
 /// What a session that catches up waits for.
@@ -68,6 +73,8 @@ pub(super) enum Step {
     Lane,
     /// Its client to ack.
     Acks,
+    /// What was acked of its inbox; since when its client wants to know what it missed.
+    Inbox(Option<Position>),
 }
 
 impl Lane {
@@ -82,6 +89,9 @@ impl Lane {
         out: &mut Vec<Effect>,
     ) {
         if let Some(catch_up) = self.catching.get_mut(&(index, key.index)) {
+            if catch_up.step == Step::Acks && catch_up.is_answered() {
+                return self.enter_parked(now, key, index, ask, out);
+            }
             if catch_up.behind.len() < BEHIND_MAX {
                 return catch_up.behind.push(ask);
             }
@@ -89,6 +99,7 @@ impl Lane {
             return self.refuse(key, &ask.reply, &refused, out);
         }
         let Some(at) = self.position(index) else { return };
+        let Some(ask) = self.ask_inbox(now, key, index, ask, out) else { return };
         self.tell_skips(index);
         if self.is_member(index, key) {
             if self.turns.held {
@@ -97,6 +108,9 @@ impl Lane {
             }
             // What is under way to it goes before the answer, which says what it has covered.
             self.step_out(index, key, out);
+            if self.catching.contains_key(&(index, key.index)) {
+                return self.enter_parked(now, key, index, ask, out);
+            }
         }
         match ask.since {
             Some(since) if since != at => {
@@ -110,7 +124,7 @@ impl Lane {
         }
     }
 
-    fn begin_catch_up(
+    pub(super) fn begin_catch_up(
         &mut self,
         now: Now,
         index: u32,
@@ -180,6 +194,8 @@ impl Lane {
         page: Option<&Page>,
         out: &mut Vec<Effect>,
     ) {
+        let renamed = page.and_then(|page| self.in_one_epoch(index, page));
+        let page = renamed.as_ref().or(page);
         let mut shared = Shared::new(page);
         for key in sharers {
             let found = self.catching.get(&(index, key.index));
@@ -189,6 +205,9 @@ impl Lane {
             };
             match missed(page, catch_up.covered, at) {
                 Ok(range) => self.give_missed(now, index, key, (range, &mut shared), out),
+                Err(Unrecovered::TooOld) if self.passes_removed(index, key, page, out) => {
+                    self.catch_up_on(now, index, key, out);
+                }
                 Err(why) => self.give_up(now, index, key, why, out),
             }
         }
@@ -208,26 +227,31 @@ impl Lane {
         if let Some(reply) = catch_up.reply.take() {
             self.answer_entry(index, key, &reply, (covered, Some(Ok(()))), out);
         }
-        let whole = range.len();
-        let count = self.write_entries(now, index, key, (range, shared), out);
-        if let Some(catch_up) = self.catching.get_mut(&(index, key.index)) {
-            catch_up.covered = covered.at(covered.offset + count as u64);
-            catch_up.rounds += 1;
+        let entries = shared.page.and_then(|page| page.entries.get(range.clone()));
+        let shares = self.shares(now, index, key, entries.unwrap_or_default());
+        let wanted = range.len();
+        let count = self.write_entries(index, key, (range, shared), &shares, out);
+        let Some(catch_up) = self.catching.get_mut(&(index, key.index)) else { return };
+        catch_up.covered = covered.at(covered.offset + count as u64);
+        catch_up.rounds += 1;
+        self.note_shares(now, index, key, shares.get(..count).unwrap_or_default());
+        if count == shares.len() && count < wanted {
+            self.hold_for_acks(now, index, key, out);
+        } else if count == 0 && wanted > 0 {
+            self.wait_for_space(now, index, key, true, out);
+        } else {
+            self.catch_up_on(now, index, key, out);
         }
-        if count == 0 && whole > 0 {
-            return self.wait_for_space(now, index, key, true, out);
-        }
-        self.catch_up_on(now, index, key, out);
     }
 
     /// Puts entries of a page on their way to one session, as many as it has space for; what it may not have, or cannot,
     /// it is told to have skipped. Says how many entries it has covered with that.
     fn write_entries(
         &mut self,
-        now: Now,
         index: u32,
         key: SessionKey,
         (range, shared): (std::ops::Range<usize>, &mut Shared<'_>),
+        shares: &[Share],
         out: &mut Vec<Effect>,
     ) -> usize {
         let before = out.len();
@@ -235,26 +259,30 @@ impl Lane {
         let (slow, space) = (catch_up.slow, catch_up.space);
         let (Some(page), Some(session)) = (shared.page, self.session(key)) else { return 0 };
         let format = session.format;
+        self.give_known(index, key, shares, out);
         let Some(room) = self.rooms.get_mut(index as usize) else { return 0 };
         let Some(class) = room.stream.as_ref().map(|stream| stream.class) else { return 0 };
         room.note_class(class);
         let mut scribe =
             Scribe::new(&self.formats, &self.sessions, &mut self.sink, &mut self.counters);
-        let why = |entry: &Kept, scribe: &Scribe<'_>| why_skipped(entry, now, key.index, scribe);
         let superseded = if slow {
             shared.keys_by(&*self.guard, room.rule);
-            shared.superseded(range.clone(), |entry| why(entry, &scribe).is_none())
+            let shares = shares.iter().zip(range.clone());
+            let given = shares.filter(|(share, _)| share.is_given()).map(|(_, place)| place);
+            shared.superseded(given)
         } else {
             BTreeSet::new()
         };
         let at = shared.written(format, &mut scribe);
         let Some(written) = shared.written.get(at) else { return 0 };
         let mut packer = Packer::new((room.serial, class), key.index, space, out);
-        for (entry, place) in page.entries.get(range.clone()).into_iter().flatten().zip(range) {
+        let entries = page.entries.get(range.clone()).into_iter().flatten();
+        for ((entry, place), share) in entries.zip(range).zip(shares) {
             let Some(position) = entry.position() else { continue };
             let conflated = superseded.contains(&place).then_some(SkipReason::Conflated);
             let tell = |scribe: &mut Scribe<'_>, run| scribe.skip(format, &room.name, run);
-            match why(entry, &scribe).or(conflated) {
+            match share.skipped().or(conflated) {
+                None if share.is_known() => packer.pass(),
                 Some(reason) => packer.skip(written, position, reason),
                 None if packer.tell_run(&mut scribe, tell)
                     && packer.add(written, written.range(place), position) => {}
@@ -269,12 +297,20 @@ impl Lane {
     }
 
     /// The session becomes a member if it has covered what the lane has; else it reads on, or waits for the lane.
-    fn catch_up_on(&mut self, now: Now, index: u32, key: SessionKey, out: &mut Vec<Effect>) {
+    pub(super) fn catch_up_on(
+        &mut self,
+        now: Now,
+        index: u32,
+        key: SessionKey,
+        out: &mut Vec<Effect>,
+    ) {
         let Some(at) = self.position(index) else { return };
         let Some(catch_up) = self.catching.get_mut(&(index, key.index)) else { return };
         if catch_up.covered.epoch != at.epoch {
             self.give_up(now, index, key, Unrecovered::Epoch, out);
-        } else if catch_up.covered.offset > at.offset {
+        } else if catch_up.covered.offset.max(catch_up.known_to) > at.offset
+            && catch_up.covered.offset >= at.offset
+        {
             catch_up.step = Step::Lane;
             if let Some(stream) = self.stream(index) {
                 stream.ahead = true;
@@ -289,7 +325,7 @@ impl Lane {
     }
 
     /// The session goes on live, told that something is missing.
-    fn give_up(
+    pub(super) fn give_up(
         &mut self,
         now: Now,
         index: u32,
@@ -299,7 +335,9 @@ impl Lane {
     ) {
         let Some(at) = self.position(index) else { return };
         let Some(catch_up) = self.catching.get_mut(&(index, key.index)) else { return };
-        match catch_up.reply.take() {
+        let (covered, reply) = (catch_up.covered, catch_up.reply.take());
+        self.inbox_jumps(index, key, covered.offset, at);
+        match reply {
             Some(reply) => self.answer_entry(index, key, &reply, (at, Some(Err(why))), out),
             None => {
                 let loss = match why {
@@ -392,10 +430,12 @@ impl Lane {
     ) {
         let found = self.catching.get(&(index, session));
         // Who waits for the lane lacks nothing, and costs nothing; who is slow takes its time.
-        let late = |it: &&CatchUp| it.until_ms <= now.mono_ms && matches!(it.step, Step::Page(_));
-        if let Some(catch_up) = found.filter(late) {
-            let key = catch_up.key;
-            self.give_up(now, index, key, Unrecovered::Unavailable, out);
+        let Some(catch_up) = found.filter(|it| it.until_ms <= now.mono_ms) else { return };
+        let key = catch_up.key;
+        match catch_up.step {
+            Step::Page(_) => self.give_up(now, index, key, Unrecovered::Unavailable, out),
+            Step::Inbox(_) => self.inbox_is(now, index, key, None, out),
+            Step::Space(_) | Step::Turn | Step::Lane | Step::Acks => {}
         }
     }
 
@@ -443,6 +483,7 @@ impl Lane {
         let entry = Entry { position: Some(position), recovered, live: !self.isolated };
         self.send(key, &Outbound::Joined { reply, room: name.as_str(), entry }, out);
         self.note_entry(key, index, position);
+        self.tell_lost(index, key, out);
     }
 
     pub(super) fn name_of(&self, index: u32) -> Option<RoomName> {
@@ -455,7 +496,19 @@ impl CatchUp {
     pub(super) const fn new(key: SessionKey, covered: Position) -> Self {
         let (step, space) = (Step::Space(0), Space::NONE);
         let (slow, rounds, until_ms) = (false, 0, u64::MAX);
-        Self { key, reply: None, covered, step, slow, space, rounds, until_ms, behind: Vec::new() }
+        Self {
+            key,
+            reply: None,
+            covered,
+            step,
+            slow,
+            space,
+            rounds,
+            until_ms,
+            behind: Vec::new(),
+            known_to: 0,
+            acked: Vec::new(),
+        }
     }
 
     /// Whether the session was told from where it hears the room.

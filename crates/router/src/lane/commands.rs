@@ -63,7 +63,7 @@ impl Lane {
                 | Command::Unreadable(_),
             ) => self.close(key, Close::Unauthorized, out),
             (Phase::Attaching | Phase::Joining(_), command) => {
-                let early = session.early.get_or_insert_default();
+                let early = self.early.entry(key).or_default();
                 if early.len() < EARLY_MAX {
                     early.push(command);
                 } else {
@@ -114,8 +114,10 @@ impl Lane {
                 }
             }
             Command::KeepAlive(_) => {}
-            Command::Ack(_) => {
-                self.may_control(now, key, &ReplyTo::default(), out);
+            Command::Ack(id) => {
+                if self.may_control(now, key, &ReplyTo::default(), out) {
+                    self.acked(now, key, &id, out);
+                }
             }
             Command::Unreadable(unreadable) => {
                 if self.may_send(now, key, &unreadable.reply, out) {
@@ -190,6 +192,7 @@ impl Lane {
             return self.close(key, Close::Limit, out);
         };
         self.set_compressed(key, request.compressed, out);
+        self.note_device(key, continuation.as_deref());
         self.become_known(now, key, (Box::new(who), place, continuation), out);
     }
 

@@ -1,10 +1,15 @@
 //! What a lane counts of itself, and how large it is.
 
-use roomcast_protocol::codes::{Close, Refusal};
+use roomcast_protocol::codes::{Close, Refusal, Refused};
+use roomcast_protocol::command::ReplyTo;
+use roomcast_protocol::ids::SessionKey;
 use roomcast_protocol::limits::LimitName;
-use roomcast_protocol::outbound::SkipReason;
+use roomcast_protocol::outbound::{Outbound, SkipReason};
 use roomcast_protocol::position::Unrecovered;
 use roomcast_protocol::session::Unattached;
+
+use super::Lane;
+use crate::messages::Effect;
 
 /// What happened on a lane since it began; the shell publishes the differences.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,6 +72,22 @@ pub struct Counters {
     pub fenced: u64,
     /// Connections that ended because the node stops, or moved, in the order of [`Drained::ALL`].
     pub drained: [u64; Drained::ALL.len()],
+    /// Publications that clients acked.
+    pub acked: u64,
+    /// Acks of what nobody waited for.
+    pub acks_unknown: u64,
+    /// Publications that ask for acks in rooms with too many members for that.
+    pub acks_ignored: u64,
+    /// Publications given again because they were not acked.
+    pub redelivered: u64,
+    /// Publications given as often as the dialect says, and not acked.
+    pub delivery_failed: u64,
+    /// Times a room was parked for a member because too much waited for its acks.
+    pub parked_unacked: u64,
+    /// Inboxes entered without knowing what had been acked.
+    pub inboxes_unknown: u64,
+    /// Removed publications of inboxes that clients were told of.
+    pub inbox_lost: u64,
 }
 
 /// How a connection left a node that stops.
@@ -125,12 +146,40 @@ impl Default for Counters {
             records_failed: 0,
             fenced: 0,
             drained: [0; Drained::ALL.len()],
+            acked: 0,
+            acks_unknown: 0,
+            acks_ignored: 0,
+            redelivered: 0,
+            delivery_failed: 0,
+            parked_unacked: 0,
+            inboxes_unknown: 0,
+            inbox_lost: 0,
             shed_expired: 0,
             shed_conflated: 0,
             shed_low: 0,
             parked: 0,
             unparked: 0,
         }
+    }
+}
+
+impl Lane {
+    pub(super) fn refuse(
+        &mut self,
+        key: SessionKey,
+        reply: &ReplyTo,
+        refused: &Refused,
+        out: &mut Vec<Effect>,
+    ) {
+        add_one(&mut self.counters.refusals, refused.refusal.index());
+        if let Some((limit, _)) = refused.limit {
+            self.count_limit(limit);
+        }
+        self.send(key, &Outbound::Refused { reply, refused }, out);
+    }
+
+    pub(super) fn count_limit(&mut self, limit: LimitName) {
+        add_one(&mut self.counters.limits, limit.index());
     }
 }
 

@@ -1,11 +1,12 @@
 //! The bytes of a write as they grow, then shared by all who are given them; and what outboxes are told of it. Knows
 //! nothing of members.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use roomcast_protocol::position::Position;
-use roomcast_protocol::publication::Priority;
+use roomcast_protocol::publication::{Priority, Publication};
 
 use crate::outbox::{Mark, RoomSerial};
 
@@ -23,19 +24,29 @@ pub(crate) struct Terms<'a> {
     pub(crate) before: Option<Position>,
     /// The newest under this key is enough for a slow member.
     pub(crate) key: Option<u64>,
+    /// It, if members have to ack it.
+    pub(crate) acked: Option<&'a Arc<Publication>>,
 }
 
 impl Terms<'_> {
     /// All members get it, whenever; it has no position.
     pub(crate) const fn of(class: Priority) -> Self {
         let requires = &[];
-        Self { class, requires, placed: None, expires_unix_ms: None, before: None, key: None }
+        Self { class, requires, placed: None, expires_unix_ms: None, before: None, key: None, acked: None }
     }
 
     /// All members get it, whenever, who covered `before`.
     pub(crate) const fn behind(before: Position, class: Priority) -> Self {
         let (requires, before) = (&[], Some(before));
-        Self { class, requires, placed: None, expires_unix_ms: None, before, key: None }
+        Self {
+            class,
+            requires,
+            placed: None,
+            expires_unix_ms: None,
+            before,
+            key: None,
+            acked: None,
+        }
     }
 
     /// What outboxes are told of it.
@@ -43,6 +54,16 @@ impl Terms<'_> {
         let Self { before, expires_unix_ms, key, .. } = *self;
         Mark { room, before, expires_unix_ms, key }
     }
+}
+
+/// A publication in a batch that is not given once its time is over.
+#[derive(Debug)]
+pub(super) struct Expiring {
+    /// Units: milliseconds since the Unix epoch.
+    pub(super) at_unix_ms: u64,
+    pub(super) placed: Option<Position>,
+    /// Where its frame stands, by format.
+    pub(super) spans: Vec<(u8, Range<usize>)>,
 }
 
 /// Merged frames of one format.

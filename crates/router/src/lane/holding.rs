@@ -46,6 +46,11 @@ impl Turns {
         self.last_ms
     }
 
+    /// The same, by both clocks.
+    pub(super) const fn now(&self) -> Now {
+        Now { mono_ms: self.last_ms, unix_ms: self.last_unix_ms }
+    }
+
     /// Keeps an answer for later.
     pub(super) fn put_off(&mut self, query: u64, page: Option<Page>) {
         self.pages.push((query, page));

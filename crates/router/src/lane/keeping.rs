@@ -1,6 +1,8 @@
 //! Publications, and in rooms that keep them the room's position: each offset is covered once, delivered or skipped,
 //! and what is lost is told in its place (G3, G8).
 
+use std::sync::Arc;
+
 use roomcast_protocol::outbound::{Loss, Outbound, SkipReason};
 use roomcast_protocol::position::Position;
 use roomcast_protocol::publication::Publication;
@@ -24,7 +26,7 @@ impl Lane {
     pub(super) fn publication(
         &mut self,
         now: Now,
-        publication: &Publication,
+        publication: &Arc<Publication>,
         published_us: u64,
         out: &mut Vec<Effect>,
     ) {
@@ -57,7 +59,7 @@ impl Lane {
         now: Now,
         index: u32,
         tracked: Option<Position>,
-        publication: &Publication,
+        publication: &Arc<Publication>,
         published_us: u64,
     ) {
         let Some(room) = self.rooms.get_mut(index as usize) else { return };
@@ -82,6 +84,7 @@ impl Lane {
                 self.arm_skips(now, index);
             }
         }
+        let acked = self.is_to_be_acked(index, publication).then_some(publication);
         self.enqueue(index, |room, scribe, served| {
             if tracked.is_some() {
                 room.tell_skips(scribe);
@@ -90,12 +93,13 @@ impl Lane {
             let expires_unix_ms = publication.expires_unix_ms;
             let before = tracked.map(|at| at.at(at.offset.saturating_sub(1)));
             let (placed, key) = (tracked, conflated.flatten());
-            let terms = Terms { class, requires, placed, expires_unix_ms, before, key };
+            let terms = Terms { class, requires, placed, expires_unix_ms, before, key, acked };
             room.publish(&terms, stamp, |format, bytes| {
                 scribe.append(format, &Outbound::Publication(publication), bytes);
                 scribe.counters.encodings += 1;
             });
         });
+        self.inbox_room_moves(now, index);
     }
 
     /// A publication that no member is given.
@@ -157,6 +161,7 @@ impl Lane {
             return;
         }
         self.counters.gaps += room.members.len() as u64;
+        self.inbox_room_jumps(index, before, position);
         self.enqueue(index, |room, scribe, _| {
             room.tell_skips(scribe);
             let name = room.name.clone();

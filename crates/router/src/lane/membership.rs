@@ -111,13 +111,13 @@ impl Lane {
     }
 
     /// The session is welcomed: it takes the places it reserved in rooms that are live.
-    pub(super) fn take_reserved(&mut self, key: SessionKey) {
+    pub(super) fn take_reserved(&mut self, key: SessionKey, out: &mut Vec<Effect>) {
         let Some(session) = self.session(key) else { return };
         let reserved: Vec<u32> = session.rooms.iter().map(|entry| entry.room).collect();
         for index in reserved {
             let Some(room) = self.rooms.get_mut(index as usize) else { continue };
             room.entering -= 1;
-            if room.live && !self.is_restored(index, key) {
+            if room.live && !self.is_restored(index, key) && !self.enters_inbox(index, key, out) {
                 self.tell_skips(index);
                 self.add_member(index, key);
             }
@@ -136,7 +136,8 @@ impl Lane {
     }
 
     pub(super) fn tell_own_position(&mut self, index: u32, key: SessionKey, out: &mut Vec<Effect>) {
-        if let Some(position) = self.position(index) {
+        // One that catches up is answered by itself.
+        if let Some(position) = self.position(index).filter(|_| self.is_member(index, key)) {
             self.answer_entry(index, key, &ReplyTo::default(), (position, None), out);
         }
     }
@@ -342,6 +343,7 @@ impl Lane {
     /// class will not overtake that.
     pub(super) fn leave_room(&mut self, index: u32, key: SessionKey, out: &mut Vec<Effect>) {
         self.end_catch_up(index, key);
+        self.end_acks(index, key, out);
         let Some(session) = self.session_mut(key) else { return };
         let Some(at) = session.rooms.iter().position(|entry| entry.room == index) else { return };
         let entry = session.rooms.swap_remove(at);
@@ -384,7 +386,7 @@ impl Lane {
 
     /// Keeps what follows in a higher class from overtaking what the session was given of the room, and that from being
     /// let go, where what follows says that it was given.
-    fn settle(&self, index: u32, key: SessionKey, out: &mut Vec<Effect>) {
+    pub(super) fn settle(&self, index: u32, key: SessionKey, out: &mut Vec<Effect>) {
         let settles = |room: &Room| room.has_lower_classes() || room.stream.is_some();
         if self.rooms.get(index as usize).is_some_and(settles) {
             out.push(Effect::reply(key.index, Bytes::new()));
@@ -411,9 +413,11 @@ impl Lane {
         let mut scribe =
             Scribe::new(&self.formats, &self.sessions, &mut self.sink, &mut self.counters);
         scribe.unix_ms = self.turns.last_unix_ms;
+        scribe.unacked_max = self.limits.unacked_max.into();
         let gives = gives.then_some(&mut scribe);
         let bytes = room.bytes();
         room.remove(place as usize, out, moved, gives);
+        let burden = std::mem::take(&mut scribe.burden);
         self.backlog_bytes = self.backlog_bytes + room.bytes() - bytes;
         self.counters.deliveries += (out.len() - before) as u64;
         for (session, place) in moves {
@@ -423,6 +427,9 @@ impl Lane {
             {
                 entry.place = place;
             }
+        }
+        if !burden.is_empty() {
+            self.burden(index, burden, false, out);
         }
     }
 
@@ -441,6 +448,9 @@ impl Lane {
                 continue;
             }
             self.take_out(index, place, out);
+            if self.catching.contains_key(&(index, key.index)) {
+                continue; // parked just now
+            }
             let Some(room) = self.rooms.get_mut(index as usize) else { continue };
             let place = room.add(Member { session: key.index, format });
             if let Some(session) = self.session_mut(key)

@@ -3,14 +3,19 @@
 //! Keeps INV-3 (a session is a member of exactly the rooms it lists), INV-5 (one answer for each command that wants
 //! one), INV-10 (a publication is encoded at most once per format) and INV-15 (members cover each offset once).
 
+mod acking;
+pub(crate) mod acks;
 mod alarms;
+mod aside;
 mod catching;
 mod commands;
 mod counters;
+mod cursor;
 mod draining;
 mod frames;
 mod history;
 mod holding;
+mod inboxes;
 mod keeping;
 pub(crate) mod lasting;
 mod membership;
@@ -33,8 +38,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use foldhash::quality::FixedState;
-use roomcast_protocol::codes::{Close, Refused};
-use roomcast_protocol::command::{Continuation, ReplyTo};
+use roomcast_protocol::codes::Close;
+use roomcast_protocol::command::{Command, Continuation};
 use roomcast_protocol::dialect::Format;
 use roomcast_protocol::frame::FrameSink;
 use roomcast_protocol::guard::{AuthError, Guard, Principal};
@@ -50,6 +55,7 @@ use crate::messages::{Effect, LaneMessage};
 use crate::meter::{Place, Users};
 use crate::session::{Due, Phase, Session};
 use crate::wheel::Wheel;
+pub use acking::{ACKED_MEMBERS_MAX, FAILED_MAX, FailedDelivery};
 use alarms::Alarms;
 use catching::CatchUp;
 pub use commands::publication_of;
@@ -139,6 +145,8 @@ pub struct Lane {
     /// The node stops.
     drain: Option<Box<Drain>>,
     parking: Parking,
+    /// Commands that came in one frame with a session's token, to be run once it is ready.
+    early: BTreeMap<SessionKey, Vec<Command>>,
     sink: FrameSink,
     counters: Counters,
     unauthenticated: usize,
@@ -146,6 +154,7 @@ pub struct Lane {
     secrets: Secrets,
     served: Served,
     doubts: Doubts,
+    failed: Vec<FailedDelivery>,
     /// The node is on its own: whoever becomes ready is told.
     isolated: bool,
     #[cfg(feature = "planted")]
@@ -179,6 +188,7 @@ impl Lane {
             renewed: 0,
             drain: None,
             parking: Parking::default(),
+            early: BTreeMap::new(),
             sink: FrameSink::new(),
             counters: Counters::default(),
             unauthenticated: 0,
@@ -186,6 +196,7 @@ impl Lane {
             secrets: config.secrets,
             served: Served::default(),
             doubts: Doubts::default(),
+            failed: Vec::new(),
             isolated: false,
             #[cfg(feature = "planted")]
             planted: None,
@@ -267,7 +278,6 @@ impl Lane {
             place: None,
             rooms: Vec::new(),
             rights: None,
-            early: None,
             ids_made: 0,
             early_pings: 0,
             heard_ms: now.mono_ms,
@@ -276,11 +286,13 @@ impl Lane {
             expiry_told: false,
             histories: 0,
             lasting: None,
+            acks: None,
         });
         self.unauthenticated += 1;
         match opening {
             Opening::Silent => self.rearm(now, key),
             Opening::Known(who, place, continuation) => {
+                self.note_device(key, continuation.as_deref());
                 self.become_known(now, key, (who, place, continuation), out);
             }
         }
@@ -320,6 +332,7 @@ impl Lane {
     pub fn ponged(&mut self, now: Now, key: SessionKey, number: u32, out: &mut Vec<Effect>) {
         self.heard(now, key);
         self.vouch_for(key, out);
+        self.pinged(now, key, number, out);
         self.take_pong(key, number, out);
     }
 
@@ -387,7 +400,9 @@ impl Lane {
                 self.answer_roster(session, (&reply, &room), outcome, out);
             }
             LaneMessage::Presents { since_ms } => self.doubt_presence(now, since_ms, out),
-            LaneMessage::Inbox { .. } => {}
+            LaneMessage::Inbox { session, cursor, state } => {
+                self.inbox(now, session, &cursor, state, out);
+            }
         }
     }
 
@@ -403,11 +418,13 @@ impl Lane {
             let mut scribe =
                 Scribe::new(&self.formats, &self.sessions, &mut self.sink, &mut self.counters);
             scribe.unix_ms = self.turns.last_unix_ms;
+            scribe.unacked_max = self.limits.unacked_max.into();
             let room = self.rooms.get_mut(index as usize);
             let Some(room) = room.filter(|room| room.serial == serial) else { continue };
             let (before, bytes) = (out.len(), room.bytes());
             let finished = |stamps| self.served.finish(stamps);
             let served = room.serve(left.min(SLICE_MEMBERS), out, &mut scribe, finished);
+            let burden = std::mem::take(&mut scribe.burden);
             self.counters.deliveries += (out.len() - before) as u64;
             self.backlog_bytes = self.backlog_bytes + room.bytes() - bytes;
             left = left.saturating_sub(served.max(1));
@@ -415,6 +432,9 @@ impl Lane {
                 self.busy.push_back((index, serial));
             } else {
                 room.listed = false;
+            }
+            if !burden.is_empty() {
+                self.burden(index, burden, true, out);
             }
         }
         !self.busy.is_empty()
@@ -450,8 +470,9 @@ impl Lane {
             session.armed_ms = u64::MAX;
             match session.due(now, &limits) {
                 Due::Nothing => {
-                    let number = self.pledge_if_moved(now, key);
-                    out.extend(number.map(|number| Effect::Ping { to: key.index, number }));
+                    if let Some(number) = self.pledge_if_moved(now, key) {
+                        self.send_ping(now, key, number, out);
+                    }
                 }
                 Due::Unauthorized => {
                     self.close(key, Close::Unauthorized, out);
@@ -463,8 +484,7 @@ impl Lane {
                 }
                 Due::Ping => {
                     session.pinged_ms = now.mono_ms.max(session.heard_ms.saturating_add(1));
-                    let number = self.pledge(now, key);
-                    out.push(Effect::Ping { to: key.index, number });
+                    self.ping(now, key, out);
                 }
                 Due::TellExpiry => {
                     session.expiry_told = true;
@@ -515,6 +535,8 @@ impl Lane {
         self.tell_all(key, false, out);
         let Some(session) = self.session_mut(key) else { return };
         let rooms: Vec<u32> = session.rooms.iter().map(|entry| entry.room).collect();
+        self.end_inboxes(key, out);
+        self.early.remove(&key);
         // What is under way to it is dropped with its connection.
         let mut undelivered = Vec::new();
         let deliveries = self.counters.deliveries;
@@ -559,23 +581,5 @@ impl Lane {
                 out.push(Effect::reply(key.index, frame));
             }
         }
-    }
-
-    fn refuse(
-        &mut self,
-        key: SessionKey,
-        reply: &ReplyTo,
-        refused: &Refused,
-        out: &mut Vec<Effect>,
-    ) {
-        add_one(&mut self.counters.refusals, refused.refusal.index());
-        if let Some((limit, _)) = refused.limit {
-            self.count_limit(limit);
-        }
-        self.send(key, &Outbound::Refused { reply, refused }, out);
-    }
-
-    fn count_limit(&mut self, limit: LimitName) {
-        add_one(&mut self.counters.limits, limit.index());
     }
 }

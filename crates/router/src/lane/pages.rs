@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use bytes::Bytes;
-use roomcast_protocol::guard::{Guard, RuleIndex};
+use roomcast_protocol::guard::{Guard, Principal, RuleIndex};
 use roomcast_protocol::outbound::{Outbound, SkipReason};
 use roomcast_protocol::position::{Kept, Page, Position};
 use roomcast_protocol::publication::Priority;
@@ -68,20 +68,16 @@ impl<'p> Shared<'p> {
         self.keys = Some(self.entries().iter().map(key).collect());
     }
 
-    /// Which entries of the range have a newer one in it, under the same key, that the session is given.
+    /// Which of these entries, that the session is given, have a newer one among them under the same key.
     pub(super) fn superseded(
         &self,
-        range: Range<usize>,
-        mut is_given: impl FnMut(&Kept) -> bool,
+        given: impl DoubleEndedIterator<Item = usize>,
     ) -> BTreeSet<usize> {
         let (mut newer, mut superseded) = (BTreeSet::new(), BTreeSet::new());
         let keys = self.keys.as_deref().unwrap_or_default();
-        for place in range.rev() {
-            let (Some(Some(key)), Some(entry)) = (keys.get(place), self.entries().get(place))
-            else {
-                continue;
-            };
-            if is_given(entry) && !newer.insert(*key) {
+        for place in given.rev() {
+            let Some(Some(key)) = keys.get(place) else { continue };
+            if !newer.insert(*key) {
                 superseded.insert(place);
             }
         }
@@ -144,6 +140,11 @@ impl<'o> Packer<'o> {
         true
     }
 
+    /// The session has covered an entry before.
+    pub(super) const fn pass(&mut self) {
+        self.covered += 1;
+    }
+
     /// The session skips what stands at `position`.
     pub(super) fn skip(&mut self, written: &Written, position: Position, reason: SkipReason) {
         self.pack(written);
@@ -193,19 +194,17 @@ impl<'o> Packer<'o> {
 }
 
 /// Why the session is not given the entry; `None`: it is.
-pub(super) fn why_skipped(
-    entry: &Kept,
-    now: Now,
-    session: u32,
-    scribe: &Scribe<'_>,
-) -> Option<SkipReason> {
+pub(super) fn why_skipped(entry: &Kept, now: Now, who: Option<&Principal>) -> Option<SkipReason> {
+    let holds = |needed: &[Box<str>]| {
+        who.is_some_and(|who| needed.iter().all(|permission| who.holds(permission)))
+    };
     match entry {
         Kept::Unreadable(_) => Some(SkipReason::Unreadable),
         Kept::Removed(_) => Some(SkipReason::Removed),
         Kept::Publication(it) if it.expires_unix_ms.is_some_and(|at| now.unix_ms >= at) => {
             Some(SkipReason::Expired)
         }
-        Kept::Publication(it) if !scribe.holds(session, &it.requires) => Some(SkipReason::Filtered),
+        Kept::Publication(it) if !holds(&it.requires) => Some(SkipReason::Filtered),
         Kept::Publication(_) => None,
     }
 }

@@ -94,6 +94,7 @@ impl Lane {
             };
             let entries = self.session(key).map_or(&[][..], |session| &session.rooms);
             if let Some(index) = entries.iter().map(|entry| entry.room).find(|it| is_it(*it)) {
+                self.take_back(index, key, *covered);
                 self.park(now, index, key, (Some(*covered), Until::Space), out);
             }
         }
@@ -162,7 +163,7 @@ impl Lane {
         }
         self.counters.parked += u64::from(!std::mem::replace(&mut catch_up.slow, true));
         match catch_up.step {
-            Step::Acks => return,
+            Step::Acks | Step::Inbox(_) => return,
             Step::Turn => self.parking.step_out(index, key),
             Step::Space(_) | Step::Page(_) | Step::Lane => {}
         }

@@ -324,8 +324,7 @@ impl Lane {
         }
         self.save(key, What::Record, out);
         if proves {
-            let number = self.pledge(now, key);
-            out.push(Effect::Ping { to: key.index, number });
+            self.ping(now, key, out);
         }
     }
 
@@ -351,8 +350,10 @@ impl Lane {
             }
             (None, _) | (_, None) => {
                 self.tell_present(index, key, out);
-                self.add_member(index, key);
-                self.tell_own_position(index, key, out);
+                if !self.enters_inbox(index, key, out) {
+                    self.add_member(index, key);
+                    self.tell_own_position(index, key, out);
+                }
             }
         }
     }

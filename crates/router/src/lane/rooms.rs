@@ -16,10 +16,10 @@ use roomcast_protocol::guard::RuleIndex;
 use roomcast_protocol::ids::SessionKey;
 use roomcast_protocol::outbound::SkipReason;
 use roomcast_protocol::position::Position;
-use roomcast_protocol::publication::Priority;
+use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
 
-use super::frames::{Frames, Marking, Terms};
+use super::frames::{Expiring, Frames, Marking, Terms};
 use super::scribe::Scribe;
 use super::stream::{Run, Stream};
 use crate::messages::Effect;
@@ -75,21 +75,13 @@ struct Batch {
     requires: Option<Arc<[Box<str>]>>,
     /// What the others skip instead; only one publication is in it then.
     placed: Option<Position>,
+    /// Members have to ack it; only that one publication is in it then.
+    acked: Option<Arc<Publication>>,
     /// When its publications were published, where that is known.
     stamps: Vec<u64>,
     /// Those that expire.
     expiring: Vec<Expiring>,
     marking: Marking,
-}
-
-/// A publication in a batch that is not given once its time is over.
-#[derive(Debug)]
-struct Expiring {
-    /// Units: milliseconds since the Unix epoch.
-    at_unix_ms: u64,
-    placed: Option<Position>,
-    /// Where its frame stands, by format.
-    spans: Vec<(u8, Range<usize>)>,
 }
 
 /// One room of a lane.
@@ -320,7 +312,7 @@ impl Room {
         stamp: impl FnOnce(&mut Vec<u64>),
         mut encode: impl FnMut(u8, &mut Vec<u8>),
     ) {
-        let Terms { class, requires, placed, expires_unix_ms, .. } = *terms;
+        let Terms { class, requires, placed, expires_unix_ms, acked, .. } = *terms;
         self.note_class(class);
         let mark = terms.mark(self.serial);
         let work = self.work.get_or_insert_default();
@@ -329,6 +321,8 @@ impl Room {
                 && batch.end.is_none()
                 && batch.requires.is_none()
                 && requires.is_empty()
+                && batch.acked.is_none()
+                && acked.is_none()
                 && batch.size() < MERGE_BYTES_MAX
                 && batch.marking.merges(&mark)
         });
@@ -336,6 +330,10 @@ impl Room {
             let mut batch = Batch::new(class, self.formats.len(), mark);
             if !requires.is_empty() {
                 batch.requires = Some(requires.into());
+                batch.placed = placed;
+            }
+            if let Some(acked) = acked {
+                batch.acked = Some(Arc::clone(acked));
                 batch.placed = placed;
             }
             work.bytes += BATCH_BYTES;
@@ -510,6 +508,7 @@ impl Batch {
         // A skip is for all.
         self.requires = None;
         self.placed = None;
+        self.acked = None;
     }
 
     fn new(class: Priority, formats: usize, mark: Mark) -> Self {
@@ -520,6 +519,7 @@ impl Batch {
             end: None,
             requires: None,
             placed: None,
+            acked: None,
             stamps: Vec::new(),
             expiring: Vec::new(),
             marking: Marking::new(mark),
@@ -566,6 +566,9 @@ impl Batch {
         out: &mut Vec<Effect>,
         scribe: &mut Scribe<'_>,
     ) {
+        if scribe.is_done(member.session) {
+            return;
+        }
         if self.requires.as_ref().is_some_and(|needed| !scribe.holds(member.session, needed)) {
             if let Some(placed) = self.placed
                 && let Some(stream) = stream
@@ -577,6 +580,13 @@ impl Batch {
             return;
         }
         tell_own_skips(member, (self.marking.mark().room, name), stream, out, scribe);
+        if let Some(acked) = &self.acked {
+            if let Some(placed) = self.placed.filter(|_| scribe.is_full(member.session)) {
+                let covered = placed.at(placed.offset.saturating_sub(1));
+                return scribe.burden.full.push((member.session, covered));
+            }
+            scribe.burden.given.push((member.session, Arc::clone(acked)));
+        }
         let class = self.class;
         if let Some((_, frames)) = self.frames.iter_mut().find(|(held, _)| *held == member.format) {
             let frame = frames.share();

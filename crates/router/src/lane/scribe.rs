@@ -1,15 +1,34 @@
 //! Writes frames for members of rooms and knows what they may read; borrows what it needs of the lane.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use roomcast_protocol::dialect::Format;
 use roomcast_protocol::frame::FrameSink;
 use roomcast_protocol::outbound::{Outbound, SkipReason};
+use roomcast_protocol::position::Position;
+use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use slab::Slab;
 
 use super::counters::Counters;
 use super::stream::Run;
 use crate::session::Session;
+
+/// What members were given that they have to ack.
+#[derive(Debug, Default)]
+pub(crate) struct Burden {
+    /// By session: what.
+    pub(crate) given: Vec<(u32, Arc<Publication>)>,
+    /// Sessions that may not have more of it now, and what they have covered of the room.
+    pub(crate) full: Vec<(u32, Position)>,
+}
+
+impl Burden {
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.given.is_empty() && self.full.is_empty()
+    }
+}
 
 /// What is at hand for whoever writes to members.
 pub(crate) struct Scribe<'a> {
@@ -19,6 +38,9 @@ pub(crate) struct Scribe<'a> {
     pub(crate) counters: &'a mut Counters,
     /// What expired by then is not given any more. Units: milliseconds since the Unix epoch.
     pub(crate) unix_ms: u64,
+    /// Publications of one session that may wait for its ack.
+    pub(crate) unacked_max: usize,
+    pub(crate) burden: Burden,
     /// The last skip's frame: members that lack a permission mostly skip the same.
     last_skip: Option<(u8, Run, Bytes)>,
 }
@@ -30,13 +52,27 @@ impl<'a> Scribe<'a> {
         sink: &'a mut FrameSink,
         counters: &'a mut Counters,
     ) -> Self {
-        Self { formats, sessions, sink, counters, unix_ms: 0, last_skip: None }
+        let burden = Burden { given: Vec::new(), full: Vec::new() };
+        let unacked_max = usize::MAX;
+        Self { formats, sessions, sink, counters, unix_ms: 0, unacked_max, burden, last_skip: None }
     }
 
     /// Whether a session holds all of these permissions.
     pub(crate) fn holds(&self, session: u32, needed: &[Box<str>]) -> bool {
         let who = self.sessions.get(session as usize).and_then(|session| session.who.as_ref());
         who.is_some_and(|who| needed.iter().all(|permission| who.holds(permission)))
+    }
+
+    /// Whether as much waits for a session's acks as may.
+    pub(crate) fn is_full(&self, session: u32) -> bool {
+        let acks = self.sessions.get(session as usize).and_then(|session| session.acks.as_ref());
+        let now = self.burden.given.iter().filter(|(other, _)| *other == session).count();
+        acks.map_or(0, |acks| acks.unacked()) + now >= self.unacked_max
+    }
+
+    /// Whether a session is given nothing more of the room.
+    pub(crate) fn is_done(&self, session: u32) -> bool {
+        self.burden.full.iter().any(|(other, _)| *other == session)
     }
 
     /// Counts offsets that members covered without a delivery.

@@ -23,6 +23,13 @@ impl Run {
         Self { to: position, count: 0, reasons: SkipReasons::default() }
     }
 
+    /// One of `count` offsets that ends with `position`.
+    pub(crate) fn of(position: Position, count: u64, reasons: &[SkipReason]) -> Self {
+        let mut run = Self { to: position, count, reasons: SkipReasons::default() };
+        reasons.iter().for_each(|reason| run.reasons.insert(*reason));
+        run
+    }
+
     /// Goes on to `position`.
     pub(crate) fn skip(&mut self, position: Position, reason: SkipReason) {
         self.to = position;

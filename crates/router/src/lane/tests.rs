@@ -1,6 +1,7 @@
 //! Scripts for the lane: text in, effects out. [`check`] runs one; [`World`] is what a script acts on, with a table
 //! for a guard and a dialect whose frames are short texts.
 
+mod acking;
 mod catching;
 mod covering;
 mod deadlines;
@@ -9,6 +10,7 @@ mod entering;
 mod frames;
 mod history;
 mod holding;
+mod inboxes;
 mod keeping_model;
 mod model;
 mod orders;
@@ -32,7 +34,7 @@ use roomcast_protocol::content::Content;
 use roomcast_protocol::dialect::{Dialect, Encoding, Format};
 use roomcast_protocol::envelope::Accepted;
 use roomcast_protocol::ids::{LaneId, NodeId, SessionId, SessionKey};
-use roomcast_protocol::limits::SessionLimits;
+use roomcast_protocol::limits::{LimitName, SessionLimits};
 use roomcast_protocol::outbound::{Loss, SkipReason};
 use roomcast_protocol::position::{
     Direction, Epoch, Head, Kept, OFFSET_MAX, Page, Position, Span, Unrecovered,
@@ -82,6 +84,8 @@ struct World {
     rosters: VecDeque<(SessionKey, ReplyTo, RoomName)>,
     /// Ids the lane made for publications that came without one.
     made: Vec<String>,
+    /// The newest ping's number, by session.
+    pings: BTreeMap<u32, u32>,
     seen: Vec<String>,
 }
 
@@ -96,6 +100,7 @@ impl World {
                 "messages" => limits.messages_per_minute = value,
                 "controls" => limits.controls_per_minute = value,
                 "connections" => limits.connections_per_user = value,
+                "unacked" => limits.unacked_max = u16::try_from(value).unwrap(),
                 "histories" => limits.histories_max = u8::try_from(value).unwrap(),
                 "window" => limits.resume_window_ms = value.into(),
                 "ping" => limits.ping_ms = value.into(),
@@ -109,6 +114,9 @@ impl World {
         }
         if script.lines().any(|line| line.trim() == "shown") {
             table.show_own_rooms();
+        }
+        if script.lines().any(|line| line.trim() == "inboxes") {
+            table.make_own_rooms_inboxes();
         }
         let guard = Arc::new(table);
         let config = LaneConfig {
@@ -130,6 +138,7 @@ impl World {
             tickets: VecDeque::new(),
             rosters: VecDeque::new(),
             made: Vec::new(),
+            pings: BTreeMap::new(),
             seen: Vec::new(),
         }
     }
@@ -140,7 +149,7 @@ impl World {
         match subject {
             "limits" => {}
             "manual" => self.manual = true,
-            "kept" | "shown" => {}
+            "kept" | "shown" | "inboxes" => {}
             "silent" => self.silent = true,
             "asleep" => {
                 self.now.mono_ms += rest.parse::<u64>().unwrap();
@@ -162,6 +171,12 @@ impl World {
                 self.seen.push(format!("{sessions} sessions, {rooms} rooms, {places} places"));
             }
             "counted" => self.seen.push(self.counted(rest)),
+            "failures" => {
+                for failed in std::mem::take(self.lane.take_failed()) {
+                    let (id, name, session) = (failed.id, failed.room, failed.session.0);
+                    self.seen.push(format!("failed {id} in {name} of {session:x}"));
+                }
+            }
             "served" => {
                 let stamps = std::mem::take(self.lane.take_served());
                 self.seen.push(format!("served {stamps:?}"));
@@ -184,6 +199,15 @@ impl World {
             "gaps" => counters.gaps,
             "jumps" => counters.jumps,
             "holds" => counters.holds,
+            "acked" => counters.acked,
+            "acks-unknown" => counters.acks_unknown,
+            "acks-ignored" => counters.acks_ignored,
+            "redelivered" => counters.redelivered,
+            "failed" => counters.delivery_failed,
+            "parked-unacked" => counters.parked_unacked,
+            "inboxes-unknown" => counters.inboxes_unknown,
+            "lost" => counters.inbox_lost,
+            "unacked-max" => counters.limits[LimitName::Unacked.index()],
             "parked" => counters.parked,
             "unparked" => counters.unparked,
             "low" => counters.shed_low,
@@ -251,6 +275,7 @@ impl World {
                 LaneMessage::Page { query: query.parse().unwrap(), page: page(rest) }
             }
             "presence" | "roster" | "presents" => self.hub_tells(verb, rest),
+            "inbox" => self.inbox_is(rest),
             "hold" => LaneMessage::Hold(true),
             "resume" => LaneMessage::Hold(false),
             "revalidate" => LaneMessage::Revalidate,
@@ -318,7 +343,8 @@ impl World {
             "gone" => self.lane.closed(self.now, key, false, out),
             "goodbye" => self.lane.closed(self.now, key, true, out),
             "pongs" => {
-                let number = what.split(' ').nth(1).unwrap().parse().unwrap();
+                let number = what.strip_prefix("pongs ").map(|number| number.parse().unwrap());
+                let number = number.unwrap_or(self.pings[&number_of(&self.keys, key)]);
                 self.lane.ponged(self.now, key, number, out);
             }
             "fills" => {
@@ -399,8 +425,12 @@ impl World {
                     self.seen.push(format!("{}: {text}{class}", self.number(to)));
                 }
                 Effect::Ping { to, number } => {
-                    let number = if number == 0 { String::new() } else { format!(" {number}") };
-                    self.seen.push(format!("{}: ping{number}", self.number(to)));
+                    let session = self.number(to);
+                    self.pings.insert(session, number);
+                    let sent = self.lane.sessions.get(to as usize);
+                    let lasts = sent.is_some_and(|session| session.lasting.is_some());
+                    let number = if lasts { format!(" {number}") } else { String::new() };
+                    self.seen.push(format!("{session}: ping{number}"));
                 }
                 Effect::Await { to, empty } => self.await_space(to, empty, &mut next),
                 Effect::Close { to, close } => {
@@ -502,9 +532,14 @@ impl World {
                 self.seen.push(format!("hub roster {room}{after} limit {count_max}"));
                 self.rosters.push_back((session, reply, room));
             }
-            message @ (HubMessage::Inbox { .. }
-            | HubMessage::Ack { .. }
-            | HubMessage::AskRoster { .. }) => self.seen.push(format!("hub {message:?}")),
+            HubMessage::Inbox { session, cursor, .. } => {
+                let number = number_of(&self.keys, session);
+                self.seen.push(format!("hub inbox? {number} {}", inboxes::named(&cursor)));
+            }
+            HubMessage::Ack { cursor, acked, told } => {
+                self.seen.push(format!("hub {}", inboxes::shown(&cursor, &acked, told)));
+            }
+            message @ HubMessage::AskRoster { .. } => self.seen.push(format!("hub {message:?}")),
         }
     }
 
@@ -604,7 +639,8 @@ fn walk(lane: &Lane) {
 }
 
 fn is_reply(text: &str) -> bool {
-    const WORDS: [&str; 13] = [
+    const WORDS: [&str; 14] = [
+        "lost ",
         "drain",
         "history",
         "roster",
@@ -634,6 +670,11 @@ fn room(name: &str) -> RoomName {
         None => name.to_owned(),
     };
     RoomName::parse(&padded).expect("a room's name")
+}
+
+/// The number under which a script knows a session.
+fn number_of(keys: &BTreeMap<u32, SessionKey>, key: SessionKey) -> u32 {
+    keys.iter().find(|(_, held)| **held == key).map_or(u32::MAX, |(number, _)| *number)
 }
 
 fn options(text: &str) -> impl Iterator<Item = (&str, &str)> {
@@ -699,8 +740,9 @@ fn continuation(text: &str) -> Option<Box<Continuation>> {
     };
     let covered = option("covered").map_or(Vec::new(), |it| it.split(',').map(one).collect());
     let hands_over = has("hands-over");
-    let any = resume.is_some() || hands_over || has("knowing");
-    any.then(|| Box::new(Continuation { resume, covered, device: None, hands_over }))
+    let device = option("device").map(Into::into);
+    let any = resume.is_some() || hands_over || device.is_some() || has("knowing");
+    any.then(|| Box::new(Continuation { resume, covered, device, hands_over }))
 }
 
 /// What comes from the hub: `news hi class=high ttl=3 requires=a,b`.
@@ -719,13 +761,14 @@ fn publication(name: &str, rest: &str, now: Now) -> Publication {
         expires_unix_ms: ttl,
         correlation_id: None,
         requires: all.requires,
-        requires_ack: false,
+        requires_ack: all.wants_ack,
         isolated: false,
         position: options(rest).find(|(held, _)| *held == "pos").map(|(_, at)| position(at)),
     }
 }
 
-/// What a room keeps: `head=9 first=1 whole 4:text 5:? 6:text!permission 7:text<expires_ms`, or `none`.
+/// What a room keeps: `head=9 first=1 whole 4:text 5:? 6:text!permission 7:text<expires_ms 8:- 9:text*` (8 was removed, 9
+/// has to be acked under its text), or `none`.
 fn page(text: &str) -> Option<Page> {
     let option = |name| options(text).find(|(held, _)| *held == name).map(|(_, value)| value);
     let entry = |(at, text): (&str, &str)| {
@@ -733,10 +776,14 @@ fn page(text: &str) -> Option<Page> {
         if text == "?" {
             return Kept::Unreadable(position);
         }
+        if text == "-" {
+            return Kept::Removed(position);
+        }
+        let (text, ack) = text.strip_suffix('*').map_or((text, ""), |text| (text, " ack"));
         let (text, expires) = text.split_once('<').unwrap_or((text, ""));
         let (text, requires) = text.split_once('!').unwrap_or((text, ""));
-        let rest = format!("{text} pos={at}");
-        let mut all = publication("tape", &rest, Now::default());
+        let rest = format!("{text} pos={at} id={text}{ack}");
+        let mut all = publication(option("in").unwrap_or("tape"), &rest, Now::default());
         all.requires.extend((!requires.is_empty()).then(|| requires.into()));
         all.expires_unix_ms = expires.parse().ok();
         Kept::Publication(Arc::new(all))

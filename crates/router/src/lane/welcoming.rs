@@ -76,7 +76,7 @@ impl Lane {
         }
         session.phase = Phase::Ready;
         self.counters.ready += 1;
-        self.take_reserved(key);
+        self.take_reserved(key, out);
         let (resume, resumed) = self.terms_of(key);
         self.encode_for(key, out, |session| {
             let who = session.who.as_deref()?;
@@ -93,8 +93,7 @@ impl Lane {
 
     /// What the session sent along with its token, to be run now that it is ready.
     pub fn take_early(&mut self, key: SessionKey) -> Vec<Command> {
-        let taken = self.session_mut(key).and_then(|session| session.early.take());
-        let early = taken.map_or(Vec::new(), |it| *it);
+        let early = self.early.remove(&key).unwrap_or_default();
         self.note_early(key, early.len());
         early
     }

@@ -6,6 +6,7 @@ use roomcast_protocol::frame::FrameSink;
 use roomcast_protocol::guard::{
     AuthError, Guard, Kind, Policy, Principal, PublishRight, RuleIndex,
 };
+use roomcast_protocol::inbox::CursorOf;
 use roomcast_protocol::limits::DecodeLimits;
 use roomcast_protocol::outbound::{Outbound, SkipReason};
 use roomcast_protocol::position::{Direction, Epoch, Keep, Kept, Position};
@@ -39,8 +40,12 @@ pub(super) static STOCK: Texts = Texts {
 pub(super) static DROPPED: Texts =
     Texts { name: "dropped", profile: &Profile { drops_on_drain: true, ..Profile::PLAIN } };
 
+/// Sessions are given again what they do not ack for as long as they are there.
+pub(super) static PATIENT: Texts =
+    Texts { name: "patient", profile: &Profile { ack_tries: 0, ..Profile::PLAIN } };
+
 /// All of them, by name.
-pub(super) static ALL: [&Texts; 5] = [&PLAIN, &OWN, &LASTING, &STOCK, &DROPPED];
+pub(super) static ALL: [&Texts; 6] = [&PLAIN, &OWN, &LASTING, &STOCK, &DROPPED, &PATIENT];
 
 /// A dialect of short texts.
 pub(super) struct Texts {
@@ -206,9 +211,9 @@ pub(super) struct Table {
 }
 
 /// What a room's name begins with, by rule.
-const RULES: [&str; 15] = [
+const RULES: [&str; 19] = [
     "news", "secret", "agent", "typed", "urgent", "slow", "user-", "session-", "role-", "team-",
-    "tape", "lowtape", "strict", "crowd", "tally",
+    "tape", "lowtape", "strict", "crowd", "tally", "box", "devices", "mustkeep", "must",
 ];
 
 impl Default for Table {
@@ -226,6 +231,13 @@ impl Default for Table {
         policies[12].strict = true;
         policies[13].presence = PresenceMode::Members;
         policies[14].presence = PresenceMode::Count;
+        policies[15].history = Some(Keep { inbox: Some(CursorOf::User), ..keep });
+        policies[15].cursor = Some(CursorOf::User);
+        policies[16].history = Some(Keep { inbox: Some(CursorOf::Device), ..keep });
+        policies[16].cursor = Some(CursorOf::Device);
+        policies[17].history = Some(keep);
+        policies[17].requires_ack = true;
+        policies[18].requires_ack = true;
         Self { policies }
     }
 }
@@ -240,6 +252,11 @@ impl Table {
     /// Users' own rooms keep publications.
     pub(super) fn keep_own_rooms(&mut self) {
         self.policies[6].history = self.policies[10].history;
+    }
+
+    /// Users' own rooms are inboxes.
+    pub(super) fn make_own_rooms_inboxes(&mut self) {
+        self.policies[6] = self.policies[15].clone();
     }
 }
 
