@@ -7,6 +7,7 @@ mod behind;
 mod control;
 mod health;
 mod ids;
+mod inboxes;
 mod lease;
 mod links;
 mod peers;
@@ -44,6 +45,8 @@ pub use control::{BLIND_MS, CONTROL, CONTROL_KEEP, LATE_MS, PAUSED_BYTES_MAX};
 pub use health::{HubCounters, HubHealth, PresenceSizes};
 use ids::Ids;
 pub use ids::{IDS_MAX, IDS_MS};
+use inboxes::Inboxes;
+pub use inboxes::{CURSORS_WAITING_MAX, INBOX_ASKS_MAX, INBOX_ASKS_WAITING_MAX, INBOX_MS};
 pub use lease::LEASE_MS;
 use lease::Lives;
 pub use links::{AGAIN_MS, LAGGING_MS, SILENT_MS};
@@ -150,6 +153,7 @@ pub struct Hub {
     lives: Lives,
     notices: Notices,
     rosters: Rosters,
+    inboxes: Inboxes,
     roster_asks: RosterAsks,
     /// Rooms that keep their publications, in order.
     kept: BTreeSet<RoomName>,
@@ -195,6 +199,7 @@ impl Hub {
             lives: Lives::new(watched),
             notices: Notices::default(),
             rosters: Rosters::new(seed),
+            inboxes: Inboxes::default(),
             roster_asks: RosterAsks::default(),
             kept: BTreeSet::new(),
             control: Control::new(seed),
@@ -261,7 +266,10 @@ impl Hub {
             HubMessage::Fence { session, generation, node, moved } => {
                 self.fence(now, Fence::new(session, generation, moved), node, out);
             }
-            HubMessage::Inbox { .. } | HubMessage::Ack { .. } => {}
+            HubMessage::Inbox { lane, session, cursor } => {
+                self.lane_asks_inbox(now, (lane, session), cursor, out);
+            }
+            HubMessage::Ack { cursor, acked, told } => self.move_cursor(cursor, acked, told, out),
         }
     }
 
@@ -284,7 +292,7 @@ impl Hub {
             }
             BrokerEvent::Saved { request, outcome } => self.saved(request, outcome, out),
             BrokerEvent::Attached { request, outcome } => self.attached(request, outcome, out),
-            BrokerEvent::Inbox { .. } => {}
+            BrokerEvent::Inbox { request, state } => self.inbox_asked(now, request, state, out),
             BrokerEvent::Roster { request, page } => self.roster_asked(now, request, page, out),
             BrokerEvent::Heads { request, heads } => self.heads(now, request, heads, out),
             BrokerEvent::Read { request, page } => self.page(now, request, page, out),
@@ -335,8 +343,8 @@ impl Hub {
         let deadline = self.deadlines.first().map(|(at, _)| *at);
         let watch = self.watch.as_ref().map(|watch| watch.next_wake());
         let own = [self.next_ask_ms(), self.next_control_ms(), self.ids.next_wake()];
-        let presence = self.next_presence_ms();
-        [deadline, watch, presence].into_iter().chain(own).flatten().min()
+        let others = [self.next_presence_ms(), self.next_inbox_ms()];
+        [deadline, watch].into_iter().chain(own).chain(others).flatten().min()
     }
 
     /// Acts on deadlines that have come.
@@ -365,6 +373,7 @@ impl Hub {
         }
         self.ask(now, out);
         self.presence_turn(now, out);
+        self.ask_inboxes(now, out);
     }
 
     /// Has the watch act, then does what follows.

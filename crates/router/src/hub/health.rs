@@ -44,6 +44,8 @@ pub struct HubCounters {
     pub gaps_told: u64,
     /// Publications that a lane's queue had no place for.
     pub lane_drops: u64,
+    /// Cursors of inboxes that moved while the broker was away, and found no place to wait.
+    pub cursors_dropped: u64,
     /// Times that orders to end sessions may have been missed.
     pub control_gaps: u64,
     /// Times that orders were lost, so that every session had to prove itself anew.

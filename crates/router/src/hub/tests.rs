@@ -1,5 +1,6 @@
 //! Scripts for the hub: text in, effects out.
 
+mod inboxes;
 mod isolation;
 mod kept;
 mod orders;
@@ -102,6 +103,7 @@ struct World {
     orders: bool,
     state: RelayState,
     presence: presence::Book,
+    inboxes: inboxes::Book,
     seen: Vec<String>,
 }
 
@@ -134,7 +136,8 @@ impl Guard for Rules {
         let strict = u16::from(room.as_str().starts_with("strict"));
         let crowd = u16::from(room.as_str().starts_with("crowd"));
         let tally = u16::from(room.as_str().starts_with("tally"));
-        Some(RuleIndex(kept + 2 * strict + 4 * crowd + 5 * tally))
+        let inbox = u16::from(room.as_str().starts_with("box"));
+        Some(RuleIndex(kept + 2 * strict + 4 * crowd + 5 * tally + 6 * inbox))
     }
 
     fn policy(&self, rule: RuleIndex) -> &Policy {
@@ -143,6 +146,7 @@ impl Guard for Rules {
             1 => &KEPT,
             2 => &STRICT,
             4 => &presence::CROWD,
+            6 => &inboxes::BOX,
             _ => &presence::TALLY,
         }
     }
@@ -198,6 +202,7 @@ impl World {
             beat: 0,
             orders: false,
             presence: presence::Book::default(),
+            inboxes: inboxes::Book::default(),
             seen: Vec::new(),
         }
     }
@@ -222,8 +227,8 @@ impl World {
                 let lane = LaneId(words[1].parse().unwrap());
                 self.act(|hub, _, out| hub.drained(lane, out));
             }
-            "subscribed" | "feed" | "heads" | "page" | "accepted" | "refused" | "unknown"
-            | "up" | "down" | "alive" | "beat" | "answer" | "unanswered" => {
+            "subscribed" | "feed" | "heads" | "page" | "inbox" | "accepted" | "refused"
+            | "unknown" | "up" | "down" | "alive" | "beat" | "answer" | "unanswered" => {
                 let event = self.event(line);
                 self.act(|hub, now, out| hub.broker_event(now, event, out));
             }
@@ -257,6 +262,7 @@ impl World {
             }),
             "heads" => self.heads(line),
             "page" => self.page(line),
+            "inbox" => self.inbox(line),
             "up" => {
                 let links = words[1..].iter().filter_map(|word| word.parse().ok().map(LinkId));
                 let request = option("to").map_or(self.requests, |to| to.parse().unwrap());
@@ -563,12 +569,17 @@ impl World {
                 let alive: Vec<_> = attach.alive.iter().map(|node| node.0.to_string()).collect();
                 format!("attach {request} for {} alive {}", attach.user, alive.join(","))
             }
-            HubEffect::Broker(
-                command @ (BrokerCommand::Inbox { .. } | BrokerCommand::Ack { .. }),
-            ) => format!("{command:?}"),
             HubEffect::Broker(BrokerCommand::SetPresence { request, set }) => {
                 self.presence.sets.push_back(request);
                 presence::set_shown(&set)
+            }
+            HubEffect::Broker(BrokerCommand::Inbox { request, cursor, keep }) => {
+                assert_eq!(Some(keep), inboxes::BOX.history);
+                self.inboxes.asked.push_back(request);
+                format!("inbox? {}", inboxes::named(&cursor))
+            }
+            HubEffect::Broker(BrokerCommand::Ack { cursor, acked, told, .. }) => {
+                inboxes::moved(&cursor, &acked, told)
             }
             HubEffect::Broker(BrokerCommand::Roster { request, room, after, count_max }) => {
                 self.presence.rosters.push_back(request);
@@ -634,6 +645,8 @@ fn lane_says(lane: &str, line: &str) -> HubMessage {
         "joins" => HubMessage::Join { lane: lane.unwrap(), room },
         "leaves" => HubMessage::Leave { lane: lane.unwrap(), room },
         "asks" => presence::asks(lane, room, line),
+        "opens" => inboxes::opens(lane.unwrap(), room, line),
+        "acks" => inboxes::acks(room, line),
         "publishes" => {
             let publication = publication(&line[line.find(' ').unwrap() + 1..]);
             let ticket = match lane {
@@ -680,6 +693,7 @@ fn told(message: &LaneMessage) -> String {
         LaneMessage::Presence(diff) => presence::told(diff),
         LaneMessage::Presents { since_ms } => format!("presents since {since_ms}"),
         LaneMessage::Roster { room, outcome, .. } => presence::told_roster(room, outcome),
+        LaneMessage::Inbox { cursor, state, .. } => inboxes::told(cursor, state.as_ref()),
         LaneMessage::Revalidate => "revalidate".into(),
         LaneMessage::Blind => "blind".into(),
         LaneMessage::Disconnect { query, user } => {
@@ -698,7 +712,6 @@ fn told(message: &LaneMessage) -> String {
         LaneMessage::Lost(_)
         | LaneMessage::Members { .. }
         | LaneMessage::Drain(_)
-        | LaneMessage::Inbox { .. }
         | LaneMessage::Stop => {
             panic!("the hub does not say {message:?}")
         }

@@ -32,7 +32,15 @@ impl Terms<'_> {
     /// All members get it, whenever; it has no position.
     pub(crate) const fn of(class: Priority) -> Self {
         let requires = &[];
-        Self { class, requires, placed: None, expires_unix_ms: None, before: None, key: None, acked: None }
+        Self {
+            class,
+            requires,
+            placed: None,
+            expires_unix_ms: None,
+            before: None,
+            key: None,
+            acked: None,
+        }
     }
 
     /// All members get it, whenever, who covered `before`.
