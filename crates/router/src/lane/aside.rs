@@ -163,9 +163,7 @@ impl Lane {
     /// given the rest anew.
     pub(super) fn take_back(&mut self, index: u32, key: SessionKey, covered: Position) {
         let mono_ms = self.turns.now().mono_ms;
-        if let Some(lasting) = self.lasting_mut(key) {
-            lasting.take_back(index);
-        }
+        self.take_back_pings(index, key);
         let Some(acks) = self.session_mut(key).and_then(|it| it.acks.as_mut()) else { return };
         acks.take_back(index, covered, mono_ms);
     }

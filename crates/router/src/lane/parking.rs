@@ -115,7 +115,7 @@ impl Lane {
         (covered, until): (Option<Position>, Until),
         out: &mut Vec<Effect>,
     ) {
-        self.take_back(index, key);
+        self.take_back_pings(index, key);
         let Some(session) = self.session_mut(key) else { return };
         let Some(entry) = session.rooms.iter_mut().find(|entry| entry.room == index) else {
             return;

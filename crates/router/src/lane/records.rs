@@ -96,8 +96,13 @@ impl Lane {
             let save = Box::new(save);
             out.push(Effect::Hub(HubMessage::Save { lane: self.id, session: None, save }));
         }
-        if let Some(session) = self.session_mut(key) {
-            session.lasting = None;
+        let lasting = self.session_mut(key).and_then(|session| session.lasting.take());
+        let moment = lasting.and_then(|lasting| lasting.moment);
+        // Joins that waited for the record wait no more.
+        for (index, _) in moment.map_or(Vec::new(), |moment| moment.joins) {
+            if let Some(room) = self.rooms.get_mut(index as usize) {
+                room.entering -= 1;
+            }
         }
     }
 
@@ -267,7 +272,7 @@ impl Lane {
     }
 
     /// Frames of the room were let go that a ping on its way was to leave behind: its answer says nothing of them.
-    pub(super) fn take_back(&mut self, index: u32, key: SessionKey) {
+    pub(super) fn take_back_pings(&mut self, index: u32, key: SessionKey) {
         if let Some(lasting) = self.lasting_mut(key) {
             lasting.take_back(index);
         }

@@ -431,7 +431,12 @@ impl Room {
             if work.queue.is_empty() {
                 self.work = None;
                 if let Some(stream) = &mut self.stream {
-                    stream.served = stream.position;
+                    // What is skipped has yet to be told.
+                    match &stream.run {
+                        Some(run) => stream.served = Some(run.before()),
+                        None if stream.own.is_empty() => stream.served = stream.position,
+                        None => {}
+                    }
                 }
             }
         }

@@ -195,7 +195,6 @@ impl Cluster {
                     | Effect::Ping { to, .. }
                     | Effect::Close { to, .. }
                     | Effect::Drop { to, .. }
-                    | Effect::Await { to, .. }
                     | Effect::Ready { to } => *to,
                     Effect::Hub(_) | Effect::Answer(..) => u32::MAX,
                 };
@@ -225,10 +224,6 @@ impl Cluster {
                         for command in lane.take_early(key) {
                             lane.command(self.now, key, command, &mut out);
                         }
-                    }
-                    (Effect::Await { .. }, Some(connection)) => {
-                        let space = crate::lane::Space { bytes: usize::MAX, empty: true };
-                        self.nodes[at].lane.relieved(self.now, connection.key, space, &mut out);
                     }
                     (
                         Effect::Send { .. }
