@@ -196,7 +196,9 @@ impl<T> State<T> {
                 let outcome = Some(self.store.save_session(self.now_ms, node, &save));
                 (EVENT_BYTES, BrokerEvent::Saved { request, outcome })
             }
-            BrokerCommand::Attach { request, attach } => {
+            BrokerCommand::Attach { request, mut attach } => {
+                // No beat says which nodes live: those of this process do.
+                attach.alive.extend(self.nodes.iter().map(|node| node.id));
                 let outcome = self.store.attach_session(self.now_ms, node, &attach).map(Box::new);
                 let rooms = outcome.as_ref().map_or(0, |it| it.record.rooms.len());
                 let own = outcome.as_ref().map_or(0, |it| it.record.own.len());
