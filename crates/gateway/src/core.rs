@@ -17,7 +17,7 @@ use roomcast_protocol::ids::{LaneId, NodeId};
 use roomcast_protocol::presence::RosterPage;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
-use roomcast_router::hub::{Hub, HubCounters, HubHealth};
+use roomcast_router::hub::{Hub, HubCounters, HubHealth, PresenceSizes};
 use roomcast_router::messages::{
     Answer, HubEffect, HubMessage, LaneMessage, MemberInfo, QueryId, Ticket,
 };
@@ -118,6 +118,8 @@ pub(crate) struct HubView {
     pub(crate) counters: HubCounters,
     /// How the relay is; `None`: the core has not turned yet.
     pub(crate) health: Option<HubHealth>,
+    /// How much of presence it keeps.
+    pub(crate) presence: PresenceSizes,
 }
 
 impl HubView {
@@ -510,7 +512,9 @@ impl Core {
         let overrun = overrun.filter(|(_, queue)| queue.pressure().is_overrun());
         let bits = overrun.fold(0_u64, |bits, (lane, _)| bits | 1 << lane);
         stats.overrun.store(bits, Ordering::Relaxed);
-        stats.show_hub(HubView { counters: self.parts.hub.counters(), health: Some(health) });
+        let hub = &self.parts.hub;
+        let (counters, presence) = (hub.counters(), hub.presence_sizes());
+        stats.show_hub(HubView { counters, health: Some(health), presence });
         stats.rooms.store(self.parts.hub.rooms() as u64, Ordering::Relaxed);
         stats.agents.store(self.parts.hub.agents() as u64, Ordering::Relaxed);
         stats.users.store(self.parts.users.len() as u64, Ordering::Relaxed);

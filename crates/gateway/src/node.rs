@@ -11,7 +11,7 @@ use roomcast_protocol::guard::Guard;
 use roomcast_protocol::ids::{LaneId, NodeId};
 use roomcast_router::hub::{Hub, HubConfig};
 use roomcast_router::lane::{Lane, LaneConfig};
-use roomcast_router::messages::{DrainPlan, LaneMessage, Ticket};
+use roomcast_router::messages::{LaneMessage, Ticket};
 use roomcast_router::meter::Users;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::runtime::LocalOptions;
@@ -202,7 +202,10 @@ impl Node {
         let plan = drain::plan(self.drain, clients);
         self.draining.begin(began_ms, clients);
         tracing::info!(clients, window_ms = plan.window_ms, "draining");
-        self.tell_lanes(plan);
+        for lane in &self.lanes {
+            let message = LaneMessage::Drain(plan);
+            lane.send(message.weight(), message);
+        }
         let (mut told_ms, mut cut) = (0, 0);
         loop {
             std::thread::sleep(LOOK);
@@ -217,19 +220,12 @@ impl Node {
             if took_ms >= self.drain.deadline_ms && !self.draining.is_cutting() {
                 cut = left;
                 self.draining.cut(cut);
+                // Lanes look for it each time they say how many are left.
                 tracing::warn!(cut, "the deadline is over: whoever is left is closed at once");
-                self.tell_lanes(DrainPlan { window_ms: 0, turn_ms: 0 });
             } else if took_ms >= told_ms + TOLD_MS {
                 told_ms = took_ms;
                 tracing::info!(left, clients, took_ms, "draining");
             }
-        }
-    }
-
-    fn tell_lanes(&self, plan: DrainPlan) {
-        for lane in &self.lanes {
-            let message = LaneMessage::Drain(plan);
-            lane.send(message.weight(), message);
         }
     }
 

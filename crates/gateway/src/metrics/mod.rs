@@ -278,6 +278,9 @@ impl Metrics {
             match row.read {
                 Read::Node(read) | Read::NodeMs(read) => show(read(&seen)),
                 Read::Lane(read) => seen.lanes.iter().for_each(|lane| show(read(lane))),
+                Read::Each(each) => {
+                    (0..(each.names)().len()).for_each(|at| show((each.read)(&seen, at)));
+                }
                 Read::Refusal(read) => Refusal::ALL.iter().for_each(|it| show(read(&seen, *it))),
                 Read::Close(read) => Close::ALL.iter().for_each(|it| show(read(&seen, *it))),
                 Read::State(read) => RelayState::ALL.iter().for_each(|it| show(read(&seen, *it))),
@@ -364,6 +367,7 @@ fn label_values(read: Read, lanes: usize) -> (&'static [&'static str], Vec<Vec<S
         Read::Reconnect(_) => one(Reconnect::ALL.iter().map(|it| it.name()).collect()),
         Read::Skip(_) => one(SkipReason::ALL.iter().map(|it| it.name()).collect()),
         Read::Unrecovered(_) => one(Unrecovered::ALL.iter().map(|it| it.name()).collect()),
+        Read::Each(each) => one((each.names)()),
         Read::Lane(_) => (0..lanes).map(|lane| vec![lane.to_string()]).collect(),
         Read::Refusal(_) => one(Refusal::ALL.iter().map(|it| it.row().name).collect()),
         Read::Close(_) => one(Close::ALL.iter().map(|it| it.row().name).collect()),

@@ -1,9 +1,130 @@
-//! The rows about sessions that go on elsewhere: a continuation of the table.
+//! The rows about what outlives a connection and a node, about members that are slow, and about the node itself: a
+//! continuation of the table.
 
-use super::table::{Read, Row, counter, gauge};
+use roomcast_protocol::session::Unattached;
+use roomcast_router::lane::Drained;
+
+use super::table::{Each, Read, Row, at_index, counter, gauge, sum};
 
 /// These rows, in the order of the document.
 pub(super) const ROWS: &[Row] = &[
+    // Sessions that outlive their connection.
+    counter(
+        "roomcast_sessions_resumed_total",
+        "Sessions that were taken over from a former connection, hand-overs included",
+        Read::Lane(|lane| lane.counters.resumed),
+    ),
+    counter(
+        "roomcast_sessions_handed_over_total",
+        "Of these, those whose former node drains",
+        Read::Lane(|lane| lane.counters.hand_overs),
+    ),
+    counter(
+        "roomcast_sessions_unresumed_total",
+        "Wishes to resume that began a new session, by the reason that the client was told",
+        Read::Each(Each {
+            label: &["reason"],
+            names: || Unattached::ALL.map(Unattached::name).to_vec(),
+            read: |seen, at| sum(seen, |lane| at_index(&lane.counters.unresumed, at)),
+        }),
+    ),
+    counter(
+        "roomcast_sessions_records_total",
+        "Records of sessions that were written, by which any node can resume them",
+        Read::Lane(|lane| lane.counters.records),
+    ),
+    counter(
+        "roomcast_sessions_records_failed_total",
+        "Records that the broker did not answer for",
+        Read::Lane(|lane| lane.counters.records_failed),
+    ),
+    counter(
+        "roomcast_sessions_attaches_total",
+        "Wishes to resume that went to the broker",
+        Read::Node(|seen| seen.hub.counters.attaches),
+    ),
+    counter(
+        "roomcast_sessions_fences_total",
+        "Orders to other nodes to end a connection whose session was taken over",
+        Read::Node(|seen| seen.hub.counters.fences),
+    ),
+    counter(
+        "roomcast_sessions_fenced_total",
+        "Connections that ended because another one took their session over",
+        Read::Lane(|lane| lane.counters.fenced),
+    ),
+    // Presence: who is in a room, across the cluster.
+    gauge(
+        "roomcast_presence_present",
+        "Sessions of this node that count as present, once for each of their rooms",
+        Read::Node(|seen| seen.hub.presence.present as u64),
+    ),
+    gauge(
+        "roomcast_presence_rosters",
+        "Rooms whose roster the node keeps",
+        Read::Node(|seen| seen.hub.presence.rosters as u64),
+    ),
+    gauge(
+        "roomcast_presence_rosters_bytes",
+        "Bytes of these rosters",
+        Read::Node(|seen| seen.hub.presence.rosters_bytes as u64),
+    ),
+    counter(
+        "roomcast_presence_steps_total",
+        "Steps in which the broker was told who came and who left, repeats left out",
+        Read::Node(|seen| seen.hub.counters.presence_steps),
+    ),
+    counter(
+        "roomcast_presence_diffs_total",
+        "Changes of who is in a room that the feed brought",
+        Read::Node(|seen| seen.hub.counters.presence_diffs),
+    ),
+    counter(
+        "roomcast_presence_gaps_total",
+        "Times that such changes did not follow each other, so that a roster was read anew",
+        Read::Node(|seen| seen.hub.counters.presence_gaps),
+    ),
+    counter(
+        "roomcast_presence_rosters_read_total",
+        "Rosters read from the broker",
+        Read::Node(|seen| seen.hub.counters.rosters_read),
+    ),
+    counter(
+        "roomcast_presence_lives_total",
+        "Times that the node's lease had ended, so that it entered its sessions anew",
+        Read::Node(|seen| seen.hub.counters.lives),
+    ),
+    counter(
+        "roomcast_presence_notices_lost_total",
+        "Notices of agents that came or went which could not be published",
+        Read::Node(|seen| seen.hub.counters.notices_lost),
+    ),
+    // Slow members: what full outboxes let go, and members that are given the rest from history.
+    counter(
+        "roomcast_slow_shed_total",
+        "Frames that full outboxes let go, by step of the ladder",
+        Read::Each(Each {
+            label: &["step"],
+            names: || vec!["expired", "conflated", "low"],
+            read: |seen, at| {
+                sum(seen, |lane| {
+                    let counters = &lane.counters;
+                    let shed = [counters.shed_expired, counters.shed_conflated, counters.shed_low];
+                    at_index(&shed, at)
+                })
+            },
+        }),
+    ),
+    counter(
+        "roomcast_slow_parked_total",
+        "Times that a room was parked for a member: it is given the rest from history once it reads again",
+        Read::Lane(|lane| lane.counters.parked),
+    ),
+    counter(
+        "roomcast_slow_unparked_total",
+        "Times that a parked member met its room again, with all of it or told what was lost",
+        Read::Lane(|lane| lane.counters.unparked),
+    ),
     // The drain: how a node lets its clients go before it ends.
     gauge(
         "roomcast_node_draining",
@@ -16,6 +137,15 @@ pub(super) const ROWS: &[Row] = &[
         Read::Node(|seen| seen.draining.clients()),
     ),
     counter(
+        "roomcast_node_drained_total",
+        "Clients that have gone while the node drains, by how",
+        Read::Each(Each {
+            label: &["how"],
+            names: || Drained::ALL.map(Drained::name).to_vec(),
+            read: |seen, at| sum(seen, |lane| at_index(&lane.counters.drained, at)),
+        }),
+    ),
+    counter(
         "roomcast_node_drain_cut_total",
         "Clients that were left at `drain.deadline` and were closed at once",
         Read::Node(|seen| seen.draining.was_cut()),
@@ -24,5 +154,30 @@ pub(super) const ROWS: &[Row] = &[
         "roomcast_node_drain_refused_total",
         "Upgrades refused with 503 because the node drains",
         Read::Lane(|lane| lane.drain_refused),
+    ),
+    // The internal port.
+    counter(
+        "roomcast_api_answers_total",
+        "Requests to the internal port that were answered",
+        Read::Answer(|seen, endpoint, class| {
+            let row = seen.api.answers.get(endpoint as usize);
+            row.and_then(|row| row.get(class as usize)).map_or(0, std::cell::Cell::get)
+        }),
+    ),
+    counter(
+        "roomcast_api_keys_refused_total",
+        "Requests to the server API without a good key",
+        Read::Node(|seen| seen.api.keys_refused.get()),
+    ),
+    // The node.
+    gauge(
+        "roomcast_node_ready",
+        "1 once the broker was reached and until stopping, else 0",
+        Read::Node(|seen| u64::from(seen.ready)),
+    ),
+    gauge(
+        "roomcast_node_connections_max",
+        "Sockets the node takes: `limits.connections_max`",
+        Read::Node(|seen| seen.connections_max as u64),
     ),
 ];

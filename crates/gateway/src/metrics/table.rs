@@ -43,6 +43,8 @@ pub(super) enum Read {
     Skip(fn(&Seen<'_>, SkipReason) -> u64),
     /// One for each reason why a member could not be given what it missed.
     Unrecovered(fn(&Seen<'_>, Unrecovered) -> u64),
+    /// One for each name of a closed list.
+    Each(Each),
     /// One for each lane.
     Lane(fn(&LaneReport) -> u64),
     /// One for each refusal.
@@ -55,6 +57,17 @@ pub(super) enum Read {
     Answer(fn(&Seen<'_>, Endpoint, Class) -> u64),
 }
 
+/// One figure for each name of a closed list.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Each {
+    /// The label, alone.
+    pub(super) label: &'static [&'static str],
+    /// Its values.
+    pub(super) names: fn() -> Vec<&'static str>,
+    /// The figure at this place of the list.
+    pub(super) read: fn(&Seen<'_>, usize) -> u64,
+}
+
 impl Read {
     /// The labels' names.
     pub(super) const fn labels(self) -> &'static [&'static str] {
@@ -63,6 +76,7 @@ impl Read {
             Self::State(_) => &["state"],
             Self::Unreadable(_) | Self::Reconnect(_) => &["cause"],
             Self::Skip(_) | Self::Unrecovered(_) => &["reason"],
+            Self::Each(each) => each.label,
             Self::Lane(_) => &["lane"],
             Self::Refusal(_) | Self::Close(_) => &["code"],
             Self::Limit(_) => &["limit"],
@@ -548,31 +562,6 @@ pub(super) const ROWS: &[Row] = &[
         "From the broker's node taking a publication to the last member's socket on one lane",
         |latencies| &latencies.relay.delivery_us,
     ),
-    // The internal port.
-    counter(
-        "roomcast_api_answers_total",
-        "Requests to the internal port that were answered",
-        Read::Answer(|seen, endpoint, class| {
-            let row = seen.api.answers.get(endpoint as usize);
-            row.and_then(|row| row.get(class as usize)).map_or(0, std::cell::Cell::get)
-        }),
-    ),
-    counter(
-        "roomcast_api_keys_refused_total",
-        "Requests to the server API without a good key",
-        Read::Node(|seen| seen.api.keys_refused.get()),
-    ),
-    // The node.
-    gauge(
-        "roomcast_node_ready",
-        "1 once the broker was reached and until stopping, else 0",
-        Read::Node(|seen| u64::from(seen.ready)),
-    ),
-    gauge(
-        "roomcast_node_connections_max",
-        "Sockets the node takes: `limits.connections_max`",
-        Read::Node(|seen| seen.connections_max as u64),
-    ),
 ];
 
 fn load(value: &AtomicU64) -> u64 {
@@ -583,10 +572,10 @@ fn health(seen: &Seen<'_>, read: fn(&HubHealth) -> u64) -> u64 {
     seen.hub.health.as_ref().map_or(0, read)
 }
 
-fn sum(seen: &Seen<'_>, read: impl Fn(&LaneReport) -> u64) -> u64 {
+pub(super) fn sum(seen: &Seen<'_>, read: impl Fn(&LaneReport) -> u64) -> u64 {
     seen.lanes.iter().map(read).sum()
 }
 
-fn at_index(counts: &[u64], index: usize) -> u64 {
+pub(super) fn at_index(counts: &[u64], index: usize) -> u64 {
     counts.get(index).copied().unwrap_or_default()
 }

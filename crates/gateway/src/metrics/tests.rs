@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use hyper::StatusCode;
-use roomcast_router::hub::{HubCounters, HubHealth};
+use roomcast_router::hub::{HubCounters, HubHealth, PresenceSizes};
 
 use super::*;
 
@@ -62,6 +62,15 @@ fn busy_lane() -> LaneReport {
     lane.counters.histories = 60;
     lane.counters.jumps = 61;
     lane.counters.holds = 62;
+    lane.counters.resumed = 66;
+    lane.counters.hand_overs = 67;
+    lane.counters.unresumed = [68, 69, 70, 71];
+    lane.counters.records = 72;
+    lane.counters.records_failed = 73;
+    lane.counters.fenced = 74;
+    lane.counters.drained = [75, 76, 77, 78];
+    (lane.counters.shed_expired, lane.counters.shed_conflated) = (79, 80);
+    (lane.counters.shed_low, lane.counters.parked, lane.counters.unparked) = (81, 82, 83);
     lane.sizes.sessions = 21;
     lane.sizes.unauthenticated = 22;
     lane.sizes.rooms = 23;
@@ -76,8 +85,23 @@ fn busy_lane() -> LaneReport {
 fn what_lanes_and_core_report_is_what_is_shown() {
     let metrics = Metrics::new(2, &Arc::default()).unwrap();
     let core = CoreStats::default();
-    let counters = HubCounters { published: 41, ..HubCounters::default() };
-    core.show_hub(HubView { counters, health: None });
+    let counters = HubCounters {
+        published: 41,
+        attaches: 84,
+        fences: 85,
+        presence_steps: 89,
+        presence_diffs: 90,
+        presence_gaps: 91,
+        rosters_read: 92,
+        lives: 93,
+        notices_lost: 94,
+        ..HubCounters::default()
+    };
+    core.show_hub(HubView {
+        counters,
+        health: None,
+        presence: PresenceSizes { present: 86, rosters: 87, rosters_bytes: 88 },
+    });
     core.feed_bytes.store(42, Ordering::Relaxed);
     core.users.store(43, Ordering::Relaxed);
     let places = Arc::new(Places::default());
@@ -123,6 +147,31 @@ fn what_lanes_and_core_report_is_what_is_shown() {
         "roomcast_history_pages_total{lane=\"0\"} 60",
         "roomcast_history_jumps_total{lane=\"0\"} 61",
         "roomcast_lanes_holds_total{lane=\"0\"} 62",
+        "roomcast_sessions_resumed_total{lane=\"0\"} 66",
+        "roomcast_sessions_handed_over_total{lane=\"0\"} 67",
+        "roomcast_sessions_unresumed_total{reason=\"unknown\"} 136",
+        "roomcast_sessions_unresumed_total{reason=\"unavailable\"} 142",
+        "roomcast_sessions_records_total{lane=\"1\"} 72",
+        "roomcast_sessions_records_failed_total{lane=\"1\"} 73",
+        "roomcast_sessions_fenced_total{lane=\"1\"} 74",
+        "roomcast_sessions_attaches_total 84",
+        "roomcast_sessions_fences_total 85",
+        "roomcast_presence_present 86",
+        "roomcast_presence_rosters 87",
+        "roomcast_presence_rosters_bytes 88",
+        "roomcast_presence_steps_total 89",
+        "roomcast_presence_diffs_total 90",
+        "roomcast_presence_gaps_total 91",
+        "roomcast_presence_rosters_read_total 92",
+        "roomcast_presence_lives_total 93",
+        "roomcast_presence_notices_lost_total 94",
+        "roomcast_node_drained_total{how=\"moved\"} 150",
+        "roomcast_node_drained_total{how=\"late\"} 156",
+        "roomcast_slow_shed_total{step=\"expired\"} 158",
+        "roomcast_slow_shed_total{step=\"conflated\"} 160",
+        "roomcast_slow_shed_total{step=\"low\"} 162",
+        "roomcast_slow_parked_total{lane=\"0\"} 82",
+        "roomcast_slow_unparked_total{lane=\"0\"} 83",
         "roomcast_lanes_queue_bytes{lane=\"0\"} 31",
         "roomcast_lanes_stuck 0",
         "roomcast_feed_waiting_bytes 42",
@@ -194,7 +243,7 @@ fn away() -> HubView {
         revalidations: 42,
         ..HubCounters::default()
     };
-    HubView { counters, health: Some(health) }
+    HubView { counters, health: Some(health), ..HubView::default() }
 }
 
 #[test]
@@ -428,6 +477,7 @@ fn every_series_is_there_before_anything_happens() {
             Read::Reconnect(_) => Reconnect::ALL.len(),
             Read::Skip(_) => SkipReason::ALL.len(),
             Read::Unrecovered(_) => Unrecovered::ALL.len(),
+            Read::Each(each) => (each.names)().len(),
             Read::Lane(_) => 3,
             Read::Refusal(_) => Refusal::ALL.len(),
             Read::Close(_) => Close::ALL.len(),

@@ -30,7 +30,7 @@ use ws::{Dial, Heard, Ws};
 
 /// Figures that are 0 once all clients are gone and nothing is under way (INV-11). Users with messages of the last
 /// minute are remembered a minute longer, see [`Live::assert_forgotten`].
-const GAUGES: [&str; 15] = [
+const GAUGES: [&str; 18] = [
     "roomcast_connections_open",
     "roomcast_connections_addresses",
     "roomcast_outboxes_waiting_bytes",
@@ -46,6 +46,9 @@ const GAUGES: [&str; 15] = [
     "roomcast_history_held_bytes",
     "roomcast_history_behind",
     "roomcast_control_paused_bytes",
+    "roomcast_presence_present",
+    "roomcast_presence_rosters",
+    "roomcast_presence_rosters_bytes",
 ];
 
 /// A running node.
@@ -61,14 +64,14 @@ impl Live {
 
     /// The same with a configuration file of this text.
     pub fn with_file(text: &str) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("roomcast-{}-{count}.toml", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        std::fs::write(&path, text).unwrap();
-        let config = config(&[], Some(path.clone()));
-        std::fs::remove_file(path).unwrap();
-        Self { node: Node::start(&config).unwrap() }
+        Self { node: Node::start(&config_of(text)).unwrap() }
+    }
+
+    /// The same for several nodes of one process that share a broker.
+    pub fn several_with_file<const COUNT: usize>(text: &str) -> [Self; COUNT] {
+        let broker = MemoryBroker::new();
+        let config = config_of(text);
+        std::array::from_fn(|_| Self { node: Node::start_with(&config, &broker).unwrap() })
     }
 
     /// The same for several nodes of one process that share a broker.
@@ -250,6 +253,18 @@ pub fn metric_at(internal: SocketAddr, name: &str, label: &str) -> Option<f64> {
     };
     let value = |line: &str| line.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok());
     text.lines().filter(is_it).filter_map(value).reduce(|sum, value| sum + value)
+}
+
+/// The configuration of development with a file of this text.
+fn config_of(text: &str) -> Config {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let name = format!("roomcast-{}-{count}.toml", std::process::id());
+    let path = std::env::temp_dir().join(name);
+    std::fs::write(&path, text).unwrap();
+    let config = config(&[], Some(path.clone()));
+    std::fs::remove_file(path).unwrap();
+    config
 }
 
 fn config(overrides: &[(&str, &str)], file: Option<PathBuf>) -> Config {
