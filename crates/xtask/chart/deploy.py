@@ -9,7 +9,7 @@ import yaml
 
 # Names that promql has itself, or that a query makes.
 WORDS = {"sum", "rate", "increase", "histogram_quantile", "by", "le", "max", "min", "avg", "count", "topk", "clamp_min",
-         "time", "without", "and", "on", "instance", "lane", "code", "limit", "job", "endpoint", "class", "cause", "state"}
+         "time", "without", "and", "on", "instance", "lane", "code", "limit", "job", "endpoint", "class", "cause", "state", "reason", "step"}
 
 
 def known_metrics(root):
