@@ -1,0 +1,114 @@
+//! Who is in a room is one answer on all nodes (G18, G19).
+
+use serde_json::{Value, json};
+
+use crate::common::Live;
+use crate::stage::{Broker, Stage, dial, join, next_of, on_both_brokers, soon};
+
+on_both_brokers!(
+    a_roster_holds_the_users_of_both_nodes_each_once,
+    members_are_told_who_comes_and_who_leaves,
+    where_only_numbers_are_told_nobody_is_named,
+    the_users_of_a_node_that_ends_are_gone_and_those_elsewhere_stay,
+);
+
+/// The roster as the server API tells it.
+fn roster(live: &Live, room: &str) -> Value {
+    let (status, body) = live.get(&format!("/api/v1/rooms/{room}/presence"));
+    assert_eq!(status, 200, "{body}");
+    serde_json::from_str(&body).unwrap()
+}
+
+#[track_caller]
+fn soon_there(live: &Live, room: &str, users: &[&str]) {
+    let mut last = Value::Null;
+    let deadline = std::time::Instant::now() + crate::common::ws::WAIT;
+    loop {
+        let found = roster(live, room);
+        if found["users"] == json!(users) && found["count"] == users.len() {
+            return;
+        }
+        assert!(std::time::Instant::now() < deadline, "{found}, before {last}");
+        last = found;
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+fn a_roster_holds_the_users_of_both_nodes_each_once(broker: Broker) {
+    let Stage { first, second, .. } = &Stage::new(broker, "");
+    assert_eq!(roster(first, "known-1")["count"], 0);
+    let (mut ann, _) = dial(first, "ann", "");
+    let (mut ann_too, _) = dial(second, "ann", "");
+    let (mut bob, _) = dial(second, "bob", "");
+    for ws in [&mut ann, &mut ann_too, &mut bob] {
+        join(ws, "known-1");
+    }
+    soon_there(first, "known-1", &["ann", "bob"]);
+    soon_there(second, "known-1", &["ann", "bob"]);
+    bob.tell(&json!({ "type": "presence", "id": "q", "data": { "room": "known-1" } }));
+    let answer = loop {
+        let answer = next_of(&mut bob, "presence");
+        if answer["metadata"]["correlation_id"] == "q" {
+            break answer;
+        }
+    };
+    assert_eq!(answer["data"]["users"], json!(["ann", "bob"]), "{answer}");
+    // One of her two connections ends: she is still there.
+    drop(ann);
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    soon_there(first, "known-1", &["ann", "bob"]);
+    drop(ann_too);
+    soon_there(first, "known-1", &["bob"]);
+    let (status, body) = first.get("/api/v1/rooms/demo/presence");
+    assert_eq!(status, 400, "its rule tells nothing: {body}");
+}
+
+fn members_are_told_who_comes_and_who_leaves(broker: Broker) {
+    let Stage { first, second, .. } = &Stage::new(broker, "");
+    let (mut ann, _) = dial(first, "ann", "");
+    join(&mut ann, "known-1");
+    soon_there(first, "known-1", &["ann"]);
+    let (mut bob, _) = dial(second, "bob", "");
+    join(&mut bob, "known-1");
+    let told = |ws: &mut crate::common::ws::Ws, list: &str, user: &str| loop {
+        let diff = next_of(ws, "presence");
+        if diff["data"][list].as_array().unwrap().contains(&json!(user)) {
+            return diff;
+        }
+    };
+    let came = told(&mut ann, "joined", "bob");
+    assert_eq!((&came["data"]["room"], &came["data"]["count"]), (&json!("known-1"), &json!(2)));
+    bob.tell(&json!({ "type": "unsubscribe", "data": { "room": "known-1" } }));
+    let left = told(&mut ann, "left", "bob");
+    assert_eq!(left["data"]["count"], 1);
+    let version = |diff: &Value| diff["metadata"]["offset"].as_u64().unwrap();
+    assert!(version(&left) > version(&came));
+}
+
+fn where_only_numbers_are_told_nobody_is_named(broker: Broker) {
+    let Stage { first, second, .. } = &Stage::new(broker, "");
+    let (mut ann, _) = dial(first, "ann", "");
+    join(&mut ann, "counted-1");
+    let (mut bob, _) = dial(second, "bob", "");
+    join(&mut bob, "counted-1");
+    loop {
+        let told = next_of(&mut ann, "presence");
+        assert!(!told.to_string().contains("bob"), "{told}");
+        if told["data"]["count"] == 2 {
+            break;
+        }
+    }
+}
+
+fn the_users_of_a_node_that_ends_are_gone_and_those_elsewhere_stay(broker: Broker) {
+    let Stage { first, second, redis: _held } = Stage::new(broker, "");
+    let (mut ann, _) = dial(&first, "ann", "");
+    let (mut ann_too, _) = dial(&second, "ann", "");
+    let (mut bob, _) = dial(&first, "bob", "");
+    for ws in [&mut ann, &mut ann_too, &mut bob] {
+        join(ws, "known-1");
+    }
+    soon_there(&second, "known-1", &["ann", "bob"]);
+    first.stop();
+    soon("bob's ghost is gone", || roster(&second, "known-1")["users"] == json!(["ann"]));
+}
