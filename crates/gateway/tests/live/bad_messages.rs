@@ -127,7 +127,7 @@ fn types_that_only_the_server_sends_are_refused_and_never_published() {
         "degraded",
         "lost",
     ];
-    let not_served = ["resume", "presence", "request"];
+    let not_served = ["request"];
     for kind in sent_by_the_server.iter().chain(&not_served) {
         for message in [
             json!({ "type": kind, "id": kind }),

@@ -18,11 +18,16 @@ fn check_welcome(ws: &mut Ws, user: &str) -> String {
     let welcome = ws.welcome();
     let session = welcome["session_id"].as_str().unwrap().to_owned();
     assert!(session.len() == 32 && session.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let token = welcome["resume_token"].as_str().unwrap();
+    let secret = token.strip_prefix(&format!("{session}.")).unwrap();
+    assert!(secret.len() == 32 && secret.bytes().all(|byte| byte.is_ascii_hexdigit()));
     let expected = json!({
         "type": "welcome",
         "user_id": user,
         "permissions": ["view_system"],
         "session_id": session,
+        "resume_token": token,
+        "resume_window_s": 120,
     });
     assert_eq!(welcome, expected);
     session
