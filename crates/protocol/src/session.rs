@@ -185,6 +185,10 @@ pub enum SavedSession {
     Fenced,
 }
 
+/// How long after its record was written a session counts as connected although its node is not among those that are
+/// known to be alive: the node may just have begun. Units: milliseconds.
+pub const WRITTEN_LATELY_MS: u64 = 4_000;
+
 /// Sessions of one user that are kept; beyond it the one that would go first anyway goes early.
 pub const SESSIONS_PER_USER_MAX: usize = 64;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use roomcast_protocol::ids::{NodeId, SessionId};
 use roomcast_protocol::session::{
     AttachSession, AttachedSession, Former, RoomRecord, SESSIONS_PER_USER_MAX, SaveSession,
-    SavedSession, Secret, SessionRecord, SessionState, Unattached, Wish,
+    SavedSession, Secret, SessionRecord, SessionState, Unattached, WRITTEN_LATELY_MS, Wish,
 };
 
 use crate::store::Store;
@@ -155,7 +155,10 @@ impl Sessions {
                 (token.session.0, Some(token.secret))
             }
             Wish::OnlyDetached => {
-                let loose = |it: &Stored| !it.attached || !attach.alive.contains(&it.node);
+                let lately_ms = now_ms + attach.window_ms.saturating_mul(2);
+                let lately = |it: &Stored| it.expires_ms + WRITTEN_LATELY_MS > lately_ms;
+                let gone = |it: &Stored| !attach.alive.contains(&it.node) && !lately(it);
+                let loose = |it: &Stored| !it.attached || gone(it);
                 let mut found = records.iter().filter(|(_, it)| loose(it)).map(|(id, _)| *id);
                 let only = found.next().filter(|_| found.next().is_none());
                 (only.ok_or(Unattached::NotOne)?, None)

@@ -4,6 +4,9 @@
 -- Sessions of one user that are kept.
 local SESSIONS_MAX = 64
 
+-- How long after its record was written a session counts as connected whatever is known of its node (ms).
+local WRITTEN_LATELY = 4000
+
 -- A record begins with its layout, the state ('A' with a connection, 'D' without), the generation, when it is over (ms),
 -- the node that wrote it, the secret, the one before it, the turn's, and how long the user's name is. Behind it stand the
 -- name and what is kept of the session. Its length does not depend on which secrets there are.
@@ -22,7 +25,7 @@ local function session_at(key, user, at)
     return nil
   end
   return {
-    state = state, generation = generation, node = node, secret = secret, former = former, turn = turn,
+    state = state, generation = generation, ends = ends, node = node, secret = secret, former = former, turn = turn,
     record = string.sub(held, record),
   }
 end
@@ -77,11 +80,13 @@ local function save(keys, args)
 end
 
 -- The only session of a user that has no connection, or whose node is not alive; and whether there is more than one.
-local function detached(prefix, index, user, alive, at)
+local function detached(prefix, index, user, alive, at, window)
   local found, name
+  local lately = at + 2 * tonumber(window) - WRITTEN_LATELY
   for _, each in ipairs(redis.call('ZRANGEBYSCORE', index, at, '+inf')) do
     local it = session_at(prefix .. 'session:' .. each, user, at)
-    if it and (it.state == 'D' or not string.find(alive, it.node, 1, true)) then
+    local gone = it and it.ends <= lately and not string.find(alive, it.node, 1, true)
+    if it and (it.state == 'D' or gone) then
       if found then
         return nil
       end
@@ -111,7 +116,7 @@ local function attach(keys, args)
     end
     former = brought == it.turn and 2 or it.state == 'A' and 1 or 0
   else
-    it, name = detached(prefix, keys[1], user, alive, at)
+    it, name = detached(prefix, keys[1], user, alive, at, window)
     if not it then
       return { 3 }
     end
