@@ -199,6 +199,7 @@ pub(crate) async fn run(parts: LaneParts) -> std::io::Result<()> {
             stopping |= turn(&shell, &mut taken);
             let more = shell.act(|lane, effects| lane.serve(SLICE_MEMBERS, effects));
             shell.note_deliveries();
+            shell.note_failures();
             shell.flush();
             if more {
                 // To other threads first: woken by what a small room needs, they would else wait for the scheduler's

@@ -10,7 +10,7 @@ use roomcast_protocol::command::Command;
 use roomcast_protocol::ids::SessionKey;
 use roomcast_protocol::limits::LimitName;
 use roomcast_protocol::time::Now;
-use roomcast_router::lane::Lane;
+use roomcast_router::lane::{FailedDelivery, Lane};
 use roomcast_router::messages::Effect;
 use roomcast_router::outbox::{Outbox, Shed};
 
@@ -114,6 +114,15 @@ impl Shell {
         let now_us = relay.time().now_us;
         for stamp_us in served.drain(..) {
             relay.delivery_us.observe(now_us.saturating_sub(stamp_us));
+        }
+    }
+
+    /// Logs deliveries that failed: ids, never payloads.
+    pub(crate) fn note_failures(&self) {
+        let mut lane = self.lane.borrow_mut();
+        for failed in lane.take_failed().drain(..) {
+            let FailedDelivery { session, room, id } = failed;
+            tracing::warn!(%session, %room, %id, "delivery_failed: a publication was not acked");
         }
     }
 

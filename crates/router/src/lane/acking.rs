@@ -10,6 +10,7 @@ use roomcast_protocol::guard::Principal;
 use roomcast_protocol::ids::{SessionId, SessionKey};
 use roomcast_protocol::limits::LimitName;
 use roomcast_protocol::outbound::Outbound;
+use roomcast_protocol::position::Position;
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
@@ -313,6 +314,16 @@ impl Lane {
         {
             session.acks = None;
         }
+    }
+
+    /// How far a session that is resumed needs nothing again of a room, when all up to `safe` has arrived: what waits for
+    /// its ack is given once more.
+    pub(super) fn acked_run(&self, index: u32, key: SessionKey, safe: Position) -> Position {
+        let acks = self.session(key).and_then(|session| session.acks.as_ref());
+        let waiting = acks.into_iter().flat_map(|acks| &acks.inflight);
+        let offsets = waiting.filter(|it| it.room == index).filter_map(Inflight::offset);
+        let first = offsets.min().map_or(u64::MAX, |offset| offset.saturating_sub(1));
+        safe.at(safe.offset.min(first))
     }
 
     /// Whether a publication of the room has to be acked by its members here.

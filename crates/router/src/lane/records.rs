@@ -135,9 +135,8 @@ impl Lane {
         if self.planted == Some(crate::planted::Planted::PositionFromWrites) {
             return self.given(session.key, entry).or(lasting.safe(entry.room));
         }
-        #[cfg(not(feature = "planted"))]
-        let _ = session;
-        lasting.safe(entry.room)
+        let safe = lasting.safe(entry.room)?;
+        Some(self.acked_run(entry.room, session.key, safe))
     }
 
     /// What the session was given of a room: a ping that leaves now leaves behind it.

@@ -530,3 +530,33 @@ fn failures_kept_for_the_shell_have_a_bound() {
     assert_eq!(world.lane.counters().delivery_failed, FAILED_MAX as u64 + 1);
     assert_eq!(world.lane.take_failed().len(), FAILED_MAX);
 }
+
+#[test]
+fn a_record_says_that_what_waits_for_its_ack_is_given_once_more() {
+    check(
+        "silent
+         manual
+         1 opens stock as ann knowing
+         1 joins tape
+         hub joined tape at 9
+         hub tape a pos=10
+         hub tape b id=b pos=11 ack
+         hub tape c pos=12
+         serve
+         wait 1250
+         1 pongs
+         1 gone",
+        "1: welcome ann 1 token 1.1
+         hub save 1/1 attached with 1 [] own []
+         1 ready
+         hub join tape
+         1: joined tape at 9
+         1: tape a @10
+         1: tape b @11
+         1: tape c @12
+         hub save 1/1 attached with 1 [tape@9] own []
+         1: ping 1
+         hub save 1/1 detached with 1 [tape@10] own [], the last
+         hub leave tape",
+    );
+}
