@@ -586,3 +586,39 @@ fn who_leaves_while_the_inbox_is_asked_for_is_answered() {
          1 sessions, 0 rooms, 0 places",
     );
 }
+
+#[test]
+fn what_an_outbox_let_go_has_not_arrived() {
+    asked(
+        "#1",
+        "hub inbox 1 box acked=9 head=9
+         hub box ten id=ten pos=10
+         hub box eleven id=eleven pos=11 ack
+         serve
+         wait 1250
+         1 fills
+         1 sheds box@9
+         1 pongs
+         1 acks eleven
+         counted acks-unknown
+         1 drains 1000
+         hub page 1 in=box head=11 10:ten 11:eleven*
+         1 acks eleven
+         1 heard
+         wait 24000
+         1 heard
+         wait 1250
+         1 pongs",
+        "1: joined box #1 at 9 recovered
+         1: box ten @10
+         1: box eleven @11
+         1: ping
+         1 waits for space
+         1 acks-unknown
+         hub read 1 box above 9
+         1: box ten @10 + box eleven @11
+         hub acked box to 9 above 11
+         1: ping
+         hub acked box to 11",
+    );
+}
