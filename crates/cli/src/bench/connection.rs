@@ -110,6 +110,17 @@ pub(crate) enum Want {
     Nothing,
 }
 
+/// What a connection heard that is counted apart from the others.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Apart {
+    /// Publications, each once.
+    pub(crate) distinct: u64,
+    /// Notices that something is missing.
+    pub(crate) told: u64,
+    /// Why it ended.
+    pub(crate) ended: Option<String>,
+}
+
 /// One connection.
 #[derive(Debug)]
 pub(crate) struct Connection {
@@ -122,6 +133,8 @@ pub(crate) struct Connection {
     track: Track,
     partial: Vec<u8>,
     out: Vec<u8>,
+    /// Where it counts what it hears, if not with the others.
+    pub(crate) apart: Option<Box<Apart>>,
 }
 
 impl Connection {
@@ -144,6 +157,7 @@ impl Connection {
             track: Track::new(),
             partial: Vec::new(),
             out: Vec::new(),
+            apart: None,
         })
     }
 
@@ -266,6 +280,10 @@ impl Connection {
                     && let Some(mark) = shared.data.find(payload)
                 {
                     let heard = self.track.take(mark.sequence);
+                    if let Some(apart) = &mut self.apart {
+                        apart.distinct += u64::from(heard != Heard::Repeat);
+                        return Ok(());
+                    }
                     let latency = since_ns(mark.intended_ns, now);
                     shared.tally.delivered(heard, frame_bytes, latency);
                     if heard != Heard::Repeat && !shared.completes_by_ack {
@@ -282,6 +300,9 @@ impl Connection {
     /// Anything but a publication: rare, so that it may be decoded in full.
     fn message(&mut self, payload: &[u8], now: u64, shared: &mut Shared) -> Result<(), String> {
         let message = wire::decode(shared.format, payload).map_err(|closed| closed.to_string())?;
+        if let (Some(apart), Incoming::Event(Event::Gap { .. })) = (&mut self.apart, &message) {
+            apart.told += 1;
+        }
         match message {
             Incoming::Welcome(_) if self.state == State::Welcome => {
                 self.state = State::Joining;
@@ -367,7 +388,10 @@ impl Connection {
         }
         if self.state != State::Ended {
             self.state = State::Ended;
-            shared.failures.push(reason);
+            match &mut self.apart {
+                Some(apart) => apart.ended = Some(reason),
+                None => shared.failures.push(reason),
+            }
         }
         Want::Nothing
     }

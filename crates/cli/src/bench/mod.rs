@@ -19,6 +19,7 @@ mod redis;
 mod relayed;
 mod report;
 mod run;
+mod slow;
 mod stage;
 mod swarm;
 mod tally;
@@ -63,6 +64,11 @@ enum BenchCommand {
   roomcast bench bars
   roomcast bench bars --only paced,saturated --runs 3 --json")]
     Bars(bars::Bars),
+    /// Some members of a room with history stop reading for a while; exit code 1 if anybody notices
+    #[command(after_help = "Examples:
+  roomcast bench slow
+  roomcast bench slow --members 200 --rate 50 --stop 5s --json")]
+    Slow(slow::Slow),
     /// The child process of `floor`
     #[command(hide = true)]
     FloorChild(Floor),
@@ -184,6 +190,7 @@ pub(crate) fn run(bench: &Bench, json: bool) -> Result<(), Failure> {
             report(&[outcome], json)
         }
         Some(BenchCommand::Bars(args)) => bars::run(args, json),
+        Some(BenchCommand::Slow(args)) => slow::run(args, json),
         Some(BenchCommand::FloorChild(floor)) => floor::child(floor),
     }
 }

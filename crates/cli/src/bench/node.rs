@@ -111,12 +111,17 @@ impl Node {
 
     /// A counter of its metrics that has no labels; `None`: there is none of that name.
     pub(crate) fn metric(&self, name: &str) -> Result<Option<u64>, Failure> {
+        Ok(counter(&self.metrics()?, name))
+    }
+
+    /// All its metrics, as text.
+    pub(crate) fn metrics(&self) -> Result<String, Failure> {
         let mut socket = TcpStream::connect(self.ready()?.internal)?;
         socket.set_read_timeout(Some(START_LIMIT))?;
         socket.write_all(b"GET /metrics HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")?;
         let mut text = String::new();
         socket.read_to_string(&mut text)?;
-        Ok(counter(&text, name))
+        Ok(text)
     }
 
     fn ready(&self) -> Result<&Ready, Failure> {

@@ -9,7 +9,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::Timespec;
 use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
 
-use super::connection::{Connection, Seat, Shared, Want};
+use super::connection::{Apart, Connection, Seat, Shared, Want};
 use super::progress::Progress;
 use crate::failure::Failure;
 
@@ -21,6 +21,9 @@ const EVENTS_MAX: usize = 1_024;
 
 /// Bytes read at once; all connections share the buffer.
 const BUFFER_BYTES: usize = 256 * 1_024;
+
+/// Bytes that the kernel takes for a connection that reads nothing, or not many more.
+const NARROW_BYTES: usize = 4_096;
 
 /// All connections of a job.
 pub(crate) struct Swarm {
@@ -140,6 +143,41 @@ impl Swarm {
         }
         let want = connection.send(bytes, &mut self.shared);
         self.settle(index, want)
+    }
+
+    /// Counts what a connection hears apart from the others.
+    pub(crate) fn set_apart(&mut self, index: usize) {
+        if let Some(connection) = self.connections.get_mut(index) {
+            connection.apart = Some(Box::default());
+        }
+    }
+
+    /// What a connection heard that is counted apart.
+    pub(crate) fn apart(&self, index: usize) -> Option<&Apart> {
+        self.connections.get(index)?.apart.as_deref()
+    }
+
+    /// Reads nothing of a connection any more, and has the kernel take as little as it can.
+    pub(crate) fn pause(&mut self, index: usize) -> Result<(), Failure> {
+        let Some(connection) = self.connections.get_mut(index) else { return Ok(()) };
+        if connection.want != Want::Nothing {
+            socket2::SockRef::from(&connection.socket).set_recv_buffer_size(NARROW_BYTES)?;
+            epoll::delete(&self.epoll, &connection.socket)
+                .map_err(|cause| Failure::failed("no epoll", &cause))?;
+        }
+        Ok(())
+    }
+
+    /// Goes on reading.
+    pub(crate) fn resume(&mut self, index: usize) -> Result<(), Failure> {
+        let Some(connection) = self.connections.get_mut(index) else { return Ok(()) };
+        if connection.want == Want::Nothing {
+            return Ok(());
+        }
+        socket2::SockRef::from(&connection.socket).set_recv_buffer_size(BUFFER_BYTES)?;
+        let key = EventData::new_u64(index as u64);
+        epoll::add(&self.epoll, &connection.socket, key, flags(connection.want))
+            .map_err(|cause| Failure::failed("no epoll", &cause))
     }
 
     /// Tells epoll what changed.
