@@ -25,3 +25,4 @@ mod native_session;
 mod nodes;
 mod rules;
 mod scene;
+mod slow_rooms;
