@@ -10,10 +10,13 @@ use roomcast_protocol::content::Content;
 use roomcast_protocol::dialect::Encoding;
 use roomcast_protocol::envelope::Accepted;
 use roomcast_protocol::frame::FrameSink;
-use roomcast_protocol::outbound::{Entry, Outbound};
+use roomcast_protocol::guard::Principal;
+use roomcast_protocol::ids::SessionId;
+use roomcast_protocol::outbound::{Entry, Loss, Outbound, ResumeOffer, SkipReasons};
 use roomcast_protocol::position::{Direction, Kept, Page, Position};
 use roomcast_protocol::presence::{PresenceDiff, PresenceMode, RosterPage};
 use roomcast_protocol::publication::Publication;
+use roomcast_protocol::session::Unattached;
 use roomcast_protocol::time::iso8601;
 
 use super::DEFLATE_OVER_BYTES;
@@ -103,25 +106,9 @@ fn compressed<W: Writer>(out: &mut W, data: impl FnOnce(&mut W)) {
 
 fn message(outbound: &Outbound<'_>, out: &mut impl Writer) {
     match outbound {
-        Outbound::Welcome { who, session, resume, resumed } => out.map(|out| {
-            out.text_at("type", "welcome");
-            out.text_at("user_id", &who.id);
-            out.key("permissions");
-            out.texts(&who.permissions);
-            out.text_at("session_id", &session.to_string());
-            if let Some(offer) = resume {
-                out.text_at("resume_token", &offer.token.to_string());
-                out.key("resume_window_s");
-                out.number(offer.window_ms / 1_000);
-            }
-            if let Some(resumed) = resumed {
-                out.key("resumed");
-                out.boolean(resumed.is_ok());
-                if let Err(why) = resumed {
-                    out.text_at("reason", why.name());
-                }
-            }
-        }),
+        Outbound::Welcome { who, session, resume, resumed } => {
+            welcome(out, who, *session, *resume, *resumed);
+        }
         Outbound::Pong { timestamp, unix_ms } => out.map(|out| {
             out.text_at("type", "pong");
             out.key("timestamp");
@@ -157,32 +144,10 @@ fn message(outbound: &Outbound<'_>, out: &mut impl Writer) {
             out.text_at("resume_token", &token.to_string());
             out.text_at("reason", "drain");
         }),
-        Outbound::Gap { room, loss } => out.map(|out| {
-            out.text_at("type", "gap");
-            out.map_at("data", |out| {
-                if let Some((room, _)) = room {
-                    out.text_at("room", room);
-                }
-                out.text_at("reason", loss.name());
-            });
-            if let Some((_, at)) = room {
-                out.map_at("metadata", |out| position(out, *at));
-            }
-        }),
-        Outbound::Skip { room, epoch, to, count, reasons } => out.map(|out| {
-            out.text_at("type", "skip");
-            out.map_at("data", |out| {
-                out.text_at("room", room);
-                out.key("to");
-                out.number(*to);
-                out.key("count");
-                out.number(*count);
-                out.key("reasons");
-                let reasons: Vec<_> = reasons.iter().collect();
-                out.list(&reasons, |out, reason| out.text(reason.name()));
-            });
-            out.map_at("metadata", |out| out.text_at("epoch", &epoch.to_string()));
-        }),
+        Outbound::Gap { room, loss } => gap(out, *room, *loss),
+        Outbound::Skip { room, epoch, to, count, reasons } => {
+            skip(out, room, Position { epoch: *epoch, offset: *to }, *count, *reasons);
+        }
         Outbound::History { reply, room, direction, page, next } => {
             history(out, reply, (room, *direction), page, *next);
         }
@@ -191,6 +156,68 @@ fn message(outbound: &Outbound<'_>, out: &mut impl Writer) {
             out.boolean(*isolated);
         }),
     }
+}
+
+fn welcome(
+    out: &mut impl Writer,
+    who: &Principal,
+    session: SessionId,
+    resume: Option<ResumeOffer>,
+    resumed: Option<Result<(), Unattached>>,
+) {
+    out.map(|out| {
+        out.text_at("type", "welcome");
+        out.text_at("user_id", &who.id);
+        out.key("permissions");
+        out.texts(&who.permissions);
+        out.text_at("session_id", &session.to_string());
+        if let Some(offer) = resume {
+            out.text_at("resume_token", &offer.token.to_string());
+            out.key("resume_window_s");
+            out.number(offer.window_ms / 1_000);
+        }
+        if let Some(resumed) = resumed {
+            out.key("resumed");
+            out.boolean(resumed.is_ok());
+            if let Err(why) = resumed {
+                out.text_at("reason", why.name());
+            }
+        }
+    });
+}
+
+/// Of a room, with the position behind which it goes on; or of all that keep nothing.
+fn gap(out: &mut impl Writer, room: Option<(&str, Position)>, loss: Loss) {
+    out.map(|out| {
+        out.text_at("type", "gap");
+        out.map_at("data", |out| {
+            if let Some((room, _)) = room {
+                out.text_at("room", room);
+            }
+            out.text_at("reason", loss.name());
+        });
+        if let Some((_, at)) = room {
+            out.map_at("metadata", |out| position(out, at));
+        }
+    });
+}
+
+/// Of `count` offsets up to `to`.
+fn skip(out: &mut impl Writer, room: &str, to: Position, count: u64, reasons: SkipReasons) {
+    out.map(|out| {
+        out.text_at("type", "skip");
+        out.map_at("data", |out| {
+            out.text_at("room", room);
+            out.key("to");
+            out.number(to.offset);
+            out.key("count");
+            out.number(count);
+            out.key("reasons");
+            let reasons: Vec<_> = reasons.iter().collect();
+            out.list(&reasons, |out, reason| out.text(reason.name()));
+        });
+        out.map_at("metadata", |out| out.text_at("epoch", &to.epoch.to_string()));
+    });
 }
 
 fn notice<W: Writer>(out: &mut W, kind: &str, data: impl FnOnce(&mut W)) {
