@@ -13,7 +13,7 @@ use crate::session::{ResumeToken, Unattached};
 /// Why publications were lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
-    /// The lane's queue was full.
+    /// A queue of the node was full, or the member's own outbox.
     Overload,
     /// The broker's feed was cut.
     Feed,

@@ -47,6 +47,8 @@ pub(super) struct CatchUp {
     pub(super) step: Step,
     /// It was a member, and parked: the newest under each key is enough for it.
     pub(super) slow: bool,
+    /// Publications without a position that the room had when it was parked.
+    pub(super) loose: u64,
     /// What its outbox took when it was last asked.
     pub(super) space: Space,
     pub(super) rounds: u32,
@@ -379,9 +381,14 @@ impl Lane {
     }
 
     /// The session has covered what the lane has: it is a member. Then joins that came meanwhile are answered.
-    fn arrive(&mut self, now: Now, index: u32, key: SessionKey, out: &mut Vec<Effect>) {
+    pub(super) fn arrive(&mut self, now: Now, index: u32, key: SessionKey, out: &mut Vec<Effect>) {
         let ended = self.end_catch_up(index, key);
-        self.counters.unparked += u64::from(ended.as_ref().is_some_and(|it| it.slow));
+        if let Some(parked) = ended.as_ref().filter(|it| it.slow) {
+            self.counters.unparked += 1;
+            if self.stream(index).is_some_and(|stream| stream.loose != parked.loose) {
+                self.owe_gap(key, out);
+            }
+        }
         let behind = ended.map_or(Vec::new(), |it| it.behind);
         self.tell_skips(index);
         self.add_member(index, key);
@@ -493,7 +500,7 @@ impl Lane {
 
 impl CatchUp {
     /// Of a session that has covered so much, and was told so.
-    pub(super) const fn new(key: SessionKey, covered: Position) -> Self {
+    pub(super) fn new(key: SessionKey, covered: Position) -> Self {
         let (step, space) = (Step::Space(0), Space::NONE);
         let (slow, rounds, until_ms) = (false, 0, u64::MAX);
         Self {
@@ -502,6 +509,7 @@ impl CatchUp {
             covered,
             step,
             slow,
+            loose: 0,
             space,
             rounds,
             until_ms,

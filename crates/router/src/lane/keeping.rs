@@ -63,6 +63,11 @@ impl Lane {
         published_us: u64,
     ) {
         let Some(room) = self.rooms.get_mut(index as usize) else { return };
+        if tracked.is_none()
+            && let Some(stream) = &mut room.stream
+        {
+            stream.loose += 1;
+        }
         if room.members.is_empty() {
             self.counters.unwanted += 1;
             return;

@@ -98,7 +98,14 @@ impl Lane {
                 self.park(now, index, key, (Some(*covered), Until::Space), out);
             }
         }
-        if *low > 0 && self.session(key).is_some() {
+        if *low > 0 {
+            self.owe_gap(key, out);
+        }
+    }
+
+    /// Publications that nobody can be given later are lost for the session: it is told once there is space.
+    pub(super) fn owe_gap(&mut self, key: SessionKey, out: &mut Vec<Effect>) {
+        if self.session(key).is_some() {
             self.parking.owed.insert(key);
             out.push(Effect::Await { to: key.index, empty: false });
         }
@@ -124,9 +131,12 @@ impl Lane {
         if place == Membership::WAITING {
             return self.park_again(now, index, key, (covered, until), out);
         }
-        let room = self.rooms.get(index as usize);
-        let given = room.and_then(|room| room.given_to(place as usize));
-        let Some(covered) = given.map(|given| covered.unwrap_or(given)) else { return };
+        let Some(room) = self.rooms.get(index as usize) else { return };
+        let Some(given) = room.given_to(place as usize) else { return };
+        let loose = room.stream.as_ref().map_or(0, |stream| stream.loose);
+        if room.owes_loose(place as usize) {
+            self.owe_gap(key, out);
+        }
         if let Some(session) = self.session_mut(key)
             && let Some(entry) = session.rooms.iter_mut().find(|entry| entry.room == index)
         {
@@ -141,8 +151,8 @@ impl Lane {
             }
         }
         self.counters.parked += 1;
-        let mut catch_up = CatchUp::new(key, covered);
-        catch_up.slow = true;
+        let mut catch_up = CatchUp::new(key, covered.unwrap_or(given));
+        (catch_up.slow, catch_up.loose) = (true, loose);
         self.catching.insert((index, key.index), catch_up);
         self.wait(now, index, key, until, out);
     }
@@ -156,12 +166,16 @@ impl Lane {
         (covered, until): (Option<Position>, Until),
         out: &mut Vec<Effect>,
     ) {
+        let loose = self.stream(index).map_or(0, |stream| stream.loose);
         let found = self.catching.get_mut(&(index, key.index));
         let Some(catch_up) = found.filter(|it| it.key == key && it.is_answered()) else { return };
         if let Some(covered) = covered {
             catch_up.covered = covered;
         }
-        self.counters.parked += u64::from(!std::mem::replace(&mut catch_up.slow, true));
+        if !std::mem::replace(&mut catch_up.slow, true) {
+            self.counters.parked += 1;
+            catch_up.loose = loose;
+        }
         match catch_up.step {
             Step::Acks | Step::Inbox(_) => return,
             Step::Turn => self.parking.step_out(index, key),
@@ -218,6 +232,11 @@ impl Lane {
             let Some(catch_up) = self.catching.get_mut(&(index, key.index)) else { continue };
             let Step::Space(since_ms) = catch_up.step else { continue };
             catch_up.space = space;
+            let covered = catch_up.is_answered().then_some(catch_up.covered);
+            if covered.is_some() && covered == self.position(index) {
+                self.arrive(now, index, key, out);
+                continue;
+            }
             if now.mono_ms > since_ms {
                 self.give_time(now, index, key);
             }

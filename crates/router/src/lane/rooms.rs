@@ -215,6 +215,14 @@ impl Room {
         own.or(waiting).or(stream.run.as_ref().map(Run::before)).or(stream.position)
     }
 
+    /// Whether the member at `place` has yet to be given something that has no position.
+    pub(crate) fn owes_loose(&self, place: usize) -> bool {
+        let count = self.members.len();
+        let waits = |it: &Batch| (it.start..it.end.unwrap_or(count)).contains(&place);
+        let is_loose = |it: &Batch| it.marking.mark().before.is_none() && it.size() > 0;
+        self.work.iter().flat_map(|work| &work.queue).any(|it| is_loose(it) && waits(it))
+    }
+
     /// Whether publications wait for members.
     pub(crate) fn has_work(&self) -> bool {
         self.work.as_ref().is_some_and(|work| !work.queue.is_empty())

@@ -76,6 +76,8 @@ pub(crate) struct Stream {
     pub(crate) ahead: bool,
     /// Publications were dropped while the lane held: the members are told once it goes on.
     pub(crate) shed: bool,
+    /// Publications without a position: history has none of them.
+    pub(crate) loose: u64,
 }
 
 impl Default for Stream {
@@ -92,6 +94,7 @@ impl Default for Stream {
             catching: 0,
             ahead: false,
             shed: false,
+            loose: 0,
         }
     }
 }

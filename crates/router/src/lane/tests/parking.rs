@@ -410,3 +410,27 @@ fn what_another_tenant_of_a_rooms_place_left_behind_parks_nobody() {
     assert!(out.is_empty());
     assert_eq!((world.lane.counters().parked, world.lane.sizes().memberships), (0, 1));
 }
+
+#[test]
+fn what_has_no_position_is_lost_for_a_parked_member_and_that_is_told() {
+    at_4(
+        "hub tape outsider
+         2 fills
+         2 sheds tape@4
+         hub tape another
+         serve
+         2 drains
+         1 sheds tape@4
+         hub tape five pos=5
+         serve
+         counted gaps",
+        "2 waits for space
+         2 waits for space
+         1: tape outsider + tape another
+         2: gap overload
+         2: gap overload
+         2: tape five @5
+         1: tape five @5
+         2 gaps",
+    );
+}
