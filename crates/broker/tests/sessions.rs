@@ -19,7 +19,7 @@ use roomcast_protocol::relay::RelayMode;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::session::{
     Former, ResumeToken, RoomRecord, SESSIONS_PER_USER_MAX, SaveSession, SavedSession, Secret,
-    SessionRecord, SessionState, Unattached, Wish,
+    SessionRecord, SessionState, Unattached, WRITTEN_LATELY_MS, Wish,
 };
 
 const ONE: NodeId = NodeId(1);
@@ -106,7 +106,9 @@ fn without_a_token_only_the_one_that_has_no_connection_is_found() {
     assert_eq!(broker.take_over(TWO, only(&[TWO])), Err(Unattached::NotOne), "two of them");
     let taken = broker.take_over(TWO, only(&[ONE, TWO])).unwrap();
     assert_eq!((taken.session, taken.former), (SessionId(2), Former::Gone));
-    // Its node is gone.
+    // Its node is gone, and for so long that it has not just begun.
+    assert_eq!(broker.take_over(TWO, only(&[TWO])), Err(Unattached::NotOne));
+    std::thread::sleep(Duration::from_millis(WRITTEN_LATELY_MS + 100));
     let taken = broker.take_over(TWO, only(&[TWO])).unwrap();
     assert_eq!((taken.session, taken.former), (SessionId(1), Former::Gone));
     // No secret was brought, so only the new one is good.

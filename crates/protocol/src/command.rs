@@ -111,6 +111,8 @@ pub struct Publish {
     pub correlation_id: Option<Box<str>>,
     /// The sender wants to know how far it got.
     pub wants_ack: bool,
+    /// Those who get it are to ack it (G15); kept from back-ends alone.
+    pub members_ack: bool,
 }
 
 /// What one client or back-end asks.

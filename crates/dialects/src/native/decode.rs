@@ -466,6 +466,7 @@ fn publish(
                 .ok_or_else(|| wrong("metadata.priority", "\"high\", \"normal\" or \"low\""))
         })
         .transpose()?;
+    let members_ack = metadata.flag(Key::MetadataRequiresAck, "metadata.requires_ack")?;
     let data = fields.raw(Key::Data).unwrap_or("{}");
     let agent_id = types::check(&kind, data)?;
     Ok(Publish {
@@ -481,8 +482,8 @@ fn publish(
         ttl_s: ttl_s(&metadata)?,
         requires: requires(&metadata)?,
         correlation_id: correlation_id.map(Into::into),
-        wants_ack: fields.flag(Key::RequiresAck, "requiresAck")?
-            || metadata.flag(Key::MetadataRequiresAck, "metadata.requires_ack")?,
+        wants_ack: fields.flag(Key::RequiresAck, "requiresAck")? || members_ack,
+        members_ack,
     })
 }
 

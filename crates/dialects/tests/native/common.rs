@@ -146,7 +146,7 @@ pub(crate) fn show(command: &Command) -> String {
                 write!(out, " requires={}", publish.requires.join(",")).unwrap();
             }
             if publish.wants_ack {
-                out.push_str(" wants_ack");
+                out.push_str(if publish.members_ack { " members_ack" } else { " wants_ack" });
             }
             let Content::Json(json) = &publish.content else { panic!("{publish:?}") };
             write!(out, " data={}", serde_json::from_slice::<Value>(json).unwrap()).unwrap();

@@ -147,12 +147,14 @@ pub const SESSIONS: &[Script] = &[
             2 attaches
             1 saves ann s1 secret=7
             2 saves ann s2 secret=8
+            2 takes ann any new=9 alive=2
+            at 4100
+            2 saves ann s2 secret=8
             2 takes ann any new=9 alive=1,2
-            2 takes ann any new=9
             2 takes ann any new=9 alive=2
             2 takes ann any new=10 alive=2
             2 hears",
-        expected: "2: saved, untaken not_one, untaken not_one, taken s1 gen=2 rooms=[] own=[] from nobody, \
+        expected: "2: saved, untaken not_one, saved, untaken not_one, taken s1 gen=2 rooms=[] own=[] from nobody, \
                    untaken not_one",
     },
     Script {

@@ -403,7 +403,7 @@ pub fn publication_of(
         correlation_id: publish.correlation_id,
         requires,
         // Who publishes as a user cannot burden others: their room's rule can.
-        requires_ack: publish.wants_ack && who.kind == Kind::Backend,
+        requires_ack: publish.members_ack && who.kind == Kind::Backend,
         isolated: false,
         position: None,
     };

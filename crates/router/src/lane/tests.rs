@@ -862,6 +862,7 @@ fn publish(rest: &str) -> Publish {
         requires: option("requires")
             .map_or(Vec::new(), |it| it.split(',').map(Into::into).collect()),
         correlation_id: text("corr"),
-        wants_ack: words.contains(&"ack"),
+        wants_ack: words.contains(&"ack") || words.contains(&"members-ack"),
+        members_ack: words.contains(&"members-ack"),
     }
 }
