@@ -16,6 +16,7 @@ mod frames;
 mod history;
 mod holding;
 mod inboxes;
+mod joins;
 mod keeping;
 pub(crate) mod lasting;
 mod membership;

@@ -11,15 +11,14 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
-use roomcast_protocol::command::ReplyTo;
 use roomcast_protocol::guard::RuleIndex;
-use roomcast_protocol::ids::SessionKey;
 use roomcast_protocol::outbound::SkipReason;
 use roomcast_protocol::position::Position;
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
 
 use super::frames::{Expiring, Frames, Marking, Terms};
+pub(crate) use super::joins::{Ask, Waiting};
 use super::scribe::Scribe;
 use super::stream::{Run, Stream};
 use crate::messages::Effect;
@@ -33,24 +32,6 @@ pub(crate) const WAITING_MAX: usize = 1_024;
 
 /// What a batch weighs beside its frames. Units: bytes.
 const BATCH_BYTES: usize = 512;
-
-/// A join, as far as its answer needs it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Ask {
-    pub(crate) reply: ReplyTo,
-    /// The member wants to be told what it missed since then.
-    pub(crate) since: Option<Position>,
-}
-
-/// A join that waits for the room to become live.
-#[derive(Clone, Debug)]
-pub(crate) struct Waiting {
-    pub(crate) key: SessionKey,
-    /// `None`: one of the session's own rooms, which nobody asked for.
-    pub(crate) ask: Option<Ask>,
-    /// It was told that the broker is away; the position follows.
-    pub(crate) told: bool,
-}
 
 /// A session in a room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,10 +187,7 @@ impl Room {
     /// What the member at `place` has covered with what it was given; `None`: the room has no positions.
     pub(crate) fn given_to(&self, place: usize) -> Option<Position> {
         let stream = self.stream.as_ref()?;
-        let count = self.members.len();
-        let waits = |it: &&Batch| (it.start..it.end.unwrap_or(count)).contains(&place);
-        let queue = self.work.iter().flat_map(|work| &work.queue);
-        let waiting = queue.filter(waits).find_map(|batch| batch.marking.mark().before);
+        let waiting = self.under_way(place).find_map(|batch| batch.marking.mark().before);
         let member = self.members.get(place)?;
         let own = stream.own.get(&member.session).map(Run::before);
         own.or(waiting).or(stream.run.as_ref().map(Run::before)).or(stream.position)
@@ -217,10 +195,14 @@ impl Room {
 
     /// Whether the member at `place` has yet to be given something that has no position.
     pub(crate) fn owes_loose(&self, place: usize) -> bool {
-        let count = self.members.len();
-        let waits = |it: &Batch| (it.start..it.end.unwrap_or(count)).contains(&place);
         let is_loose = |it: &Batch| it.marking.mark().before.is_none() && it.size() > 0;
-        self.work.iter().flat_map(|work| &work.queue).any(|it| is_loose(it) && waits(it))
+        self.under_way(place).any(is_loose)
+    }
+
+    fn under_way(&self, place: usize) -> impl Iterator<Item = &Batch> {
+        let count = self.members.len();
+        let waits = move |it: &&Batch| (it.start..it.end.unwrap_or(count)).contains(&place);
+        self.work.iter().flat_map(|work| &work.queue).filter(waits)
     }
 
     /// Whether publications wait for members.
