@@ -533,7 +533,6 @@ impl Lane {
 
     /// Removes all trace of the session.
     fn forget(&mut self, key: SessionKey, out: &mut Vec<Effect>) {
-        self.tell_all(key, false, out);
         let Some(session) = self.session_mut(key) else { return };
         let rooms: Vec<u32> = session.rooms.iter().map(|entry| entry.room).collect();
         self.end_inboxes(key, out);

@@ -82,6 +82,8 @@ impl Lane {
 
     /// The session ends here: it can be resumed from now on, or never.
     pub(super) fn let_go(&mut self, key: SessionKey, state: SessionState, out: &mut Vec<Effect>) {
+        // Under the generation that it came with, so before that is forgotten.
+        self.tell_all(key, false, out);
         self.give_up_wish(key, state);
         let Some(session) = self.session(key) else { return };
         let writes = |lasting: &&Lasting| lasting.recorded && !lasting.fenced;
