@@ -10,6 +10,7 @@ use crate::check::stay::Stay;
 use crate::node::lane::Inbound;
 use crate::node::socket::{Said, Socket};
 use crate::node::{LANES, core::Asked, core::FromLane};
+use crate::people::View;
 use crate::random::Random;
 use crate::rules::{PERMISSIONS, ROOMS, is_for, name_of, own_room, rule, token};
 use crate::wire;
@@ -31,6 +32,7 @@ pub(crate) enum Request {
     Leave,
     History,
     Refresh,
+    Presence,
     Foreign,
 }
 
@@ -64,6 +66,10 @@ pub(crate) struct Client {
     pub(crate) lacked_ms: u64,
     /// When it became ready, or was last cut off.
     pub(crate) since_ms: u64,
+    /// Who is in its rooms, as far as it knows.
+    pub(crate) views: BTreeMap<usize, View>,
+    /// It does not connect until then.
+    pub(crate) away_until_ms: u64,
 }
 
 impl Client {
@@ -98,6 +104,8 @@ impl Client {
             stays: BTreeMap::new(),
             lacked_ms: 0,
             since_ms: 0,
+            views: BTreeMap::new(),
+            away_until_ms: 0,
         }
     }
 
@@ -116,6 +124,10 @@ impl World {
     pub(crate) fn connect(&mut self, client: usize) {
         if self.clients[client].socket.is_some() || self.leaving {
             return;
+        }
+        let away_until_ms = self.clients[client].away_until_ms;
+        if away_until_ms > self.now_ms {
+            return self.at(away_until_ms, Event::Connect { client });
         }
         let home = self.clients[client].home.filter(|_| self.random.chance(2));
         let node = home.unwrap_or_else(|| self.random.index(NODES));
@@ -202,7 +214,7 @@ impl World {
         }
     }
 
-    fn request(&mut self, client: usize, request: Request) -> u64 {
+    pub(crate) fn request(&mut self, client: usize, request: Request) -> u64 {
         let it = &mut self.clients[client];
         it.asked += 1;
         let number = it.asked;
@@ -210,7 +222,7 @@ impl World {
         number
     }
 
-    fn say(&mut self, client: usize, text: String) {
+    pub(crate) fn say(&mut self, client: usize, text: String) {
         if let Some(socket) = self.clients[client].socket {
             self.client_sends(socket, Said::Text(text.into_boxed_str()));
         }
@@ -261,6 +273,7 @@ impl World {
         }
         self.keep_alive(client);
         self.publish_late_again(client);
+        self.ask_views_again(client);
         if !self.clients[client].ready || self.now_ms >= HEAL_MS {
             return;
         }

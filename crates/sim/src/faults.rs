@@ -329,6 +329,7 @@ impl World {
     /// A replica takes the master's place. The old one is dead, or serves whoever does not know yet.
     fn fail_over(&mut self, shard: usize) {
         let old = self.bus.masters[shard];
+        self.book.people.leaves_lost |= self.bus.masters.len() > 1;
         let master = self.bus.master_id();
         let ahead_ms = self.random.range(0, 60) as i64 - 30;
         let mut promoted = Server::new(shard, master, ahead_ms);
@@ -401,13 +402,14 @@ impl World {
         }
     }
 
-    fn crash(&mut self, node: usize) {
+    pub(crate) fn crash(&mut self, node: usize) {
         let until = self.lasting(200, 6_000);
         self.trouble(node, until);
         if !self.nodes[node].up {
             return;
         }
         self.nodes[node].up = false;
+        self.book.people.node_gone(node, self.now_ms);
         self.nodes[node].broker.feed.links.clear();
         for socket in 0..self.sockets.len() {
             let it = &self.sockets[socket];

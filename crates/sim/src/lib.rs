@@ -17,6 +17,7 @@ mod check;
 mod clients;
 mod faults;
 mod node;
+mod people;
 mod planted;
 mod random;
 mod rules;

@@ -9,6 +9,8 @@ pub enum Planted {
     TwoSteps,
     /// A promoted server goes on in the epoch of the one before it.
     KeepEpoch,
+    /// Lives of nodes that were reaped are accepted again.
+    ZombieLeaseAccepted,
     /// Ids are not remembered.
     NoDedup,
     /// Nothing is dropped for a lane whose queue is full.
@@ -27,10 +29,11 @@ pub enum Planted {
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::AckBeforeAppend,
         Self::TwoSteps,
         Self::KeepEpoch,
+        Self::ZombieLeaseAccepted,
         Self::NoDedup,
         Self::UnboundedQueue,
         Self::ConfirmedByName,
@@ -51,6 +54,7 @@ impl Planted {
             Self::AckBeforeAppend
             | Self::TwoSteps
             | Self::KeepEpoch
+            | Self::ZombieLeaseAccepted
             | Self::NoDedup
             | Self::UnboundedQueue
             | Self::ConfirmedByName => None,
@@ -64,6 +68,7 @@ impl Planted {
             Self::AckBeforeAppend => "ack-before-append",
             Self::TwoSteps => "two-steps",
             Self::KeepEpoch => "keep-epoch",
+            Self::ZombieLeaseAccepted => "zombie-lease-accepted",
             Self::NoDedup => "no-dedup",
             Self::UnboundedQueue => "unbounded-queue",
             Self::ConfirmedByName => "confirmed-by-name",

@@ -7,6 +7,8 @@ use roomcast_protocol::position::Keep;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 
+use crate::people::presence_of;
+
 /// One room of a run.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RoomRule {
@@ -111,6 +113,8 @@ impl Rules {
         let policy = |rule: &RoomRule| Policy {
             history: rule.keep,
             strict: rule.strict,
+            presence: presence_of(rule.name).0,
+            presence_max: presence_of(rule.name).1,
             ..Policy::default()
         };
         let own = Policy::default();

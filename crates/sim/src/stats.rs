@@ -55,6 +55,14 @@ pub struct Stats {
     pub connections: u64,
     /// Users that were kicked.
     pub kicks: u64,
+    /// Rosters that clients were answered, page by page.
+    pub rosters: u64,
+    /// What clients were told of who comes and goes.
+    pub presence_told: u64,
+    /// What servers told of that.
+    pub presence_diffs: u64,
+    /// Clients that stayed away when their node was killed.
+    pub stayed_away: u64,
     /// Faults, by kind.
     pub faults: BTreeMap<&'static str, u64>,
 }
@@ -104,6 +112,10 @@ impl Stats {
             ("connections", &mut self.connections),
             ("closed by nodes", &mut self.closes),
             ("kicks", &mut self.kicks),
+            ("rosters", &mut self.rosters),
+            ("presence told", &mut self.presence_told),
+            ("presence diffs", &mut self.presence_diffs),
+            ("stayed away", &mut self.stayed_away),
         ]
     }
 }

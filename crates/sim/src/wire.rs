@@ -69,6 +69,12 @@ impl<'a> Wire<'a> {
         serde_json::from_str(data.get()).map_err(|cause| format!("{cause}: {}", data.get()))
     }
 
+    /// Its data, as those of one kind of message.
+    pub(crate) fn read_data<T: Deserialize<'a>>(&self) -> Result<T, String> {
+        let data = self.data.map_or("null", RawValue::get);
+        serde_json::from_str(data).map_err(|cause| format!("{cause}: {data}"))
+    }
+
     /// The position it carries.
     pub(crate) fn position(&self) -> Option<Position> {
         let epoch = Epoch::parse(self.metadata.epoch.as_deref()?)?;
@@ -135,6 +141,19 @@ pub(crate) fn unsubscribe(request: u64, room: &str) -> String {
 
 pub(crate) fn refresh(request: u64, token: &str) -> String {
     format!("{{\"type\":\"refresh\",\"id\":\"r{request}\",\"data\":{{\"token\":\"{token}\"}}}}")
+}
+
+pub(crate) fn presence(
+    request: u64,
+    room: &str,
+    after: Option<&str>,
+    limit: Option<u32>,
+) -> String {
+    let after = after.map_or(String::new(), |after| format!(",\"after\":\"{after}\""));
+    let limit = limit.map_or(String::new(), |limit| format!(",\"limit\":{limit}"));
+    format!(
+        "{{\"type\":\"presence\",\"id\":\"r{request}\",\"data\":{{\"room\":\"{room}\"{after}{limit}}}}}"
+    )
 }
 
 pub(crate) fn history(request: u64, room: &str, forward: bool, from: Option<u64>) -> String {

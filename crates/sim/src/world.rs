@@ -78,6 +78,7 @@ pub(crate) enum Event {
     Rejoin { client: usize, room: usize },
     PublishIn { room: usize },
     Probe,
+    People(crate::people::Turn),
     Strike(Fault),
     Follow(crate::faults::Aftermath),
     Heal,
@@ -161,6 +162,7 @@ impl World {
             let fault = self.random.pick(&Fault::ALL);
             self.at(at, Event::Strike(fault));
         }
+        self.begin_people(BEGIN_MS);
         self.at(HEAL_MS, Event::Heal);
         self.at(CURRENT_MS - PROBE_MS, Event::Probe);
         self.at(CURRENT_MS, Event::Current);
@@ -245,6 +247,7 @@ impl World {
             }
             Event::Greet { client } => self.push(crate::rules::own_room(client)),
             Event::Probe => self.probe(),
+            Event::People(turn) => self.people_turn(turn),
             Event::Strike(fault) => self.strike(fault),
             Event::Follow(aftermath) => self.follow(aftermath),
             Event::Heal => self.heal(),
@@ -334,6 +337,7 @@ impl World {
             | Event::Rejoin { .. }
             | Event::PublishIn { .. }
             | Event::Probe
+            | Event::People(_)
             | Event::Strike(_)
             | Event::Follow(_)
             | Event::Heal

@@ -48,6 +48,11 @@ fn an_epoch_kept_over_a_failover_is_caught() {
 }
 
 #[test]
+fn a_zombie_whose_lease_is_accepted_is_caught() {
+    is_caught(Planted::ZombieLeaseAccepted);
+}
+
+#[test]
 fn forgotten_ids_are_caught() {
     is_caught(Planted::NoDedup);
 }

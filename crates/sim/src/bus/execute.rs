@@ -65,7 +65,7 @@ impl World {
         })
     }
 
-    pub(super) fn is_moved(&self, server: usize, room: &RoomName) -> bool {
+    pub(crate) fn is_moved(&self, server: usize, room: &RoomName) -> bool {
         self.bus.servers[server].shard != self.bus.shard_of(room)
     }
 
@@ -231,6 +231,7 @@ impl World {
             store.moved(time_ms, &taken.copied().collect::<Vec<_>>())
         });
         let moved: Vec<_> = own.collect();
+        self.check_ghosts(server);
         for (at, on) in self.links_of(asker.node, asker.life) {
             if on == server {
                 self.bring(asker.node, at, Item::Beat { seq, master, moved: moved.clone() });

@@ -13,6 +13,7 @@ use roomcast_protocol::session::{AttachSession, SaveSession};
 use super::execute::Asker;
 use super::{Answer, Fault, Item, home_of};
 use crate::node::id_of;
+use crate::planted::Planted;
 use crate::world::World;
 
 /// Calls by which one beat clears up a partition; the rest is the next beat's.
@@ -59,6 +60,9 @@ impl World {
             return Answer::Fault(Fault::NotYet);
         }
         let at = self.when(server, fresh);
+        if self.planted == Some(Planted::ZombieLeaseAccepted) {
+            self.bus.servers[server].data.store(&set.room).forget_reaped();
+        }
         let stepped = self.bus.servers[server].data.store(&set.room).set_presence(at, set);
         if let Some(diff) = stepped.publish {
             self.bring_presence(server, &diff);
@@ -123,6 +127,9 @@ impl World {
         let incarnation = Incarnation { node: id_of(asker.node, asker.life), life };
         let (shard, owners) = (self.bus.servers[server].shard, self.bus.owners.clone());
         let data = &mut self.bus.servers[server].data;
+        if self.planted == Some(Planted::ZombieLeaseAccepted) {
+            data.lives.forget_reaped();
+        }
         let lease = data.lives.renew(at.now_ms, incarnation, retired);
         let own: Vec<_> = (0..owners.len()).filter(|at| owners[*at] == shard).collect();
         let entered: Vec<_> = own.iter().flat_map(|it| data.stores[*it].entered()).collect();
@@ -151,6 +158,7 @@ impl World {
     }
 
     fn bring_presence(&mut self, server: usize, diff: &Arc<PresenceDiff>) {
+        self.check_diff(server, diff);
         for (node, link) in self.listeners(server, &diff.room) {
             let envelope = Envelope::Presence(Arc::clone(diff));
             self.bring(node, link, Item::Envelope(envelope));

@@ -82,6 +82,7 @@ impl World {
                 self.check_stay_is_current(client, room, &stay);
             }
         }
+        self.check_views();
     }
 
     fn check_stay_is_current(&mut self, client: usize, room: usize, stay: &Stay) {

@@ -44,6 +44,7 @@ impl World {
             Err(cause) => return self.complain("wire", &about, cause),
         };
         match &*wire.kind {
+            "presence" => self.told_presence(client, &wire),
             "welcome" => self.welcomed(client),
             "subscribed" => self.joined(client, &wire, &data),
             "unsubscribed" => self.left(client, &wire, &data),
@@ -124,6 +125,7 @@ impl World {
                 }
             }
         }
+        self.begin_view(client, room);
     }
 
     /// G12: recovered says whether all that was missed follows.

@@ -5,6 +5,7 @@ mod currency;
 mod handed;
 mod hearing;
 mod kicks;
+mod presence;
 pub(crate) mod recovery;
 mod runs;
 pub(crate) mod stay;
@@ -86,6 +87,7 @@ pub(crate) struct Book {
     /// Orders to end a user's sessions that the broker has: whose, and when.
     pub(crate) kicks: Vec<(usize, u64)>,
     pub(crate) queries: u64,
+    pub(crate) people: presence::People,
     pub(crate) violation: Option<Violation>,
 }
 
@@ -100,6 +102,7 @@ impl Default for Book {
             probes: vec![None; ROOMS_ALL],
             kicks: Vec::new(),
             queries: 0,
+            people: presence::People::default(),
             violation: None,
         }
     }

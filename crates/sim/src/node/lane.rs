@@ -229,6 +229,7 @@ impl World {
                 }
             }
             Effect::Hub(message) => {
+                self.note_said(node, &message);
                 let weight = weight_of(&message);
                 self.tell_core_from_lane(node, weight, FromLane::Hub(message));
             }

@@ -1,0 +1,379 @@
+//! Who is in rooms, as clients know it (G18): whoever comes into a room that tells of its members asks who is there, and
+//! follows what is told from then on. And what happens to the people of a run beside the faults of all runs: nodes that
+//! are away for longer than their lease, presence that a server loses, a node that dies while all else is calm.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use roomcast_protocol::position::Position;
+use roomcast_protocol::presence::PresenceMode;
+use roomcast_protocol::room::RoomName;
+use roomcast_store::Keys;
+use serde::Deserialize;
+
+use crate::clients::Request;
+use crate::node::LANES;
+use crate::rules::{ROOMS, name_of, room_index};
+use crate::wire::{self, Wire};
+use crate::world::{Event, HEAL_MS, NODES, World};
+
+/// Users of a roster where that is to bite.
+const FEW: u32 = 12;
+
+/// What a room tells of its members, and of how many users at most.
+pub(crate) fn presence_of(name: &str) -> (PresenceMode, u32) {
+    match name {
+        "loose" | "plain" | "secret" | "rare" => (PresenceMode::Members, 1_000),
+        "wide" => (PresenceMode::Members, FEW),
+        "busy" | "short" => (PresenceMode::Count, 1_000),
+        _ => (PresenceMode::Off, 1_000),
+    }
+}
+
+/// Rooms that tell of their members.
+pub(crate) fn rooms() -> impl Iterator<Item = usize> {
+    (0..ROOMS.len()).filter(|room| presence_of(ROOMS[*room].name).0 != PresenceMode::Off)
+}
+
+/// Users of a page of a roster, where clients ask for small ones.
+const PAGE: u32 = 4;
+
+/// When a node is away for longer than its lease. Units: milliseconds.
+const AWAY_MS: (u64, u64) = (9_000, 13_000);
+
+/// When a node is killed while all else is calm. Units: milliseconds.
+const CALM_MS: u64 = HEAL_MS + 13_000;
+
+/// How long some of its clients stay away then. Units: milliseconds.
+pub(crate) const GONE_MS: u64 = 13_500;
+
+/// What happens to the people of a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Turn {
+    /// A node stops for longer than its lease.
+    Stop,
+    /// A node's commands go nowhere for longer than its lease.
+    Cut,
+    /// A server forgets who is in a room.
+    Forget,
+    /// A node is killed, and some of its clients do not come back for a while.
+    Kill,
+}
+
+/// Who is in one room, as a client knows it.
+#[derive(Debug, Default)]
+pub(crate) struct View {
+    /// The question that it has no answer to.
+    request: Option<u64>,
+    /// How many users it asks for at once.
+    page: Option<u32>,
+    /// As of which version; of several pages, the first one's.
+    version: Option<Position>,
+    /// All is right from this version on: that of the last page.
+    whole_at: Option<Position>,
+    /// `None`: only their number is known.
+    pub(crate) users: Option<BTreeSet<String>>,
+    pub(crate) count: u64,
+    /// The roster is known.
+    pub(crate) known: bool,
+    /// What came before that.
+    held: Vec<Told>,
+}
+
+/// Who came and who left, as a client is told.
+#[derive(Clone, Debug)]
+struct Told {
+    version: Position,
+    count: u64,
+    /// `None`: only their number is told.
+    users: Option<(Vec<String>, Vec<String>)>,
+}
+
+/// What stands in `data` of what is told about presence.
+#[derive(Debug, Deserialize)]
+struct Data {
+    room: String,
+    count: u64,
+    joined: Option<Vec<String>>,
+    left: Option<Vec<String>>,
+    users: Option<Vec<String>>,
+    next: Option<String>,
+}
+
+impl View {
+    /// Whether it has this already.
+    fn has(&self, version: Position) -> bool {
+        self.version.is_some_and(|at| at.epoch == version.epoch && at.offset >= version.offset)
+    }
+
+    /// Takes what is told over; `Err`: that does not fit.
+    fn take(&mut self, told: &Told) -> Result<(), String> {
+        if self.has(told.version) {
+            return Ok(());
+        }
+        let at = self.version.map_or(0, |at| at.offset);
+        let strict = self.whole_at.is_none_or(|whole| whole.offset <= at);
+        let users = std::mem::take(&mut self.users);
+        self.version = Some(told.version);
+        self.count = told.count;
+        let Some((joined, left)) = &told.users else { return Ok(()) };
+        let anew = users.is_none();
+        let mut users = users.unwrap_or_default();
+        for user in left {
+            if !users.remove(user) && strict {
+                return Err(format!("{user} left, who was not there"));
+            }
+        }
+        for user in joined {
+            if !users.insert(user.clone()) && strict {
+                return Err(format!("{user} came, who was there"));
+            }
+        }
+        if strict && users.len() as u64 != told.count {
+            let word = if anew { "of a number" } else { "of a roster" };
+            return Err(format!("{users:?} are not {}, {word}", told.count));
+        }
+        self.users = Some(users);
+        Ok(())
+    }
+}
+
+impl World {
+    /// What happens to people, and when.
+    pub(crate) fn begin_people(&mut self, begin_ms: u64) {
+        for turn in [Turn::Stop, Turn::Cut, Turn::Forget, Turn::Forget] {
+            if self.random.chance(2) {
+                let at = self.random.range(begin_ms, HEAL_MS - 16_000);
+                self.at(at, Event::People(turn));
+            }
+        }
+        self.at(CALM_MS, Event::People(Turn::Kill));
+    }
+
+    pub(crate) fn people_turn(&mut self, turn: Turn) {
+        let node = self.random.index(NODES);
+        let until = self.now_ms + self.random.range(AWAY_MS.0, AWAY_MS.1);
+        self.trace.line(self.now_ms, || format!("FAULT {turn:?} (node {node})"));
+        match turn {
+            Turn::Stop => {
+                let it = &mut self.nodes[node];
+                it.core.stalled_until_ms = it.core.stalled_until_ms.max(until);
+                for lane in 0..LANES {
+                    let actor = &mut it.lanes[lane];
+                    actor.stalled_until_ms = actor.stalled_until_ms.max(until);
+                }
+                it.troubled_ms = it.troubled_ms.max(until);
+                *self.stats.faults.entry("node stopped for long").or_default() += 1;
+            }
+            Turn::Cut => {
+                let it = &mut self.nodes[node];
+                for road in &mut it.broker.roads {
+                    road.silent_until_ms = road.silent_until_ms.max(until);
+                }
+                it.troubled_ms = it.troubled_ms.max(until);
+                *self.stats.faults.entry("commands away for long").or_default() += 1;
+            }
+            Turn::Forget => self.forget_presence(),
+            Turn::Kill => self.kill_in_calm(node),
+        }
+    }
+
+    fn forget_presence(&mut self) {
+        let rooms: Vec<_> = rooms().collect();
+        let room = self.random.pick(&rooms);
+        let name = RoomName::parse(&name_of(room)).expect("the rules name rooms");
+        let server = self.bus.masters[self.bus.shard_of(&name)];
+        self.bus.servers[server].data.store(&name).lose(&name, Keys::Presence);
+        *self.stats.faults.entry("presence lost").or_default() += 1;
+    }
+
+    fn kill_in_calm(&mut self, node: usize) {
+        for client in (0..self.clients.len()).step_by(2) {
+            let socket = self.clients[client].socket.map(|socket| &self.sockets[socket]);
+            if socket.is_some_and(|it| it.node == node) {
+                self.clients[client].away_until_ms = self.now_ms + GONE_MS;
+                self.stats.stayed_away += 1;
+            }
+        }
+        self.crash(node);
+    }
+
+    /// A client came into a room: it asks who is there.
+    pub(crate) fn begin_view(&mut self, client: usize, room: usize) {
+        if presence_of(&name_of(room)).0 == PresenceMode::Off {
+            return;
+        }
+        let page = self.random.chance(3).then_some(PAGE);
+        self.clients[client].views.insert(room, View { page, ..View::default() });
+        self.ask_view(client, room, None);
+    }
+
+    fn ask_view(&mut self, client: usize, room: usize, after: Option<&str>) {
+        let number = self.request(client, Request::Presence);
+        let Some(view) = self.clients[client].views.get_mut(&room) else { return };
+        if after.is_none() {
+            *view = View { page: view.page, ..View::default() };
+        }
+        view.request = Some(number);
+        let text = wire::presence(number, &name_of(room), after, view.page);
+        self.say(client, text);
+    }
+
+    /// Questions that were refused, and what does not fit any more, are asked anew.
+    pub(crate) fn ask_views_again(&mut self, client: usize) {
+        let it = &self.clients[client];
+        if !it.ready {
+            return;
+        }
+        let open =
+            |view: &View| view.request.is_some_and(|number| it.requests.contains_key(&number));
+        let again = it
+            .views
+            .iter()
+            .filter(|(room, view)| it.stays.contains_key(room) && !view.known && !open(view));
+        for room in again.map(|(room, _)| *room).collect::<Vec<_>>() {
+            self.ask_view(client, room, None);
+        }
+    }
+
+    /// A client is told who is in a room, or who came and left.
+    pub(crate) fn told_presence(&mut self, client: usize, wire: &Wire<'_>) {
+        let about = [format!("c{client}")];
+        let data: Data = match wire.read_data() {
+            Ok(data) => data,
+            Err(cause) => return self.book.violate("wire", &about, || cause),
+        };
+        let (Some(room), Some(version)) = (room_index(&data.room), wire.position()) else { return };
+        if !self.clients[client].stays.contains_key(&room) {
+            return;
+        }
+        let number = wire.metadata.correlation_id.as_deref();
+        let number = number.and_then(|id| id.strip_prefix('r')).and_then(|id| id.parse().ok());
+        if let Some(number) = number {
+            self.clients[client].requests.remove(&number);
+            return self.told_roster(client, room, (number, version), data);
+        }
+        self.stats.presence_told += 1;
+        let users = data.joined.zip(data.left);
+        let told = Told { version, count: data.count, users };
+        let Some(view) = self.clients[client].views.get_mut(&room) else { return };
+        if !view.known {
+            return view.held.push(told);
+        }
+        self.take_told(client, room, &told);
+    }
+
+    fn take_told(&mut self, client: usize, room: usize, told: &Told) {
+        let Some(view) = self.clients[client].views.get_mut(&room) else { return };
+        let before = view.version;
+        // What is of another epoch may be older than what is known: who is there is asked anew.
+        if before.is_some_and(|at| at.epoch != told.version.epoch) {
+            view.known = false;
+            return self.ask_view(client, room, None);
+        }
+        let numbers = view.users.is_none() && told.users.is_some();
+        let socket = self.clients[client].socket;
+        let slow = socket.is_some_and(|socket| self.book.people.overrun.contains(&socket));
+        let Some(view) = self.clients[client].views.get_mut(&room) else { return };
+        if let Err(cause) = view.take(told) {
+            if numbers || slow {
+                view.known = false;
+                return self.ask_view(client, room, None);
+            }
+            let about = [format!("c{client}"), name_of(room)];
+            self.book.violate("G18", &about, || {
+                let name = name_of(room);
+                format!("c{client} knew {name} as of {before:?}, and is told {told:?}: {cause}")
+            });
+        }
+    }
+
+    fn told_roster(
+        &mut self,
+        client: usize,
+        room: usize,
+        (number, version): (u64, Position),
+        data: Data,
+    ) {
+        let Some(view) = self.clients[client].views.get_mut(&room) else { return };
+        if view.request != Some(number) {
+            return;
+        }
+        self.stats.rosters += 1;
+        view.request = None;
+        let first = *view.version.get_or_insert(version);
+        view.whole_at = Some(version);
+        view.count = data.count;
+        if first.epoch != version.epoch {
+            return self.ask_view(client, room, None);
+        }
+        match data.users {
+            Some(users) => view.users.get_or_insert_default().extend(users),
+            None => view.users = None,
+        }
+        if let Some(next) = data.next {
+            return self.ask_view(client, room, Some(&next));
+        }
+        view.known = true;
+        let one_page = first == version;
+        if one_page && view.users.as_ref().is_some_and(|users| users.len() as u64 != data.count) {
+            let (users, count) = (view.users.clone(), data.count);
+            let about = [format!("c{client}"), name_of(room)];
+            return self.book.violate("G18", &about, || {
+                format!("c{client} is told that {count} are in {}: {users:?}", name_of(room))
+            });
+        }
+        let mut held = std::mem::take(&mut view.held);
+        held.retain(|told| told.version.epoch == version.epoch);
+        held.sort_by_key(|told| told.version.offset);
+        for told in held {
+            self.take_told(client, room, &told);
+        }
+    }
+
+    /// G18: what members know at the end is who is there.
+    pub(crate) fn check_views(&mut self) {
+        if self.book.people.leaves_lost {
+            return;
+        }
+        let mut there: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
+        for client in &self.clients {
+            for room in client.stays.keys() {
+                there.entry(*room).or_default().insert(client.user.clone());
+            }
+        }
+        for room in rooms() {
+            let users = there.remove(&room).unwrap_or_default();
+            self.check_roster(room, &users);
+            for client in 0..self.clients.len() {
+                self.check_view(client, room, &users);
+            }
+        }
+    }
+
+    fn check_view(&mut self, client: usize, room: usize, users: &BTreeSet<String>) {
+        let it = &self.clients[client];
+        let slow = it.socket.is_some_and(|socket| self.book.people.overrun.contains(&socket));
+        if slow || !it.stays.contains_key(&room) {
+            return;
+        }
+        let Some(view) = it.views.get(&room) else { return };
+        let (mode, max) = presence_of(&name_of(room));
+        let lists = mode == PresenceMode::Members && users.len() as u32 <= max - max / 10;
+        let same = view.known
+            && view.count == users.len() as u64
+            && view.users.as_ref().is_none_or(|it| it == users)
+            && (view.users.is_some() || !lists);
+        if !same {
+            let about = [format!("c{client}"), name_of(room)];
+            let text = format!(
+                "c{client} takes {:?} ({}, known: {}, as of {:?}) to be in {}, where {users:?} are",
+                view.users,
+                view.count,
+                view.known,
+                view.version,
+                name_of(room)
+            );
+            self.book.violate("G18", &about, || text);
+        }
+    }
+}
