@@ -47,6 +47,8 @@ struct Entered {
     entries: BTreeMap<SessionId, Entry>,
     /// Those of them that the broker is to be told of.
     dirty: BTreeSet<SessionId>,
+    /// When its first step left. Units: monotonic milliseconds.
+    begun_ms: Option<u64>,
     /// When its last step left. Units: monotonic milliseconds.
     stepped_ms: Option<u64>,
     /// It has a deadline, a place among those whose turn it is, or a step under way.
@@ -139,6 +141,23 @@ impl Presence {
         }
     }
 
+    /// The broker may lack what this node entered in a room: it is entered again, of the users that are `missing`.
+    pub(super) fn reenter(&mut self, now: Now, name: &RoomName, missing: impl Fn(&str) -> bool) {
+        let Some(room) = self.rooms.get_mut(name) else { return };
+        let known = room.entries.iter();
+        let lost = known.filter(|(_, entry)| entry.present && entry.told && missing(&entry.user));
+        room.dirty.extend(lost.map(|(session, _)| *session));
+        if !room.dirty.is_empty() {
+            self.list(now, name);
+        }
+    }
+
+    /// Whether something was entered in the room for longer than that.
+    pub(super) fn is_entered_since(&self, now: Now, name: &RoomName, age_ms: u64) -> bool {
+        let begun_ms = self.rooms.get(name).and_then(|room| room.begun_ms);
+        begun_ms.is_some_and(|at| now.mono_ms > at.saturating_add(age_ms))
+    }
+
     /// Entries and steps agree with what is counted of them.
     #[cfg(test)]
     pub(super) fn walk(&self, renewing: usize) {
@@ -226,7 +245,7 @@ impl Hub {
                 None => break,
             }
         }
-        while self.may_ask()
+        while self.may_step()
             && let Some(request) = self.presence.repeats.pop_front()
         {
             if let Some(step) = self.presence.steps.get(&request) {
@@ -234,7 +253,7 @@ impl Hub {
                 out.push(HubEffect::Broker(BrokerCommand::SetPresence { request, set }));
             }
         }
-        while self.may_ask()
+        while self.may_step()
             && self.lives.holds()
             && self.presence.steps.len() < STEPS_MAX
             && let Some(name) = self.presence.ready.pop_front()
@@ -249,6 +268,11 @@ impl Hub {
                 self.step(now, name, out);
             }
         }
+    }
+
+    /// Whether steps make sense now. They need no feed: one that is down for long must not cost anybody its presence.
+    fn may_step(&self) -> bool {
+        self.watch.as_ref().is_none_or(|watch| watch.commands_are_answered())
     }
 
     /// Tells the broker the next changes of a room.
@@ -271,6 +295,7 @@ impl Hub {
             changes.push(PresenceChange { session, user, generation, present });
         }
         room.stepped_ms = Some(now.mono_ms);
+        room.begun_ms.get_or_insert(now.mono_ms);
         self.presence.seq += 1;
         let seq = self.presence.seq;
         let set = SetPresence { room: name, incarnation, seq, changes, grace_ms: leave_grace_ms };
@@ -345,14 +370,5 @@ impl Hub {
         for name in names {
             self.presence.list(now, &name);
         }
-    }
-
-    /// The broker's knowledge of a room began anew: what this node entered there may be missing.
-    pub(super) fn reenter_room(&mut self, now: Now, name: &RoomName) {
-        let Some(room) = self.presence.rooms.get_mut(name) else { return };
-        let known = room.entries.iter().filter(|(_, entry)| entry.present && entry.told);
-        let known: Vec<SessionId> = known.map(|(session, _)| *session).collect();
-        room.dirty.extend(known);
-        self.presence.list(now, name);
     }
 }

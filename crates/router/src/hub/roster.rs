@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use roomcast_protocol::position::Position;
+use roomcast_protocol::position::{Epoch, Position};
 use roomcast_protocol::presence::{PresenceDiff, PresenceMode, RosterPage};
 use roomcast_protocol::room::RoomName;
 
@@ -65,6 +65,8 @@ pub(super) struct Roster {
     /// As of which version; `None`: it has not been read.
     version: Option<Position>,
     count: u64,
+    /// The epoch under which the node last made sure that what it entered is there.
+    entered_under: Option<Epoch>,
     /// Who is there, by name; `None`: only their number is kept.
     users: Option<BTreeSet<Box<str>>>,
     /// What `users` weigh. Units: bytes.
@@ -73,6 +75,8 @@ pub(super) struct Roster {
     untold: BTreeMap<Box<str>, bool>,
     /// What the members were told last: as of which version, and how many users.
     told: Option<(Position, u64)>,
+    /// They were told, or shown, who is there, and not since then that only the number is.
+    told_lists: bool,
     reading: Option<Reading>,
     /// When it is read, or compared, next. Units: monotonic milliseconds.
     pub(super) read_at_ms: Option<u64>,
@@ -93,10 +97,12 @@ impl Roster {
             users_max: users_max as u64,
             version: None,
             count: 0,
+            entered_under: None,
             users: None,
             bytes: 0,
             untold: BTreeMap::new(),
             told: None,
+            told_lists: false,
             reading: None,
             read_at_ms: None,
             compares: false,
@@ -120,12 +126,30 @@ impl Roster {
         self.users.is_some()
     }
 
+    /// The epoch when this was asked last, if that is another one than now.
+    pub(super) fn renew(&mut self) -> Option<Option<Epoch>> {
+        let epoch = self.version.map(|version| version.epoch);
+        let before = std::mem::replace(&mut self.entered_under, epoch);
+        (before != epoch).then_some(before)
+    }
+
+    /// Who is there, if it is known.
+    pub(super) const fn users(&self) -> Option<&BTreeSet<Box<str>>> {
+        self.users.as_ref()
+    }
+
     /// Whether who is there should be known, and is not. A tenth below the bound, so that a room at the bound is not
     /// read and told anew with each user who comes and goes.
     pub(super) fn lacks_users(&self) -> bool {
         self.mode == PresenceMode::Members
             && self.users.is_none()
+            && !self.told_lists
             && self.count <= self.users_max - self.users_max / 10
+    }
+
+    /// Whether it is being read, or about to be: until then nobody is told what may be wrong.
+    pub(super) const fn is_unsettled(&self) -> bool {
+        self.reading.is_some() || self.read_at_ms.is_some() && !self.compares
     }
 
     /// Whether only the number of users is asked for.
@@ -165,7 +189,9 @@ impl Roster {
 
     /// A page came. All its users may weigh `bytes_max`, those included that are known from before.
     pub(super) fn page(&mut self, page: RosterPage, bytes_max: usize) -> Turned {
-        let counts = self.counts_only() || page.count > self.users_max;
+        // Members whose list was given up are told so first.
+        let given_up = self.users.is_none() && self.told_lists;
+        let counts = self.counts_only() || given_up || page.count > self.users_max;
         let Some(reading) = &mut self.reading else { return Turned::Torn };
         let first = reading.versions.map_or(page.version, |(first, _)| first);
         if first.epoch != page.version.epoch {
@@ -271,6 +297,7 @@ impl Roster {
         self.users = Some(users);
         if self.told.is_none() {
             self.told = Some((version, self.count));
+            self.told_lists = true;
         }
     }
 
@@ -324,7 +351,7 @@ impl Roster {
         match (&self.users, self.told) {
             (Some(_), Some((told, _))) => !self.untold.is_empty() || told != version,
             (Some(_), None) => false,
-            (None, told) => told.is_none_or(|(_, count)| count != self.count),
+            (None, told) => self.told_lists || told.is_none_or(|(_, count)| count != self.count),
         }
     }
 
@@ -333,10 +360,11 @@ impl Roster {
     pub(super) fn tell(&mut self, room: &RoomName) -> Option<PresenceDiff> {
         let version = self.version?;
         let before = self.told.replace((version, self.count));
+        let listed = std::mem::replace(&mut self.told_lists, self.users.is_some());
         let untold = std::mem::take(&mut self.untold);
         let news = match &self.users {
             Some(_) => !untold.is_empty(),
-            None => before.is_none_or(|(_, count)| count != self.count),
+            None => listed || before.is_none_or(|(_, count)| count != self.count),
         };
         let (mut joined, mut left) = (Vec::new(), Vec::new());
         for (user, came) in untold {
@@ -348,7 +376,8 @@ impl Roster {
 
     /// Users behind `after`, as the members were told, so that what they are told next fits; `None`: not known yet.
     pub(super) fn shown(&self, after: Option<&str>, count_max: usize) -> Option<RosterPage> {
-        let (Some(users), Some((version, count))) = (&self.users, self.told) else {
+        let (version, count) = self.told?;
+        let Some(users) = &self.users else {
             let version = self.version?;
             return Some(RosterPage { version, count: self.count, users: Vec::new(), more: false });
         };

@@ -97,6 +97,14 @@ impl Rosters {
         self.reads.insert((at_ms, name.clone()));
     }
 
+    /// A roster without its users is read, where they have a place again.
+    fn read_if_lacking(&mut self, now: Now, name: &RoomName) {
+        let lacks = self.rooms.get(name).is_some_and(|roster| roster.lacks_users());
+        if lacks && self.bytes < self.bytes_max / 10 * 9 {
+            self.read_at(now.mono_ms, name, false);
+        }
+    }
+
     /// The roster is known: from now on it is only compared.
     fn compare_later(&mut self, now: Now, name: &RoomName) {
         let Some(roster) = self.rooms.get_mut(name) else { return };
@@ -110,7 +118,7 @@ impl Rosters {
     /// Members are told in their time, if there is anything.
     fn tell_in_time(&mut self, now: Now, name: &RoomName) {
         let Some(roster) = self.rooms.get_mut(name) else { return };
-        if roster.tell_at_ms.is_none() && roster.has_news() {
+        if roster.tell_at_ms.is_none() && !roster.is_unsettled() && roster.has_news() {
             let pace_ms = if roster.lists() { TELL_MS } else { TELL_COUNT_MS };
             let at_ms = roster.told_ms.map_or(0, |at| at.saturating_add(pace_ms));
             let at_ms = at_ms.max(now.mono_ms);
@@ -204,11 +212,8 @@ impl Hub {
                 if self.rosters.bytes > self.rosters.bytes_max {
                     self.rosters.change(name, Roster::forget_users);
                 }
-                let lacks = self.rosters.rooms.get(name).is_some_and(|it| it.lacks_users());
-                if lacks && self.rosters.bytes < self.rosters.bytes_max / 10 * 9 {
-                    self.rosters.read_at(now.mono_ms, name, false);
-                }
                 self.rosters.tell_in_time(now, name);
+                self.rosters.read_if_lacking(now, name);
             }
         }
     }
@@ -219,9 +224,21 @@ impl Hub {
         self.rosters.read_at(now.mono_ms, name, false);
     }
 
+    /// A reading is done.
     fn roster_is_known(&mut self, now: Now, name: &RoomName) {
         self.rosters.compare_later(now, name);
         self.rosters.tell_in_time(now, name);
+        let Some(roster) = self.rosters.rooms.get_mut(name) else { return };
+        // A roster that is known for the first time should be as old as what was entered; else that may be lost before.
+        let lost = roster.renew().is_some_and(|before| {
+            before.is_some() || self.presence.is_entered_since(now, name, ROSTER_READ_MS)
+        });
+        match roster.users().filter(|_| !lost) {
+            Some(users) => self.presence.reenter(now, name, |user| !users.contains(user)),
+            // Another session may stand for a user whose one of this node is not there.
+            None if lost => self.presence.reenter(now, name, |_| true),
+            None => {}
+        }
     }
 
     /// Reads the rosters that are due.
@@ -296,13 +313,7 @@ impl Hub {
                 self.rosters.read_at(at_ms, &name, false);
             }
             Turned::Torn => self.read_anew(now, &name),
-            Turned::Known => {
-                self.roster_is_known(now, &name);
-                let version = self.rosters.rooms.get(&name).and_then(|roster| roster.version());
-                if known.zip(version).is_some_and(|(known, version)| known.epoch != version.epoch) {
-                    self.reenter_room(now, &name);
-                }
-            }
+            Turned::Known => self.roster_is_known(now, &name),
         }
         true
     }
@@ -324,8 +335,12 @@ impl Hub {
             let Some((_, name)) = self.rosters.tells.pop_first() else { break };
             let Some(roster) = self.rosters.rooms.get_mut(&name) else { continue };
             roster.tell_at_ms = None;
+            if roster.is_unsettled() {
+                continue; // once it is known
+            }
             let Some(diff) = roster.tell(&name) else { continue };
             roster.told_ms = Some(now.mono_ms);
+            self.rosters.read_if_lacking(now, &name);
             let diff = Arc::new(diff);
             for lane in each_lane(self.rooms.get(&name).map_or(0, |room| room.lanes)) {
                 let diff = Arc::clone(&diff);

@@ -191,6 +191,11 @@ impl Watch {
         self.up_ms.is_some() && !self.unanswered && self.state != RelayState::Isolated
     }
 
+    /// Whether commands are answered, as far as is known, whatever the feed does.
+    pub(super) const fn commands_are_answered(&self) -> bool {
+        !self.unanswered
+    }
+
     /// Whether the feed brings things, but too late.
     pub(super) fn is_lagging(&self, mono_ms: u64) -> bool {
         self.links.is_lagging(self.at(mono_ms))

@@ -339,37 +339,43 @@ fn steps_of_many_rooms_are_bounded_and_the_others_wait() {
 
 #[test]
 fn while_the_broker_is_away_only_what_differs_in_the_end_is_kept() {
-    watch(
-        "auto over=1
-         up 1
-         enters crowd 1/ann
-         done
-         down
+    entered(
+        "auto away
+         at 4000
          exits crowd 1/ann
-         enters crowd 2/bob
-         at 9000
+         enters crowd 3/cid
+         at 8000
          enters crowd 1/ann
          exits crowd 2/bob
-         enters crowd 3/cid
-         up 1
-         done
+         enters crowd 4/dan
          exits crowd 3/cid
-         at 9300
+         auto over=1
+         at 8300
          done
-         at 10000",
-        "whole at 0
-         set crowd #1 +1/ann
-         cut at 0
-         0: degraded true
+         exits crowd 4/dan
+         at 8600",
+        "0: degraded true
          1: degraded true
          2: degraded true
          isolated at 2000
          0: degraded false
          1: degraded false
          2: degraded false
-         set crowd #2 +1/ann +3/cid
-         whole at 9000
-         set crowd #3 -3/cid",
+         set crowd #3 +1/ann -2/bob +4/dan
+         whole at 8250
+         set crowd #4 -4/dan",
+    );
+}
+
+#[test]
+fn a_feed_that_is_down_costs_nobody_its_presence() {
+    entered(
+        "down
+         exits crowd 1/ann
+         at 1000
+         done",
+        "cut at 500
+         set crowd #3 -1/ann",
     );
 }
 
