@@ -363,13 +363,9 @@ local function by_room(members)
   return rooms
 end
 
--- A step of the system's own in one room; what is told of it is put into `out`. Each room's epoch is made of the fresh
--- one: no two rooms get the same.
+-- A step of the system's own in one room; what is told of it is put into `out`.
 local function own_step(prefix, name, make, key, fresh, out)
-  local own = string.gsub(string.sub(redis.sha1hex(fresh .. name), 1, 32), '%x%x', function(digits)
-    return string.char(tonumber(digits, 16))
-  end)
-  local room = presence_of(prefix, name, own)
+  local room = presence_of(prefix, name, fresh)
   local made = make(room)
   if #made.names + #made.drops == 0 and not room.mended then
     return
