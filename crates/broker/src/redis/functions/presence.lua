@@ -317,6 +317,10 @@ local function set_presence(keys, args)
   end
   local said = read(false, 'GET', memory)
   local last = said and #said >= 8 and struct.unpack('>I8', said) or -1
+  if last > OFFSET_MAX then
+    -- Somebody else's: no step is counted so far.
+    last = -1
+  end
   if tonumber(seq) <= last then
     return { 0, tonumber(seq) == last and string.sub(said, 9) or '', 0 }
   end
