@@ -154,8 +154,8 @@ impl Lane {
         let found = acks.and_then(|acks| {
             let at = acks.inflight.iter().position(|it| *it.publication.id == *id)?;
             let it = acks.inflight.remove(at);
-            if let (Some(offset), Some(inbox)) = (it.offset(), acks.inbox(it.room)) {
-                inbox.cursor.ack(offset);
+            if let (Some(at), Some(inbox)) = (it.publication.position, acks.inbox(it.room)) {
+                inbox.cursor.ack_given(at);
             }
             Some(it)
         });
@@ -199,9 +199,9 @@ impl Lane {
             let holds = |who: &Principal| publication.requires.iter().all(|it| who.holds(it));
             if expired || !who.is_some_and(holds) {
                 // Nobody is to have it any more.
-                let (room, offset) = (it.room, it.offset());
-                if let (Some(offset), Some(inbox)) = (offset, acks.inbox(room)) {
-                    inbox.cursor.ack(offset);
+                let (room, position) = (it.room, it.publication.position);
+                if let (Some(at), Some(inbox)) = (position, acks.inbox(room)) {
+                    inbox.cursor.ack_given(at);
                 }
             } else if tries_max > 0 && it.tries >= tries_max {
                 failed.push(it);

@@ -63,6 +63,8 @@ pub(super) struct Cursor {
     /// Above that: what is not acked by arriving, because it waits for its ack or was never given. Bounds:
     /// [`RANGES_MAX`]; beyond them what lies between two of them counts as well.
     open: Ranges,
+    /// What was given in an earlier epoch names the same publication up to it; above, another one may stand there.
+    same_to: u64,
     /// Something was acked that has not been reported.
     moved: bool,
 }
@@ -87,6 +89,7 @@ impl Cursor {
             acked: Ranges::default(),
             got: position.offset,
             open: Ranges::default(),
+            same_to: u64::MAX,
             moved: false,
         }
     }
@@ -131,6 +134,13 @@ impl Cursor {
         self.mark(offset, offset);
     }
 
+    /// The client acked what it was given there, perhaps in an earlier epoch.
+    pub(super) fn ack_given(&mut self, position: Position) {
+        if position.epoch == self.epoch || position.offset <= self.same_to {
+            self.ack(position.offset);
+        }
+    }
+
     /// Nothing up to `offset` is kept any more.
     pub(super) fn removed(&mut self, offset: u64) {
         self.open.cut_up_to(offset);
@@ -159,6 +169,7 @@ impl Cursor {
     pub(super) fn jump(&mut self, covered: u64, position: Position) {
         if position.epoch != self.epoch {
             self.epoch = position.epoch;
+            self.same_to = self.same_to.min(position.offset);
             self.acked.cut_above(position.offset);
             self.open.cut_above(position.offset);
             self.watermark = self.watermark.min(position.offset);
@@ -248,6 +259,25 @@ mod tests {
         assert!(!cursor.has_moved());
         cursor.arrived(Position { epoch: Epoch(2), offset: 8 });
         assert_eq!(report(&mut cursor), (8, vec![]));
+    }
+
+    #[test]
+    fn an_ack_of_an_earlier_epoch_counts_for_the_same_publication_only() {
+        let new = |offset| Position { epoch: Epoch(2), offset };
+        let mut cursor = Cursor::new(at(0), []);
+        for offset in 1..=3 {
+            cursor.wait_for(offset);
+        }
+        cursor.jump(3, new(1));
+        cursor.ack_given(at(3));
+        assert!(!cursor.has_moved());
+        cursor.ack_given(at(1));
+        assert_eq!(report(&mut cursor), (1, vec![]));
+        cursor.wait_for(2);
+        cursor.ack_given(at(2));
+        assert!(!cursor.has_moved());
+        cursor.ack_given(new(2));
+        assert_eq!(report(&mut cursor), (2, vec![]));
     }
 
     #[test]
