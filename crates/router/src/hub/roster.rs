@@ -378,8 +378,8 @@ impl Roster {
     pub(super) fn shown(&self, after: Option<&str>, count_max: usize) -> Option<RosterPage> {
         let (version, count) = self.told?;
         let Some(users) = &self.users else {
-            let version = self.version?;
-            return Some(RosterPage { version, count: self.count, users: Vec::new(), more: false });
+            // As the members were told: what they are told next is what differs from that.
+            return Some(RosterPage { version, count, users: Vec::new(), more: false });
         };
         let behind = |after: Option<&str>| match after {
             Some(after) => (Bound::Excluded(after.to_owned()), Bound::Unbounded),
