@@ -12,6 +12,8 @@ pub enum Planted {
     StalePermission,
     /// A room with something for its members is not served while another one is.
     LostWakeUp,
+    /// A cursor counts as acked what was given to its connection.
+    CursorFromWrites,
     /// A session's record says that its client has what was given to its connection.
     PositionFromWrites,
 }

@@ -7,6 +7,7 @@ use roomcast_protocol::position::{Epoch, Position};
 
 use crate::check::recovery::Since;
 use crate::check::stay::Stay;
+use crate::inboxes::Inbox;
 use crate::node::lane::Inbound;
 use crate::node::socket::{Said, Socket};
 use crate::node::{LANES, core::Asked, core::FromLane};
@@ -70,6 +71,8 @@ pub(crate) struct Client {
     pub(crate) views: BTreeMap<usize, View>,
     /// It does not connect until then.
     pub(crate) away_until_ms: u64,
+    /// What it has of its own room.
+    pub(crate) inbox: Inbox,
 }
 
 impl Client {
@@ -106,6 +109,7 @@ impl Client {
             since_ms: 0,
             views: BTreeMap::new(),
             away_until_ms: 0,
+            inbox: Inbox::default(),
         }
     }
 
@@ -199,7 +203,9 @@ impl World {
         // It was put into its own room with its welcome.
         let told_ms = it.isolated.then_some(u64::MAX);
         let stay = Stay { told_ms, ..Stay::new(now_ms, executed, None, true) };
-        it.stays.insert(own_room(client), stay);
+        if rule(own_room(client)).keep.is_none() {
+            it.stays.insert(own_room(client), stay);
+        }
         if self.random.chance(4) && now_ms < HEAL_MS {
             // A back-end greets who has come.
             let in_ms = self.random.below(60);

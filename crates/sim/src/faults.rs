@@ -233,6 +233,7 @@ impl World {
                 stores.iter_mut().for_each(roomcast_store::Store::lose_everything);
                 self.bus.servers[server].data.leases.clear();
                 self.bus.servers[server].data.lives.lose_everything();
+                self.book.people.lost_ms = self.now_ms;
                 self.book.ids_lost(self.bus.executed);
                 self.trouble_all(self.now_ms);
             }

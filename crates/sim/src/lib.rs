@@ -16,6 +16,7 @@ mod bus;
 mod check;
 mod clients;
 mod faults;
+mod inboxes;
 mod node;
 mod people;
 mod planted;

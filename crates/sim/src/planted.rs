@@ -11,6 +11,8 @@ pub enum Planted {
     KeepEpoch,
     /// Lives of nodes that were reaped are accepted again.
     ZombieLeaseAccepted,
+    /// An inbox counts as acked what was written to the connection.
+    CursorFromWrites,
     /// Ids are not remembered.
     NoDedup,
     /// Nothing is dropped for a lane whose queue is full.
@@ -29,11 +31,12 @@ pub enum Planted {
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::AckBeforeAppend,
         Self::TwoSteps,
         Self::KeepEpoch,
         Self::ZombieLeaseAccepted,
+        Self::CursorFromWrites,
         Self::NoDedup,
         Self::UnboundedQueue,
         Self::ConfirmedByName,
@@ -51,6 +54,7 @@ impl Planted {
             Self::EpochSwitchedBack => Some(Planted::EpochSwitchedBack),
             Self::StalePermission => Some(Planted::StalePermission),
             Self::LostWakeUp => Some(Planted::LostWakeUp),
+            Self::CursorFromWrites => Some(Planted::CursorFromWrites),
             Self::AckBeforeAppend
             | Self::TwoSteps
             | Self::KeepEpoch
@@ -69,6 +73,7 @@ impl Planted {
             Self::TwoSteps => "two-steps",
             Self::KeepEpoch => "keep-epoch",
             Self::ZombieLeaseAccepted => "zombie-lease-accepted",
+            Self::CursorFromWrites => "cursor-from-writes",
             Self::NoDedup => "no-dedup",
             Self::UnboundedQueue => "unbounded-queue",
             Self::ConfirmedByName => "confirmed-by-name",

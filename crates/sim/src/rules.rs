@@ -3,10 +3,12 @@
 use roomcast_protocol::guard::{
     AuthError, Guard, Kind, Policy, Principal, PublishRight, RuleIndex,
 };
+use roomcast_protocol::inbox::CursorOf;
 use roomcast_protocol::position::Keep;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 
+use crate::inboxes;
 use crate::people::presence_of;
 
 /// One room of a run.
@@ -75,12 +77,23 @@ pub(crate) const PERMISSIONS: [&str; 2] = ["s", "r"];
 /// A user's own room, joined at connect; only back-ends publish there.
 const OWN: RoomRule = ephemeral("own", None);
 
+/// The same where it is an inbox.
+const INBOXES: [RoomRule; 2] = [
+    RoomRule { keep: Some(inboxes::keep(CursorOf::User)), ..OWN },
+    RoomRule { keep: Some(inboxes::keep(CursorOf::Device)), ..OWN },
+];
+
 /// Rooms of a run: those of the rules, then the own room of each client's user.
 pub(crate) const ROOMS_ALL: usize = ROOMS.len() + crate::world::CLIENTS;
 
 /// What is kept of a room, and who may join it.
 pub(crate) fn rule(room: usize) -> &'static RoomRule {
-    ROOMS.get(room).unwrap_or(&OWN)
+    let own = || match inboxes::cursor_of(room - ROOMS.len()) {
+        None => &OWN,
+        Some(CursorOf::User) => &INBOXES[0],
+        Some(CursorOf::Device) => &INBOXES[1],
+    };
+    ROOMS.get(room).unwrap_or_else(own)
 }
 
 /// A room's name.
@@ -117,8 +130,9 @@ impl Rules {
             presence_max: presence_of(rule.name).1,
             ..Policy::default()
         };
-        let own = Policy::default();
-        Self { policies: ROOMS.iter().map(policy).chain([own]).collect() }
+        // The own rooms of users by their numbers, then those of sessions.
+        let own = (0..4).map(inboxes::policy).chain([Policy::default()]);
+        Self { policies: ROOMS.iter().map(policy).chain(own).collect() }
     }
 }
 
@@ -152,10 +166,13 @@ impl Guard for Rules {
 
     fn rule(&self, room: &RoomName) -> Option<RuleIndex> {
         let name = room.as_str();
-        if name.starts_with("user-") || name.starts_with("session-") {
-            return u16::try_from(ROOMS.len()).ok().map(RuleIndex);
-        }
-        u16::try_from(room_index(name)?).ok().map(RuleIndex)
+        let index = match room_index(name) {
+            Some(index) if index >= ROOMS.len() => ROOMS.len() + (index - ROOMS.len()) % 4,
+            Some(index) => index,
+            None if name.starts_with("session-") => ROOMS.len() + 4,
+            None => return None,
+        };
+        u16::try_from(index).ok().map(RuleIndex)
     }
 
     fn policy(&self, rule: RuleIndex) -> &Policy {

@@ -61,6 +61,12 @@ pub struct Stats {
     pub presence_told: u64,
     /// What servers told of that.
     pub presence_diffs: u64,
+    /// Publications that clients were given again because they did not ack them.
+    pub redelivered: u64,
+    /// Acks that clients sent.
+    pub acks_sent: u64,
+    /// Publications that clients were told to have lost in their inboxes.
+    pub lost_told: u64,
     /// Clients that stayed away when their node was killed.
     pub stayed_away: u64,
     /// Faults, by kind.
@@ -115,6 +121,9 @@ impl Stats {
             ("rosters", &mut self.rosters),
             ("presence told", &mut self.presence_told),
             ("presence diffs", &mut self.presence_diffs),
+            ("given again", &mut self.redelivered),
+            ("acks sent", &mut self.acks_sent),
+            ("lost told", &mut self.lost_told),
             ("stayed away", &mut self.stayed_away),
         ]
     }

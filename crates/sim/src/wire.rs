@@ -19,6 +19,10 @@ pub(crate) struct Wire<'a> {
     pub(crate) isolated: bool,
     #[serde(borrow, rename = "ackId")]
     pub(crate) ack_id: Option<Cow<'a, str>>,
+    #[serde(rename = "requiresAck", default)]
+    pub(crate) requires_ack: bool,
+    #[serde(default)]
+    pub(crate) redelivered: bool,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
     #[serde(borrow, default)]

@@ -53,6 +53,11 @@ fn a_zombie_whose_lease_is_accepted_is_caught() {
 }
 
 #[test]
+fn a_cursor_that_moves_on_writes_is_caught() {
+    is_caught(Planted::CursorFromWrites);
+}
+
+#[test]
 fn forgotten_ids_are_caught() {
     is_caught(Planted::NoDedup);
 }

@@ -73,6 +73,10 @@ impl Lane {
         if let Some(acks) = self.session_mut(key).and_then(|session| session.acks.as_mut()) {
             acks.sent_ping(now.mono_ms, number);
         }
+        #[cfg(feature = "planted")]
+        if self.planted == Some(crate::planted::Planted::CursorFromWrites) {
+            self.all_arrived(now, key, u32::MAX, out);
+        }
         out.push(Effect::Ping { to: key.index, number });
     }
 

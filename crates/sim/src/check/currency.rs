@@ -83,6 +83,7 @@ impl World {
             }
         }
         self.check_views();
+        self.check_inboxes();
     }
 
     fn check_stay_is_current(&mut self, client: usize, room: usize, stay: &Stay) {

@@ -44,6 +44,7 @@ impl World {
             Err(cause) => return self.complain("wire", &about, cause),
         };
         match &*wire.kind {
+            "lost" => self.told_lost(client, &wire),
             "presence" => self.told_presence(client, &wire),
             "welcome" => self.welcomed(client),
             "subscribed" => self.joined(client, &wire, &data),
@@ -100,6 +101,7 @@ impl World {
         }
         if let Some(stay) = self.clients[client].stays.get_mut(&room) {
             // A repeated join, or the position that follows; it moves nothing that is known.
+            let follows = !stay.live && live || stay.at.is_none() && position.is_some();
             stay.live |= live;
             if stay.at.is_none() || resumed && position.is_some() {
                 stay.at = position;
@@ -108,6 +110,10 @@ impl World {
             {
                 let text = format!("c{client} covered {at:?} of {name}, and was told {position:?}");
                 self.complain("G11", &about, text);
+            }
+            if follows {
+                // Who waits for it is told of nobody.
+                self.begin_view(client, room);
             }
             return;
         }
@@ -125,6 +131,7 @@ impl World {
                 }
             }
         }
+        self.begin_own(client, room, (data.recovered, data.reason.as_deref()));
         self.begin_view(client, room);
     }
 
@@ -251,6 +258,7 @@ impl World {
         let before = stay.at.replace(position);
         stay.told_ms = Some(now_ms);
         self.clients[client].positions.insert(room, position);
+        self.note_gap(client, room, position.offset);
         if back {
             let text =
                 format!("c{client} covered {before:?}, and a gap leads back to {position:?}");
@@ -280,7 +288,8 @@ impl World {
             let lacked = !it.holds("r") || it.lacked_ms + LACKED_MS >= self.now_ms;
             let expired = reasons.iter().any(|it| it == "expired") && made.ttl_s.is_some();
             let filtered = reasons.iter().any(|it| it == "filtered") && made.requires;
-            if !(expired || filtered && lacked) {
+            let own = crate::inboxes::may_skip(room, &reasons);
+            if !(own || expired || filtered && lacked) {
                 let about = [format!("c{client}"), format!("p{number}")];
                 let text = format!("c{client} skips p{number} ({offset}) for {reasons:?}");
                 return self.complain("G3/I3", &about, text);
@@ -346,6 +355,9 @@ impl World {
         if !self.clients[client].stays.contains_key(&room) {
             let text = format!("c{client} heard p{number} of {name}, where it is not in");
             return self.complain("G11", &about, text);
+        }
+        if self.heard_own(client, room, number, wire) {
+            return;
         }
         if wire.isolated {
             if rule(room).keep.is_some() {

@@ -249,6 +249,7 @@ impl World {
             kind: "message".into(),
             timestamp: "2026-01-01T00:00:00.000Z".into(),
             sender: "backend".into(),
+            requires_ack: crate::inboxes::wants_ack(self.book.pubs[number].made.room, number),
             ..Publication::bare(
                 roomcast_protocol::room::RoomName::parse(&room).expect("the rules name rooms"),
                 roomcast_protocol::content::Content::Json(

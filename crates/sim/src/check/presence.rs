@@ -48,6 +48,9 @@ pub(crate) struct People {
     gone_ms: BTreeMap<(RoomName, Box<str>), u64>,
     /// A master of several was replaced: nodes are not told, so leaves that were lost with it are lost for good.
     pub(crate) leaves_lost: bool,
+    /// When a server lost presence last, and when something was told of each room: a loss shows with the next change.
+    pub(crate) lost_ms: u64,
+    pub(crate) told_ms: BTreeMap<RoomName, u64>,
     /// Connections whose outbox ran over: what a room that is parked would have told of presence is lost.
     pub(crate) overrun: BTreeSet<usize>,
 }
@@ -119,6 +122,7 @@ impl World {
         self.trace.line(self.now_ms, || format!("server {server} tells {diff:?}"));
         self.trace.see(diff.version.offset ^ diff.count << 32);
         self.book.check_run(diff);
+        self.book.people.told_ms.insert(diff.room.clone(), self.now_ms);
         if !self.bus.is_current(server) {
             return;
         }

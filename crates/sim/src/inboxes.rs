@@ -1,0 +1,240 @@
+//! Own rooms that are inboxes, as clients use them (G15, G16): back-ends want some publications acked; clients ack at once,
+//! late, twice or never, and ack what they were never given. Whatever is kept at the end has been heard.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use roomcast_protocol::guard::Policy;
+use roomcast_protocol::inbox::CursorOf;
+use roomcast_protocol::position::{Epoch, Keep, Kept, Span};
+use roomcast_protocol::room::RoomName;
+use roomcast_store::{At, Place};
+use serde::Deserialize;
+
+use crate::node::socket::Said;
+use crate::people::Turn;
+use crate::rules::{ROOMS, name_of, own_room, rule};
+use crate::wire::{Wire, number_of};
+use crate::world::World;
+
+/// How often a publication is given again at most. Source: the native dialect.
+const TRIES_MAX: u32 = 3;
+
+/// How long after a client sent an ack it may be given the publication again: on its way in, a lane that is stopped, on
+/// its way out. Units: milliseconds.
+const ACKED_MS: u64 = 7_000;
+
+/// What an inbox keeps: little, so that its bound bites.
+pub(crate) const fn keep(cursor: CursorOf) -> Keep {
+    let (size, bytes_max, ttl_ms) = (20, 64 << 10, 600_000);
+    Keep { size, bytes_max, ttl_ms, replicated: false, inbox: Some(cursor) }
+}
+
+/// Whose cursors count in the own room of a client's user; `None`: it keeps nothing.
+pub(crate) const fn cursor_of(client: usize) -> Option<CursorOf> {
+    match client % 4 {
+        3 => None,
+        1 => Some(CursorOf::Device),
+        _ => Some(CursorOf::User),
+    }
+}
+
+/// What the rule of an own room says.
+pub(crate) fn policy(client: usize) -> Policy {
+    let cursor = cursor_of(client);
+    Policy { history: cursor.map(keep), cursor, ..Policy::default() }
+}
+
+/// Whether the publication has to be acked by who gets it.
+pub(crate) const fn wants_ack(room: usize, number: usize) -> bool {
+    room >= ROOMS.len() && number.is_multiple_of(2)
+}
+
+/// Whether a skip of the room may have such reasons.
+pub(crate) fn may_skip(room: usize, reasons: &[std::borrow::Cow<'_, str>]) -> bool {
+    room >= ROOMS.len() && reasons.iter().any(|it| matches!(&**it, "acked" | "removed"))
+}
+
+/// What a client has of its own room.
+#[derive(Debug, Default)]
+pub(crate) struct Inbox {
+    heard: BTreeSet<usize>,
+    /// When it acked what, on this connection.
+    acked_ms: BTreeMap<usize, u64>,
+    /// How often it was given what again, on this connection.
+    again: BTreeMap<usize, u32>,
+    socket: Option<usize>,
+    /// The furthest offset up to which it was told of a gap: what it did not hear of that it knows to have lost.
+    gap: u64,
+}
+
+/// What stands in `data` of what is told to be lost.
+#[derive(Debug, Deserialize)]
+struct Lost {
+    room: String,
+    count: u64,
+}
+
+impl World {
+    /// A client is in a room: its own one may not know what it has acked, and gives that on the next connect.
+    pub(crate) fn begin_own(
+        &mut self,
+        client: usize,
+        room: usize,
+        recovered: (Option<bool>, Option<&str>),
+    ) {
+        let unknown = recovered.0 == Some(false) && recovered.1 != Some("too_old");
+        let now_ms = self.now_ms;
+        if unknown && let Some(at) = self.clients[client].positions.get(&room).copied() {
+            self.note_gap(client, room, at.offset);
+        }
+        if let Some(stay) = self.clients[client].stays.get_mut(&room)
+            && room >= ROOMS.len()
+            && unknown
+        {
+            stay.told_ms = Some(now_ms);
+        }
+    }
+
+    /// A client is told that it misses something up to there.
+    pub(crate) fn note_gap(&mut self, client: usize, room: usize, offset: u64) {
+        if room >= ROOMS.len() {
+            let gap = &mut self.clients[client].inbox.gap;
+            *gap = offset.max(*gap);
+        }
+    }
+
+    /// A client gets a publication of its own room; says whether it was given again.
+    pub(crate) fn heard_own(
+        &mut self,
+        client: usize,
+        room: usize,
+        number: usize,
+        wire: &Wire<'_>,
+    ) -> bool {
+        if room < ROOMS.len() {
+            return false;
+        }
+        let (now_ms, socket) = (self.now_ms, self.clients[client].socket);
+        let about = [format!("c{client}"), format!("p{number}")];
+        // What a gap hid is given again as well.
+        let stays = self.clients[client].stays.get(&room);
+        let known =
+            rule(room).keep.is_some() || stays.is_some_and(|stay| stay.heard.contains(&number));
+        let inbox = &mut self.clients[client].inbox;
+        if inbox.socket != socket {
+            (inbox.socket, inbox.acked_ms) = (socket, BTreeMap::new());
+            inbox.again.clear();
+        }
+        inbox.heard.insert(number);
+        let acked_ms = inbox.acked_ms.get(&number).copied();
+        if wire.redelivered {
+            self.stats.redelivered += 1;
+            let tries = inbox.again.entry(number).or_default();
+            *tries += 1;
+            // What is given on a connect may have been given before.
+            let often = *tries > TRIES_MAX + u32::from(rule(room).keep.is_some());
+            let late = acked_ms.is_some_and(|at| now_ms > at + ACKED_MS);
+            let slow = self.clients[client].slow
+                || socket.is_some_and(|it| self.sockets[it].paused_until_ms + 20_000 > now_ms);
+            if often || !known || late && !slow {
+                let tries = *self.clients[client].inbox.again.get(&number).unwrap_or(&0);
+                self.book.violate("G15", &about, || {
+                    format!("c{client} is given p{number} again, the {tries}. time, known: {known}, acked at {acked_ms:?}")
+                });
+            }
+        }
+        if !wire.redelivered {
+            // It may have come before under another position: that one was acked.
+            self.clients[client].inbox.acked_ms.remove(&number);
+        }
+        if wire.requires_ack {
+            self.plan_ack(client, number);
+        }
+        wire.redelivered
+    }
+
+    fn plan_ack(&mut self, client: usize, number: usize) {
+        let Some(socket) = self.clients[client].socket else { return };
+        let in_ms = match self.random.below(8) {
+            0 | 1 => return,
+            2 => self.random.range(500, 9_000),
+            _ => self.random.below(400),
+        };
+        let at = self.now_ms + in_ms;
+        self.at(at, crate::world::Event::People(Turn::Ack { socket, number }));
+        if self.random.chance(6) {
+            self.at(at + 50, crate::world::Event::People(Turn::Ack { socket, number }));
+        }
+        if self.random.chance(10) {
+            let other = self.random.index(self.book.pubs.len());
+            let text = format!("{{\"type\":\"ack\",\"ackId\":\"x{other}\"}}");
+            self.client_sends(socket, Said::Text(text.into_boxed_str()));
+        }
+    }
+
+    /// A client acks what it got, if it still has that connection.
+    pub(crate) fn send_ack(&mut self, socket: usize, number: usize) {
+        let client = self.sockets[socket].client;
+        if self.clients[client].socket != Some(socket) || !self.clients[client].ready {
+            return;
+        }
+        self.stats.acks_sent += 1;
+        let now_ms = self.now_ms;
+        if !self.sockets[socket].silent {
+            self.clients[client].inbox.acked_ms.entry(number).or_insert(now_ms);
+        }
+        let text = format!("{{\"type\":\"ack\",\"ackId\":\"p{number}\"}}");
+        self.client_sends(socket, Said::Text(text.into_boxed_str()));
+    }
+
+    /// A client is told that something is lost to it.
+    pub(crate) fn told_lost(&mut self, client: usize, wire: &Wire<'_>) {
+        let about = [format!("c{client}")];
+        match wire.read_data::<Lost>() {
+            Ok(lost) if lost.count > 0 && lost.room == name_of(own_room(client)) => {
+                self.stats.lost_told += lost.count;
+            }
+            Ok(lost) => self.book.violate("G16/I9", &about, || format!("c{client}: {lost:?}")),
+            Err(cause) => self.book.violate("wire", &about, || cause),
+        }
+    }
+
+    /// G16: what an inbox keeps at the end its user has heard.
+    pub(crate) fn check_inboxes(&mut self) {
+        for client in 0..self.clients.len() {
+            let room = own_room(client);
+            let Some(keep) = rule(room).keep else { continue };
+            // What a gap hides is given on the next connect.
+            let stay = self.clients[client].stays.get(&room);
+            if stay.is_none_or(|stay| stay.told_ms.is_some()) {
+                continue;
+            }
+            let name = RoomName::parse(&name_of(room)).expect("the rules name rooms");
+            let server = &self.bus.servers[self.bus.masters[self.bus.shard_of(&name)]];
+            let at = At { now_ms: server.time_ms(self.now_ms), fresh: Epoch(u128::MAX) };
+            let found = server.data.clone().store(&name).read(&name, &keep, at, &Span::above(0));
+            let entries = found.map_or_else(Vec::new, |found| found.entries);
+            let count = entries.len();
+            let Inbox { heard, gap, .. } = &self.clients[client].inbox;
+            let missed = entries.into_iter().find_map(|place| match place {
+                // Where data is lost, an offset may name another publication than the one that was acked under it.
+                Place::Entry(entry) if entry.position.offset <= *gap => None,
+                Place::Entry(entry) => match entry.payload {
+                    Kept::Publication(it) => number_of(&it.id).filter(|it| !heard.contains(it)),
+                    Kept::Unreadable(_) | Kept::Removed(_) => None,
+                },
+                Place::Removed(_) => None,
+            });
+            if count > keep.size as usize {
+                let about = [name.to_string()];
+                self.book.violate("I9", &about, || format!("{name} keeps {count}"));
+            }
+            if let Some(number) = missed {
+                let about = [format!("c{client}"), format!("p{number}"), name.to_string()];
+                self.book.violate("G16", &about, || {
+                    format!("c{client} never got p{number}, which {name} keeps")
+                });
+            }
+        }
+    }
+}
