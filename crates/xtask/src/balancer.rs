@@ -11,25 +11,30 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 
 /// Which balancer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub enum Kind {
+    /// `deploy/haproxy.cfg`.
     Haproxy,
+    /// `deploy/nginx.conf`.
     Nginx,
 }
 
 /// Where a node listens, as `host:port`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Addresses {
-    pub(crate) public: String,
-    pub(crate) internal: String,
+pub struct Addresses {
+    /// Where clients connect.
+    pub public: String,
+    /// Where its health is asked for.
+    pub internal: String,
 }
 
 /// A balancer that runs on loopback.
 #[derive(Debug)]
-pub(crate) struct Balancer {
+pub struct Balancer {
     pub(crate) server: Server,
     // Dropped after the server that writes into it.
     _folder: Folder,
-    pub(crate) port: u16,
+    /// Where it listens, on 127.0.0.1.
+    pub port: u16,
 }
 
 impl Kind {
@@ -61,8 +66,27 @@ impl Kind {
 impl Balancer {
     /// Starts one before `nodes`, at `port` if that is free, else at another.
     ///
-    /// Errors: it is not installed, refuses its file, or does not listen within 10 s.
-    pub(crate) fn start(kind: Kind, port: u16, nodes: &[Addresses]) -> Result<Self, String> {
+    /// # Errors
+    /// It is not installed, refuses its file, or does not listen within 10 s.
+    pub fn start(kind: Kind, port: u16, nodes: &[Addresses]) -> Result<Self, String> {
+        Self::start_with(kind, port, nodes, |text| Ok(text.to_owned()))
+    }
+
+    /// Starts a HAProxy whose clients all come from this machine: it gives them to the nodes in turns, for by their
+    /// address all would come to one.
+    ///
+    /// # Errors
+    /// As of [`Balancer::start`].
+    pub fn start_in_turns(nodes: &[Addresses]) -> Result<Self, String> {
+        Self::start_with(Kind::Haproxy, 0, nodes, in_turns)
+    }
+
+    fn start_with(
+        kind: Kind,
+        port: u16,
+        nodes: &[Addresses],
+        change: impl Fn(&str) -> Result<String, String>,
+    ) -> Result<Self, String> {
         let free = port != 0 && TcpListener::bind(("127.0.0.1", port)).is_ok();
         let port = if free { port } else { free_port()? };
         let source = paths::root().join("deploy").join(kind.file());
@@ -70,7 +94,7 @@ impl Balancer {
             .map_err(|cause| format!("{}: {cause}", source.display()))?;
         let folder = Folder::new(kind.name())?;
         let file = folder.path().join(kind.file());
-        let text = render(kind, &text, &format!("127.0.0.1:{port}"), nodes)?;
+        let text = change(&render(kind, &text, &format!("127.0.0.1:{port}"), nodes)?)?;
         std::fs::write(&file, text).map_err(|cause| format!("{}: {cause}", file.display()))?;
         let (program, args) = command(kind, &file, folder.path());
         let server = Server::start(program, &args, folder.path())?;
@@ -81,6 +105,19 @@ impl Balancer {
             Ok(()) => Ok(Ok(())),
         })??;
         Ok(balancer)
+    }
+}
+
+/// HAProxy's file with its nodes taken in turns.
+///
+/// Errors: it does not choose them by their clients' addresses any longer.
+fn in_turns(text: &str) -> Result<String, String> {
+    let (by_address, in_turns) = ("balance source", "balance roundrobin");
+    let count = text.matches(by_address).count();
+    if count == 1 {
+        Ok(text.replace(by_address, in_turns))
+    } else {
+        Err(format!("deploy/haproxy.cfg: wants one line `{by_address}` (has {count})"))
     }
 }
 
@@ -198,6 +235,13 @@ mod tests {
                 .filter(|it| it.starts_with("server 127.") || it.starts_with("server node"));
             assert_eq!(servers.collect::<BTreeSet<_>>().len(), usize::from(count), "{kind:?}");
         }
+    }
+
+    #[test]
+    fn nodes_are_taken_in_turns_where_all_clients_have_one_address() {
+        let changed = in_turns(&deployed(Kind::Haproxy)).unwrap();
+        assert!(changed.contains("balance roundrobin") && !changed.contains("balance source"));
+        assert!(in_turns("balance leastconn").unwrap_err().contains("has 0"));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What stands behind the `Makefile`: set-up, starting nodes and tests, summing "N passed, N failed". It knows the
-//! product only by its command line. Tests of other crates take [`servers`] from here and nothing else.
+//! product only by its command line. Tests of other crates take [`servers`] and [`balancer`] from here and nothing else.
 
-mod balancer;
+pub mod balancer;
 mod chart;
 mod cluster;
 mod conformance;

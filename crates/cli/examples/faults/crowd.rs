@@ -1,11 +1,12 @@
 //! All clients of a scene, on a thread of their own: it is started with the nodes' addresses, and writes what happens
 //! into the book. What one member or publisher does stands in its module.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use roomcast_client::{Client, Options};
+use roomcast_client::{Client, Options, TokenIn};
 use roomcast_gateway::config::{DEV_ISSUER, DEV_SECRET};
 use roomcast_gateway::tokens::{MintOptions, mint};
 use roomcast_protocol::guard::Kind;
@@ -13,6 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::record::{Book, Member, Room};
+use crate::traveller::{self, Journeys};
 use crate::{member, publisher};
 
 /// The permission that some publications require.
@@ -49,10 +51,39 @@ pub(crate) struct Shared {
     pub(crate) every_ms: u64,
     /// Where the nodes are, as `host:port`.
     addresses: Mutex<Vec<String>>,
+    /// What stands before the nodes: members that travel, and publishers, go by it.
+    pub(crate) front: Option<Front>,
+    /// What the members that travel counted.
+    pub(crate) journeys: Journeys,
+    joins: AtomicUsize,
     pub(crate) phase: watch::Sender<Phase>,
 }
 
+/// Nodes behind a balancer.
+#[derive(Clone, Debug)]
+pub(crate) struct Front {
+    /// Where clients connect, as `host:port`.
+    pub(crate) balancer: String,
+    /// Where back-ends publish, one for each node, as `host:port`.
+    pub(crate) internals: Vec<String>,
+}
+
 impl Shared {
+    /// How many nodes there are.
+    pub(crate) fn nodes(&self) -> usize {
+        self.addresses.lock().unwrap_or_else(PoisonError::into_inner).len().max(1)
+    }
+
+    /// A member that travels is in one of its rooms.
+    pub(crate) fn joined(&self) {
+        self.joins.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many rooms such members are in.
+    pub(crate) fn joins(&self) -> usize {
+        self.joins.load(Ordering::Relaxed)
+    }
+
     /// Where a node is now.
     fn address(&self, index: usize) -> Option<String> {
         let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
@@ -89,6 +120,11 @@ impl Shared {
         options.connect_timeout = CONNECT_LIMIT;
         options.request_timeout = ANSWER_LIMIT;
         options.events_max = EVENTS_MAX;
+        if self.front.is_some() {
+            // It knows of sessions, unlike the seed's client, and so is told with a code when it has to go; it resumes none.
+            options.token_in = TokenIn::Frame;
+            options.continuation.device = Some("plain".to_owned());
+        }
         roomcast_client::connect(options).await.map_err(|cause| cause.to_string())
     }
 }
@@ -133,6 +169,7 @@ impl Crowd {
         members: Vec<Member>,
         every_ms: u64,
         addresses: Vec<String>,
+        front: Option<Front>,
     ) -> Result<Self, String> {
         let shared = Arc::new(Shared {
             book: Book::new(),
@@ -140,6 +177,9 @@ impl Crowd {
             members,
             every_ms,
             addresses: Mutex::new(addresses),
+            front,
+            journeys: Journeys::default(),
+            joins: AtomicUsize::new(0),
             phase: watch::Sender::new(Phase::Running),
         });
         let thread = std::thread::Builder::new().name("clients".into()).spawn({
@@ -171,8 +211,12 @@ fn run(shared: &Arc<Shared>) {
     let Ok(runtime) = runtime else { return };
     runtime.block_on(async {
         let mut tasks = JoinSet::new();
-        for index in 0..shared.members.len() {
-            tasks.spawn(member::run(Arc::clone(shared), index));
+        for (index, member) in shared.members.iter().enumerate() {
+            if member.travels {
+                tasks.spawn(traveller::run(Arc::clone(shared), index));
+            } else {
+                tasks.spawn(member::run(Arc::clone(shared), index));
+            }
         }
         for room in 0..shared.rooms.len() {
             tasks.spawn(publisher::run(Arc::clone(shared), room));

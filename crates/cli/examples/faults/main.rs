@@ -3,6 +3,7 @@
 //! Owns the scenes, what clients write down, and the checker that judges it. Ends with a table and `N passed,
 //! N failed`; its exit code is 0 only if nothing failed. Needs the binary's path in `ROOMCAST_BIN`.
 
+mod backend;
 mod check;
 mod crowd;
 mod member;
@@ -11,19 +12,25 @@ mod publisher;
 mod quiet;
 mod record;
 mod report;
+mod rolling;
 mod scenes;
 mod stage;
+mod traveller;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use report::say;
-use stage::Outcome;
+use stage::{NODES, Outcome};
 
-type Scene = fn(&Path) -> Result<Outcome, String>;
+type Scene = fn(&Path, usize) -> Result<Outcome, String>;
 
-const SCENES: [(&str, Scene); 3] =
-    [("alone", scenes::alone), ("sentinels", scenes::sentinels), ("cluster", scenes::cluster)];
+const SCENES: [(&str, Scene); 4] = [
+    ("alone", |binary, _| scenes::alone(binary)),
+    ("sentinels", |binary, _| scenes::sentinels(binary)),
+    ("cluster", |binary, _| scenes::cluster(binary)),
+    ("rolling", rolling::play),
+];
 
 /// The most rounds of the scenes: about a day.
 const ROUNDS_MAX: u32 = 600;
@@ -31,14 +38,15 @@ const ROUNDS_MAX: u32 = 600;
 /// The scene that is measured instead of judged.
 const QUIET: &str = "quiet";
 
-const USAGE: &str =
-    "usage: make faults [ARGS='[alone] [sentinels] [cluster] [quiet] [--rounds N]']";
+const USAGE: &str = "usage: make faults [ARGS='[alone] [sentinels] [cluster] [rolling] [quiet] [--clients N] [--rounds N]']";
 
 /// Which scenes, and how often.
 struct Options {
     scenes: Vec<(&'static str, Scene)>,
     quiet: bool,
     rounds: u32,
+    /// Of the scenes that may have more or less.
+    clients: usize,
 }
 
 fn main() -> ExitCode {
@@ -57,12 +65,17 @@ fn main() -> ExitCode {
 }
 
 fn options(args: &[String]) -> Result<Options, String> {
-    let mut options = Options { scenes: Vec::new(), quiet: false, rounds: 1 };
+    let mut options =
+        Options { scenes: Vec::new(), quiet: false, rounds: 1, clients: rolling::CLIENTS };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         if arg == "--rounds" {
             let rounds = args.next().and_then(|it| it.parse().ok());
             options.rounds = rounds.filter(|it| (1..=ROUNDS_MAX).contains(it)).ok_or(USAGE)?;
+        } else if arg == "--clients" {
+            let clients = args.next().and_then(|it| it.parse().ok());
+            let range = NODES..=rolling::CLIENTS_MAX;
+            options.clients = clients.filter(|it| range.contains(it)).ok_or(USAGE)?;
         } else if arg == QUIET {
             options.quiet = true;
         } else {
@@ -86,7 +99,7 @@ fn run(options: &Options) -> Result<(u64, u64), String> {
             say(&format!("round {round} of {}", options.rounds));
         }
         let play = |(name, scene): &(&str, Scene)| {
-            scene(&binary).map_err(|cause| format!("{name}: {cause}"))
+            scene(&binary, options.clients).map_err(|cause| format!("{name}: {cause}"))
         };
         let outcomes: Vec<_> = options.scenes.iter().map(play).collect();
         let quiet = options.quiet.then(|| quiet::measure(&binary));
@@ -106,11 +119,14 @@ mod tests {
         let read =
             |args: &[&str]| options(&args.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>());
         let all = read(&[]).unwrap();
-        assert_eq!((all.scenes.len(), all.quiet), (3, true));
+        assert_eq!((all.scenes.len(), all.quiet, all.clients), (4, true, 200));
         let quiet = read(&["quiet"]).unwrap();
         assert_eq!((quiet.scenes.len(), quiet.quiet), (0, true));
         let one = read(&["cluster", "--rounds", "600"]).unwrap();
         assert_eq!((one.scenes.len(), one.quiet, one.rounds), (1, false, 600));
+        let many = read(&["rolling", "--clients", "1000"]).unwrap();
+        assert_eq!((many.scenes.len(), many.clients), (1, 1_000));
+        assert!(read(&["--clients", "4000"]).is_ok() && read(&["--clients", "4001"]).is_err());
         for wrong in [&["x"][..], &["--rounds"], &["--rounds", "0"], &["--rounds", "601"]] {
             assert!(read(wrong).is_err(), "{wrong:?}");
         }

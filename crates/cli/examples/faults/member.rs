@@ -36,6 +36,7 @@ pub(crate) async fn run(shared: Arc<Shared>, index: usize) {
     let permissions: Vec<String> = member.vip.then(|| VIP.to_owned()).into_iter().collect();
     let subject = format!("member-{index}");
     let late_ms = if index.is_multiple_of(LATE_EVERY) { LATE_MS } else { 0 };
+    let nodes = shared.nodes();
     let delay = Duration::from_millis(BACK_MS + (index as u64 * 37) % 400 + late_ms);
     for node in index.. {
         let over = phase.wait_for(|phase| *phase == Phase::Over);
@@ -44,7 +45,9 @@ pub(crate) async fn run(shared: Arc<Shared>, index: usize) {
             () = async {
                 let client = shared.connect(node, &subject, Kind::User, &permissions).await;
                 if let Ok(client) = client {
-                    listener.listen(&client, &member.rooms).await;
+                    listener.saw(What::Connected { node: Some(node % nodes) });
+                    let code = listener.listen(&client, &member.rooms).await;
+                    listener.saw(What::Closed { code });
                     client.close().await;
                 }
                 sleep(delay).await;
@@ -58,9 +61,8 @@ impl Listener {
         self.shared.book.saw(self.index, what);
     }
 
-    /// Joins all rooms and listens until the connection ends.
-    async fn listen(&mut self, client: &Client, rooms: &[usize]) {
-        self.saw(What::Connected);
+    /// Joins all rooms and listens until the connection ends; answers with the code, where one was told.
+    async fn listen(&mut self, client: &Client, rooms: &[usize]) -> Option<u16> {
         for (place, room) in rooms.iter().enumerate() {
             let Some(name) = self.shared.rooms.get(*room).map(|room| room.name.clone()) else {
                 continue;
@@ -72,16 +74,16 @@ impl Listener {
             };
             match joined {
                 Ok(joined) => self.joined(place, *room, since, &joined),
-                Err(_) => return self.saw(What::Closed),
+                Err(error) => return error.code(),
             }
         }
         while let Some(event) = client.next().await {
-            if let Event::Closed(_) = event {
-                break;
+            if let Event::Closed(closed) = event {
+                return Some(closed.code);
             }
             self.event(rooms, event);
         }
-        self.saw(What::Closed);
+        None
     }
 
     fn joined(&mut self, place: usize, room: usize, since: Option<Position>, answer: &Joined) {
@@ -150,7 +152,7 @@ impl Listener {
 }
 
 /// What a publication is, if it is one of the scene's as it was sent.
-fn what(room: usize, heard: &Publication, at: Option<Position>) -> What {
+pub(crate) fn what(room: usize, heard: &Publication, at: Option<Position>) -> What {
     let number = heard.data.get("n").and_then(serde_json::Value::as_u64);
     match number {
         Some(number) if heard.id == id(room, number) => {

@@ -29,7 +29,8 @@ pub(crate) struct Node {
     starts: u32,
     /// Where clients connect, as `host:port`; another one after each start.
     pub(crate) public: String,
-    internal: String,
+    /// Where its figures are, and back-ends publish, as `host:port`.
+    pub(crate) internal: String,
 }
 
 impl Node {
@@ -43,10 +44,26 @@ impl Node {
         folder: &Path,
         more: &[String],
     ) -> Result<Self, String> {
+        Self::start_at(number, (0, 0), binary, folder, more)
+    }
+
+    /// Starts one that is at these ports, the public and the internal one, after each start.
+    ///
+    /// # Errors
+    /// As of [`Node::start`].
+    pub(crate) fn start_at(
+        number: usize,
+        (public, internal): (u16, u16),
+        binary: &Path,
+        folder: &Path,
+        more: &[String],
+    ) -> Result<Self, String> {
         let name = format!("node{number}");
         let folder = folder.join(&name);
         std::fs::create_dir(&folder).map_err(|cause| format!("{}: {cause}", folder.display()))?;
-        let own = ["serve", "--dev", "--public", "127.0.0.1:0", "--internal", "127.0.0.1:0"];
+        let public = format!("127.0.0.1:{public}");
+        let internal = format!("127.0.0.1:{internal}");
+        let own = ["serve", "--dev", "--public", &public, "--internal", &internal];
         let args = own.map(str::to_owned).into_iter().chain(more.iter().cloned()).collect();
         let child = spawn(binary, &args, &folder, 0)?;
         let (public, internal) = (String::new(), String::new());
@@ -120,8 +137,16 @@ impl Node {
     /// # Errors
     /// It does not in time, or says that something went wrong.
     pub(crate) fn end(&mut self) -> Result<(), String> {
+        self.end_within(END_LIMIT)
+    }
+
+    /// The same for one whose clients have their turns first.
+    ///
+    /// # Errors
+    /// As of [`Node::end`].
+    pub(crate) fn end_within(&mut self, limit: Duration) -> Result<(), String> {
         self.signal(Signal::TERM)?;
-        let deadline = Instant::now() + END_LIMIT;
+        let deadline = Instant::now() + limit;
         while Instant::now() < deadline {
             match self.child.try_wait() {
                 Ok(Some(status)) if status.success() => return Ok(()),
@@ -141,11 +166,7 @@ impl Node {
 
     /// The sum of a figure over its labels; 0 where there is none.
     pub(crate) fn figure(&self, name: &str) -> f64 {
-        let text = self.get("/metrics").unwrap_or_default();
-        let is_it =
-            |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
-        let value = |line: &str| line.rsplit(' ').next().and_then(|it| it.parse::<f64>().ok());
-        text.lines().filter(is_it).filter_map(value).sum()
+        sum(&self.get("/metrics").unwrap_or_default(), name)
     }
 
     /// What it holds in memory. Units: KiB; 0 once it has ended.
@@ -180,16 +201,14 @@ impl Node {
         lines.get(from..).unwrap_or_default().join("\n")
     }
 
+    /// The last line of its log that holds this word.
+    pub(crate) fn last_line_with(&self, word: &str) -> Option<String> {
+        let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+        log.lines().rev().find(|line| line.contains(word)).map(str::to_owned)
+    }
+
     fn get(&self, path: &str) -> Result<String, String> {
-        let ask = || -> std::io::Result<String> {
-            let mut stream = TcpStream::connect(&self.internal)?;
-            stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-            write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer)?;
-            Ok(answer)
-        };
-        ask().map_err(|cause| format!("{}: {path}: {cause}", self.name))
+        get(&self.internal, path).map_err(|cause| format!("{}: {path}: {cause}", self.name))
     }
 
     fn signal(&self, signal: Signal) -> Result<(), String> {
@@ -204,6 +223,27 @@ impl Drop for Node {
         // An error says that it has ended already.
         drop(self.kill());
     }
+}
+
+/// What an internal port answers.
+///
+/// # Errors
+/// It does not, or not in time.
+pub(crate) fn get(internal: &str, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(internal)?;
+    stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// The sum of a figure over its labels; 0 where there is none.
+pub(crate) fn sum(figures: &str, name: &str) -> f64 {
+    let is_it =
+        |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
+    let value = |line: &str| line.rsplit(' ').next().and_then(|it| it.parse::<f64>().ok());
+    figures.lines().filter(is_it).filter_map(value).sum()
 }
 
 fn spawn(binary: &Path, args: &Vec<String>, folder: &Path, starts: u32) -> Result<Child, String> {

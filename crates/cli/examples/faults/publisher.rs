@@ -1,12 +1,14 @@
 //! One publishing back-end for each room: each publication has an id and is sent, at one node or another, until it is
-//! accepted or refused for good.
+//! accepted or refused for good. Where there is a balancer, every other one is a session that goes by it, and the others
+//! publish over HTTP.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use roomcast_client::{Client, Error, PublishOptions};
+use roomcast_client::{Client, Error, PublishOptions, Published, Session, session};
 use roomcast_protocol::guard::Kind;
-use serde_json::json;
+use roomcast_protocol::position::Position;
+use serde_json::{Value, json};
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
@@ -14,6 +16,7 @@ use tokio::time::{interval, sleep};
 use crate::crowd::{Phase, Shared, VIP};
 use crate::member::{id, position};
 use crate::record::{Acked, Level, Sent};
+use crate::{backend, traveller};
 
 /// Publications of one room that wait for their ack.
 const UNDER_WAY_MAX: usize = 32;
@@ -39,6 +42,25 @@ struct Link {
     shared: Arc<Shared>,
     room: usize,
     state: Mutex<State>,
+    /// Where it is a session; else it publishes over HTTP if there is a balancer.
+    session: Option<Session>,
+}
+
+/// What a node says to a publication.
+pub(crate) enum Answer {
+    /// It is published.
+    Yes(Yes),
+    /// It never will be.
+    Refused(String),
+    /// Nobody knows, or it may be sent again.
+    Failed(String),
+}
+
+/// How far a publication got.
+pub(crate) struct Yes {
+    pub(crate) level: String,
+    pub(crate) position: Option<Position>,
+    pub(crate) partial: bool,
 }
 
 #[derive(Default)]
@@ -51,7 +73,9 @@ struct State {
 /// Publishes until the scene drains, then waits for what is under way.
 pub(crate) async fn run(shared: Arc<Shared>, room: usize) {
     let state = State { client: None, generation: room };
-    let link = Arc::new(Link { shared: Arc::clone(&shared), room, state: Mutex::new(state) });
+    let session = by_session(&shared, room);
+    let state = Mutex::new(state);
+    let link = Arc::new(Link { shared: Arc::clone(&shared), room, state, session });
     let mut phase = shared.phase.subscribe();
     let mut tick = interval(Duration::from_millis(shared.every_ms));
     let mut under_way = JoinSet::new();
@@ -78,6 +102,22 @@ pub(crate) async fn run(shared: Arc<Shared>, room: usize) {
         () = settled => {}
         _ = phase.wait_for(|phase| *phase == Phase::Over) => {}
     }
+    if let Some(session) = &link.session {
+        session.close().await;
+    }
+}
+
+/// The session of every other publisher behind a balancer. Nobody tells it anything that matters here.
+fn by_session(shared: &Shared, room: usize) -> Option<Session> {
+    if shared.front.is_none() || !room.is_multiple_of(2) {
+        return None;
+    }
+    let subject = format!("publisher-{room}");
+    let options = traveller::options(shared, &subject, Kind::Backend, &[]).ok()?;
+    let session = session(options).ok()?;
+    let heard = session.clone();
+    tokio::spawn(async move { while heard.next().await.is_some() {} });
+    Some(session)
 }
 
 async fn publish(link: Arc<Link>, number: u64) {
@@ -104,39 +144,22 @@ async fn publish(link: Arc<Link>, number: u64) {
     };
     let room = link.shared.rooms.get(link.room).map(|room| room.name.clone()).unwrap_or_default();
     while sent.tries < TRIES_MAX {
-        let Some((generation, client)) = link.client().await else {
-            sleep(AGAIN).await;
-            sent.tries += 1;
-            sent.answer = Some("no connection".to_owned());
-            book.update(place, &sent);
-            continue;
-        };
         sent.tries += 1;
-        match client.publish(&room, "probe", &data, &options).await {
-            Ok(published) => {
-                sent.acked = published.ack.map(|ack| Acked {
-                    at_us: book.now_us(),
-                    level: match ack.level.as_str() {
-                        "accepted" => Level::Accepted,
-                        "isolated" => Level::Isolated,
-                        _ => Level::Kept,
-                    },
-                    position: ack.position.as_ref().and_then(position),
-                    partial: ack.is_partial(),
-                });
+        match link.publish(sent.tries, &room, &data, &options).await {
+            Answer::Yes(Yes { level, position, partial }) => {
+                let level = match level.as_str() {
+                    "accepted" => Level::Accepted,
+                    "isolated" => Level::Isolated,
+                    _ => Level::Kept,
+                };
+                sent.acked = Some(Acked { at_us: book.now_us(), level, position, partial });
                 break;
             }
-            Err(Error::Refused(refused)) => {
-                sent.refused = !refused.outcome_unknown && !refused.retry;
-                sent.answer = Some(refused.to_string());
-                if sent.refused {
-                    break;
-                }
+            Answer::Refused(text) => {
+                (sent.refused, sent.answer) = (true, Some(text));
+                break;
             }
-            Err(error) => {
-                sent.answer = Some(error.to_string());
-                link.renew(generation).await;
-            }
+            Answer::Failed(text) => sent.answer = Some(text),
         }
         book.update(place, &sent);
         sleep(AGAIN).await;
@@ -144,7 +167,48 @@ async fn publish(link: Arc<Link>, number: u64) {
     book.update(place, &sent);
 }
 
+fn answer(published: Result<Published, Error>) -> Answer {
+    match published {
+        Ok(Published { ack: Some(ack), .. }) => Answer::Yes(Yes {
+            position: ack.position.as_ref().and_then(position),
+            partial: ack.is_partial(),
+            level: ack.level,
+        }),
+        Ok(Published { ack: None, .. }) => Answer::Failed("sent without an ack".to_owned()),
+        Err(Error::Refused(refused)) if !refused.outcome_unknown && !refused.retry => {
+            Answer::Refused(refused.to_string())
+        }
+        Err(error) => Answer::Failed(error.to_string()),
+    }
+}
+
 impl Link {
+    /// Sends it once; a session does that as often as it sees fit.
+    async fn publish(
+        &self,
+        tries: u32,
+        room: &str,
+        data: &Value,
+        options: &PublishOptions,
+    ) -> Answer {
+        if let Some(session) = &self.session {
+            return answer(session.publish(room, "probe", data, options).await);
+        }
+        if let Some(front) = &self.shared.front {
+            let node = (self.room + tries as usize) % front.internals.len().max(1);
+            let internal = front.internals.get(node).map_or("", String::as_str);
+            return backend::publish(internal, room, data, options).await;
+        }
+        let Some((generation, client)) = self.client().await else {
+            return Answer::Failed("no connection".to_owned());
+        };
+        let published = client.publish(room, "probe", data, options).await;
+        if !matches!(published, Ok(_) | Err(Error::Refused(_))) {
+            self.renew(generation).await;
+        }
+        answer(published)
+    }
+
     /// The connection, made if there is none.
     async fn client(&self) -> Option<(usize, Client)> {
         let mut state = self.state.lock().await;

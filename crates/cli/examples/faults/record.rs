@@ -21,15 +21,17 @@ pub(crate) struct Member {
     pub(crate) rooms: Vec<usize>,
     /// It holds the permission that some publications require.
     pub(crate) vip: bool,
+    /// It is one of the client's sessions, which go to other nodes by themselves: what it hears twice is a mistake.
+    pub(crate) travels: bool,
 }
 
 /// What a member saw, in the order in which it saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum What {
-    /// It has a new connection.
-    Connected,
-    /// Its connection ended.
-    Closed,
+    /// It has a new connection; to this node, where it chose that itself.
+    Connected { node: Option<usize> },
+    /// Its connection ended with this code, where it was told.
+    Closed { code: Option<u16> },
     /// It hears the room.
     Joined {
         room: usize,
@@ -110,6 +112,18 @@ pub(crate) struct Fault {
     pub(crate) healed_us: u64,
 }
 
+/// A node that was asked to end, and let its clients go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Drain {
+    pub(crate) node: usize,
+    /// Units: microseconds since the scene began.
+    pub(crate) began_us: u64,
+    /// When it had ended. Units: microseconds since the scene began.
+    pub(crate) ended_us: u64,
+    /// How long it may take until its last client has gone. Units: microseconds.
+    pub(crate) limit_us: u64,
+}
+
 /// All that is known of one scene.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Facts {
@@ -118,6 +132,7 @@ pub(crate) struct Facts {
     pub(crate) records: Vec<Record>,
     pub(crate) sent: Vec<Sent>,
     pub(crate) faults: Vec<Fault>,
+    pub(crate) drains: Vec<Drain>,
 }
 
 /// Where clients write.

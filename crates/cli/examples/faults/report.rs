@@ -125,7 +125,8 @@ fn table(outcomes: &[Result<Outcome, String>]) -> Tally {
 }
 
 fn judged(outcome: &Outcome, judge: &mut impl FnMut(bool, &str)) {
-    let Outcome { name, verdict, memory_kib, troubles } = outcome;
+    let Outcome { name, verdict, memory_kib, troubles, notes } = outcome;
+    notes.iter().for_each(|note| say(&format!("{name}: {note}")));
     say(&format!(
         "{name}: at most {} MiB in a node (line: {})",
         memory_kib >> 10,

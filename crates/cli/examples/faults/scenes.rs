@@ -56,6 +56,7 @@ pub(crate) fn alone(binary: &Path) -> Result<Outcome, String> {
         rooms: all_rooms(),
         members: members(MEMBERS, 20),
         every_ms: EVERY_MS,
+        balanced: false,
     })?;
     let [first, second, third] = &proxies;
     stage.fault("Redis cut for 1.5 s", |_| {
@@ -151,6 +152,7 @@ pub(crate) fn sentinels(binary: &Path) -> Result<Outcome, String> {
         rooms: all_rooms(),
         members: members(MEMBERS, 20),
         every_ms: EVERY_MS,
+        balanced: false,
     })?;
     let mut old = 0;
     stage.fault("failover with a lost tail", |_| {
@@ -219,6 +221,7 @@ pub(crate) fn cluster(binary: &Path) -> Result<Outcome, String> {
         rooms,
         members,
         every_ms: EVERY_MS,
+        balanced: false,
     })?;
     stage.fault("slots moved", |_| {
         for room in ["kept-0", "kept-1"] {

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::check::{Verdict, check};
-use crate::crowd::{Crowd, Phase};
+use crate::crowd::{Crowd, Front, Phase};
 use crate::node::Node;
-use crate::record::{Facts, Fault, Member, Room};
+use crate::record::{Drain, Facts, Fault, Member, Room};
 use crate::report::say;
+use xtask::balancer::{Addresses, Balancer};
+use xtask::servers::free_port;
 
 /// Nodes of a scene.
 pub(crate) const NODES: usize = 3;
@@ -37,6 +39,8 @@ pub(crate) struct Script<'a> {
     pub(crate) members: Vec<Member>,
     /// How often each room is published to. Units: milliseconds.
     pub(crate) every_ms: u64,
+    /// Whether clients go by a balancer.
+    pub(crate) balanced: bool,
 }
 
 /// What came of a scene.
@@ -47,15 +51,19 @@ pub(crate) struct Outcome {
     pub(crate) memory_kib: u64,
     /// What else went wrong: a node that did not end, or kept something of clients that are gone.
     pub(crate) troubles: Vec<String>,
+    /// Figures of this scene alone.
+    pub(crate) notes: Vec<String>,
 }
 
 /// A scene that runs.
 pub(crate) struct Stage {
     name: &'static str,
-    crowd: Crowd,
+    pub(crate) crowd: Crowd,
     pub(crate) nodes: Vec<Node>,
     faults: Vec<Fault>,
+    pub(crate) drains: Vec<Drain>,
     memory_kib: u64,
+    _balancer: Option<Balancer>,
     // Dropped after the nodes that write into it.
     _folder: Folder,
 }
@@ -102,7 +110,7 @@ impl Stage {
     /// # Errors
     /// A node does not start.
     pub(crate) fn start(script: Script<'_>) -> Result<Self, String> {
-        let Script { name, binary, urls, serve, rooms, members, every_ms } = script;
+        let Script { name, binary, urls, serve, rooms, members, every_ms, balanced } = script;
         let folder = Folder::new(name)?;
         let config = folder.write("roomcast.toml", RULES)?;
         let mut nodes = Vec::new();
@@ -110,14 +118,30 @@ impl Stage {
             let mut args = vec!["--config".to_owned(), config.clone()];
             args.extend(["--redis".to_owned(), url.clone()]);
             args.extend(serve.iter().cloned());
-            nodes.push(Node::start(number, binary, &folder.0, &args)?);
+            let ports = if balanced { (free_port()?, free_port()?) } else { (0, 0) };
+            nodes.push(Node::start_at(number, ports, binary, &folder.0, &args)?);
         }
         for node in &mut nodes {
             node.wait()?;
         }
-        let addresses = nodes.iter().map(|node| node.public.clone()).collect();
-        let crowd = Crowd::start(rooms, members, every_ms, addresses)?;
-        let stage = Self { name, crowd, nodes, faults: Vec::new(), memory_kib: 0, _folder: folder };
+        let addresses: Vec<_> = nodes.iter().map(addresses).collect();
+        let balancer = balanced.then(|| Balancer::start_in_turns(&addresses)).transpose()?;
+        let front = balancer.as_ref().map(|balancer| Front {
+            balancer: format!("127.0.0.1:{}", balancer.port),
+            internals: addresses.iter().map(|it| it.internal.clone()).collect(),
+        });
+        let publics = addresses.into_iter().map(|it| it.public).collect();
+        let crowd = Crowd::start(rooms, members, every_ms, publics, front)?;
+        let stage = Self {
+            name,
+            crowd,
+            nodes,
+            faults: Vec::new(),
+            drains: Vec::new(),
+            memory_kib: 0,
+            _balancer: balancer,
+            _folder: folder,
+        };
         say(&format!("{name}: {} members, {NODES} nodes", stage.crowd.shared.members.len()));
         std::thread::sleep(BEGIN);
         Ok(stage)
@@ -179,9 +203,16 @@ impl Stage {
             records,
             sent,
             faults: std::mem::take(&mut self.faults),
+            drains: std::mem::take(&mut self.drains),
         };
         let verdict = check(&facts);
-        Outcome { name: self.name, verdict, memory_kib: self.memory_kib, troubles }
+        Outcome {
+            name: self.name,
+            verdict,
+            memory_kib: self.memory_kib,
+            troubles,
+            notes: Vec::new(),
+        }
     }
 
     /// What nodes keep of clients that are gone (INV-11).
@@ -211,6 +242,10 @@ impl Stage {
         }
         left
     }
+}
+
+fn addresses(node: &Node) -> Addresses {
+    Addresses { public: node.public.clone(), internal: node.internal.clone() }
 }
 
 /// Rules of the rooms of all scenes.
@@ -254,7 +289,7 @@ pub(crate) fn members(count: usize, rooms: usize) -> Vec<Member> {
     let member = |index: usize| {
         let first = index % rooms;
         let second = (first + 1 + (index / rooms) % (rooms - 1)) % rooms;
-        Member { rooms: vec![first, second], vip: index.is_multiple_of(2) }
+        Member { rooms: vec![first, second], vip: index.is_multiple_of(2), travels: false }
     };
     (0..count).map(member).collect()
 }

@@ -24,8 +24,9 @@ const TRIES: u16 = 1_000;
 
 /// A port of 127.0.0.1 where nobody listens. It is not reserved: who starts a server there looks whether it came up.
 ///
-/// Errors: none of many was free.
-pub(crate) fn free_port() -> Result<u16, String> {
+/// # Errors
+/// None of many was free.
+pub fn free_port() -> Result<u16, String> {
     // A random start, so that test programs that run side by side seldom try the same.
     let start = RandomState::new().build_hasher().finish() % u64::from(PORTS);
     let start = u16::try_from(start).unwrap_or_default();

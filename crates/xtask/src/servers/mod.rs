@@ -10,13 +10,14 @@ mod redis;
 mod resp;
 mod sentinels;
 
+pub use child::free_port;
 pub use cluster::{Cluster, SLOTS};
 pub use proxy::{Direction, Proxy};
 pub use redis::Redis;
 pub use resp::{Client, Reply};
 pub use sentinels::Sentinels;
 
-pub(crate) use child::{Folder, Server, free_port};
+pub(crate) use child::{Folder, Server};
 
 use std::time::{Duration, Instant};
 

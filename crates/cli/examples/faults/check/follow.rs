@@ -42,6 +42,8 @@ pub(super) struct Follower<'a> {
     member: usize,
     room: usize,
     kept: bool,
+    /// It is a session, which drops repeats itself.
+    travels: bool,
     covered: Option<Position>,
     /// Positions from which it began to hear, without a wish for what was before.
     begins: Vec<Position>,
@@ -67,6 +69,7 @@ impl<'a> Follower<'a> {
             member,
             room,
             kept: facts.rooms.get(room).is_some_and(|room| room.kept),
+            travels: facts.members.get(member).is_some_and(|member| member.travels),
             covered: None,
             begins: Vec::new(),
             jumps: Vec::new(),
@@ -85,8 +88,8 @@ impl<'a> Follower<'a> {
     pub(super) fn see(&mut self, record: &Record, verdict: &mut Verdict) {
         let at_us = record.at_us;
         match &record.what {
-            What::Connected => self.connected_us.push(at_us),
-            What::Closed => {
+            What::Connected { .. } => self.connected_us.push(at_us),
+            What::Closed { .. } => {
                 for (_, until_us) in &mut self.stays {
                     *until_us = at_us.min(*until_us);
                 }
@@ -167,7 +170,7 @@ impl<'a> Follower<'a> {
     fn heard(&mut self, at_us: u64, number: u64, verdict: &mut Verdict) {
         verdict.at(at_us, |tally| tally.delivered += 1);
         self.heard_us.push((number, at_us));
-        if self.remembered.contains(&number) {
+        if !self.travels && self.remembered.contains(&number) {
             verdict.at(at_us, |tally| tally.raw_repeats += 1);
             return;
         }

@@ -1,4 +1,4 @@
-//! Judges what clients wrote down: I1 to I7 of the invariants, as far as they concern what exists. Pure; its own tests
+//! Judges what clients wrote down: I1 to I7 and I11 of the invariants. Pure; its own tests
 //! plant what it must catch.
 //!
 //! - I1 an accepted publication reaches each member that is there, or the member is told of the gap.
@@ -8,7 +8,9 @@
 //! - I5 nobody gets what requires a permission that it lacks.
 //! - I6 `recovered: true` only where nothing is missing.
 //! - I7 after a fault every member is current again in time.
+//! - I11 a node that drains tells each of its clients in time where to go, and takes no new ones.
 
+mod drain;
 mod follow;
 mod verdict;
 
@@ -59,6 +61,9 @@ pub(crate) fn check(facts: &Facts) -> Verdict {
                     one_place(facts, (room, number), at, &mut places, &mut verdict);
                 }
             }
+        }
+        for drain in &facts.drains {
+            drain::check(index, records, drain, &mut verdict);
         }
         let Some(member) = facts.members.get(index) else { continue };
         for room in &member.rooms {

@@ -1,7 +1,7 @@
 use roomcast_protocol::position::Epoch;
 
 use super::*;
-use crate::record::{Fault, Member, Room};
+use crate::record::{Drain, Fault, Member, Room};
 
 const MS: u64 = 1_000;
 
@@ -19,7 +19,7 @@ impl Story {
     fn new(text: &str) -> Self {
         let rooms = [("k", true), ("l", false)];
         let rooms = rooms.map(|(name, kept)| Room { name: name.into(), kept }).to_vec();
-        let member = |vip| Member { rooms: vec![0, 1], vip };
+        let member = |vip| Member { rooms: vec![0, 1], vip, travels: false };
         let mut story =
             Self(Facts { rooms, members: vec![member(true), member(false)], ..Facts::default() });
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -27,7 +27,11 @@ impl Story {
             story.line(words[0].parse::<u64>().unwrap() * MS, &words[1..]);
         }
         // The scene goes on for a while.
-        story.0.records.push(Record { member: 1, at_us: 60_000 * MS, what: What::Closed });
+        story.0.records.push(Record {
+            member: 1,
+            at_us: 60_000 * MS,
+            what: What::Closed { code: None },
+        });
         story
     }
 
@@ -52,10 +56,18 @@ impl Story {
                 let fault = Fault { name: name.into(), injected_us: at_us, healed_us: at_us };
                 self.0.faults.push(fault);
             }
+            ["drain", node, ended_ms, limit_ms] => self.0.drains.push(Drain {
+                node: node.parse().unwrap(),
+                began_us: at_us,
+                ended_us: ended_ms.parse::<u64>().unwrap() * MS,
+                limit_us: limit_ms.parse::<u64>().unwrap() * MS,
+            }),
             [member, ref what @ ..] => {
                 let what = match *what {
-                    ["connected"] => What::Connected,
-                    ["closed"] => What::Closed,
+                    ["connected"] => What::Connected { node: None },
+                    ["connected", node] => What::Connected { node: node.parse().ok() },
+                    ["closed"] => What::Closed { code: None },
+                    ["closed", code] => What::Closed { code: code.parse().ok() },
                     ["joined", name, at, ref more @ ..] => What::Joined {
                         room: room(name),
                         since: more.first().and_then(|it| position(it)),
@@ -285,4 +297,37 @@ fn how_long_members_take_after_a_fault_is_counted_from_its_end_or_their_return()
     let deaf = more.replace("2500 1 hears l 2 -", "");
     let verdict = check(&Story::new(&format!("{BEGIN}\n{deaf}")).0);
     assert_eq!((verdict.faults[0].never, verdict.faults[0].who), (1, Some((1, 1))));
+}
+
+#[test]
+fn a_session_that_hears_something_twice_is_caught_although_its_id_is_remembered() {
+    let mut story = Story::new(&format!("{BEGIN}\n30 0 gap k 2:2\n31 0 hears k 2 2:3"));
+    assert_eq!(check(&story.0).total.violations, 0);
+    story.0.members[0].travels = true;
+    let verdict = check(&story.0);
+    assert!(verdict.texts[0].contains("delivers 2 twice"), "{:?}", verdict.texts);
+    assert_eq!((verdict.total.repeats, verdict.total.raw_repeats), (1, 0));
+}
+
+/// Member 0 is on node 2 when that drains, from 100 ms to 900 ms, with a limit of 500 ms.
+fn drained(more: &str) -> String {
+    format!("50 0 connected 2\n100 drain 2 900 500\n{more}")
+}
+
+#[test]
+fn a_drain_that_tells_each_of_its_clients_in_time_is_clean() {
+    for code in ["4202", "1012", "1001", "1006"] {
+        clean(&drained(&format!("400 0 closed {code}\n450 0 connected 1")));
+    }
+    clean(&drained("90 0 closed 4200"));
+    clean(&drained("90 0 closed 4200\n95 0 connected 1\n950 0 connected 2"));
+}
+
+#[test]
+fn a_drain_that_forgets_a_client_tells_it_otherwise_or_takes_a_new_one_is_caught() {
+    caught(&drained("601 0 closed 1012"), "was still there 0.5 s");
+    caught(&drained(""), "was still there");
+    caught(&drained("400 0 closed 4200"), "was closed with Some(4200)");
+    caught(&drained("400 0 closed"), "was closed with None");
+    caught(&drained("400 0 closed 1012\n500 0 connected 2"), "came in while it drained");
 }
