@@ -6,6 +6,7 @@
 mod backend;
 mod check;
 mod crowd;
+mod ghosts;
 mod member;
 mod node;
 mod publisher;
@@ -25,11 +26,12 @@ use stage::{NODES, Outcome};
 
 type Scene = fn(&Path, usize) -> Result<Outcome, String>;
 
-const SCENES: [(&str, Scene); 4] = [
+const SCENES: [(&str, Scene); 5] = [
     ("alone", |binary, _| scenes::alone(binary)),
     ("sentinels", |binary, _| scenes::sentinels(binary)),
     ("cluster", |binary, _| scenes::cluster(binary)),
     ("rolling", rolling::play),
+    ("ghosts", ghosts::play),
 ];
 
 /// The most rounds of the scenes: about a day.
@@ -38,7 +40,7 @@ const ROUNDS_MAX: u32 = 600;
 /// The scene that is measured instead of judged.
 const QUIET: &str = "quiet";
 
-const USAGE: &str = "usage: make faults [ARGS='[alone] [sentinels] [cluster] [rolling] [quiet] [--clients N] [--rounds N]']";
+const USAGE: &str = "usage: make faults [ARGS='[alone] [sentinels] [cluster] [rolling] [ghosts] [quiet] [--clients N] [--rounds N]']";
 
 /// Which scenes, and how often.
 struct Options {
@@ -119,7 +121,7 @@ mod tests {
         let read =
             |args: &[&str]| options(&args.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>());
         let all = read(&[]).unwrap();
-        assert_eq!((all.scenes.len(), all.quiet, all.clients), (4, true, 200));
+        assert_eq!((all.scenes.len(), all.quiet, all.clients), (5, true, 200));
         let quiet = read(&["quiet"]).unwrap();
         assert_eq!((quiet.scenes.len(), quiet.quiet), (0, true));
         let one = read(&["cluster", "--rounds", "600"]).unwrap();
