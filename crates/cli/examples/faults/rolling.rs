@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use xtask::servers::Redis;
 
+use crate::crowd::Shared;
 use crate::node;
 use crate::record::{Drain, Member};
 use crate::report::say;
@@ -46,8 +47,12 @@ fn rate(clients: usize) -> u64 {
 /// Plays it.
 ///
 /// # Errors
-/// A server does not start, or a node does not end.
-pub(crate) fn play(binary: &Path, clients: usize) -> Result<Outcome, String> {
+/// Too many clients, a server does not start, or a node does not end.
+pub(crate) fn play(binary: &Path, clients: Option<usize>) -> Result<Outcome, String> {
+    let clients = clients.unwrap_or(CLIENTS);
+    if clients > CLIENTS_MAX {
+        return Err(format!("--clients {clients}: at most {CLIENTS_MAX} here"));
+    }
     let redis = Redis::start(&[])?;
     let url = redis.url();
     let rate = rate(clients);
@@ -75,13 +80,7 @@ pub(crate) fn play(binary: &Path, clients: usize) -> Result<Outcome, String> {
         balanced: true,
     })?;
     let shared = Arc::clone(&stage.crowd.shared);
-    let began = Instant::now();
-    while shared.joins() < clients * 2 {
-        if began.elapsed() > BEGIN_LIMIT {
-            return Err(format!("{} of {} joins in time", shared.joins(), clients * 2));
-        }
-        sleep(LOOK);
-    }
+    all_in(&shared, clients * 2)?;
     let mut notes = Vec::new();
     let internals = stage.nodes.iter().map(|node| node.internal.clone()).collect();
     let watch = Watch::start(internals)?;
@@ -115,11 +114,28 @@ pub(crate) fn play(binary: &Path, clients: usize) -> Result<Outcome, String> {
     ];
     let wrong = told.iter().filter(|(_, count)| *count > 0);
     outcome.troubles.extend(wrong.map(|(what, count)| format!("{what}: {count}")));
-    let good = ["moved", "drain", "stopping", "normal"];
-    let odd = seen.closes.keys().filter(|code| !good.contains(&code.as_str()));
-    outcome.troubles.extend(odd.map(|code| format!("connections were closed as {code}")));
+    outcome.troubles.extend(odd_closes(&seen));
     outcome.notes = notes;
     Ok(outcome)
+}
+
+/// Waits until sessions are in so many rooms.
+fn all_in(shared: &Shared, joins: usize) -> Result<(), String> {
+    let began = Instant::now();
+    while shared.joins() < joins {
+        if began.elapsed() > BEGIN_LIMIT {
+            return Err(format!("{} of {joins} joins in time", shared.joins()));
+        }
+        sleep(LOOK);
+    }
+    Ok(())
+}
+
+/// Connections that nodes ended otherwise than a drain, or a client, does.
+fn odd_closes(seen: &Seen) -> Vec<String> {
+    let good = ["moved", "drain", "stopping", "normal"];
+    let odd = seen.closes.keys().filter(|code| !good.contains(&code.as_str()));
+    odd.map(|code| format!("connections were closed as {code}")).collect()
 }
 
 fn seconds(since: Instant) -> f64 {
