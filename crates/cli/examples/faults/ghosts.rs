@@ -18,6 +18,7 @@ use crate::crowd::token;
 use crate::node::Node;
 use crate::record::Facts;
 use crate::report::say;
+use crate::rolling::CLIENTS;
 use crate::stage::{Folder, NODES, Outcome, RULES};
 
 /// Rooms, and how many of them each user is in.
@@ -51,7 +52,8 @@ type Counts = BTreeMap<(String, String), (u64, u64)>;
 ///
 /// # Errors
 /// A server does not start, or somebody cannot join.
-pub(crate) fn play(binary: &Path, users: usize) -> Result<Outcome, String> {
+pub(crate) fn play(binary: &Path, users: Option<usize>) -> Result<Outcome, String> {
+    let users = users.unwrap_or(CLIENTS);
     let redis = Redis::start(&[])?;
     let folder = Folder::new("ghosts")?;
     let rules = format!("{RULES}{PRESENCE}");

@@ -9,6 +9,7 @@ mod crowd;
 mod ghosts;
 mod member;
 mod node;
+mod packed;
 mod publisher;
 mod quiet;
 mod record;
@@ -24,7 +25,7 @@ use std::process::ExitCode;
 use report::say;
 use stage::{NODES, Outcome};
 
-type Scene = fn(&Path, usize) -> Result<Outcome, String>;
+type Scene = fn(&Path, Option<usize>) -> Result<Outcome, String>;
 
 const SCENES: [(&str, Scene); 5] = [
     ("alone", |binary, _| scenes::alone(binary)),
@@ -34,13 +35,16 @@ const SCENES: [(&str, Scene); 5] = [
     ("ghosts", ghosts::play),
 ];
 
+/// Too big to be played unless it is named.
+const BY_NAME: [(&str, Scene); 1] = [("crowd", packed::play)];
+
 /// The most rounds of the scenes: about a day.
 const ROUNDS_MAX: u32 = 600;
 
 /// The scene that is measured instead of judged.
 const QUIET: &str = "quiet";
 
-const USAGE: &str = "usage: make faults [ARGS='[alone] [sentinels] [cluster] [rolling] [ghosts] [quiet] [--clients N] [--rounds N]']";
+const USAGE: &str = "usage: make faults [ARGS='[alone] [sentinels] [cluster] [rolling] [ghosts] [crowd] [quiet] [--clients N] [--rounds N]']";
 
 /// Which scenes, and how often.
 struct Options {
@@ -48,7 +52,7 @@ struct Options {
     quiet: bool,
     rounds: u32,
     /// Of the scenes that may have more or less.
-    clients: usize,
+    clients: Option<usize>,
 }
 
 fn main() -> ExitCode {
@@ -67,8 +71,7 @@ fn main() -> ExitCode {
 }
 
 fn options(args: &[String]) -> Result<Options, String> {
-    let mut options =
-        Options { scenes: Vec::new(), quiet: false, rounds: 1, clients: rolling::CLIENTS };
+    let mut options = Options { scenes: Vec::new(), quiet: false, rounds: 1, clients: None };
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         if arg == "--rounds" {
@@ -76,12 +79,12 @@ fn options(args: &[String]) -> Result<Options, String> {
             options.rounds = rounds.filter(|it| (1..=ROUNDS_MAX).contains(it)).ok_or(USAGE)?;
         } else if arg == "--clients" {
             let clients = args.next().and_then(|it| it.parse().ok());
-            let range = NODES..=rolling::CLIENTS_MAX;
-            options.clients = clients.filter(|it| range.contains(it)).ok_or(USAGE)?;
+            let range = NODES..=packed::MEMBERS;
+            options.clients = Some(clients.filter(|it| range.contains(it)).ok_or(USAGE)?);
         } else if arg == QUIET {
             options.quiet = true;
         } else {
-            let scene = SCENES.iter().find(|(name, _)| name == arg);
+            let scene = SCENES.iter().chain(&BY_NAME).find(|(name, _)| name == arg);
             options.scenes.push(*scene.ok_or(USAGE)?);
         }
     }
@@ -121,14 +124,15 @@ mod tests {
         let read =
             |args: &[&str]| options(&args.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>());
         let all = read(&[]).unwrap();
-        assert_eq!((all.scenes.len(), all.quiet, all.clients), (5, true, 200));
+        assert_eq!((all.scenes.len(), all.quiet, all.clients), (5, true, None));
         let quiet = read(&["quiet"]).unwrap();
         assert_eq!((quiet.scenes.len(), quiet.quiet), (0, true));
         let one = read(&["cluster", "--rounds", "600"]).unwrap();
         assert_eq!((one.scenes.len(), one.quiet, one.rounds), (1, false, 600));
         let many = read(&["rolling", "--clients", "1000"]).unwrap();
-        assert_eq!((many.scenes.len(), many.clients), (1, 1_000));
-        assert!(read(&["--clients", "4000"]).is_ok() && read(&["--clients", "4001"]).is_err());
+        assert_eq!((many.scenes.len(), many.clients), (1, Some(1_000)));
+        assert_eq!(read(&["crowd"]).unwrap().scenes.len(), 1, "by its name alone");
+        assert!(read(&["--clients", "10000"]).is_ok() && read(&["--clients", "10001"]).is_err());
         for wrong in [&["x"][..], &["--rounds"], &["--rounds", "0"], &["--rounds", "601"]] {
             assert!(read(wrong).is_err(), "{wrong:?}");
         }
