@@ -6,6 +6,7 @@
 mod backend;
 mod check;
 mod crowd;
+mod devices;
 mod ghosts;
 mod member;
 mod node;
@@ -27,12 +28,13 @@ use stage::{NODES, Outcome};
 
 type Scene = fn(&Path, Option<usize>) -> Result<Outcome, String>;
 
-const SCENES: [(&str, Scene); 5] = [
+const SCENES: [(&str, Scene); 6] = [
     ("alone", |binary, _| scenes::alone(binary)),
     ("sentinels", |binary, _| scenes::sentinels(binary)),
     ("cluster", |binary, _| scenes::cluster(binary)),
     ("rolling", rolling::play),
     ("ghosts", ghosts::play),
+    ("devices", |binary, _| devices::play(binary)),
 ];
 
 /// Too big to be played unless it is named.
@@ -44,7 +46,7 @@ const ROUNDS_MAX: u32 = 600;
 /// The scene that is measured instead of judged.
 const QUIET: &str = "quiet";
 
-const USAGE: &str = "usage: make faults [ARGS='[alone] [sentinels] [cluster] [rolling] [ghosts] [crowd] [quiet] [--clients N] [--rounds N]']";
+const USAGE: &str = "usage: make faults [ARGS='[alone] [sentinels] [cluster] [rolling] [ghosts] [devices] [crowd] [quiet] [--clients N] [--rounds N]']";
 
 /// Which scenes, and how often.
 struct Options {
@@ -124,7 +126,7 @@ mod tests {
         let read =
             |args: &[&str]| options(&args.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>());
         let all = read(&[]).unwrap();
-        assert_eq!((all.scenes.len(), all.quiet, all.clients), (5, true, None));
+        assert_eq!((all.scenes.len(), all.quiet, all.clients), (6, true, None));
         let quiet = read(&["quiet"]).unwrap();
         assert_eq!((quiet.scenes.len(), quiet.quiet), (0, true));
         let one = read(&["cluster", "--rounds", "600"]).unwrap();

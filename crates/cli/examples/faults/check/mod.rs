@@ -1,4 +1,4 @@
-//! Judges what clients wrote down: I1 to I7 and I11 of the invariants. Pure; its own tests
+//! Judges what clients wrote down: I1 to I7, I9 and I11 of the invariants. Pure; its own tests
 //! plant what it must catch.
 //!
 //! - I1 an accepted publication reaches each member that is there, or the member is told of the gap.
@@ -8,10 +8,12 @@
 //! - I5 nobody gets what requires a permission that it lacks.
 //! - I6 `recovered: true` only where nothing is missing.
 //! - I7 after a fault every member is current again in time.
+//! - I9 an inbox keeps its quota, the newest, tells how many it removed, and is emptied once.
 //! - I11 a node that drains tells each of its clients in time where to go, and takes no new ones.
 
 mod drain;
 mod follow;
+mod inbox;
 mod verdict;
 
 use std::collections::HashMap;
@@ -20,6 +22,7 @@ use roomcast_protocol::position::Position;
 
 use crate::record::{Acked, Facts, Level, Record, Sent, What};
 use follow::{Follower, Jump};
+pub(crate) use inbox::{Given, inbox};
 pub(crate) use verdict::{FaultVerdict, Tally, Verdict};
 
 /// How soon a member must be current after a fault is over, or after its own reconnect. Units: microseconds.
