@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::{Tally, e2e, paths, process, setup};
 
 /// How long one round of its scenes may take before it counts as hung.
-const ROUND_LIMIT: Duration = Duration::from_secs(480);
+const ROUND_LIMIT: Duration = Duration::from_secs(600);
 
 /// Runs it with these arguments.
 ///
