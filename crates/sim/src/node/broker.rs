@@ -9,10 +9,10 @@ use roomcast_protocol::position::{Keep, Position};
 use roomcast_protocol::presence::Lease;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
-use roomcast_protocol::session::Unattached;
 use roomcast_router::messages::Ticket;
 
 use super::feed::{Feed, FeedOrder};
+use super::lasting::{lasting, only};
 use crate::bus::execute::Asker;
 use crate::bus::{Answer, Call, Fault, Publishing, Verdict};
 use crate::planted::Planted;
@@ -49,7 +49,7 @@ pub(crate) struct Road {
     in_ms: u64,
 }
 
-enum Work {
+pub(super) enum Work {
     Publish { ticket: Option<Ticket>, keep: Option<Keep>, dedup: bool },
     Heads { request: u64, rooms: Vec<(RoomName, Keep)> },
     Read { request: u64 },
@@ -117,25 +117,15 @@ impl World {
             BrokerCommand::Subscribe { room, request } => {
                 return self.feed_order(node, FeedOrder::Subscribe { room, request });
             }
-            BrokerCommand::Save { request, save } => {
-                self.ask_one(Work::Save { request }, Call::Save(save))
-            }
-            BrokerCommand::Attach { request, attach } => {
-                self.ask_one(Work::Attach { request }, Call::Attach(attach))
-            }
-            BrokerCommand::SetPresence { request, set } => {
-                self.ask_one(Work::SetPresence { request }, Call::SetPresence { set, fresh })
-            }
-            BrokerCommand::Roster { request, room, after, count_max } => {
-                let call = Call::Roster { room, after, count_max, fresh };
-                self.ask_one(Work::Roster { request }, call)
-            }
-            BrokerCommand::Inbox { request, cursor, keep } => {
-                self.ask_one(Work::Inbox { request }, Call::Inbox { cursor, keep, fresh })
-            }
-            BrokerCommand::Ack { cursor, keep, acked, told } => {
-                self.ask_one(Work::Ack, Call::Ack { cursor, keep, acked, told, fresh })
-            }
+            command @ (BrokerCommand::Save { .. }
+            | BrokerCommand::Attach { .. }
+            | BrokerCommand::SetPresence { .. }
+            | BrokerCommand::Roster { .. }
+            | BrokerCommand::Inbox { .. }
+            | BrokerCommand::Ack { .. }) => match lasting(command) {
+                Some((work, call)) => self.ask_one(work, call),
+                None => return,
+            },
             BrokerCommand::Unsubscribe(room) => {
                 return self.feed_order(node, FeedOrder::Unsubscribe(room));
             }
@@ -480,42 +470,12 @@ impl World {
                 };
                 self.tell_core(node, EVENT_BYTES, BrokerEvent::Read { request, page });
             }
-            Work::Save { request } => {
-                let outcome = match only(answers) {
-                    Some(Answer::Saved(outcome)) => Some(outcome),
-                    Some(_) | None => None,
-                };
-                self.tell_core(node, EVENT_BYTES, BrokerEvent::Saved { request, outcome });
-            }
-            Work::Attach { request } => {
-                let outcome = match only(answers) {
-                    Some(Answer::Attached(outcome)) => outcome,
-                    Some(_) | None => Err(Unattached::Unavailable),
-                };
-                self.tell_core(node, EVENT_BYTES, BrokerEvent::Attached { request, outcome });
-            }
-            Work::SetPresence { request } => {
-                let outcome = match only(answers) {
-                    Some(Answer::PresenceSet(outcome)) => Some(outcome),
-                    Some(_) | None => None,
-                };
-                self.tell_core(node, EVENT_BYTES, BrokerEvent::PresenceSet { request, outcome });
-            }
-            Work::Roster { request } => {
-                let page = match only(answers) {
-                    Some(Answer::Roster(page)) => Some(page),
-                    Some(_) | None => None,
-                };
-                self.tell_core(node, EVENT_BYTES, BrokerEvent::Roster { request, page });
-            }
-            Work::Inbox { request } => {
-                let state = match only(answers) {
-                    Some(Answer::Inbox(state)) => Some(state),
-                    Some(_) | None => None,
-                };
-                self.tell_core(node, EVENT_BYTES, BrokerEvent::Inbox { request, state });
-            }
-            Work::Ack => {}
+            work @ (Work::Save { .. }
+            | Work::Attach { .. }
+            | Work::SetPresence { .. }
+            | Work::Roster { .. }
+            | Work::Inbox { .. }
+            | Work::Ack) => self.conclude_lasting(node, &work, only(answers)),
             Work::Beat { seq } => {
                 let report = merged(answers.into_iter().map(|(_, outcome)| outcome));
                 self.tell_core(node, EVENT_BYTES, BrokerEvent::BeatAnswered { seq, report });
@@ -536,11 +496,6 @@ impl World {
             self.tell_core(node, EVENT_BYTES, BrokerEvent::Published { ticket, outcome });
         }
     }
-}
-
-/// The answer to an order of one part.
-fn only(answers: Vec<(Call, Result<Answer, Fault>)>) -> Option<Answer> {
-    answers.into_iter().next().and_then(|(_, outcome)| outcome.ok())
 }
 
 /// The publication with its expiry moved by so much.

@@ -4,6 +4,7 @@ pub(crate) mod broker;
 pub(crate) mod core;
 pub(crate) mod feed;
 pub(crate) mod lane;
+mod lasting;
 pub(crate) mod socket;
 
 use std::sync::Arc;

@@ -1,0 +1,92 @@
+//! A node's orders about sessions, presence and inboxes: which call each is, and how its end is told.
+
+use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent};
+use roomcast_protocol::session::Unattached;
+use roomcast_router::messages::Ticket;
+
+use super::broker::{EVENT_BYTES, Work};
+use crate::bus::{Answer, Call, Fault};
+use crate::world::World;
+
+/// The order and its one call; `None`: it is about something else.
+pub(super) fn lasting(command: BrokerCommand<Ticket>) -> Option<(Work, Call)> {
+    let fresh = 0;
+    Some(match command {
+        BrokerCommand::Save { request, save } => (Work::Save { request }, Call::Save(save)),
+        BrokerCommand::Attach { request, attach } => {
+            (Work::Attach { request }, Call::Attach(attach))
+        }
+        BrokerCommand::SetPresence { request, set } => {
+            (Work::SetPresence { request }, Call::SetPresence { set, fresh })
+        }
+        BrokerCommand::Roster { request, room, after, count_max } => {
+            (Work::Roster { request }, Call::Roster { room, after, count_max, fresh })
+        }
+        BrokerCommand::Inbox { request, cursor, keep } => {
+            (Work::Inbox { request }, Call::Inbox { cursor, keep, fresh })
+        }
+        BrokerCommand::Ack { cursor, keep, acked, told } => {
+            (Work::Ack, Call::Ack { cursor, keep, acked, told, fresh })
+        }
+        BrokerCommand::Publish { .. }
+        | BrokerCommand::Subscribe { .. }
+        | BrokerCommand::Unsubscribe(_)
+        | BrokerCommand::Heads { .. }
+        | BrokerCommand::Read { .. }
+        | BrokerCommand::Beat { .. }
+        | BrokerCommand::Reconnect { .. } => return None,
+    })
+}
+
+/// The answer to an order of one part.
+pub(super) fn only(answers: Vec<(Call, Result<Answer, Fault>)>) -> Option<Answer> {
+    answers.into_iter().next().and_then(|(_, outcome)| outcome.ok())
+}
+
+impl World {
+    /// Tells the core how such an order ended.
+    pub(super) fn conclude_lasting(&mut self, node: usize, work: &Work, answer: Option<Answer>) {
+        match *work {
+            Work::Save { request } => {
+                let outcome = match answer {
+                    Some(Answer::Saved(outcome)) => Some(outcome),
+                    Some(_) | None => None,
+                };
+                self.tell_core(node, EVENT_BYTES, BrokerEvent::Saved { request, outcome });
+            }
+            Work::Attach { request } => {
+                let outcome = match answer {
+                    Some(Answer::Attached(outcome)) => outcome,
+                    Some(_) | None => Err(Unattached::Unavailable),
+                };
+                self.tell_core(node, EVENT_BYTES, BrokerEvent::Attached { request, outcome });
+            }
+            Work::SetPresence { request } => {
+                let outcome = match answer {
+                    Some(Answer::PresenceSet(outcome)) => Some(outcome),
+                    Some(_) | None => None,
+                };
+                self.tell_core(node, EVENT_BYTES, BrokerEvent::PresenceSet { request, outcome });
+            }
+            Work::Roster { request } => {
+                let page = match answer {
+                    Some(Answer::Roster(page)) => Some(page),
+                    Some(_) | None => None,
+                };
+                self.tell_core(node, EVENT_BYTES, BrokerEvent::Roster { request, page });
+            }
+            Work::Inbox { request } => {
+                let state = match answer {
+                    Some(Answer::Inbox(state)) => Some(state),
+                    Some(_) | None => None,
+                };
+                self.tell_core(node, EVENT_BYTES, BrokerEvent::Inbox { request, state });
+            }
+            Work::Ack
+            | Work::Publish { .. }
+            | Work::Heads { .. }
+            | Work::Read { .. }
+            | Work::Beat { .. } => {}
+        }
+    }
+}
