@@ -108,7 +108,7 @@ pub struct RosterPage {
     pub count: u64,
     /// Users behind the one that was asked for, by rising bytes of their names.
     pub users: Vec<Box<str>>,
-    /// There are more behind the last one.
+    /// There are more behind the last one; without any here: only their number is told.
     pub more: bool,
 }
 

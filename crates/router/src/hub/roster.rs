@@ -379,7 +379,7 @@ impl Roster {
         let (version, count) = self.told?;
         let Some(users) = &self.users else {
             // As the members were told: what they are told next is what differs from that.
-            return Some(RosterPage { version, count, users: Vec::new(), more: false });
+            return Some(RosterPage { version, count, users: Vec::new(), more: count > 0 });
         };
         let behind = |after: Option<&str>| match after {
             Some(after) => (Bound::Excluded(after.to_owned()), Bound::Unbounded),
@@ -404,7 +404,9 @@ impl Roster {
         }
         let more = page.len() > count_max;
         page.truncate(count_max);
-        Some(RosterPage { version, count, users: page, more })
+        // Members know their number alone so far.
+        let counted = after.is_none() && page.is_empty() && count > 0;
+        Some(RosterPage { version, count, users: page, more: more || counted })
     }
 
     #[cfg(test)]

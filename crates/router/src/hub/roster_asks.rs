@@ -120,7 +120,7 @@ impl Hub {
         let outcome = match page {
             Some(_) if self.control.is_open() => Err(not_now()),
             Some(page) if lists(&page) => Ok(page),
-            Some(page) => Ok(RosterPage { users: Vec::new(), more: false, ..page }),
+            Some(page) => Ok(RosterPage { users: Vec::new(), more: page.count > 0, ..page }),
             None => Err(not_now()),
         };
         answer_roster(asker, room, outcome, out);

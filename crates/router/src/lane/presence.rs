@@ -139,7 +139,8 @@ impl Lane {
         }
         match outcome {
             Ok(page) => {
-                let counts = page.users.is_empty() && page.count > 0;
+                // A last page may be empty, and is a list all the same.
+                let counts = page.users.is_empty() && page.more;
                 let mode = self.guard.policy(rule).presence;
                 let mode = if counts { PresenceMode::Count } else { mode };
                 let (room, page) = (room.as_str(), &page);

@@ -209,9 +209,9 @@ fn a_session_is_told_only_what_the_rooms_rule_says_and_the_server_everything() {
         "roster? tally
          roster? tally
          roster? crowd
-         1: roster tally 2 at 7: -
+         1: roster tally 2 at 7: - more
          answer 9 2 at 7: ann,bob
-         1: roster crowd 11 at 7: -
+         1: roster crowd 11 at 7: - more
          1: roster news schema
          answer 9 schema",
     );
@@ -709,7 +709,7 @@ fn above_the_rules_number_only_the_count_is_told_once_a_second_until_it_is_well_
          1: joined crowd
          roster? crowd
          1: presence crowd 6 11
-         1: roster crowd 11 at 6: -
+         1: roster crowd 11 at 6: - more
          1: presence crowd 7 12
          1: presence crowd 8 10
          roster? crowd
@@ -736,7 +736,7 @@ fn a_room_that_counts_tells_its_count_once_a_second_if_it_has_changed() {
          1: joined tally
          roster? tally limit 1
          1: presence tally 5 3
-         1: roster tally 3 at 5: -
+         1: roster tally 3 at 5: - more
          1: presence tally 8 4
          roster? tally limit 1
          1: presence tally 10 9",
@@ -770,13 +770,13 @@ fn what_all_rosters_weigh_is_bounded_and_of_rooms_beyond_it_the_number_is_kept()
     }
     let last: Vec<_> = world.seen.iter().rev().take(3).rev().map(String::as_str).collect();
     let first = "1: roster crowd-2 1 at 7: ann";
-    assert_eq!(last, [first, "1: presence crowd-2 8 2", "1: roster crowd-2 2 at 8: -"]);
+    assert_eq!(last, [first, "1: presence crowd-2 8 2", "1: roster crowd-2 2 at 8: - more"]);
     assert_eq!(world.hub.presence_sizes().rosters_bytes, 2 * (3 + 48));
     // The same by a page.
     for line in ["1 joins crowd-3", "subscribed crowd-3", "roster 9 ann,bob", "1 asks crowd-3"] {
         world.step(line);
     }
-    assert_eq!(world.seen.last().unwrap(), "1: roster crowd-3 2 at 9: -");
+    assert_eq!(world.seen.last().unwrap(), "1: roster crowd-3 2 at 9: - more");
 }
 
 #[test]
