@@ -7,6 +7,7 @@ use roomcast_protocol::position::{Epoch, Position};
 
 use crate::check::recovery::Since;
 use crate::check::stay::Stay;
+use crate::comebacks::Comeback;
 use crate::inboxes::Inbox;
 use crate::node::lane::Inbound;
 use crate::node::socket::{Said, Socket};
@@ -53,7 +54,9 @@ pub(crate) struct Client {
     pub(crate) socket: Option<usize>,
     pub(crate) ready: bool,
     /// Where it was connected last.
-    home: Option<usize>,
+    pub(crate) home: Option<usize>,
+    /// How it comes back.
+    pub(crate) comeback: Comeback,
     /// The node told that the broker is away.
     pub(crate) isolated: bool,
     pub(crate) wanted: BTreeSet<usize>,
@@ -98,6 +101,7 @@ impl Client {
             socket: None,
             ready: false,
             home: None,
+            comeback: Comeback::new(number),
             isolated: false,
             wanted,
             requests: BTreeMap::new(),
@@ -113,7 +117,7 @@ impl Client {
         }
     }
 
-    fn token(&self) -> String {
+    pub(crate) fn token(&self) -> String {
         let permissions: Vec<_> = self.permissions.iter().copied().collect();
         token(&self.user, &permissions)
     }
@@ -135,7 +139,7 @@ impl World {
         }
         let home = self.clients[client].home.filter(|_| self.random.chance(2));
         let node = home.unwrap_or_else(|| self.random.index(NODES));
-        if !self.nodes[node].up {
+        if !self.nodes[node].up || self.nodes[node].draining {
             self.clients[client].home = None;
             let in_ms = self.random.range(50, 300);
             return self.at(self.now_ms + in_ms, Event::Connect { client });
@@ -144,6 +148,7 @@ impl World {
         let token = self.clients[client].token();
         let now_ms = self.now_ms;
         let mut socket = Socket::new(client, (node, self.nodes[node].life, lane), token);
+        socket.continuation = self.continuation(client);
         socket.heard_ms = now_ms;
         if self.clients[client].slow {
             socket.pace = (2_048, 30);
@@ -172,13 +177,20 @@ impl World {
         self.at(self.now_ms + in_ms, Event::Connect { client });
     }
 
-    fn end_connection(&mut self, client: usize, socket: usize) {
+    pub(crate) fn end_connection(&mut self, client: usize, socket: usize) {
         if self.clients[client].socket != Some(socket) {
             return;
         }
+        // Where the broker was away nothing was known of a position.
+        let stays = self.clients[client].stays.iter();
+        let known = stays.filter(|(room, stay)| rule(**room).keep.is_none() || stay.at.is_some());
+        let had = known.map(|(room, _)| *room).collect();
         self.end_stays(client);
         let now_ms = self.now_ms;
         let it = &mut self.clients[client];
+        it.comeback.had = had;
+        let leaves = |request: &Request| matches!(request, Request::Leave);
+        it.comeback.in_doubt = it.requests.values().any(leaves);
         (it.socket, it.ready, it.since_ms) = (None, false, now_ms);
         it.requests.clear();
     }
@@ -211,7 +223,7 @@ impl World {
             let in_ms = self.random.below(60);
             self.at(now_ms + in_ms, Event::Greet { client });
         }
-        for room in self.clients[client].wanted.clone() {
+        for room in self.rooms_to_join(client) {
             self.join(client, room);
         }
         let pending: Vec<_> = self.clients[client].pending.keys().copied().collect();
@@ -234,7 +246,7 @@ impl World {
         }
     }
 
-    fn join(&mut self, client: usize, room: usize) {
+    pub(crate) fn join(&mut self, client: usize, room: usize) {
         let it = &self.clients[client];
         let mut since = it.positions.get(&room).copied();
         if it.stays.contains_key(&room) {

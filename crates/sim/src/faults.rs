@@ -1,6 +1,7 @@
 //! What goes wrong in a run: each fault strikes once, and most of them end by themselves after a while.
 
 use roomcast_protocol::room::RoomName;
+use roomcast_router::messages::{DrainPlan, LaneMessage};
 use roomcast_store::Keys;
 
 use crate::bus::server::Server;
@@ -44,6 +45,8 @@ pub(crate) enum Fault {
     SlotMove,
     /// A node is killed.
     Crash,
+    /// A node is stopped in order.
+    Drain,
     /// A node stops for a while.
     Stall,
     /// One lane of it does.
@@ -58,8 +61,11 @@ pub(crate) enum Fault {
     Burst,
 }
 
+/// How a node is drained.
+const DRAIN: DrainPlan = DrainPlan { window_ms: 2_000, turn_ms: 1_500 };
+
 impl Fault {
-    pub(crate) const ALL: [Self; 22] = [
+    pub(crate) const ALL: [Self; 23] = [
         Self::FeedCut,
         Self::FeedSilent,
         Self::FeedSlow,
@@ -76,6 +82,7 @@ impl Fault {
         Self::ReplicaStalls,
         Self::SlotMove,
         Self::Crash,
+        Self::Drain,
         Self::Stall,
         Self::LaneStall,
         Self::CoreStall,
@@ -102,6 +109,7 @@ impl Fault {
             Self::ReplicaStalls => "replica behind",
             Self::SlotMove => "slot moved",
             Self::Crash => "node killed",
+            Self::Drain => "node drained",
             Self::Stall => "node stopped",
             Self::LaneStall => "lane stopped",
             Self::CoreStall => "core stopped",
@@ -121,6 +129,8 @@ pub(crate) enum Aftermath {
     Demote { server: usize },
     /// A node starts in its place.
     Restart { node: usize },
+    /// A node that was stopped in order ends.
+    Drained { node: usize, life: u32 },
     /// A replica has caught up.
     CaughtUp { server: usize },
     /// Many publications at once.
@@ -162,6 +172,7 @@ impl World {
             | Fault::ReplicaStalls => self.strike_server(fault),
             Fault::SlotMove => self.move_slot(),
             Fault::Crash => self.crash(node),
+            Fault::Drain => self.drain_node(node),
             Fault::Stall | Fault::LaneStall | Fault::CoreStall => self.stall(fault, node),
             Fault::ClientSilent | Fault::ClientPause => self.strike_client(fault),
             Fault::Burst => self.at(now_ms, Event::Follow(Aftermath::Burst { left: 60 })),
@@ -254,6 +265,7 @@ impl World {
             | Fault::Partition
             | Fault::SlotMove
             | Fault::Crash
+            | Fault::Drain
             | Fault::Stall
             | Fault::LaneStall
             | Fault::CoreStall
@@ -392,6 +404,11 @@ impl World {
                 }
             }
             Aftermath::Restart { node } => self.restart(node),
+            Aftermath::Drained { node, life } => {
+                if self.nodes[node].up && self.nodes[node].life == life {
+                    self.crash(node);
+                }
+            }
             Aftermath::CaughtUp { server } => self.bus.servers[server].behind = None,
             Aftermath::Burst { left } => {
                 self.publish_something();
@@ -401,6 +418,21 @@ impl World {
                 }
             }
         }
+    }
+
+    /// A node is stopped in order: its sessions have their turns, then it ends, and another takes its place.
+    fn drain_node(&mut self, node: usize) {
+        let it = &mut self.nodes[node];
+        if !it.up || it.draining {
+            return;
+        }
+        it.draining = true;
+        let life = it.life;
+        for lane in 0..LANES {
+            self.push_to_lane(node, lane, 64, LaneMessage::Drain(DRAIN));
+        }
+        let at = self.now_ms + DRAIN.window_ms + DRAIN.turn_ms + 500;
+        self.at(at, Event::Follow(Aftermath::Drained { node, life }));
     }
 
     pub(crate) fn crash(&mut self, node: usize) {

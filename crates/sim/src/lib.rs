@@ -15,6 +15,7 @@
 mod bus;
 mod check;
 mod clients;
+mod comebacks;
 mod faults;
 mod inboxes;
 mod node;

@@ -27,11 +27,13 @@ pub enum Planted {
     StalePermission,
     /// A room is not served while another one is.
     LostWakeUp,
+    /// A session's record says that its client has what was only written to its connection.
+    PositionFromWrites,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::AckBeforeAppend,
         Self::TwoSteps,
         Self::KeepEpoch,
@@ -44,6 +46,7 @@ impl Planted {
         Self::EpochSwitchedBack,
         Self::StalePermission,
         Self::LostWakeUp,
+        Self::PositionFromWrites,
     ];
 
     /// Its name in the router, if it is one of the router's.
@@ -55,6 +58,7 @@ impl Planted {
             Self::StalePermission => Some(Planted::StalePermission),
             Self::LostWakeUp => Some(Planted::LostWakeUp),
             Self::CursorFromWrites => Some(Planted::CursorFromWrites),
+            Self::PositionFromWrites => Some(Planted::PositionFromWrites),
             Self::AckBeforeAppend
             | Self::TwoSteps
             | Self::KeepEpoch
@@ -81,6 +85,7 @@ impl Planted {
             Self::EpochSwitchedBack => "epoch-switched-back",
             Self::StalePermission => "stale-permission",
             Self::LostWakeUp => "lost-wake-up",
+            Self::PositionFromWrites => "position-from-writes",
         }
     }
 }

@@ -69,6 +69,22 @@ pub struct Stats {
     pub lost_told: u64,
     /// Clients that stayed away when their node was killed.
     pub stayed_away: u64,
+    /// Sessions that came back.
+    pub resumed: u64,
+    /// Wishes for a session that began a new one.
+    pub unresumed: u64,
+    /// Rooms that came back with a session.
+    pub restored: u64,
+    /// Rooms that a client joined itself because they had not.
+    pub unrestored: u64,
+    /// Turns that draining nodes gave.
+    pub turns: u64,
+    /// Connections that ended as moved.
+    pub moved: u64,
+    /// Connections that ended as replaced.
+    pub replaced: u64,
+    /// Connections that ended because their node stopped.
+    pub drained: u64,
     /// Faults, by kind.
     pub faults: BTreeMap<&'static str, u64>,
 }
@@ -125,6 +141,14 @@ impl Stats {
             ("acks sent", &mut self.acks_sent),
             ("lost told", &mut self.lost_told),
             ("stayed away", &mut self.stayed_away),
+            ("sessions resumed", &mut self.resumed),
+            ("sessions not resumed", &mut self.unresumed),
+            ("rooms restored", &mut self.restored),
+            ("rooms joined anew", &mut self.unrestored),
+            ("turns to go", &mut self.turns),
+            ("closed as moved", &mut self.moved),
+            ("closed as replaced", &mut self.replaced),
+            ("closed by drains", &mut self.drained),
         ]
     }
 }

@@ -17,6 +17,10 @@ pub(crate) struct Wire<'a> {
     pub(crate) room: Option<Cow<'a, str>>,
     #[serde(default)]
     pub(crate) isolated: bool,
+    /// Of a welcome: what brings the session back, and what became of the wish for an older one.
+    #[serde(borrow)]
+    pub(crate) resume_token: Option<Cow<'a, str>>,
+    pub(crate) resumed: Option<bool>,
     #[serde(borrow, rename = "ackId")]
     pub(crate) ack_id: Option<Cow<'a, str>>,
     #[serde(rename = "requiresAck", default)]
@@ -60,6 +64,8 @@ pub(crate) struct Data<'a> {
     pub(crate) reasons: Option<Vec<Cow<'a, str>>>,
     #[serde(borrow)]
     pub(crate) publications: Option<Vec<&'a RawValue>>,
+    #[serde(borrow)]
+    pub(crate) resume_token: Option<Cow<'a, str>>,
 }
 
 impl<'a> Wire<'a> {

@@ -76,6 +76,8 @@ pub(crate) enum Event {
     Publish,
     Greet { client: usize },
     Rejoin { client: usize, room: usize },
+    Restored { client: usize, room: usize },
+    Fenced { socket: usize, since_ms: u64 },
     PublishIn { room: usize },
     Probe,
     People(crate::people::Turn),
@@ -241,6 +243,8 @@ impl World {
             Event::Act { client } => self.client_acts(client),
             Event::Publish => self.publish_something(),
             Event::Rejoin { client, room } => self.rejoin(client, room),
+            Event::Restored { client, room } => self.restored(client, room),
+            Event::Fenced { socket, since_ms } => self.check_fenced(socket, since_ms),
             Event::PublishIn { room } => {
                 let client = self.random.index(CLIENTS);
                 self.publish_in(client, room);
@@ -335,6 +339,8 @@ impl World {
             | Event::Publish
             | Event::Greet { .. }
             | Event::Rejoin { .. }
+            | Event::Restored { .. }
+            | Event::Fenced { .. }
             | Event::PublishIn { .. }
             | Event::Probe
             | Event::People(_)

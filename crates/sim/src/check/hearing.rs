@@ -46,7 +46,11 @@ impl World {
         match &*wire.kind {
             "lost" => self.told_lost(client, &wire),
             "presence" => self.told_presence(client, &wire),
-            "welcome" => self.welcomed(client),
+            "welcome" => {
+                self.greeted(client, &wire);
+                self.welcomed(client);
+            }
+            "drain" => self.told_to_go(client, &data),
             "subscribed" => self.joined(client, &wire, &data),
             "unsubscribed" => self.left(client, &wire, &data),
             "ack" => self.acked(client, &wire, &data),
@@ -116,6 +120,9 @@ impl World {
                 self.begin_view(client, room);
             }
             return;
+        }
+        if wire.metadata.correlation_id.is_none() {
+            self.check_comeback(client, room, position, data);
         }
         let mut stay = Stay::new(self.now_ms, self.bus.executed, position, live);
         let it = &mut self.clients[client];
@@ -294,6 +301,10 @@ impl World {
                 let text = format!("c{client} skips p{number} ({offset}) for {reasons:?}");
                 return self.complain("G3/I3", &about, text);
             }
+        }
+        // Where servers lost data, what was acked before may name something else now: cursors know no epochs.
+        if self.book.lost_data() && reasons.iter().any(|reason| reason == "acked") {
+            self.note_gap(client, room, to);
         }
         let position = at.at(to);
         if let Some(stay) = self.clients[client].stays.get_mut(&room) {

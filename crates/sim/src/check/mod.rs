@@ -144,6 +144,11 @@ impl Book {
         self.kicks.clear();
     }
 
+    /// Servers have lost data.
+    pub(crate) fn lost_data(&self) -> bool {
+        !self.ids_lost.is_empty()
+    }
+
     fn ids_were_lost(&self, after: u64, until: u64) -> bool {
         self.ids_lost.iter().any(|at| (after..=until).contains(at))
     }

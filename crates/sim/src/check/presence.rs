@@ -35,8 +35,8 @@ struct Run {
     users: BTreeMap<Box<str>, bool>,
 }
 
-/// Whom a node's lanes say to be in rooms, and since when.
-type Said = BTreeMap<(RoomName, SessionId), (Box<str>, u64)>;
+/// Whom a node's lanes say to be in rooms, since when, and by which attachment of the session.
+type Said = BTreeMap<(RoomName, SessionId), (Box<str>, u64, u64)>;
 
 /// What is known of presence.
 #[derive(Debug, Default)]
@@ -58,13 +58,14 @@ pub(crate) struct People {
 impl People {
     /// A node is gone, and everybody on it.
     pub(crate) fn node_gone(&mut self, node: usize, now_ms: u64) {
-        for ((room, _), (user, _)) in self.said.remove(&node).unwrap_or_default() {
+        for ((room, _), (user, _, _)) in self.said.remove(&node).unwrap_or_default() {
             self.gone_ms.insert((room, user), now_ms);
         }
     }
 
     fn is_said(&self, room: &RoomName, user: &str) -> bool {
-        let own = |said: &Said| said.iter().any(|((it, _), (who, _))| it == room && **who == *user);
+        let own =
+            |said: &Said| said.iter().any(|((it, _), (who, _, _))| it == room && **who == *user);
         self.said.values().any(own)
     }
 }
@@ -109,10 +110,14 @@ impl World {
         let said = self.book.people.said.entry(node).or_default();
         let key = (room.clone(), change.session);
         if change.present {
-            let since = (change.user.clone(), self.now_ms);
-            said.entry(key).or_insert(since);
-        } else if let Some((user, _)) = said.remove(&key) {
-            self.book.people.gone_ms.insert((room.clone(), user), self.now_ms);
+            let since = (change.user.clone(), self.now_ms, change.generation);
+            let it = said.entry(key).or_insert(since);
+            it.2 = it.2.max(change.generation);
+        } else if said.get(&key).is_some_and(|it| it.2 <= change.generation) {
+            // A former connection's word counts no more.
+            said.remove(&key);
+            let gone = (room.clone(), change.user.clone());
+            self.book.people.gone_ms.insert(gone, self.now_ms);
         }
     }
 
@@ -129,13 +134,15 @@ impl World {
         for user in &diff.left {
             let elsewhere = self.book.people.said.iter().find_map(|(node, said)| {
                 let calm_ms = self.nodes[*node].troubled_ms + ELSEWHERE_MS;
-                let there =
-                    |((room, _), (who, since)): (&(RoomName, SessionId), &(Box<str>, u64))| {
-                        *room == diff.room
-                            && who == user
-                            && since + ELSEWHERE_MS < self.now_ms
-                            && calm_ms < self.now_ms
-                    };
+                let there = |((room, _), (who, since, _)): (
+                    &(RoomName, SessionId),
+                    &(Box<str>, u64, u64),
+                )| {
+                    *room == diff.room
+                        && who == user
+                        && since + ELSEWHERE_MS < self.now_ms
+                        && calm_ms < self.now_ms
+                };
                 said.iter().any(there).then_some(*node)
             });
             if let Some(node) = elsewhere {

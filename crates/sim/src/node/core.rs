@@ -176,7 +176,8 @@ impl World {
         for effect in effects {
             self.trace.line(self.now_ms, || {
                 let text = format!("{effect:?}").replace("xxxxxxxxxx", "");
-                let text: String = text.chars().take(200).collect();
+                let max = if text.contains("Save {") { 4_000 } else { 200 };
+                let text: String = text.chars().take(max).collect();
                 format!("core {node}: {text}")
             });
             match effect {
@@ -262,7 +263,13 @@ impl World {
         }
     }
 
-    fn push_to_lane(&mut self, node: usize, lane: usize, weight: usize, message: LaneMessage) {
+    pub(crate) fn push_to_lane(
+        &mut self,
+        node: usize,
+        lane: usize,
+        weight: usize,
+        message: LaneMessage,
+    ) {
         let actor = &mut self.nodes[node].lanes[lane];
         actor.inbox.push_back((weight, message));
         actor.inbox_bytes += weight;

@@ -210,10 +210,16 @@ impl World {
                     self.nodes[node].lanes[lane].over.push(socket);
                 }
             }
-            Effect::Close { to, close } | Effect::Drop { to, close } => {
+            Effect::Close { to, close } => {
                 let place = self.nodes[node].lanes[lane].sockets.get_mut(to as usize);
                 if let Some(socket) = place.and_then(Option::take) {
                     self.begin_close(socket, close);
+                }
+            }
+            Effect::Drop { to, close: _ } => {
+                let place = self.nodes[node].lanes[lane].sockets.get_mut(to as usize);
+                if let Some(socket) = place.and_then(Option::take) {
+                    self.reset(socket);
                 }
             }
             Effect::Ready { to } => {
@@ -265,8 +271,9 @@ impl World {
         let format = Format { dialect: &NATIVE, encoding: Encoding::Json };
         let id = SessionId(self.random.u128());
         let token = self.sockets[socket].token.clone();
+        let continuation = self.sockets[socket].continuation.clone();
         let actor = &mut self.nodes[node].lanes[lane];
-        let opening = match actor.lane.admit(now, &token, None) {
+        let opening = match actor.lane.admit(now, &token, continuation) {
             Ok(opening) => opening,
             Err(_) => Opening::Silent,
         };

@@ -34,6 +34,8 @@ const MONO_START_MS: u64 = 10_000;
 pub(crate) struct Node {
     pub(crate) life: u32,
     pub(crate) up: bool,
+    /// It stops, and takes no new connections.
+    pub(crate) draining: bool,
     born_ms: u64,
     /// How far its wall clock is ahead of the run's. Units: milliseconds.
     pub(crate) ahead_ms: i64,
@@ -111,6 +113,7 @@ impl Node {
         Self {
             life: birth.life,
             up: true,
+            draining: false,
             born_ms: birth.now_ms,
             ahead_ms: birth.ahead_ms,
             core: Core::new(hub),

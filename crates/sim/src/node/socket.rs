@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use roomcast_protocol::codes::Close;
+use roomcast_protocol::command::Continuation;
 use roomcast_protocol::dialect::Decoder;
 use roomcast_protocol::ids::SessionKey;
 use roomcast_protocol::publication::Priority;
@@ -50,6 +51,8 @@ pub(crate) struct Socket {
     pub(crate) life: u32,
     pub(crate) lane: usize,
     pub(crate) token: String,
+    /// How the client wants its session to go on.
+    pub(crate) continuation: Option<Box<Continuation>>,
     pub(crate) key: Option<SessionKey>,
     pub(crate) decoder: Option<Box<dyn Decoder>>,
     /// When its session began.
@@ -94,6 +97,7 @@ impl Socket {
             life,
             lane,
             token,
+            continuation: None,
             key: None,
             decoder: None,
             opened_ms: None,
@@ -115,6 +119,13 @@ impl Socket {
             pace: (1 << 20, 0),
             permissions: (permissions, 0),
         }
+    }
+}
+
+impl Socket {
+    /// The node ends it.
+    pub(crate) const fn is_ending(&self) -> bool {
+        self.ending.is_some()
     }
 }
 
@@ -320,7 +331,7 @@ impl World {
             match framed {
                 Framed::Text(text) => self.client_hears(socket, text),
                 Framed::Ping(number) => self.client_sends(socket, Said::Pong(number)),
-                Framed::Close(code) => self.client_lost(socket, Some(code)),
+                Framed::Close(code) => self.client_closed(socket, code),
             }
         }
         self.sockets[socket].buffer = buffer[at..].to_vec();
