@@ -147,6 +147,7 @@ pub const SESSIONS: &[Script] = &[
             2 attaches
             1 saves ann s1 secret=7
             2 saves ann s2 secret=8
+            1 detaches
             2 takes ann any new=9 alive=2
             at 4100
             2 saves ann s2 secret=8
@@ -177,10 +178,10 @@ pub const SESSIONS: &[Script] = &[
             1 takes ann s1 secret=7 new=8 window=1000
             at 1300
             1 takes ann s2 secret=7 new=8
-            1 takes ann any new=8
+            1 takes ann s1 secret=8 new=9
             1 hears",
         expected: "1: saved, saved, taken s1 gen=2 rooms=[] own=[] from nobody, untaken unknown, \
-                   taken s1 gen=3 rooms=[] own=[] from nobody",
+                   taken s1 gen=3 rooms=[] own=[] from node 1",
     },
     Script {
         claim: "a session with a connection can be taken for two windows from when it was written or taken",
