@@ -154,7 +154,7 @@ fn who_comes_back_with_since_gets_what_it_missed_and_then_what_is_live() {
         // Who is current misses nothing, and who did not ask is given nothing.
         let answer = join(&mut live.user("bob"), "kept-1", Some((&epoch, 7)));
         assert_eq!(answer["data"]["recovered"], true);
-        let answer = join(&mut live.user("bob"), "kept-1", None);
+        let answer = join(&mut live.user("cid"), "kept-1", None);
         assert_eq!((position(&answer).1, answer["data"].get("recovered")), (7, None));
     });
 }
@@ -167,10 +167,13 @@ fn what_cannot_be_given_is_told_with_its_reason() {
         let (epoch, _) = position(&join(&mut member, "tiny-1", None));
         (1..=5).for_each(|number| drop(publisher.publish("tiny-1", number)));
         let other = "0123456789abcdef0123456789abcdef";
-        for (since, reason) in
-            [((&*epoch, 1), "too_old"), ((&*epoch, 9), "ahead"), ((other, 5), "epoch")]
-        {
-            let mut ws = live.user("bob");
+        // Another user each time: one who comes back so is given its session back unasked.
+        for (user, since, reason) in [
+            ("bob", (&*epoch, 1), "too_old"),
+            ("cid", (&*epoch, 9), "ahead"),
+            ("dan", (other, 5), "epoch"),
+        ] {
+            let mut ws = live.user(user);
             let answer = join(&mut ws, "tiny-1", Some(since));
             assert_eq!(answer["data"]["recovered"], false, "{answer}");
             assert_eq!(answer["data"]["reason"], reason, "{answer}");
@@ -178,7 +181,7 @@ fn what_cannot_be_given_is_told_with_its_reason() {
             ws.expect_silence(Duration::from_millis(100));
         }
         // Three are kept: the second is the last that can be missed from.
-        let mut ws = live.user("bob");
+        let mut ws = live.user("eve");
         assert_eq!(join(&mut ws, "tiny-1", Some((&epoch, 2)))["data"]["recovered"], true);
         (3..=5).for_each(|number| hears(&mut ws, number, number));
         let answer = join(&mut ws, "loose-1", Some((&epoch, 2)));
