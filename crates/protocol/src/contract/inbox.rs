@@ -478,6 +478,7 @@ pub const INBOX: &[Script] = &[
             1 publishes box a keep=9 inbox=user repeat=3
             1 hears completions
             1 acks box e0:2
+            1 looks box
             promotes
             1 looks box
             1 hears answers
@@ -489,7 +490,7 @@ pub const INBOX: &[Script] = &[
             1 looks box
             1 hears answers",
         expected: "1: stored 1 e0:1, stored 2 e0:2, stored 3 e0:3
-            1: inbox e1:2 of 1 to 3 lost 0
+            1: inbox e0:2 of 1 to 3 lost 0, inbox e1:2 of 1 to 3 lost 0
             1: inbox e1:2 of 1 to 3 lost 0, inbox e1:3 of 1 to 3 lost 0, inbox e2:3 of 1 to 3 lost 0",
     },
     Script {
@@ -498,6 +499,7 @@ pub const INBOX: &[Script] = &[
             1 publishes box a keep=9 inbox=user repeat=3
             1 hears completions
             1 acks box e0:3
+            1 looks box
             loses meta box
             loses stream box
             1 publishes box b
@@ -506,7 +508,7 @@ pub const INBOX: &[Script] = &[
             1 looks box
             1 hears answers",
         expected: "1: stored 1 e0:1, stored 2 e0:2, stored 3 e0:3
-            1: stored 4 e1:1, inbox e1:0 of 1 to 1 lost 0, stored 5 e1:2, stored 6 e1:3, stored 7 e1:4, \
+            1: inbox e0:3 of 1 to 3 lost 0, stored 4 e1:1, inbox e1:0 of 1 to 1 lost 0, stored 5 e1:2, stored 6 e1:3, stored 7 e1:4, \
                    inbox e1:0 of 1 to 4 lost 0",
     },
     Script {
@@ -515,6 +517,7 @@ pub const INBOX: &[Script] = &[
             1 publishes box a keep=9 inbox=user repeat=2
             1 hears completions
             1 acks box e0:2
+            1 looks box
             loses cursors box
             1 looks box
             1 acks box e0:1
@@ -523,7 +526,8 @@ pub const INBOX: &[Script] = &[
             1 looks box
             1 hears answers",
         expected: "1: stored 1 e0:1, stored 2 e0:2
-            1: inbox e0:0 of 1 to 2 lost 0, inbox e0:1 of 1 to 2 lost 0, inbox e1:0 of 1 to 0 lost 0",
+            1: inbox e0:2 of 1 to 2 lost 0, inbox e0:0 of 1 to 2 lost 0, inbox e0:1 of 1 to 2 lost 0, \
+                   inbox e1:0 of 1 to 0 lost 0",
     },
     Script {
         claim: "a stream with holes is whole, and one that lost more renews its epoch",
