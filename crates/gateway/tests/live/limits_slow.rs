@@ -169,3 +169,31 @@ fn a_slow_member_hears_high_before_normal_and_low_and_each_class_in_order() {
     let last_of_the_others = heard.iter().rposition(|heard| heard["type"] == "note").unwrap();
     assert!(place("high", 2) < last_of_the_others, "high ones wait for all that waited before");
 }
+
+#[test]
+fn a_high_one_waits_for_one_write_of_the_others_and_they_still_move() {
+    let live = Live::start(&[]);
+    let mut eve = live.user("eve");
+    let mut asleep = sleeper(&live, "sleeper");
+    let filled = fill(&live, &mut eve, 120_000.0);
+    let waiting_bytes = live.metric(WAITING).unwrap();
+    let say = |eve: &mut Ws, kind: &str, priority: &str, data: &str| {
+        let metadata = json!({ "priority": priority });
+        eve.tell(&json!({ "type": kind, "room": "demo-slow", "data": data, "metadata": metadata }));
+    };
+    say(&mut eve, "first", "high", "");
+    say(&mut eve, "lowest", "low", "");
+    // So many high ones that the others had to wait for all of them if classes did not share.
+    (0..24).for_each(|_| say(&mut eve, "many", "high", &"x".repeat(DATA_BYTES)));
+    expect_pong(&mut eve);
+    let heard: Vec<Value> = (0..filled + 26).map(|_| asleep.json()).collect();
+    let first = |kind: &str| heard.iter().position(|it| it["type"] == kind).unwrap();
+    let last = |kind: &str| heard.iter().rposition(|it| it["type"] == kind).unwrap();
+    // A note is longer than a write of merged frames may be, so a write is one of them: the one that was begun.
+    let note_bytes = heard[0].to_string().len() as f64;
+    let behind = heard[first("first")..].iter().filter(|it| it["type"] == "note").count();
+    assert!((behind + 1) as f64 * note_bytes >= waiting_bytes, "{behind} of {waiting_bytes}");
+    let moved = heard[first("many")..last("many")].iter().filter(|it| it["type"] == "note").count();
+    assert!(moved >= 2, "high ones that never end stop the others");
+    assert!(first("lowest") > first("many"));
+}
