@@ -86,9 +86,8 @@ fn a_token_in_the_query_and_in_the_first_frame_is_welcomed_once() {
 fn what_is_sent_along_with_the_token_waits_for_the_welcome() {
     let live = Live::start(&[]);
     let mut ws = live.dial();
-    // A client that says how its session goes on: a join of any other waits for the session's record.
     let frames = [
-        json!({ "type": "auth", "token": token(&live, "ann"), "handover": false }),
+        json!({ "type": "auth", "token": token(&live, "ann") }),
         json!({ "type": "subscribe", "id": "s", "data": { "room": "demo" } }),
         json!({ "type": "note", "room": "demo", "id": "n", "data": 1 }),
     ];

@@ -70,11 +70,16 @@ impl Lane {
                     self.close(key, Close::Flood, out);
                 }
             }
-            (Phase::Ready, command) => self.ready_command(now, key, command, out),
+            (Phase::Ready, command) => {
+                if let Some(command) = self.wait_behind_join(key, command, out) {
+                    self.ready_command(now, key, command, out);
+                }
+            }
         }
     }
 
-    fn ready_command(
+    /// Acts on a command of a session that is ready.
+    pub(super) fn ready_command(
         &mut self,
         now: Now,
         key: SessionKey,
@@ -231,6 +236,7 @@ impl Lane {
         self.set_compressed(key, request.compressed, out);
         self.leave_what_is_no_longer_allowed(key, out);
         self.send(key, &Outbound::Refreshed { reply: &request.reply, expires_unix_ms }, out);
+        self.run_behind(now, key, out);
         self.rearm(now, key);
     }
 

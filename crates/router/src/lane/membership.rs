@@ -216,6 +216,8 @@ impl Lane {
             return;
         }
         let waiting = room.begin();
+        let behind = waiting.iter().map(|it| it.key).filter(|key| self.behind.contains_key(key));
+        let behind: Vec<_> = behind.collect();
         if let Some(stream) = &mut room.stream {
             stream.position = position;
         }
@@ -235,6 +237,9 @@ impl Lane {
                 (None, Phase::Connecting | Phase::Attaching | Phase::Joining(_)) => {}
             }
         }
+        for key in behind {
+            self.run_behind(now, key, out);
+        }
         self.drop_if_unused(index, out);
     }
 
@@ -253,6 +258,7 @@ impl Lane {
                 (waiting.key, waiting.ask.as_ref().map(|ask| ask.reply.clone()))
             })
             .collect();
+        let behind: Vec<_> = untold.iter().map(|(key, _)| *key).collect();
         for (key, reply) in untold {
             let Some(session) = self.session_mut(key) else { continue };
             match (reply, &mut session.phase) {
@@ -266,6 +272,9 @@ impl Lane {
                 }
                 (None, Phase::Connecting | Phase::Attaching | Phase::Ready) => {}
             }
+        }
+        for key in behind {
+            self.run_behind(now, key, out);
         }
     }
 

@@ -7,6 +7,7 @@ mod acking;
 pub(crate) mod acks;
 mod alarms;
 mod aside;
+mod behind;
 mod catching;
 mod commands;
 mod counters;
@@ -58,6 +59,7 @@ use crate::session::{Due, Phase, Session};
 use crate::wheel::Wheel;
 pub use acking::{ACKED_MEMBERS_MAX, FAILED_MAX, FailedDelivery};
 use alarms::Alarms;
+use behind::Behind;
 use catching::CatchUp;
 pub use commands::publication_of;
 use counters::add_one;
@@ -148,6 +150,8 @@ pub struct Lane {
     parking: Parking,
     /// Commands that came in one frame with a session's token, to be run once it is ready.
     early: BTreeMap<SessionKey, Vec<Command>>,
+    /// Commands that wait behind joins of their session.
+    behind: BTreeMap<SessionKey, Behind>,
     sink: FrameSink,
     counters: Counters,
     unauthenticated: usize,
@@ -190,6 +194,7 @@ impl Lane {
             drain: None,
             parking: Parking::default(),
             early: BTreeMap::new(),
+            behind: BTreeMap::new(),
             sink: FrameSink::new(),
             counters: Counters::default(),
             unauthenticated: 0,
@@ -317,14 +322,9 @@ impl Lane {
     }
 
     /// The socket is gone, or the shell ends the session. A client that said goodbye does not come back.
-    pub fn closed(
-        &mut self,
-        _now: Now,
-        key: SessionKey,
-        said_goodbye: bool,
-        out: &mut Vec<Effect>,
-    ) {
+    pub fn closed(&mut self, now: Now, key: SessionKey, said_goodbye: bool, out: &mut Vec<Effect>) {
         let state = if said_goodbye { SessionState::Ended } else { SessionState::Detached };
+        self.publish_behind(now, key, out);
         self.let_go(key, state, out);
         self.forget(key, out);
     }
@@ -384,7 +384,7 @@ impl Lane {
                 (Err(refused), _) => self.refuse(session, &reply, &refused, out),
             },
             LaneMessage::Lost(loss) => self.tell_of_gap(loss, out),
-            LaneMessage::Degraded { isolated } => self.tell_of_isolation(isolated, out),
+            LaneMessage::Degraded { isolated } => self.tell_of_isolation(now, isolated, out),
             LaneMessage::Members { query, room } => self.answer_members(query, &room, out),
             LaneMessage::Disconnect { query, user } => self.disconnect(query, &user, out),
             LaneMessage::Blind => self.tell_of_blindness(out),
@@ -537,6 +537,7 @@ impl Lane {
         let rooms: Vec<u32> = session.rooms.iter().map(|entry| entry.room).collect();
         self.end_inboxes(key, out);
         self.early.remove(&key);
+        self.behind.remove(&key);
         // What is under way to it is dropped with its connection.
         let mut undelivered = Vec::new();
         let deliveries = self.counters.deliveries;

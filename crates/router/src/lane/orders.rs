@@ -5,6 +5,7 @@ use roomcast_protocol::guard::Principal;
 use roomcast_protocol::ids::SessionKey;
 use roomcast_protocol::outbound::{Loss, Outbound};
 use roomcast_protocol::room::RoomName;
+use roomcast_protocol::time::Now;
 
 use super::Lane;
 use super::rooms::Member;
@@ -41,10 +42,13 @@ impl Lane {
     }
 
     /// The broker went away, or is back: each session is told.
-    pub(super) fn tell_of_isolation(&mut self, isolated: bool, out: &mut Vec<Effect>) {
+    pub(super) fn tell_of_isolation(&mut self, now: Now, isolated: bool, out: &mut Vec<Effect>) {
         self.isolated = isolated;
         for key in self.keys_of(|session: &Session| session.phase == Phase::Ready) {
             self.send(key, &Outbound::Degraded { isolated }, out);
+        }
+        if isolated {
+            self.make_joins_unrecorded(now, out);
         }
     }
 

@@ -480,6 +480,7 @@ impl Lane {
         if more {
             self.save(key, What::Record, out);
         }
+        self.run_behind(now, key, out);
     }
 
     /// Takes back the session's joins of the room that wait for the record.

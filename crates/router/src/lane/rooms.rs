@@ -139,6 +139,11 @@ impl Room {
         &mut self.work.get_or_insert_default().waiting
     }
 
+    /// The same, to look at.
+    pub(crate) fn joins(&self) -> impl Iterator<Item = &Waiting> {
+        self.work.iter().flat_map(|work| &work.waiting)
+    }
+
     /// The room is live: what happens to those who waited is up to the caller.
     pub(crate) fn begin(&mut self) -> Vec<Waiting> {
         self.live = true;

@@ -2,6 +2,7 @@
 //! for a guard and a dialect whose frames are short texts.
 
 mod acking;
+mod behind;
 mod catching;
 mod covering;
 mod deadlines;
@@ -636,6 +637,9 @@ fn walk(lane: &Lane) {
         assert_eq!(listings, usize::from(room.listed), "each room waits for one turn at most");
     }
     lane.walk_backlog();
+    for key in lane.behind.keys() {
+        assert!(lane.is_joining(*key), "commands wait for nothing");
+    }
 }
 
 fn is_reply(text: &str) -> bool {
