@@ -251,6 +251,7 @@ fn scrapers_see_what_happened_and_zeros_afterwards() {
     assert!(live.metric("roomcast_connections_sent_bytes_total") > Some(100.0));
     assert!(live.metric("process_open_fds") > Some(5.0));
     assert_eq!(live.metric("roomcast_node_ready"), Some(1.0));
+    assert!(live.metric("roomcast_node_turn_longest_seconds") > Some(0.0));
     drop(ws);
     live.assert_empty();
 }

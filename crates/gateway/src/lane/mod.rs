@@ -6,6 +6,7 @@ mod door;
 mod refused;
 mod shell;
 mod task;
+mod turns;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -160,6 +161,8 @@ pub(crate) struct LaneReport {
     pub(crate) queue_bytes: u64,
     /// When the lane last turned. Units: monotonic milliseconds.
     pub(crate) turned_ms: u64,
+    /// Its longest turn of the last minute or two. Units: milliseconds.
+    pub(crate) longest_turn_ms: u64,
 }
 
 /// What a lane thread is made of.
@@ -196,11 +199,13 @@ pub(crate) async fn run(parts: LaneParts) -> std::io::Result<()> {
         }
         let began = Instant::now();
         loop {
+            let from = Instant::now();
             stopping |= turn(&shell, &mut taken);
             let more = shell.act(|lane, effects| lane.serve(SLICE_MEMBERS, effects));
             shell.note_deliveries();
             shell.note_failures();
             shell.flush();
+            shell.turns.note(shell.now().mono_ms, from.elapsed());
             if more {
                 // To other threads first: woken by what a small room needs, they would else wait for the scheduler's
                 // slice of 3 ms each where lanes are as many as processors.

@@ -15,6 +15,7 @@ use roomcast_router::messages::Effect;
 use roomcast_router::outbox::{Outbox, Shed};
 
 use super::connection::{Connection, Ending};
+use super::turns::Longest;
 use super::{DRAIN_REPORT_MS, HOUSEKEEPING_MS, LaneSettings};
 use crate::core::FromLane;
 use crate::queue::Sender;
@@ -57,6 +58,8 @@ pub(crate) struct Shell {
     /// Bytes in all outboxes of the lane.
     pub(crate) outboxes_bytes: Cell<usize>,
     pub(crate) counters: ShellCounters,
+    /// How long the thread's turns are.
+    pub(crate) turns: Longest,
     /// Limits that bit in the shell, by [`LimitName::index`].
     pub(crate) limits_hit: RefCell<[u64; LimitName::ALL.len()]>,
     /// Closes decided in the shell, by [`Close::index`].
@@ -77,6 +80,7 @@ impl Shell {
             awaiting: RefCell::new(Vec::new()),
             outboxes_bytes: Cell::new(0),
             counters: ShellCounters::default(),
+            turns: Longest::default(),
             limits_hit: RefCell::new([0; LimitName::ALL.len()]),
             closes: RefCell::new([0; Close::ALL.len()]),
             to_core,
@@ -463,6 +467,7 @@ impl Shell {
             outboxes_bytes: self.outboxes_bytes.get() as u64,
             queue_bytes: queue_bytes as u64,
             turned_ms: now.mono_ms,
+            longest_turn_ms: self.turns.longest_ms(now.mono_ms),
         }
     }
 }

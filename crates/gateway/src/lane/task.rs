@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::io::ErrorKind;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use roomcast_protocol::codes::Close;
 use roomcast_protocol::command::Command;
@@ -92,8 +92,10 @@ pub(super) async fn run(
     let mut reading = Reading { reader: Reader::new(), decoder, leftover, waits: token_given };
     let end = loop {
         let turn = |cx: &mut Context<'_>| {
+            let from = Instant::now();
             let step = reading.poll(&shell, &connection, cx);
             shell.flush();
+            shell.turns.note(shell.now().mono_ms, from.elapsed());
             step
         };
         match poll_fn(turn).await {

@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Counter, Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Counter, Gauge, GaugeVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 use roomcast_broker::RelayStats;
 use roomcast_protocol::codes::{Close, Refusal};
@@ -277,7 +278,9 @@ impl Metrics {
             };
             match row.read {
                 Read::Node(read) | Read::NodeMs(read) => show(read(&seen)),
-                Read::Lane(read) => seen.lanes.iter().for_each(|lane| show(read(lane))),
+                Read::Lane(read) | Read::LaneMs(read) => {
+                    seen.lanes.iter().for_each(|lane| show(read(lane)))
+                }
                 Read::Each(each) => {
                     (0..(each.names)().len()).for_each(|at| show((each.read)(&seen, at)));
                 }
@@ -341,6 +344,12 @@ fn register(
             registry.register(Box::new(gauge.clone()))?;
             Ok(vec![Series::SecondsGauge(gauge)])
         }
+        (_, Read::LaneMs(_)) => {
+            let family = GaugeVec::new(opts, labels)?;
+            registry.register(Box::new(family.clone()))?;
+            let one = |it: Vec<&str>| family.get_metric_with_label_values(&it);
+            values.map(|it| Ok(Series::SecondsGauge(one(it)?))).collect()
+        }
         (Kind::Counter, _) => {
             let family = IntCounterVec::new(opts, labels)?;
             registry.register(Box::new(family.clone()))?;
@@ -368,7 +377,7 @@ fn label_values(read: Read, lanes: usize) -> (&'static [&'static str], Vec<Vec<S
         Read::Skip(_) => one(SkipReason::ALL.iter().map(|it| it.name()).collect()),
         Read::Unrecovered(_) => one(Unrecovered::ALL.iter().map(|it| it.name()).collect()),
         Read::Each(each) => one((each.names)()),
-        Read::Lane(_) => (0..lanes).map(|lane| vec![lane.to_string()]).collect(),
+        Read::Lane(_) | Read::LaneMs(_) => (0..lanes).map(|lane| vec![lane.to_string()]).collect(),
         Read::Refusal(_) => one(Refusal::ALL.iter().map(|it| it.row().name).collect()),
         Read::Close(_) => one(Close::ALL.iter().map(|it| it.row().name).collect()),
         Read::Limit(_) => one(LimitName::ALL.iter().map(|it| it.name()).collect()),

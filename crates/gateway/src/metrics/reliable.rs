@@ -125,6 +125,57 @@ pub(super) const ROWS: &[Row] = &[
         "Times that a parked member met its room again, with all of it or told what was lost",
         Read::Lane(|lane| lane.counters.unparked),
     ),
+    gauge(
+        "roomcast_slow_parked",
+        "Members that are parked now, once for each of their rooms",
+        Read::Lane(|lane| lane.sizes.parked as u64),
+    ),
+    // Acks of members, and inboxes.
+    counter(
+        "roomcast_acks_received_total",
+        "Publications that members acked",
+        Read::Lane(|lane| lane.counters.acked),
+    ),
+    counter(
+        "roomcast_acks_unknown_total",
+        "Acks of what nobody waited for: given up, acked before, or never sent",
+        Read::Lane(|lane| lane.counters.acks_unknown),
+    ),
+    counter(
+        "roomcast_acks_ignored_total",
+        "Publications that ask for acks in rooms with too many members for that",
+        Read::Lane(|lane| lane.counters.acks_ignored),
+    ),
+    counter(
+        "roomcast_acks_redelivered_total",
+        "Publications given to a member again because it had not acked them",
+        Read::Lane(|lane| lane.counters.redelivered),
+    ),
+    counter(
+        "roomcast_acks_failed_total",
+        "Publications given to a member as often as its dialect says, and not acked",
+        Read::Lane(|lane| lane.counters.delivery_failed),
+    ),
+    counter(
+        "roomcast_acks_parked_total",
+        "Times that a room was parked for a member because too much waited for its acks",
+        Read::Lane(|lane| lane.counters.parked_unacked),
+    ),
+    counter(
+        "roomcast_inboxes_unknown_total",
+        "Inboxes entered without knowing what had been acked, because the broker did not answer",
+        Read::Lane(|lane| lane.counters.inboxes_unknown),
+    ),
+    counter(
+        "roomcast_inboxes_lost_total",
+        "Publications that the quota of an inbox removed and of which a client was told",
+        Read::Lane(|lane| lane.counters.inbox_lost),
+    ),
+    counter(
+        "roomcast_inboxes_moves_dropped_total",
+        "Moves of cursors that found no place to wait while the broker was away: what they covered comes again",
+        Read::Node(|seen| seen.hub.counters.cursors_dropped),
+    ),
     // The drain: how a node lets its clients go before it ends.
     gauge(
         "roomcast_node_draining",
@@ -170,6 +221,11 @@ pub(super) const ROWS: &[Row] = &[
         Read::Node(|seen| seen.api.keys_refused.get()),
     ),
     // The node.
+    gauge(
+        "roomcast_node_turn_longest_seconds",
+        "The lane's longest turn of the last minute or two, in which all its other sessions waited",
+        Read::LaneMs(|lane| lane.longest_turn_ms),
+    ),
     gauge(
         "roomcast_node_ready",
         "1 once the broker was reached and until stopping, else 0",

@@ -47,6 +47,8 @@ pub(super) enum Read {
     Each(Each),
     /// One for each lane.
     Lane(fn(&LaneReport) -> u64),
+    /// One for each lane, in milliseconds, shown in seconds.
+    LaneMs(fn(&LaneReport) -> u64),
     /// One for each refusal.
     Refusal(fn(&Seen<'_>, Refusal) -> u64),
     /// One for each close.
@@ -77,7 +79,7 @@ impl Read {
             Self::Unreadable(_) | Self::Reconnect(_) => &["cause"],
             Self::Skip(_) | Self::Unrecovered(_) => &["reason"],
             Self::Each(each) => each.label,
-            Self::Lane(_) => &["lane"],
+            Self::Lane(_) | Self::LaneMs(_) => &["lane"],
             Self::Refusal(_) | Self::Close(_) => &["code"],
             Self::Limit(_) => &["limit"],
             Self::Answer(_) => &["endpoint", "class"],
@@ -207,7 +209,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     gauge(
         "roomcast_sessions_agents",
-        "Agents that count as connected, those within their leave grace included",
+        "Agents with a connection on this node",
         Read::Node(|seen| load(&seen.core.agents)),
     ),
     // Rooms.

@@ -71,6 +71,11 @@ fn busy_lane() -> LaneReport {
     lane.counters.drained = [75, 76, 77, 78];
     (lane.counters.shed_expired, lane.counters.shed_conflated) = (79, 80);
     (lane.counters.shed_low, lane.counters.parked, lane.counters.unparked) = (81, 82, 83);
+    (lane.counters.acked, lane.counters.acks_unknown) = (95, 96);
+    (lane.counters.acks_ignored, lane.counters.redelivered) = (97, 98);
+    (lane.counters.delivery_failed, lane.counters.parked_unacked) = (99, 100);
+    (lane.counters.inboxes_unknown, lane.counters.inbox_lost) = (101, 102);
+    (lane.sizes.parked, lane.longest_turn_ms) = (104, 105);
     lane.sizes.sessions = 21;
     lane.sizes.unauthenticated = 22;
     lane.sizes.rooms = 23;
@@ -95,6 +100,7 @@ fn what_lanes_and_core_report_is_what_is_shown() {
         rosters_read: 92,
         lives: 93,
         notices_lost: 94,
+        cursors_dropped: 103,
         ..HubCounters::default()
     };
     core.show_hub(HubView {
@@ -172,6 +178,17 @@ fn what_lanes_and_core_report_is_what_is_shown() {
         "roomcast_slow_shed_total{step=\"low\"} 162",
         "roomcast_slow_parked_total{lane=\"0\"} 82",
         "roomcast_slow_unparked_total{lane=\"0\"} 83",
+        "roomcast_slow_parked{lane=\"0\"} 104",
+        "roomcast_acks_received_total{lane=\"0\"} 95",
+        "roomcast_acks_unknown_total{lane=\"0\"} 96",
+        "roomcast_acks_ignored_total{lane=\"0\"} 97",
+        "roomcast_acks_redelivered_total{lane=\"0\"} 98",
+        "roomcast_acks_failed_total{lane=\"0\"} 99",
+        "roomcast_acks_parked_total{lane=\"0\"} 100",
+        "roomcast_inboxes_unknown_total{lane=\"0\"} 101",
+        "roomcast_inboxes_lost_total{lane=\"0\"} 102",
+        "roomcast_inboxes_moves_dropped_total 103",
+        "roomcast_node_turn_longest_seconds{lane=\"1\"} 0.105",
         "roomcast_lanes_queue_bytes{lane=\"0\"} 31",
         "roomcast_lanes_stuck 0",
         "roomcast_feed_waiting_bytes 42",
@@ -451,7 +468,7 @@ fn names_follow_the_convention_and_stand_once() {
         let counts = row.name.ends_with("_total");
         assert_eq!(counts, row.kind == Kind::Counter, "{}", row.name);
         let in_seconds = row.name.contains("_seconds");
-        let is_time = matches!(row.read, Read::NodeMs(_) | Read::Latency(_));
+        let is_time = matches!(row.read, Read::NodeMs(_) | Read::LaneMs(_) | Read::Latency(_));
         assert_eq!(in_seconds, is_time, "{}", row.name);
     }
 }
@@ -478,7 +495,7 @@ fn every_series_is_there_before_anything_happens() {
             Read::Skip(_) => SkipReason::ALL.len(),
             Read::Unrecovered(_) => Unrecovered::ALL.len(),
             Read::Each(each) => (each.names)().len(),
-            Read::Lane(_) => 3,
+            Read::Lane(_) | Read::LaneMs(_) => 3,
             Read::Refusal(_) => Refusal::ALL.len(),
             Read::Close(_) => Close::ALL.len(),
             Read::Limit(_) => LimitName::ALL.len(),
@@ -500,8 +517,7 @@ fn reference_table() -> String {
          `GET /metrics` on the internal port answers in Prometheus' text format. Labels come from closed lists (`lane` is\n\
          a number from 0), never from clients. Every series is there from the start. Figures are at most 250 ms old.\n\n\
          Every gauge but those of `roomcast_node_`, `roomcast_relay_` and `process_` falls to 0 when all connections are gone: at once, but\n\
-         `roomcast_rooms_heard` after 1 s, `roomcast_sessions_agents` after the leave grace and `roomcast_sessions_users`\n\
-         after 66 s at most.\n\n\
+         `roomcast_rooms_heard` after 1 s, and `roomcast_sessions_users` after 66 s at most.\n\n\
          | name | type | labels | meaning |\n| --- | --- | --- | --- |\n",
     );
     let mut add = |name: &str, kind: &str, labels: &str, meaning: &str| {

@@ -30,7 +30,7 @@ use ws::{Dial, Heard, Ws};
 
 /// Figures that are 0 once all clients are gone and nothing is under way (INV-11). Users with messages of the last
 /// minute are remembered a minute longer, see [`Live::assert_forgotten`].
-const GAUGES: [&str; 18] = [
+const GAUGES: [&str; 19] = [
     "roomcast_connections_open",
     "roomcast_connections_addresses",
     "roomcast_outboxes_waiting_bytes",
@@ -49,6 +49,7 @@ const GAUGES: [&str; 18] = [
     "roomcast_presence_present",
     "roomcast_presence_rosters",
     "roomcast_presence_rosters_bytes",
+    "roomcast_slow_parked",
 ];
 
 /// A running node.

@@ -74,6 +74,7 @@ impl Lane {
             self.memberships -= usize::from(place != Membership::WAITING);
             let parked = CatchUp { slow: true, step: Step::Acks, ..CatchUp::new(key, covered) };
             self.open_catch_up(index, parked);
+            self.count_parked();
         }
         self.note_parked(key);
     }

@@ -461,6 +461,7 @@ impl Lane {
         if catch_up.step == Step::Turn {
             self.parking.step_out(index, key);
         }
+        self.parking.count -= usize::from(catch_up.slow);
         Some(catch_up)
     }
 

@@ -194,6 +194,8 @@ pub struct Sizes {
     pub rooms: usize,
     /// Places in rooms.
     pub memberships: usize,
+    /// Members that are parked, which have no place for the while.
+    pub parked: usize,
 }
 
 /// Adds one to the counter at `index`.

@@ -229,6 +229,7 @@ impl Lane {
             unauthenticated: self.unauthenticated,
             rooms: self.rooms.len(),
             memberships: self.memberships,
+            parked: self.parking.count,
         }
     }
 

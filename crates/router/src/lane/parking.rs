@@ -43,6 +43,8 @@ pub enum Until {
 /// The parked members' reads.
 #[derive(Debug, Default)]
 pub(super) struct Parking {
+    /// Members that are parked now.
+    pub(super) count: usize,
     /// Under way. Bounds: [`READS_MAX`].
     pub(super) reads: usize,
     /// Who waits for its turn, by the room's index and the session. Bounds: those that catch up.
@@ -150,7 +152,7 @@ impl Lane {
                 stream.catching += 1;
             }
         }
-        self.counters.parked += 1;
+        self.count_parked();
         let mut catch_up = CatchUp::new(key, covered.unwrap_or(given));
         (catch_up.slow, catch_up.loose) = (true, loose);
         self.catching.insert((index, key.index), catch_up);
@@ -173,8 +175,9 @@ impl Lane {
             catch_up.covered = covered;
         }
         if !std::mem::replace(&mut catch_up.slow, true) {
-            self.counters.parked += 1;
             catch_up.loose = loose;
+            self.parking.count += 1;
+            self.counters.parked += 1;
         }
         match catch_up.step {
             Step::Acks | Step::Inbox(_) => return,
@@ -182,6 +185,12 @@ impl Lane {
             Step::Space(_) | Step::Page(_) | Step::Lane => {}
         }
         self.wait(now, index, key, until, out);
+    }
+
+    /// One more is parked.
+    pub(super) const fn count_parked(&mut self) {
+        self.parking.count += 1;
+        self.counters.parked += 1;
     }
 
     fn wait(&mut self, now: Now, index: u32, key: SessionKey, until: Until, out: &mut Vec<Effect>) {

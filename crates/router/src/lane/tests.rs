@@ -637,6 +637,7 @@ fn walk(lane: &Lane) {
         assert_eq!(listings, usize::from(room.listed), "each room waits for one turn at most");
     }
     lane.walk_backlog();
+    assert_eq!(lane.parking.count, lane.catching.values().filter(|it| it.slow).count());
     for key in lane.behind.keys() {
         assert!(lane.is_joining(*key), "commands wait for nothing");
     }
