@@ -169,6 +169,11 @@ impl Node {
         sum(&self.get("/metrics").unwrap_or_default(), name)
     }
 
+    /// The largest of a figure over its labels; 0 where there is none.
+    pub(crate) fn largest(&self, name: &str) -> f64 {
+        values(&self.get("/metrics").unwrap_or_default(), name).fold(0.0, f64::max)
+    }
+
     /// What it holds in memory. Units: KiB; 0 once it has ended.
     pub(crate) fn memory_kib(&self) -> u64 {
         let status = format!("/proc/{}/status", self.child.id());
@@ -240,10 +245,15 @@ pub(crate) fn get(internal: &str, path: &str) -> std::io::Result<String> {
 
 /// The sum of a figure over its labels; 0 where there is none.
 pub(crate) fn sum(figures: &str, name: &str) -> f64 {
+    values(figures, name).sum()
+}
+
+/// A figure's values, one for each of its labels.
+fn values(figures: &str, name: &str) -> impl Iterator<Item = f64> {
     let is_it =
-        |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
+        move |line: &&str| line.strip_prefix(name).is_some_and(|it| it.starts_with([' ', '{']));
     let value = |line: &str| line.rsplit(' ').next().and_then(|it| it.parse::<f64>().ok());
-    figures.lines().filter(is_it).filter_map(value).sum()
+    figures.lines().filter(is_it).filter_map(value)
 }
 
 fn spawn(binary: &Path, args: &Vec<String>, folder: &Path, starts: u32) -> Result<Child, String> {
