@@ -12,6 +12,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod former;
 mod handover;
 mod presence;
 mod resume;

@@ -16,6 +16,13 @@ publish = "user.kind == 'backend'"
 history = { size = 1000 }
 
 [[rooms]]
+match = "acked-{id}"
+join = "true"
+publish = "user.kind == 'backend'"
+history = { size = 1000 }
+requires_ack = true
+
+[[rooms]]
 match = "known-{id}"
 join = "true"
 presence = "members"
