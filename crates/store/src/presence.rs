@@ -278,7 +278,7 @@ impl Presence {
         let room = &set.room;
         let id = change.session.0;
         let known = self.rooms.get(room).and_then(|it| it.sessions.get(&id));
-        if known.is_some_and(|known| known.outranks(change.generation, set.incarnation)) {
+        if known.is_some_and(|known| known.outranks(change, set.incarnation)) {
             return;
         }
         if !change.present {
@@ -445,11 +445,12 @@ impl Presence {
 
 impl Part {
     /// Whether a later attachment of the session, or a later life of its node, has said what it does: what comes late
-    /// must not give the session back to a life that is about to be reaped.
-    fn outranks(&self, generation: u64, by: Incarnation) -> bool {
+    /// must not give the session back to a life that is about to be reaped. Where a broker has lost records, nodes may
+    /// have the session under one generation: who says last that it is there has it, and another's leave is no leave.
+    fn outranks(&self, change: &PresenceChange, by: Incarnation) -> bool {
         let Incarnation { node, life } = self.incarnation;
-        self.generation > generation
-            || self.generation == generation && node == by.node && life > by.life
+        let overtaken = if node == by.node { life > by.life } else { !change.present };
+        self.generation > change.generation || self.generation == change.generation && overtaken
     }
 }
 

@@ -83,6 +83,21 @@ pub const PRESENCE: &[Script] = &[
         expected: "1: subscribed news, news +ann e0:1 of 1, done news +ann e0:1 of 1, done, done, news -ann e0:2 of 0",
     },
     Script {
+        claim: "of two nodes that have a session under one generation, the one that entered it last says that it left",
+        steps: "1 attaches
+            2 attaches
+            1 sets news 1 +ann/s1
+            2 sets news 1 +ann/s1
+            1 sets news 2 -ann/s1
+            1 sets news 3 +ann/s1
+            2 sets news 2 -ann/s1
+            1 sets news 4 -ann/s1
+            1 hears answers
+            2 hears answers",
+        expected: "1: done news +ann e0:1 of 1, done, done, done news -ann e0:2 of 0
+            2: done, done",
+    },
+    Script {
         claim: "what a former life says of a session that the next one entered is ignored",
         steps: "1 attaches
             1 subscribes news

@@ -297,7 +297,8 @@ impl Model {
             let key = (set.room.clone(), change.session.0);
             let known = self.sessions.get(&key);
             let outranked = known.is_some_and(|(_, by, generation)| {
-                let later = by.node == set.incarnation.node && by.life > set.incarnation.life;
+                let own = by.node == set.incarnation.node;
+                let later = if own { by.life > set.incarnation.life } else { !change.present };
                 *generation > change.generation || *generation == change.generation && later
             });
             if outranked {

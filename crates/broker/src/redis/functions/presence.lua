@@ -137,14 +137,18 @@ local function more(counts, leaving, user)
 end
 
 -- Whether a later attachment of a session, or a later life of its node, has said what is known of it: what comes late must
--- not give the session back to a life that is about to be reaped.
+-- not give the session back to a life that is about to be reaped. Where records were lost, nodes may have the session under
+-- one generation: who says last that it is there has it, and another's leave is no leave.
 local function is_stale(known, change)
   if known.generation ~= change.generation or not change.incarnation then
     return known.generation > change.generation
   end
   local node, life = string.match(known.incarnation, '^(%x+)%.(%d+)$')
   local by, later = string.match(change.incarnation, '^(%x+)%.(%d+)$')
-  return node ~= nil and node == by and tonumber(life) > tonumber(later)
+  if node == by then
+    return node ~= nil and tonumber(life) > tonumber(later)
+  end
+  return not change.present
 end
 
 -- What changes make of a room's sessions and users; nothing is written. `counts`: sessions of each user, false for who
