@@ -330,11 +330,18 @@ impl World {
             at += length;
             match framed {
                 Framed::Text(text) => self.client_hears(socket, text),
-                Framed::Ping(number) => self.client_sends(socket, Said::Pong(number)),
+                Framed::Ping(number) => self.client_answers(socket, number),
                 Framed::Close(code) => self.client_closed(socket, code),
             }
         }
         self.sockets[socket].buffer = buffer[at..].to_vec();
+    }
+
+    /// The client answers a ping: it has got all in front of it. Who hears another connection by now does not say so.
+    fn client_answers(&mut self, socket: usize, number: u32) {
+        if self.clients[self.sockets[socket].client].socket == Some(socket) {
+            self.client_sends(socket, Said::Pong(number));
+        }
     }
 
     /// The client sends something.
