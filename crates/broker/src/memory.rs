@@ -205,6 +205,10 @@ impl<T> State<T> {
                 let weight = EVENT_BYTES + HEAD_BYTES * (rooms + own);
                 (weight, BrokerEvent::Attached { request, outcome })
             }
+            BrokerCommand::EndSessions { request, user } => {
+                self.store.end_sessions(self.now_ms, &user);
+                (EVENT_BYTES, BrokerEvent::SessionsEnded { request, done: true })
+            }
             BrokerCommand::SetPresence { request, set } => {
                 let (weight, outcome) = self.set_presence(&set);
                 (weight, BrokerEvent::PresenceSet { request, outcome: Some(outcome) })

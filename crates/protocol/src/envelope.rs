@@ -100,6 +100,14 @@ pub enum BrokerCommand<T> {
         /// Which one, and how.
         attach: Box<AttachSession>,
     },
+    /// End all sessions of a user: none can be taken over any more, and nothing is written for one (G22). Answered by
+    /// [`BrokerEvent::SessionsEnded`]; done twice it is done once.
+    EndSessions {
+        /// Comes back in the answer.
+        request: u64,
+        /// The user's name within the cluster.
+        user: Box<str>,
+    },
     /// Change who is in a room. Answered by [`BrokerEvent::PresenceSet`]; done twice it is done once.
     SetPresence {
         /// Comes back in the answer.
@@ -229,6 +237,13 @@ pub enum BrokerEvent<T> {
         request: u64,
         /// The session, or why there is none.
         outcome: Result<Box<AttachedSession>, Unattached>,
+    },
+    /// The answer to [`BrokerCommand::EndSessions`].
+    SessionsEnded {
+        /// As given.
+        request: u64,
+        /// It is done; else the broker did not answer.
+        done: bool,
     },
     /// The answer to [`BrokerCommand::SetPresence`]; `None`: the broker did not answer.
     PresenceSet {

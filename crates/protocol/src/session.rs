@@ -183,11 +183,17 @@ pub enum SavedSession {
     Saved,
     /// The session has been taken over: this connection has no part in it any more.
     Fenced,
+    /// The session was ordered to end, and is nobody's any more.
+    Ended,
 }
 
 /// How long after its record was written a session counts as connected although its node is not among those that are
 /// known to be alive: the node may just have begun. Units: milliseconds.
 pub const WRITTEN_LATELY_MS: u64 = 4_000;
+
+/// How long it is remembered at least that a session was ordered to end, so that no late write brings it back. Units:
+/// milliseconds.
+pub const ENDED_MS: u64 = 60_000;
 
 /// Sessions of one user that are kept; beyond it the one that would go first anyway goes early.
 pub const SESSIONS_PER_USER_MAX: usize = 64;

@@ -5,6 +5,7 @@ mod agents;
 mod asks;
 mod behind;
 mod control;
+mod endings;
 mod health;
 mod ids;
 mod inboxes;
@@ -42,6 +43,7 @@ use asks::Asks;
 pub use asks::{ASK_AGAIN_MS, ASKS_MAX, JITTER_MS, REFRESH_MS, REPAIR_MS};
 use control::Control;
 pub use control::{BLIND_MS, CONTROL, CONTROL_KEEP, LATE_MS, PAUSED_BYTES_MAX};
+use endings::Endings;
 pub use health::{HubCounters, HubHealth, PresenceSizes};
 use ids::Ids;
 pub use ids::{IDS_MAX, IDS_MS};
@@ -159,6 +161,7 @@ pub struct Hub {
     kept: BTreeSet<RoomName>,
     control: Control,
     sessions: Sessions,
+    endings: Endings,
     /// Rooms in which lanes are behind.
     behind: BTreeSet<(LaneId, RoomName)>,
     /// Lanes that missed publications without a position, and have not been told; one bit each.
@@ -204,6 +207,7 @@ impl Hub {
             kept: BTreeSet::new(),
             control: Control::new(seed),
             sessions: Sessions::default(),
+            endings: Endings::default(),
             behind: BTreeSet::new(),
             deaf_lanes: 0,
             recheck: false,
@@ -292,6 +296,7 @@ impl Hub {
             }
             BrokerEvent::Saved { request, outcome } => self.saved(request, outcome, out),
             BrokerEvent::Attached { request, outcome } => self.attached(request, outcome, out),
+            BrokerEvent::SessionsEnded { request, done } => self.records_ended(request, done, out),
             BrokerEvent::Inbox { request, state } => self.inbox_asked(now, request, state, out),
             BrokerEvent::Roster { request, page } => self.roster_asked(now, request, page, out),
             BrokerEvent::Heads { request, heads } => self.heads(now, request, heads, out),

@@ -403,7 +403,7 @@ impl World {
         }
         self.stats.kicks += 1;
         let user: Box<str> = self.clients[client].user.as_str().into();
-        let query = self.ask_core(node, Asked::Disconnect(client));
+        let query = self.ask_core(node, Asked::Disconnect { client, asked_ms: self.now_ms });
         let message = roomcast_router::messages::HubMessage::Disconnect { query, user };
         self.tell_core_from_lane(node, 128, FromLane::Hub(message));
     }

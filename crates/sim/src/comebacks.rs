@@ -2,9 +2,10 @@
 //! have covered; stock clients bring nothing and never subscribe again; some go elsewhere while the old connection still
 //! delivers; liars bring other people's tokens.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use roomcast_protocol::command::Continuation;
+use roomcast_protocol::ids::SessionId;
 use roomcast_protocol::position::Position;
 use roomcast_protocol::session::ResumeToken;
 
@@ -38,6 +39,8 @@ pub(crate) struct Comeback {
     pub(crate) in_doubt: bool,
     /// Rooms it was in when it lost its connection.
     pub(crate) had: BTreeSet<usize>,
+    /// When its sessions began, as far as it was told.
+    began_ms: BTreeMap<SessionId, u64>,
     /// The connection that the session was on before.
     former: Option<usize>,
 }
@@ -54,6 +57,7 @@ impl Comeback {
             asked: false,
             in_doubt: false,
             had: BTreeSet::new(),
+            began_ms: BTreeMap::new(),
             former: None,
         }
     }
@@ -103,6 +107,9 @@ impl World {
         it.older = std::mem::replace(&mut it.token, token);
         it.same = it.older.map(|it| it.session) == token.map(|it| it.session);
         it.resumed = wire.resumed;
+        let began_ms = token
+            .map(|it| it.session)
+            .map(|session| *it.began_ms.entry(session).or_insert(self.now_ms));
         match wire.resumed {
             Some(true) => {
                 self.stats.resumed += 1;
@@ -113,6 +120,9 @@ impl World {
             }
             Some(false) => self.stats.unresumed += 1,
             None => {}
+        }
+        if let Some(began_ms) = began_ms {
+            self.check_resumed(client, began_ms);
         }
     }
 

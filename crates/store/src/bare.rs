@@ -214,6 +214,10 @@ impl BrokerUnderTest for Bare {
                 let outcome = self.store.attach_session(mono_ms, node, &attach).map(Box::new);
                 self.tell(node, BrokerEvent::Attached { request, outcome });
             }
+            BrokerCommand::EndSessions { request, user } => {
+                self.store.end_sessions(mono_ms, &user);
+                self.tell(node, BrokerEvent::SessionsEnded { request, done: true });
+            }
             BrokerCommand::SetPresence { request, set } => {
                 let at = self.at(mono_ms);
                 let Stepped { answer, publish } = self.store.set_presence(at, &set);

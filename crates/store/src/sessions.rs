@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use roomcast_protocol::ids::{NodeId, SessionId};
 use roomcast_protocol::session::{
-    AttachSession, AttachedSession, Former, RoomRecord, SESSIONS_PER_USER_MAX, SaveSession,
-    SavedSession, Secret, SessionRecord, SessionState, Unattached, WRITTEN_LATELY_MS, Wish,
+    AttachSession, AttachedSession, ENDED_MS, Former, RoomRecord, SESSIONS_PER_USER_MAX,
+    SaveSession, SavedSession, Secret, SessionRecord, SessionState, Unattached, WRITTEN_LATELY_MS,
+    Wish,
 };
 
 use crate::store::Store;
@@ -24,6 +25,8 @@ struct Stored {
     generation: u64,
     /// It has a connection.
     attached: bool,
+    /// It was ordered to end: whatever is written or wanted of it is refused.
+    ended: bool,
     /// Who wrote last.
     node: NodeId,
     secret: Secret,
@@ -67,6 +70,11 @@ impl<E: Clone> Store<E> {
         self.sessions_mut().attach(now_ms, node, attach)
     }
 
+    /// Ends all sessions of a user: none is taken over or written any more.
+    pub fn end_sessions(&mut self, now_ms: u64, user: &str) {
+        self.sessions_mut().end(now_ms, user);
+    }
+
     /// Loses a session's record.
     pub fn lose_session(&mut self, user: &str, session: SessionId) {
         self.sessions_mut().write(user, |records| records.remove(&session.0));
@@ -104,6 +112,9 @@ impl Sessions {
         self.expire(&save.user, now_ms);
         let id = save.session.0;
         let known = self.users.get(&save.user).and_then(|records| records.get(&id));
+        if known.is_some_and(|known| known.ended) {
+            return SavedSession::Ended;
+        }
         if known.is_some_and(|known| known.generation > save.generation) {
             return SavedSession::Fenced;
         }
@@ -123,8 +134,18 @@ impl Sessions {
         let record = save.record.clone().unwrap_or_else(kept);
         let expires_ms = now_ms.saturating_add(save.window_ms.saturating_mul(windows));
         let (generation, secret) = (save.generation, save.secret);
-        let stored =
-            Stored { generation, attached, node, secret, previous, turn, record, expires_ms };
+        let ended = false;
+        let stored = Stored {
+            generation,
+            attached,
+            ended,
+            node,
+            secret,
+            previous,
+            turn,
+            record,
+            expires_ms,
+        };
         self.write(&save.user, |records| {
             records.insert(id, stored);
             if records.len() > SESSIONS_PER_USER_MAX {
@@ -147,7 +168,8 @@ impl Sessions {
         let records = self.users.get(&attach.user).map_or(&none, |records| records);
         let (id, presented) = match attach.wish {
             Wish::Token(token) => {
-                let known = records.get(&token.session.0).ok_or(Unattached::Unknown)?;
+                let known = records.get(&token.session.0).filter(|it| !it.ended);
+                let known = known.ok_or(Unattached::Unknown)?;
                 let good = [Some(known.secret), known.previous, known.turn];
                 if !good.contains(&Some(token.secret)) {
                     return Err(Unattached::Token);
@@ -158,7 +180,7 @@ impl Sessions {
                 let lately_ms = now_ms + attach.window_ms.saturating_mul(2);
                 let lately = |it: &Stored| it.expires_ms + WRITTEN_LATELY_MS > lately_ms;
                 let gone = |it: &Stored| !attach.alive.contains(&it.node) && !lately(it);
-                let loose = |it: &Stored| !it.attached || gone(it);
+                let loose = |it: &Stored| !it.ended && (!it.attached || gone(it));
                 let mut found = records.iter().filter(|(_, it)| loose(it)).map(|(id, _)| *id);
                 let only = found.next().filter(|_| found.next().is_none());
                 (only.ok_or(Unattached::NotOne)?, None)
@@ -179,6 +201,20 @@ impl Sessions {
             Some(AttachedSession { session: SessionId(id), generation, record, former })
         });
         taken.ok_or(Unattached::Unknown)
+    }
+
+    fn end(&mut self, now_ms: u64, user: &str) {
+        self.expire(user, now_ms);
+        if !self.users.contains_key(user) {
+            return;
+        }
+        self.write(user, |records| {
+            for it in records.values_mut() {
+                it.ended = true;
+                it.record = SessionRecord::default();
+                it.expires_ms = it.expires_ms.max(now_ms.saturating_add(ENDED_MS));
+            }
+        });
     }
 
     /// Removes what is over of a user's.

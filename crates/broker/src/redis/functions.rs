@@ -38,6 +38,9 @@ pub(crate) const SAVE: &str = "rc1_save";
 /// Takes a session over.
 pub(crate) const ATTACH: &str = "rc1_attach";
 
+/// Ends all sessions of a user.
+pub(crate) const END_SESSIONS: &str = "rc1_end_sessions";
+
 /// Changes who is in a room.
 pub(crate) const SET_PRESENCE: &str = "rc1_presence";
 

@@ -62,6 +62,10 @@ pub(crate) enum Order<T> {
         request: u64,
         attach: Box<AttachSession>,
     },
+    EndSessions {
+        request: u64,
+        user: Box<str>,
+    },
     SetPresence {
         request: u64,
         set: Box<SetPresence>,
@@ -99,7 +103,10 @@ impl<T> Order<T> {
             Self::SetPresence { set, .. } => {
                 ORDER_BYTES + set.changes.iter().map(|it| 64 + it.user.len()).sum::<usize>()
             }
-            Self::Attach { .. } | Self::Inbox { .. } | Self::Roster { .. } => ORDER_BYTES,
+            Self::Attach { .. }
+            | Self::EndSessions { .. }
+            | Self::Inbox { .. }
+            | Self::Roster { .. } => ORDER_BYTES,
             Self::Ack { acked, .. } => ORDER_BYTES + size_of_val(acked.above.as_slice()),
             Self::Heads { .. } | Self::Read { .. } | Self::Beat(_) => 0,
         }
@@ -114,6 +121,9 @@ impl<T> Order<T> {
             Self::Save { request, .. } => BrokerEvent::Saved { request, outcome: None },
             Self::Attach { request, .. } => {
                 BrokerEvent::Attached { request, outcome: Err(Unattached::Unavailable) }
+            }
+            Self::EndSessions { request, .. } => {
+                BrokerEvent::SessionsEnded { request, done: false }
             }
             Self::SetPresence { request, .. } => {
                 BrokerEvent::PresenceSet { request, outcome: None }
@@ -157,6 +167,7 @@ impl Kind {
             Order::Save { save, .. } => Self::Record(Some(Chain::Session(save.session))),
             Order::SetPresence { set, .. } => Self::Record(Some(Chain::Users(set.room.clone()))),
             Order::Attach { .. }
+            | Order::EndSessions { .. }
             | Order::Roster { .. }
             | Order::Inbox { .. }
             | Order::Ack { .. } => Self::Record(None),
@@ -283,6 +294,7 @@ async fn carry_out<T>(
         }
         record @ (Order::Save { .. }
         | Order::Attach { .. }
+        | Order::EndSessions { .. }
         | Order::SetPresence { .. }
         | Order::Roster { .. }
         | Order::Inbox { .. }
@@ -302,6 +314,10 @@ async fn carry_out_record<T>(shared: &Shared<T>, order: Order<T>, began: Instant
         Order::Attach { request, attach } => {
             let outcome = sessions::attach(shared, &attach, until(ASK_MS)).await;
             shared.tell(BrokerEvent::Attached { request, outcome });
+        }
+        Order::EndSessions { request, user } => {
+            let done = sessions::end(shared, &user, until(TRY_MS)).await;
+            shared.tell(BrokerEvent::SessionsEnded { request, done });
         }
         Order::SetPresence { request, set } => {
             let outcome = presence::set(shared, &set, until(TRY_MS)).await;

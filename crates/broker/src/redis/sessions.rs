@@ -7,14 +7,14 @@ use fred::interfaces::FunctionInterface;
 use fred::types::Value;
 use roomcast_protocol::ids::{NodeId, SessionId};
 use roomcast_protocol::session::{
-    AttachSession, AttachedSession, Former, SaveSession, SavedSession, SessionState, Unattached,
-    Wish,
+    AttachSession, AttachedSession, ENDED_MS, Former, SaveSession, SavedSession, SessionState,
+    Unattached, Wish,
 };
 use tokio::time::Instant;
 
 use super::asking::{Again, ask, no_answer};
 use super::channels::{self, key};
-use super::functions::{ATTACH, SAVE};
+use super::functions::{ATTACH, END_SESSIONS, SAVE};
 use super::publish::hurried;
 use super::shared::Shared;
 
@@ -83,6 +83,21 @@ pub(crate) async fn attach<T>(
     Ok(Box::new(AttachedSession { session, generation, record, former }))
 }
 
+/// Ends all sessions of a user. Says whether there was an answer in time.
+pub(crate) async fn end<T>(shared: &Shared<T>, user: &str, deadline: Instant) -> bool {
+    let memory = keys(shared, user, None);
+    let arguments: Vec<Value> = vec![user.into(), ENDED_MS.to_string().into()];
+    let ended = ask(shared, deadline, Again::Always, |client| {
+        let (memory, arguments) = (memory.clone(), arguments.clone());
+        async move {
+            let answer: Value =
+                hurried(&client, None).fcall(END_SESSIONS, memory, arguments).await?;
+            answer.as_u64().ok_or_else(no_answer)
+        }
+    });
+    ended.await.is_some()
+}
+
 async fn taken_over<T>(
     shared: &Shared<T>,
     client: Client,
@@ -131,6 +146,7 @@ fn saved(answer: &Value) -> Option<SavedSession> {
     match answer.as_u64()? {
         0 => Some(SavedSession::Fenced),
         1 => Some(SavedSession::Saved),
+        2 => Some(SavedSession::Ended),
         _ => None,
     }
 }
@@ -164,7 +180,7 @@ mod tests {
     #[test]
     fn answers_that_are_none_are_not_believed() {
         let number = |it: i64| Value::Integer(it);
-        for answer in [Value::Null, number(2), Value::Array(vec![])] {
+        for answer in [Value::Null, number(3), Value::Array(vec![])] {
             assert_eq!(saved(&answer), None);
         }
         let text = |it: &str| Value::String(it.into());

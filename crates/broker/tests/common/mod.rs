@@ -348,6 +348,7 @@ fn answer_of(command: &BrokerCommand<u64>) -> Option<impl Fn(&BrokerEvent<u64>) 
     let of = match command {
         BrokerCommand::Save { request, .. }
         | BrokerCommand::Attach { request, .. }
+        | BrokerCommand::EndSessions { request, .. }
         | BrokerCommand::SetPresence { request, .. }
         | BrokerCommand::Roster { request, .. }
         | BrokerCommand::Inbox { request, .. } => *request,
@@ -356,6 +357,7 @@ fn answer_of(command: &BrokerCommand<u64>) -> Option<impl Fn(&BrokerEvent<u64>) 
     Some(move |event: &BrokerEvent<u64>| match event {
         BrokerEvent::Saved { request, .. }
         | BrokerEvent::Attached { request, .. }
+        | BrokerEvent::SessionsEnded { request, .. }
         | BrokerEvent::PresenceSet { request, .. }
         | BrokerEvent::Roster { request, .. }
         | BrokerEvent::Inbox { request, .. } => *request == of,

@@ -14,6 +14,7 @@ impl Owed {
         match command {
             BrokerCommand::Publish { .. }
             | BrokerCommand::Save { .. }
+            | BrokerCommand::EndSessions { .. }
             | BrokerCommand::SetPresence { .. } => self.0 += 1,
             BrokerCommand::Subscribe { .. }
             | BrokerCommand::Unsubscribe(_)
@@ -33,6 +34,7 @@ impl Owed {
         match event {
             BrokerEvent::Published { .. }
             | BrokerEvent::Saved { .. }
+            | BrokerEvent::SessionsEnded { .. }
             | BrokerEvent::PresenceSet { .. } => self.0 = self.0.saturating_sub(1),
             BrokerEvent::Envelope(_)
             | BrokerEvent::Subscribed { .. }

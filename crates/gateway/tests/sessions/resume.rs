@@ -18,6 +18,7 @@ on_both_brokers!(
     a_session_is_nobody_elses,
     a_session_whose_window_is_over_begins_anew,
     a_session_that_is_taken_over_leaves_its_old_connection,
+    nobody_gets_a_session_back_that_was_ordered_to_end,
 );
 
 /// Gone without a word, as by a broken network, and the node has seen it.
@@ -146,4 +147,27 @@ fn a_session_that_is_taken_over_leaves_its_old_connection(broker: Broker) {
     // Who was replaced does not get it back: the token is another one now.
     let (_late, anew) = dial(first, "ann", &format!("&resume={}", token_of(&welcome)));
     assert_eq!(anew["session_id"] == welcome["session_id"], anew["resumed"] == true, "{anew}");
+}
+
+fn nobody_gets_a_session_back_that_was_ordered_to_end(broker: Broker) {
+    let Stage { first, second, .. } = &Stage::new(broker, "");
+    let (mut gone, detached) = dial(first, "ann", "&handover=1");
+    join(&mut gone, "kept-1");
+    vanish(gone, first);
+    let (mut here, attached) = dial(first, "ann", "&handover=1");
+    join(&mut here, "kept-1");
+    let (status, answer) = second.request("POST", "/api/v1/users/ann/disconnect", "");
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(end(&mut here, Duration::from_secs(5)), Some(Close::Disconnected.row().code));
+    for (live, welcome) in [(first, &detached), (second, &attached)] {
+        let (mut ann, again) = dial(live, "ann", &format!("&resume={}", token_of(welcome)));
+        assert_eq!((&again["resumed"], &again["reason"]), (&json!(false), &json!("unknown")));
+        publish(first, "kept-1", "not-for-ann");
+        hears_nothing(&mut ann, Duration::from_millis(300));
+    }
+    // Nor without a token; a session that began since goes on.
+    let (ann, fresh) = dial(first, "ann", "&handover=1");
+    vanish(ann, first);
+    let (_ann, again) = dial(second, "ann", &format!("&resume={}", token_of(&fresh)));
+    assert_eq!(again["resumed"], true, "{again}");
 }

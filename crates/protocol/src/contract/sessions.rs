@@ -242,6 +242,43 @@ pub const SESSIONS: &[Script] = &[
             2: untaken unknown, taken s1 gen=3 rooms=[talk] own=[] from node 1",
     },
     Script {
+        claim: "sessions that are ordered to end are taken by nobody, and written by nobody",
+        steps: "1 attaches
+            2 attaches
+            1 saves ann s1 secret=7 rooms=news
+            1 saves ann s2 secret=8 detached turn=9
+            1 saves bob s3 secret=7
+            2 ends ann
+            2 ends ann
+            2 takes ann s1 secret=7 new=10
+            2 takes ann s2 secret=9 new=10
+            2 takes ann any new=10 alive=2
+            1 saves ann s1 secret=7 rooms=talk
+            1 saves ann s2 secret=8 detached
+            1 saves ann s1 secret=7 ended
+            1 saves ann s1 secret=7
+            1 saves ann s4 secret=7 detached
+            2 takes bob s3 secret=7 new=8
+            2 takes ann any new=10 alive=2
+            1 hears
+            2 hears",
+        expected: "1: saved, saved, saved, over, over, over, over, saved
+            2: ended, ended, untaken unknown, untaken unknown, untaken not_one, \
+                   taken s3 gen=2 rooms=[] own=[] from node 1, taken s4 gen=2 rooms=[] own=[] from nobody",
+    },
+    Script {
+        claim: "a session without a window left is remembered when it is ordered to end",
+        steps: "1 attaches
+            1 ends ann
+            1 saves ann s1 secret=7 detached window=1000
+            1 ends ann
+            at 2000
+            1 saves ann s1 secret=7
+            1 takes ann s1 secret=7 new=8
+            1 hears",
+        expected: "1: ended, saved, ended, over, untaken unknown",
+    },
+    Script {
         claim: "sessions are lost with everything, and kept by another master",
         steps: "1 attaches
             1 saves ann s1 secret=7 rooms=news

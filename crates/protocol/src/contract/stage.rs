@@ -274,6 +274,7 @@ impl Epochs {
             BrokerEvent::Read { page: None, .. } => "no page".into(),
             BrokerEvent::Envelope(Envelope::Presence(diff)) => self.diff(diff),
             BrokerEvent::Saved { .. }
+            | BrokerEvent::SessionsEnded { .. }
             | BrokerEvent::Attached { .. }
             | BrokerEvent::PresenceSet { .. }
             | BrokerEvent::Roster { .. }

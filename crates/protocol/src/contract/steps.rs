@@ -58,6 +58,10 @@ impl<B: BrokerUnderTest> Stage<B> {
         let command = match verb {
             "saves" => self.save(words, &options)?,
             "takes" => self.take(words, &options)?,
+            "ends" => {
+                let user = (*words.first()?).into();
+                BrokerCommand::EndSessions { request: self.request, user }
+            }
             "sets" => self.set(node, words, &options)?,
             "asks" => BrokerCommand::Roster {
                 request: self.request,
@@ -188,6 +192,8 @@ impl Epochs {
         match event {
             BrokerEvent::Saved { outcome: Some(SavedSession::Saved), .. } => "saved".into(),
             BrokerEvent::Saved { outcome: Some(SavedSession::Fenced), .. } => "fenced".into(),
+            BrokerEvent::Saved { outcome: Some(SavedSession::Ended), .. } => "over".into(),
+            BrokerEvent::SessionsEnded { done: true, .. } => "ended".into(),
             BrokerEvent::Attached { outcome: Ok(attached), .. } => taken(attached),
             BrokerEvent::Attached { outcome: Err(why), .. } => format!("untaken {}", why.name()),
             BrokerEvent::PresenceSet { outcome: Some(PresenceSet::Reaped), .. } => "reaped".into(),
@@ -210,6 +216,7 @@ impl Epochs {
                 format!("{lease}{}", settled.collect::<String>())
             }
             BrokerEvent::Saved { outcome: None, .. }
+            | BrokerEvent::SessionsEnded { done: false, .. }
             | BrokerEvent::PresenceSet { outcome: None, .. }
             | BrokerEvent::Roster { page: None, .. }
             | BrokerEvent::Inbox { state: None, .. }

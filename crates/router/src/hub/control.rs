@@ -262,6 +262,7 @@ impl Hub {
         out: &mut Vec<HubEffect>,
     ) {
         let Ok(room) = RoomName::system(CONTROL) else { return };
+        self.end_records(query, &user, out);
         let publication = Publication {
             id: query.0.to_string().into(),
             kind: DISCONNECT.into(),

@@ -136,7 +136,7 @@ impl Hub {
                     out.push(HubEffect::Lane(lane, message));
                 }
             }
-            Ticket::Query(query) => out.push(HubEffect::Answer(query, outcome)),
+            Ticket::Query(query) => self.answer_query(query, outcome, out),
             Ticket::Node => {}
             Ticket::Notice(number) => self.notices.end(number, outcome),
         }

@@ -569,6 +569,9 @@ impl World {
                 let alive: Vec<_> = attach.alive.iter().map(|node| node.0.to_string()).collect();
                 format!("attach {request} for {} alive {}", attach.user, alive.join(","))
             }
+            HubEffect::Broker(BrokerCommand::EndSessions { request, user }) => {
+                format!("end {request} all of {user}")
+            }
             HubEffect::Broker(BrokerCommand::SetPresence { request, set }) => {
                 self.presence.sets.push_back(request);
                 presence::set_shown(&set)

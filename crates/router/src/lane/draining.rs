@@ -173,6 +173,14 @@ impl Lane {
         self.end_former(key, false, out);
     }
 
+    /// A write of the session's record was refused: it was ordered to end, and the order is on its way.
+    pub(super) fn refused_as_ended(&mut self, key: SessionKey, out: &mut Vec<Effect>) {
+        if let Some(lasting) = self.lasting_mut(key) {
+            lasting.fenced = true;
+            self.close(key, Close::Disconnected, out);
+        }
+    }
+
     fn end_former(&mut self, key: SessionKey, moved: bool, out: &mut Vec<Effect>) {
         self.counters.fenced += 1;
         if let Some(lasting) = self.lasting_mut(key) {

@@ -222,6 +222,7 @@ impl Lane {
         match outcome {
             Some(SavedSession::Saved) => self.counters.records += 1,
             Some(SavedSession::Fenced) => return self.refused_as_former(key, out),
+            Some(SavedSession::Ended) => return self.refused_as_ended(key, out),
             None => {
                 self.counters.records_failed += 1;
                 self.want_save(key, MOVED_MS);

@@ -290,6 +290,7 @@ impl World {
                 let (number, how) = rest.split_once(' ').unwrap_or((rest, ""));
                 let outcome = match how {
                     "fenced" => Some(SavedSession::Fenced),
+                    "ended" => Some(SavedSession::Ended),
                     "unanswered" => None,
                     _ => Some(SavedSession::Saved),
                 };

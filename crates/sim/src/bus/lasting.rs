@@ -50,6 +50,16 @@ impl World {
         Answer::Attached(store.attach_session(at.now_ms, node, attach).map(Box::new))
     }
 
+    pub(super) fn execute_end_sessions(&mut self, server: usize, user: &str) -> Answer {
+        let room = home_of(user);
+        if self.is_moved(server, &room) {
+            return Answer::Fault(Fault::NotYet);
+        }
+        let at = self.when(server, 0);
+        self.bus.servers[server].data.store(&room).end_sessions(at.now_ms, user);
+        Answer::SessionsEnded
+    }
+
     pub(super) fn execute_presence(
         &mut self,
         server: usize,

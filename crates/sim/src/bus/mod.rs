@@ -50,6 +50,7 @@ pub(crate) enum Call {
     Beat { seq: u64, hears: bool, lives: (u32, Option<u32>), taken: Vec<Count>, fresh: u128 },
     Save(Box<SaveSession>),
     Attach(Box<AttachSession>),
+    EndSessions { user: Box<str> },
     SetPresence { set: Box<SetPresence>, fresh: u128 },
     Roster { room: RoomName, after: Option<Box<str>>, count_max: u32, fresh: u128 },
     Inbox { cursor: CursorName, keep: Keep, fresh: u128 },
@@ -65,6 +66,7 @@ impl Call {
             Self::Read { room, .. } | Self::Roster { room, .. } => Some(room.clone()),
             Self::Save(save) => Some(home_of(&save.user)),
             Self::Attach(attach) => Some(home_of(&attach.user)),
+            Self::EndSessions { user } => Some(home_of(user)),
             Self::SetPresence { set, .. } => Some(set.room.clone()),
             Self::Inbox { cursor, .. } | Self::Ack { cursor, .. } => Some(cursor.room.clone()),
             Self::Heads { .. } | Self::Beat { .. } | Self::Load => None,
@@ -83,7 +85,7 @@ impl Call {
             | Self::Roster { fresh, .. }
             | Self::Inbox { fresh, .. }
             | Self::Ack { fresh, .. } => *fresh = anew,
-            Self::Save(_) | Self::Attach(_) | Self::Load => {}
+            Self::Save(_) | Self::Attach(_) | Self::EndSessions { .. } | Self::Load => {}
         }
     }
 }
@@ -121,6 +123,7 @@ pub(crate) enum Answer {
     Beaten { report: BeatReport, time_us: u64 },
     Saved(SavedSession),
     Attached(Result<Box<AttachedSession>, Unattached>),
+    SessionsEnded,
     PresenceSet(PresenceSet),
     Roster(RosterPage),
     Inbox(InboxState),

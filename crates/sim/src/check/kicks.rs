@@ -2,10 +2,12 @@
 //! that was stopped obeys before it delivers.
 
 use roomcast_protocol::position::{Epoch, Position, Span};
+use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use roomcast_router::hub::{CONTROL, CONTROL_KEEP};
 use roomcast_store::At;
 
+use super::Kick;
 use crate::world::World;
 
 /// How long an order may take. Units: milliseconds. Source: G22, with the longest delays of a run.
@@ -14,16 +16,50 @@ const ORDER_MS: u64 = 1_300;
 /// How long a node may need after trouble until orders have come again. Units: milliseconds.
 const AGAIN_MS: u64 = 12_000;
 
+/// How long after a failover an old master may take what is lost with it. Units: milliseconds.
+const LOST_MS: u64 = 8_000;
+
 impl World {
-    /// Whether the master of the majority has the order at this position.
-    pub(crate) fn is_ordered(&self, position: Position) -> bool {
+    /// When the order at this position was carried out, if the master of the majority has it.
+    pub(crate) fn ordered_ms(&self, position: Position) -> Option<u64> {
         let room = RoomName::system(CONTROL).expect("the hub names it");
         let server = &self.bus.servers[self.bus.masters[self.bus.shard_of(&room)]];
         let at = At { now_ms: server.time_ms(self.now_ms), fresh: Epoch(u128::MAX) };
         let span = Span { count_max: 1, ..Span::above(position.offset - 1) };
         let found = server.data.clone().store(&room).read(&room, &CONTROL_KEEP, at, &span);
         let entries = found.map_or_else(Vec::new, |found| found.entries);
-        entries.first().is_some_and(|entry| entry.position() == position)
+        entries.first().filter(|entry| entry.position() == position)?;
+        self.book.orders.get(&(position.epoch, position.offset)).copied()
+    }
+
+    /// A server carried something out that may be an order.
+    pub(crate) fn book_order(&mut self, publication: &Publication) {
+        if let Some(at) = publication.position
+            && publication.room.as_str() == CONTROL
+        {
+            self.book.orders.entry((at.epoch, at.offset)).or_insert(self.now_ms);
+        }
+    }
+
+    /// A client got the session back that began then: none does from before an order to end its user's, once whoever gave
+    /// it was told.
+    pub(crate) fn check_resumed(&mut self, client: usize, began_ms: u64) {
+        let socket = self.clients[client].socket;
+        let Some(opened_ms) = socket.and_then(|it| self.sockets[it].opened_ms) else { return };
+        // Records may have been lost with a master's tail, or on one that was none any more.
+        let lost_ms = self.nodes.iter().map(|node| node.troubled_ms + LOST_MS).min().unwrap_or(0);
+        let from_before = self.book.kicks.iter().find(|kick| {
+            kick.client == client
+                && began_ms < kick.asked_ms
+                && opened_ms > kick.told_ms
+                && lost_ms < kick.asked_ms
+        });
+        if let Some(kick) = from_before.copied() {
+            let about = [format!("c{client}")];
+            self.book.violate("G13/G22", &about, || {
+                format!("c{client} got a session of {began_ms} ms back at {opened_ms} ms: {kick:?}")
+            });
+        }
     }
 
     /// Something is handed to a client.
@@ -31,13 +67,13 @@ impl World {
         let it = &self.sockets[socket];
         let Some(opened_ms) = it.opened_ms else { return };
         let troubled_ms = self.nodes[it.node].troubled_ms;
-        let late = self.book.kicks.iter().find(|(client, at_ms)| {
-            let trouble = troubled_ms + AGAIN_MS > *at_ms;
-            let due_ms =
-                if trouble { at_ms.max(&troubled_ms) + AGAIN_MS } else { at_ms + ORDER_MS };
-            *client == it.client && opened_ms < *at_ms && self.now_ms > due_ms
+        let late = self.book.kicks.iter().find(|kick| {
+            let at_ms = kick.at_ms;
+            let trouble = troubled_ms + AGAIN_MS > at_ms;
+            let due_ms = if trouble { at_ms.max(troubled_ms) + AGAIN_MS } else { at_ms + ORDER_MS };
+            kick.client == it.client && opened_ms < kick.at_ms && self.now_ms > due_ms
         });
-        if let Some((client, at_ms)) = late.copied() {
+        if let Some(Kick { client, at_ms, .. }) = late.copied() {
             let about = [format!("c{client}"), format!("p{number}")];
             let now_ms = self.now_ms;
             self.book.violate("G22", &about, || {

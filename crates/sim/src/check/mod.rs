@@ -71,6 +71,19 @@ pub(crate) struct Execution {
     pub(crate) current: bool,
 }
 
+/// An order to end a user's sessions that the broker has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Kick {
+    /// Whose sessions.
+    pub(crate) client: usize,
+    /// When it was given.
+    pub(crate) asked_ms: u64,
+    /// When it was carried out: sessions that began before it end.
+    pub(crate) at_ms: u64,
+    /// When whoever gave it was told so.
+    pub(crate) told_ms: u64,
+}
+
 /// What is known of a run.
 #[derive(Debug)]
 pub(crate) struct Book {
@@ -84,8 +97,10 @@ pub(crate) struct Book {
     ids_lost: Vec<u64>,
     /// The last probe of each room.
     pub(crate) probes: Vec<Option<usize>>,
-    /// Orders to end a user's sessions that the broker has: whose, and when.
-    pub(crate) kicks: Vec<(usize, u64)>,
+    /// When orders to all nodes were carried out first.
+    pub(crate) orders: BTreeMap<(Epoch, u64), u64>,
+    /// Orders to end a user's sessions that the broker has.
+    pub(crate) kicks: Vec<Kick>,
     pub(crate) queries: u64,
     pub(crate) people: presence::People,
     pub(crate) violation: Option<Violation>,
@@ -100,6 +115,7 @@ impl Default for Book {
             newest: vec![None; ROOMS_ALL],
             ids_lost: Vec::new(),
             probes: vec![None; ROOMS_ALL],
+            orders: BTreeMap::new(),
             kicks: Vec::new(),
             queries: 0,
             people: presence::People::default(),
@@ -192,6 +208,7 @@ impl World {
         let current = self.bus.is_current(server);
         let now_ms = self.now_ms;
         self.stats.executed += 1;
+        self.book_order(publication);
         let (Some(room), Some(number)) =
             (room_index(publication.room.as_str()), wire::number_of(&publication.id))
         else {

@@ -56,6 +56,7 @@ pub(super) enum Work {
     Beat { seq: u64 },
     Save { request: u64 },
     Attach { request: u64 },
+    EndSessions { request: u64 },
     SetPresence { request: u64 },
     Roster { request: u64 },
     Inbox { request: u64 },
@@ -119,6 +120,7 @@ impl World {
             }
             command @ (BrokerCommand::Save { .. }
             | BrokerCommand::Attach { .. }
+            | BrokerCommand::EndSessions { .. }
             | BrokerCommand::SetPresence { .. }
             | BrokerCommand::Roster { .. }
             | BrokerCommand::Inbox { .. }
@@ -333,6 +335,7 @@ impl World {
             Work::Heads { .. } | Work::Read { .. } => (ASK_MS, fault != Fault::Unknown),
             // Done twice they are done once, or the client is told less than it could be.
             Work::Save { .. }
+            | Work::EndSessions { .. }
             | Work::SetPresence { .. }
             | Work::Roster { .. }
             | Work::Inbox { .. }
@@ -472,6 +475,7 @@ impl World {
             }
             work @ (Work::Save { .. }
             | Work::Attach { .. }
+            | Work::EndSessions { .. }
             | Work::SetPresence { .. }
             | Work::Roster { .. }
             | Work::Inbox { .. }

@@ -10,6 +10,7 @@ use roomcast_protocol::room::RoomName;
 use roomcast_router::hub::Hub;
 use roomcast_router::messages::{HubEffect, HubMessage, LaneMessage, QueryId, Ticket};
 
+use crate::check::Kick;
 use crate::planted::Planted;
 use crate::world::{Event, World};
 
@@ -65,7 +66,7 @@ pub(crate) struct Core {
 pub(crate) enum Asked {
     Probe(usize),
     Push(usize),
-    Disconnect(usize),
+    Disconnect { client: usize, asked_ms: u64 },
 }
 
 impl Core {
@@ -187,12 +188,12 @@ impl World {
                     match self.nodes[node].core.queries.remove(&id) {
                         Some(Asked::Probe(number)) => self.probe_ended(number, &outcome),
                         Some(Asked::Push(number)) => self.push_ended(number, &outcome),
-                        Some(Asked::Disconnect(client)) => {
+                        Some(Asked::Disconnect { client, asked_ms }) => {
                             // What a master that was replaced took goes with it.
                             let position = outcome.as_ref().ok().and_then(|it| it.position);
-                            if position.is_some_and(|it| self.is_ordered(it)) {
-                                let now_ms = self.now_ms;
-                                self.book.kicks.push((client, now_ms));
+                            if let Some(at_ms) = position.and_then(|it| self.ordered_ms(it)) {
+                                let told_ms = self.now_ms;
+                                self.book.kicks.push(Kick { client, asked_ms, at_ms, told_ms });
                             }
                         }
                         None => {}

@@ -16,6 +16,9 @@ pub(super) fn lasting(command: BrokerCommand<Ticket>) -> Option<(Work, Call)> {
         BrokerCommand::Attach { request, attach } => {
             (Work::Attach { request }, Call::Attach(attach))
         }
+        BrokerCommand::EndSessions { request, user } => {
+            (Work::EndSessions { request }, Call::EndSessions { user })
+        }
         BrokerCommand::SetPresence { request, set } => {
             (Work::SetPresence { request }, Call::SetPresence { set, fresh })
         }
@@ -60,6 +63,10 @@ impl World {
                     Some(_) | None => Err(Unattached::Unavailable),
                 };
                 self.tell_core(node, EVENT_BYTES, BrokerEvent::Attached { request, outcome });
+            }
+            Work::EndSessions { request } => {
+                let done = matches!(answer, Some(Answer::SessionsEnded));
+                self.tell_core(node, EVENT_BYTES, BrokerEvent::SessionsEnded { request, done });
             }
             Work::SetPresence { request } => {
                 let outcome = match answer {

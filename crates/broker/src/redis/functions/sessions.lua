@@ -7,7 +7,7 @@ local SESSIONS_MAX = 64
 -- How long after its record was written a session counts as connected whatever is known of its node (ms).
 local WRITTEN_LATELY = 4000
 
--- A record begins with its layout, the state ('A' with a connection, 'D' without), the generation, when it is over (ms),
+-- A record begins with its layout, the state ('A' with a connection, 'D' without, 'E' ordered to end), the generation, when it is over (ms),
 -- the node that wrote it, the secret, the one before it, the turn's, and how long the user's name is. Behind it stand the
 -- name and what is kept of the session. Its length does not depend on which secrets there are.
 local SESSION, SESSION_BYTES, SESSION_LAYOUT = '>Bc1I8I8c16c16c16c16I4', 86, 1
@@ -55,14 +55,16 @@ end
 -- Keys: the user's sessions, the session. Arguments: user, session, state ('A', 'D', or 'E' for ended), generation,
 -- node, secret, the turn's ('' for none), whether the client has got its secret, how long it can be resumed (ms), and
 -- what is kept if that has changed.
--- Answers with 1 (written) or 0 (taken over).
+-- Answers with 1 (written), 0 (taken over) or 2 (ordered to end).
 local function save(keys, args)
   local user, name, state, generation, node, secret, turn, confirmed, window, record = unpack(args)
   local at = clock()
   local prefix = string.match(keys[1], '^rc:{.-}:')
   local known = session_at(keys[2], user, at)
   read(0, 'ZCARD', keys[1])
-  if known and known.generation > tonumber(generation) then
+  if known and known.state == 'E' then
+    return 2
+  elseif known and known.generation > tonumber(generation) then
     return 0
   elseif state == 'E' then
     redis.call('DEL', keys[2])
@@ -86,7 +88,7 @@ local function detached(prefix, index, user, alive, at, window)
   for _, each in ipairs(redis.call('ZRANGEBYSCORE', index, at, '+inf')) do
     local it = session_at(prefix .. 'session:' .. each, user, at)
     local gone = it and it.ends <= lately and not string.find(alive, it.node, 1, true)
-    if it and (it.state == 'D' or gone) then
+    if it and it.state ~= 'E' and (it.state == 'D' or gone) then
       if found then
         return nil
       end
@@ -109,7 +111,7 @@ local function attach(keys, args)
   local it, former = nil, 0
   if name ~= '' then
     it = session_at(keys[2], user, at)
-    if not it then
+    if not it or it.state == 'E' then
       return { 1 }
     elseif brought == NO_SECRET or (brought ~= it.secret and brought ~= it.former and brought ~= it.turn) then
       return { 2 }
@@ -129,6 +131,28 @@ local function attach(keys, args)
   return { 0, name, it.generation, it.record, former, before }
 end
 
+-- Ends all sessions of a user: none is taken over or written any more.
+-- Keys: the user's sessions. Arguments: user, and how long that is remembered at least (ms).
+-- Answers with how many there were.
+local function end_sessions(keys, args)
+  local user, least = unpack(args)
+  local at = clock()
+  local prefix = string.match(keys[1], '^rc:{.-}:')
+  read(0, 'ZCARD', keys[1])
+  local ended = 0
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', keys[1], at, '+inf')) do
+    local it = session_at(prefix .. 'session:' .. name, user, at)
+    if it then
+      it.state, it.record, it.ends = 'E', '', math.max(it.ends, at + tonumber(least))
+      write_session(prefix, user, name, it, at)
+      ended = ended + 1
+    end
+  end
+  return ended
+end
+
 redis.register_function('rc1_save', save)
 -- A record is as long behind it as before.
 redis.register_function{ function_name = 'rc1_attach', callback = attach, flags = { 'allow-oom' } }
+-- And shorter behind this.
+redis.register_function{ function_name = 'rc1_end_sessions', callback = end_sessions, flags = { 'allow-oom' } }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use roomcast_protocol::envelope::BrokerEvent;
 use roomcast_protocol::ids::LaneId;
 
 use super::{Rules, World, config};
@@ -35,12 +36,13 @@ fn check(script: &str, expected: &str) {
 #[test]
 fn an_order_travels_and_ends_sessions_on_every_lane_when_it_comes_back() {
     let mut world = world();
-    let disconnect = HubMessage::Disconnect { query: QueryId(7), user: "bob".into() };
-    world.act(|hub, now, out| hub.message(now, disconnect, out));
+    disconnect(&mut world, "bob");
+    world.event_is(BrokerEvent::SessionsEnded { request: 7, done: true });
     steps(&mut world, "accepted\nfeed $control at=4 id=7 kind=disconnect by=node-1 text=bob");
     steps(&mut world, "feed $control at=4 id=7 kind=disconnect by=node-1 text=bob");
     steps(&mut world, "feed $control at=5 id=7 kind=disconnect by=node-2 text=ann");
     let expected = [
+        "end 7 all of bob",
         "publish $control 7 kept dedup",
         "answer 7 accepted",
         "0: disconnect bob ours",
@@ -51,6 +53,48 @@ fn an_order_travels_and_ends_sessions_on_every_lane_when_it_comes_back() {
         "2: disconnect ann",
     ];
     assert_eq!(world.seen, expected);
+}
+
+fn disconnect(world: &mut World, user: &str) {
+    let disconnect = HubMessage::Disconnect { query: QueryId(7), user: user.into() };
+    world.act(|hub, now, out| hub.message(now, disconnect, out));
+}
+
+#[test]
+fn an_order_is_answered_once_sessions_without_a_connection_have_ended_too() {
+    let sent = ["end 7 all of bob", "publish $control 7 kept dedup"];
+    for (done, answer) in [(true, "answer 7 accepted"), (false, "answer 7 unavailable 2000 ms")] {
+        for ended_first in [true, false] {
+            let mut world = world();
+            disconnect(&mut world, "bob");
+            let ended = BrokerEvent::SessionsEnded { request: 7, done };
+            if ended_first {
+                world.event_is(ended);
+                assert_eq!(world.seen, sent);
+                world.step("accepted");
+            } else {
+                world.step("accepted");
+                assert_eq!(world.seen, sent);
+                world.event_is(ended);
+            }
+            assert_eq!(world.seen[2..], [answer]);
+            // What comes late, or twice, is nobody's.
+            world.event_is(BrokerEvent::SessionsEnded { request: 7, done: true });
+            assert_eq!(world.seen.len(), 3);
+            assert!(world.hub.endings.are_idle());
+        }
+    }
+}
+
+#[test]
+fn an_order_that_is_refused_is_answered_at_once() {
+    let mut world = world();
+    disconnect(&mut world, "bob");
+    world.step("refused");
+    assert_eq!(world.seen.last().unwrap(), "answer 7 unavailable");
+    world.event_is(BrokerEvent::SessionsEnded { request: 7, done: true });
+    assert_eq!(world.seen.last().unwrap(), "answer 7 unavailable");
+    assert!(world.hub.endings.are_idle());
 }
 
 #[test]

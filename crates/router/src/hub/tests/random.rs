@@ -149,6 +149,7 @@ impl Model {
                 | BrokerCommand::Read { .. }
                 | BrokerCommand::Save { .. }
                 | BrokerCommand::Attach { .. }
+                | BrokerCommand::EndSessions { .. }
                 | BrokerCommand::SetPresence { .. }
                 | BrokerCommand::Roster { .. }
                 | BrokerCommand::Inbox { .. }

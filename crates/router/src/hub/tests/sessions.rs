@@ -53,7 +53,7 @@ fn world() -> World {
 }
 
 impl World {
-    fn event_is(&mut self, event: BrokerEvent<crate::messages::Ticket>) {
+    pub(super) fn event_is(&mut self, event: BrokerEvent<crate::messages::Ticket>) {
         self.act(|hub, now, out| hub.broker_event(now, event, out));
     }
 }

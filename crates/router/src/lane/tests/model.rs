@@ -423,6 +423,7 @@ impl Node {
             }
             command @ (BrokerCommand::Save { .. }
             | BrokerCommand::Attach { .. }
+            | BrokerCommand::EndSessions { .. }
             | BrokerCommand::SetPresence { .. }
             | BrokerCommand::Roster { .. }
             | BrokerCommand::Inbox { .. }

@@ -115,6 +115,7 @@ fn how_a_connection_ends_says_whether_its_session_can_be_resumed() {
         ("hub fence 1 1", ""),
         ("hub fence 7 2", ""),
         ("hub saved 1 fenced", "1 closed 4100"),
+        ("hub saved 1 ended", "1 closed 4101"),
     ];
     for (end, expected) in ends {
         let expected = expected.replace("detached", "hub save 1/1 detached");
