@@ -83,7 +83,8 @@ fn a_session_is_taken_over_by_its_token_and_its_former_connection_is_fenced() {
             let moved = broker.take_over(TWO, attach(user, token(5, 8), &[ONE])).unwrap();
             assert_eq!((moved.generation, moved.former), (4, Former::HandedOver(ONE)));
             assert_eq!(moved.record, record(&["news", "群-1"]), "what nobody changed is kept");
-            let over = SaveSession { generation: 4, state: SessionState::Ended, ..save(user, 5) };
+            let state = SessionState::Ended;
+            let over = SaveSession { generation: 4, state, secret, ..save(user, 5) };
             assert_eq!(broker.save(TWO, over), Some(SavedSession::Saved));
             assert_eq!(
                 broker.take_over(ONE, attach(user, token(5, 99), &[])),
@@ -190,7 +191,8 @@ fn what_others_put_in_place_of_sessions_is_replaced() {
             Err(Unattached::NotOne)
         );
         let state = SessionState::Detached;
-        let anew = SaveSession { generation: 2, state, ..save("ann", 1) };
+        let secret = Secret(99);
+        let anew = SaveSession { generation: 2, state, secret, ..save("ann", 1) };
         assert_eq!(broker.save(ONE, anew), Some(SavedSession::Saved));
         assert!(broker.take_over(TWO, attach("ann", Wish::OnlyDetached, &[])).is_ok());
         broker

@@ -115,7 +115,7 @@ impl Sessions {
         if known.is_some_and(|known| known.ended) {
             return SavedSession::Ended;
         }
-        if known.is_some_and(|known| known.generation > save.generation) {
+        if known.is_some_and(|known| known.outranks(save)) {
             return SavedSession::Fenced;
         }
         let (attached, windows) = match save.state {
@@ -244,6 +244,15 @@ impl Sessions {
             self.users.remove(user);
         }
         result
+    }
+}
+
+impl Stored {
+    /// Whether another attachment has it than the one that writes. Where a broker has lost records a generation may be
+    /// given twice; then it is the one's whose secret is kept.
+    fn outranks(&self, save: &SaveSession) -> bool {
+        let twice = self.generation == save.generation && self.secret != save.secret;
+        self.generation > save.generation || twice
     }
 }
 

@@ -279,6 +279,20 @@ pub const SESSIONS: &[Script] = &[
         expected: "1: ended, saved, ended, over, untaken unknown",
     },
     Script {
+        claim: "where a generation was given twice, the session is whose secret is kept",
+        steps: "1 attaches
+            2 attaches
+            1 saves ann s1 secret=7
+            2 saves ann s1 secret=8
+            2 saves ann s1 secret=8 ended
+            1 saves ann s1 secret=7
+            2 saves ann s1 gen=2 secret=8
+            1 hears
+            2 hears",
+        expected: "1: saved, saved
+            2: fenced, fenced, saved",
+    },
+    Script {
         claim: "sessions are lost with everything, and kept by another master",
         steps: "1 attaches
             1 saves ann s1 secret=7 rooms=news

@@ -62,9 +62,11 @@ local function save(keys, args)
   local prefix = string.match(keys[1], '^rc:{.-}:')
   local known = session_at(keys[2], user, at)
   read(0, 'ZCARD', keys[1])
+  local above = known and known.generation - tonumber(generation)
   if known and known.state == 'E' then
     return 2
-  elseif known and known.generation > tonumber(generation) then
+  elseif known and (above > 0 or above == 0 and known.secret ~= secret) then
+    -- Where records were lost a generation may be given twice: then it is the one's whose secret is kept.
     return 0
   elseif state == 'E' then
     redis.call('DEL', keys[2])
