@@ -183,7 +183,7 @@ pub enum SavedSession {
     Saved,
     /// The session has been taken over: this connection has no part in it any more.
     Fenced,
-    /// The session was ordered to end, and is nobody's any more.
+    /// The session is over, and nobody's any more.
     Ended,
 }
 
@@ -191,8 +191,8 @@ pub enum SavedSession {
 /// known to be alive: the node may just have begun. Units: milliseconds.
 pub const WRITTEN_LATELY_MS: u64 = 4_000;
 
-/// How long it is remembered at least that a session was ordered to end, so that no late write brings it back. Units:
-/// milliseconds.
+/// How long it is remembered that a session is over, so that no late write brings it back: one that was ordered to end, or
+/// that had former connections. Units: milliseconds.
 pub const ENDED_MS: u64 = 60_000;
 
 /// Sessions of one user that are kept; beyond it the one that would go first anyway goes early.

@@ -25,7 +25,7 @@ struct Stored {
     generation: u64,
     /// It has a connection.
     attached: bool,
-    /// It was ordered to end: whatever is written or wanted of it is refused.
+    /// It is over, and that is remembered: whatever is written or wanted of it is refused.
     ended: bool,
     /// Who wrote last.
     node: NodeId,
@@ -112,19 +112,22 @@ impl Sessions {
         self.expire(&save.user, now_ms);
         let id = save.session.0;
         let known = self.users.get(&save.user).and_then(|records| records.get(&id));
-        if known.is_some_and(|known| known.ended) {
-            return SavedSession::Ended;
-        }
         if known.is_some_and(|known| known.outranks(save)) {
             return SavedSession::Fenced;
+        }
+        if known.is_some_and(|known| known.ended) {
+            return SavedSession::Ended;
         }
         let (attached, windows) = match save.state {
             SessionState::Attached => (true, 2),
             SessionState::Detached => (false, 1),
             SessionState::Ended => {
-                if known.is_some() {
-                    self.write(&save.user, |records| records.remove(&id));
-                }
+                // What a former connection has under way would bring it back.
+                let was_taken = save.generation > 1;
+                self.write(&save.user, |records| match records.get_mut(&id) {
+                    Some(it) if was_taken => it.end(now_ms.saturating_add(ENDED_MS)),
+                    Some(_) | None => drop(records.remove(&id)),
+                });
                 return SavedSession::Saved;
             }
         };
@@ -210,9 +213,7 @@ impl Sessions {
         }
         self.write(user, |records| {
             for it in records.values_mut() {
-                it.ended = true;
-                it.record = SessionRecord::default();
-                it.expires_ms = it.expires_ms.max(now_ms.saturating_add(ENDED_MS));
+                it.end(it.expires_ms.max(now_ms.saturating_add(ENDED_MS)));
             }
         });
     }
@@ -248,6 +249,13 @@ impl Sessions {
 }
 
 impl Stored {
+    /// Whatever is written or wanted of it is refused until then.
+    fn end(&mut self, until_ms: u64) {
+        self.ended = true;
+        self.record = SessionRecord::default();
+        self.expires_ms = until_ms;
+    }
+
     /// Whether another attachment has it than the one that writes. Where a broker has lost records a generation may be
     /// given twice; then it is the one's whose secret is kept.
     fn outranks(&self, save: &SaveSession) -> bool {

@@ -7,8 +7,8 @@ use fred::interfaces::FunctionInterface;
 use fred::types::Value;
 use roomcast_protocol::ids::{NodeId, SessionId};
 use roomcast_protocol::session::{
-    AttachSession, AttachedSession, ENDED_MS, Former, SaveSession, SavedSession, SessionState,
-    Unattached, Wish,
+    AttachSession, AttachedSession, Former, SaveSession, SavedSession, SessionState, Unattached,
+    Wish,
 };
 use tokio::time::Instant;
 
@@ -86,12 +86,10 @@ pub(crate) async fn attach<T>(
 /// Ends all sessions of a user. Says whether there was an answer in time.
 pub(crate) async fn end<T>(shared: &Shared<T>, user: &str, deadline: Instant) -> bool {
     let memory = keys(shared, user, None);
-    let arguments: Vec<Value> = vec![user.into(), ENDED_MS.to_string().into()];
     let ended = ask(shared, deadline, Again::Always, |client| {
-        let (memory, arguments) = (memory.clone(), arguments.clone());
+        let memory = memory.clone();
         async move {
-            let answer: Value =
-                hurried(&client, None).fcall(END_SESSIONS, memory, arguments).await?;
+            let answer: Value = hurried(&client, None).fcall(END_SESSIONS, memory, user).await?;
             answer.as_u64().ok_or_else(no_answer)
         }
     });

@@ -267,6 +267,22 @@ pub const SESSIONS: &[Script] = &[
                    taken s3 gen=2 rooms=[] own=[] from node 1, taken s4 gen=2 rooms=[] own=[] from nobody",
     },
     Script {
+        claim: "what a former connection writes brings no session back that has ended",
+        steps: "1 attaches
+            2 attaches
+            1 saves ann s1 secret=7
+            2 takes ann s1 secret=7 new=8
+            2 saves ann s1 gen=2 secret=8 ended
+            1 saves ann s1 secret=7 detached
+            2 saves ann s1 gen=2 secret=8 ended
+            2 takes ann s1 secret=7 new=9
+            1 takes ann any new=9
+            1 hears
+            2 hears",
+        expected: "1: saved, fenced, untaken not_one
+            2: taken s1 gen=2 rooms=[] own=[] from node 1, saved, over, untaken unknown",
+    },
+    Script {
         claim: "a session without a window left is remembered when it is ordered to end",
         steps: "1 attaches
             1 ends ann

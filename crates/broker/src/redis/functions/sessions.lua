@@ -7,7 +7,10 @@ local SESSIONS_MAX = 64
 -- How long after its record was written a session counts as connected whatever is known of its node (ms).
 local WRITTEN_LATELY = 4000
 
--- A record begins with its layout, the state ('A' with a connection, 'D' without, 'E' ordered to end), the generation, when it is over (ms),
+-- How long it is remembered that a session is over, at least (ms).
+local ENDED = 60000
+
+-- A record begins with its layout, the state ('A' with a connection, 'D' without, 'E' over), the generation, when it is over (ms),
 -- the node that wrote it, the secret, the one before it, the turn's, and how long the user's name is. Behind it stand the
 -- name and what is kept of the session. Its length does not depend on which secrets there are.
 local SESSION, SESSION_BYTES, SESSION_LAYOUT = '>Bc1I8I8c16c16c16c16I4', 86, 1
@@ -55,7 +58,7 @@ end
 -- Keys: the user's sessions, the session. Arguments: user, session, state ('A', 'D', or 'E' for ended), generation,
 -- node, secret, the turn's ('' for none), whether the client has got its secret, how long it can be resumed (ms), and
 -- what is kept if that has changed.
--- Answers with 1 (written), 0 (taken over) or 2 (ordered to end).
+-- Answers with 1 (written), 0 (taken over) or 2 (it is over).
 local function save(keys, args)
   local user, name, state, generation, node, secret, turn, confirmed, window, record = unpack(args)
   local at = clock()
@@ -63,11 +66,16 @@ local function save(keys, args)
   local known = session_at(keys[2], user, at)
   read(0, 'ZCARD', keys[1])
   local above = known and known.generation - tonumber(generation)
-  if known and known.state == 'E' then
-    return 2
-  elseif known and (above > 0 or above == 0 and known.secret ~= secret) then
+  if known and (above > 0 or above == 0 and known.secret ~= secret) then
     -- Where records were lost a generation may be given twice: then it is the one's whose secret is kept.
     return 0
+  elseif known and known.state == 'E' then
+    return 2
+  elseif state == 'E' and known and tonumber(generation) > 1 then
+    -- What a former connection has under way would bring it back.
+    known.state, known.record, known.ends = 'E', '', at + ENDED
+    write_session(prefix, user, name, known, at)
+    return 1
   elseif state == 'E' then
     redis.call('DEL', keys[2])
     redis.call('ZREM', keys[1], name)
@@ -134,10 +142,10 @@ local function attach(keys, args)
 end
 
 -- Ends all sessions of a user: none is taken over or written any more.
--- Keys: the user's sessions. Arguments: user, and how long that is remembered at least (ms).
+-- Keys: the user's sessions. Arguments: user.
 -- Answers with how many there were.
 local function end_sessions(keys, args)
-  local user, least = unpack(args)
+  local user = args[1]
   local at = clock()
   local prefix = string.match(keys[1], '^rc:{.-}:')
   read(0, 'ZCARD', keys[1])
@@ -145,7 +153,7 @@ local function end_sessions(keys, args)
   for _, name in ipairs(redis.call('ZRANGEBYSCORE', keys[1], at, '+inf')) do
     local it = session_at(prefix .. 'session:' .. name, user, at)
     if it then
-      it.state, it.record, it.ends = 'E', '', math.max(it.ends, at + tonumber(least))
+      it.state, it.record, it.ends = 'E', '', math.max(it.ends, at + ENDED)
       write_session(prefix, user, name, it, at)
       ended = ended + 1
     end
