@@ -245,6 +245,7 @@ impl World {
                 self.bus.servers[server].data.leases.clear();
                 self.bus.servers[server].data.lives.lose_everything();
                 self.book.people.lost_ms = self.now_ms;
+                self.forget_fences(server);
                 self.book.ids_lost(self.bus.executed);
                 self.trouble_all(self.now_ms);
             }
@@ -279,6 +280,7 @@ impl World {
         let master = self.bus.master_id();
         let (shard, ahead_ms) = (self.bus.servers[server].shard, self.bus.servers[server].ahead_ms);
         self.bus.servers[server] = Server::new(shard, master, ahead_ms);
+        self.forget_fences(server);
         self.book.ids_lost(self.bus.executed);
         self.cut_all_from(server);
         self.trouble_all(self.now_ms);
@@ -310,6 +312,7 @@ impl World {
             store.promote(u128::from(self.bus.servers[to].master.0));
         }
         self.bus.servers[to].data.stores[partition] = store;
+        self.forget_fences(to);
         self.bus.owners[partition] = new;
         // A replica that is behind has nothing of it.
         if self.bus.servers[to].behind.is_some() {

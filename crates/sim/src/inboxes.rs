@@ -17,7 +17,7 @@ use crate::wire::{Wire, number_of};
 use crate::world::World;
 
 /// How often a publication is given again at most. Source: the native dialect.
-const TRIES_MAX: u32 = 3;
+pub(crate) const TRIES_MAX: u32 = 3;
 
 /// How long after a client sent an ack it may be given the publication again: on its way in, a lane that is stopped, on
 /// its way out. Units: milliseconds.

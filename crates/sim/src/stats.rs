@@ -55,6 +55,8 @@ pub struct Stats {
     pub connections: u64,
     /// Users that were kicked.
     pub kicks: u64,
+    /// Publications that were handed to a client who had to ack one less than it may.
+    pub inflight_full: u64,
     /// Rosters that clients were answered, page by page.
     pub rosters: u64,
     /// What clients were told of who comes and goes.
@@ -134,6 +136,7 @@ impl Stats {
             ("connections", &mut self.connections),
             ("closed by nodes", &mut self.closes),
             ("kicks", &mut self.kicks),
+            ("acks due, and no more", &mut self.inflight_full),
             ("rosters", &mut self.rosters),
             ("presence told", &mut self.presence_told),
             ("presence diffs", &mut self.presence_diffs),

@@ -8,7 +8,7 @@ use roomcast_protocol::inbox::{Acked, CursorName};
 use roomcast_protocol::position::Keep;
 use roomcast_protocol::presence::{Incarnation, Lease, PresenceDiff, SetPresence};
 use roomcast_protocol::room::RoomName;
-use roomcast_protocol::session::{AttachSession, SaveSession};
+use roomcast_protocol::session::{AttachSession, SaveSession, SavedSession};
 
 use super::execute::Asker;
 use super::{Answer, Fault, Item, home_of};
@@ -32,7 +32,11 @@ impl World {
         }
         let (at, node) = (self.when(server, 0), id_of(asker.node, asker.life));
         let store = self.bus.servers[server].data.store(&room);
-        Answer::Saved(store.save_session(at.now_ms, node, save))
+        let outcome = store.save_session(at.now_ms, node, save);
+        if outcome == SavedSession::Saved {
+            self.check_save(server, save);
+        }
+        Answer::Saved(outcome)
     }
 
     pub(super) fn execute_attach(
@@ -47,7 +51,11 @@ impl World {
         }
         let (at, node) = (self.when(server, 0), id_of(asker.node, asker.life));
         let store = self.bus.servers[server].data.store(&room);
-        Answer::Attached(store.attach_session(at.now_ms, node, attach).map(Box::new))
+        let outcome = store.attach_session(at.now_ms, node, attach).map(Box::new);
+        if let Ok(attached) = &outcome {
+            self.book_attach(server, attached.session.0, attached.generation);
+        }
+        Answer::Attached(outcome)
     }
 
     pub(super) fn execute_end_sessions(&mut self, server: usize, user: &str) -> Answer {

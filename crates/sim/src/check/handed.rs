@@ -42,6 +42,7 @@ impl World {
 
     fn check_handed_publication(&mut self, socket: usize, number: usize, text: &str) {
         self.check_kicked(socket, number);
+        self.check_inflight(socket, number, text);
         let it = &self.sockets[socket];
         let client = it.client;
         let made = self.book.pubs[number].made;

@@ -2,8 +2,10 @@
 //! order; checkers compare what clients hear with it, one property each, and end the run at the first violation.
 
 mod currency;
+mod fences;
 mod handed;
 mod hearing;
+pub(crate) mod inflight;
 mod kicks;
 mod presence;
 pub(crate) mod recovery;
@@ -101,6 +103,7 @@ pub(crate) struct Book {
     pub(crate) orders: BTreeMap<(Epoch, u64), u64>,
     /// Orders to end a user's sessions that the broker has.
     pub(crate) kicks: Vec<Kick>,
+    pub(crate) fences: fences::Fences,
     pub(crate) queries: u64,
     pub(crate) people: presence::People,
     pub(crate) violation: Option<Violation>,
@@ -117,6 +120,7 @@ impl Default for Book {
             probes: vec![None; ROOMS_ALL],
             orders: BTreeMap::new(),
             kicks: Vec::new(),
+            fences: fences::Fences::new(),
             queries: 0,
             people: presence::People::default(),
             violation: None,

@@ -298,6 +298,8 @@ impl World {
             it.leftover.push(text);
             return;
         }
+        self.note_acked(socket, &text);
+        let it = &mut self.sockets[socket];
         let Some(decoder) = &mut it.decoder else { return };
         let mut commands = Vec::new();
         let frame = Frame { text: true, payload: text.as_bytes() };

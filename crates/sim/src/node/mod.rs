@@ -18,6 +18,7 @@ use roomcast_router::lane::{Lane, LaneConfig, Secrets};
 use roomcast_router::meter::Users;
 
 use crate::bus::server::EPOCH_MS;
+use crate::check::inflight::UNACKED_MAX;
 use crate::random::Random;
 use crate::rules::Rules;
 use broker::Broker;
@@ -92,6 +93,7 @@ impl Node {
                 controls_per_minute: 100_000,
                 connections_per_user: 1_000,
                 ping_ms: 5_000,
+                unacked_max: UNACKED_MAX,
                 pong_ms: 3_000,
                 ..SessionLimits::default()
             };

@@ -15,6 +15,7 @@ use roomcast_router::lane::Space;
 use roomcast_router::outbox::{Mark, Outbox, Shed};
 
 use super::lane::Inbound;
+use crate::check::inflight::Inflight;
 use crate::wire::{Framed, frame};
 use crate::world::{Event, World};
 
@@ -82,6 +83,7 @@ pub(crate) struct Socket {
     pub(crate) pace: (usize, u64),
     /// Permissions of the session's newest token, and when it came.
     pub(crate) permissions: (Vec<String>, u64),
+    pub(crate) inflight: Inflight,
 }
 
 impl Socket {
@@ -113,6 +115,7 @@ impl Socket {
             down_bytes: 0,
             read_at_ms: None,
             up_ms: 0,
+            inflight: Inflight::new(),
             buffer: Vec::new(),
             heard_ms: 0,
             paused_until_ms: 0,

@@ -1,0 +1,54 @@
+//! G15: of what a member has to ack, no more than `unacked_max` is on its way to it at any time. Seen from outside: what was
+//! handed to its connection and has not been acked, nor given as often as it is given at most.
+
+use std::collections::BTreeMap;
+
+use crate::inboxes::TRIES_MAX;
+use crate::rules::rule;
+use crate::world::World;
+
+/// How many a session may have: few, so that the bound bites.
+pub(crate) const UNACKED_MAX: u16 = 2;
+
+/// What a connection was given and has not acked, and how often it was given again.
+pub(crate) type Inflight = BTreeMap<usize, u32>;
+
+impl World {
+    /// A publication is handed to a client.
+    pub(super) fn check_inflight(&mut self, socket: usize, number: usize, text: &str) {
+        let room = self.book.pubs[number].made.room;
+        // Where nothing is kept the oldest fails; what was let go in an outbox was not on its way.
+        let overrun = self.book.people.overrun.contains(&socket);
+        let wanted = text.contains("\"requiresAck\":true") && rule(room).keep.is_some();
+        if !wanted || overrun {
+            return;
+        }
+        let it = &mut self.sockets[socket];
+        let tries = it.inflight.entry(number).or_default();
+        if text.contains("\"redelivered\":true") {
+            *tries += 1;
+            if *tries >= TRIES_MAX {
+                // It may count as failed from now on.
+                it.inflight.remove(&number);
+            }
+        }
+        let (client, count) = (it.client, it.inflight.len());
+        self.stats.inflight_full += u64::from(count == usize::from(UNACKED_MAX));
+        if count > UNACKED_MAX.into() {
+            let about = [format!("c{client}"), format!("p{number}")];
+            let inflight = it.inflight.clone();
+            self.book.violate("G15", &about, || {
+                format!("c{client} has {count} to ack, the last p{number}: {inflight:?}")
+            });
+        }
+    }
+
+    /// A lane takes in what a client said: it may be an ack.
+    pub(crate) fn note_acked(&mut self, socket: usize, text: &str) {
+        let id = text.strip_prefix("{\"type\":\"ack\",\"ackId\":\"p");
+        let number = id.and_then(|rest| rest.strip_suffix("\"}")).and_then(|it| it.parse().ok());
+        if let Some(number) = number {
+            self.sockets[socket].inflight.remove::<usize>(&number);
+        }
+    }
+}
