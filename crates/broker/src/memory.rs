@@ -227,6 +227,12 @@ impl<T> State<T> {
                 self.store.ack(at, &cursor, &keep, &acked, told);
                 return None;
             }
+            BrokerCommand::SetMarks { request, .. } => {
+                (EVENT_BYTES, BrokerEvent::MarksSet { request, outcome: None })
+            }
+            BrokerCommand::Receipts { request, .. } => {
+                (EVENT_BYTES, BrokerEvent::Receipts { request, page: None })
+            }
             BrokerCommand::Beat { seq, hears: _, life, retired, taken: _ } => {
                 let report = Some(self.beat(node, life, retired));
                 (EVENT_BYTES, BrokerEvent::BeatAnswered { seq, report })

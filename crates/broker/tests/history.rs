@@ -31,7 +31,9 @@ fn next_position(broker: &mut Real, node: NodeId) -> (String, Position) {
             (publication.id.to_string(), publication.position.unwrap())
         }
         Envelope::Unreadable { position, .. } => panic!("{position:?} cannot be read"),
-        Envelope::Presence(diff) => panic!("{diff:?} is no publication"),
+        envelope @ (Envelope::Presence(_) | Envelope::Receipts(_)) => {
+            panic!("{envelope:?} is no publication")
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use crate::inbox::{Acked, CursorName, InboxState};
 use crate::position::{Keep, Page, Position, Span};
 use crate::presence::{Lease, PresenceDiff, PresenceSet, RosterPage, SetPresence};
 use crate::publication::Publication;
+use crate::receipts::{MarksSet, ReceiptDiff, ReceiptsPage, SetMarks};
 use crate::room::RoomName;
 use crate::session::{AttachSession, AttachedSession, SaveSession, SavedSession, Unattached};
 
@@ -31,6 +32,8 @@ pub enum Envelope {
     },
     /// Users came into a room, or left it.
     Presence(Arc<PresenceDiff>),
+    /// Users got more of a room, or read more of it.
+    Receipts(Arc<ReceiptDiff>),
 }
 
 /// One connection of a node's feed. A broker whose feed cannot fail has none.
@@ -145,6 +148,31 @@ pub enum BrokerCommand<T> {
         acked: Acked,
         /// Removed publications that the device was told of.
         told: u64,
+    },
+    /// Mark what users have got and read of a room. Answered by [`BrokerEvent::MarksSet`]; done twice it is done once.
+    SetMarks {
+        /// Comes back in the answer.
+        request: u64,
+        /// What the room keeps.
+        keep: Keep,
+        /// What is marked.
+        set: Box<SetMarks>,
+    },
+    /// What have users got and read of a room? Answered by [`BrokerEvent::Receipts`].
+    Receipts {
+        /// Comes back in the answer.
+        request: u64,
+        /// Which room.
+        room: RoomName,
+        /// What it keeps.
+        keep: Keep,
+        /// Only when this publication was marked is asked: the marks of the answer are of this offset, and users who
+        /// have not marked it are left out. `None`: how far users are.
+        of: Option<u64>,
+        /// Users behind this one; `None`: from the first.
+        after: Option<Box<str>>,
+        /// How many users at most are looked at. Bounds: 1 to [`crate::receipts::RECEIPTS_PAGE_MAX`].
+        count_max: u32,
     },
     /// Renew this node's lease, register whether its feed hears, and send a beat over each link of the feed.
     /// Answered by [`BrokerEvent::BeatAnswered`]; the beats come as [`BrokerEvent::Beat`].
@@ -265,6 +293,20 @@ pub enum BrokerEvent<T> {
         request: u64,
         /// What the device has yet to get.
         state: Option<InboxState>,
+    },
+    /// The answer to [`BrokerCommand::SetMarks`]; `None`: the broker did not answer.
+    MarksSet {
+        /// As given.
+        request: u64,
+        /// What became of it.
+        outcome: Option<MarksSet>,
+    },
+    /// The answer to [`BrokerCommand::Receipts`]; `None`: the broker did not answer.
+    Receipts {
+        /// As given.
+        request: u64,
+        /// What users have got and read.
+        page: Option<ReceiptsPage>,
     },
     /// The answer to [`BrokerCommand::Beat`].
     BeatAnswered {

@@ -120,6 +120,8 @@ pub struct Policy {
     pub requires_ack: bool,
     /// It is an inbox: what its user has not acked is given on the next connect (G16).
     pub cursor: Option<CursorOf>,
+    /// It keeps, and tells, what its users have got and read (G17).
+    pub receipts: bool,
 }
 
 impl Policy {
@@ -139,6 +141,7 @@ impl Policy {
         collapses: false,
         requires_ack: false,
         cursor: None,
+        receipts: false,
     };
 }
 

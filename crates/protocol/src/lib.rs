@@ -18,6 +18,7 @@ pub mod outbound;
 pub mod position;
 pub mod presence;
 pub mod publication;
+pub mod receipts;
 pub mod relay;
 pub mod room;
 pub mod session;

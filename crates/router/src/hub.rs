@@ -13,6 +13,7 @@ mod lease;
 mod links;
 mod peers;
 mod presence;
+mod receipts;
 mod relay;
 mod repair;
 mod roster;
@@ -291,6 +292,11 @@ impl Hub {
                 self.placed(now, &room, position, item, out);
             }
             BrokerEvent::Envelope(Envelope::Presence(diff)) => self.hear_presence(now, &diff),
+            BrokerEvent::Envelope(Envelope::Receipts(diff)) => self.hear_receipts(now, &diff),
+            BrokerEvent::MarksSet { request, outcome } => {
+                self.marks_set(now, request, outcome, out);
+            }
+            BrokerEvent::Receipts { request, page } => self.receipts_asked(now, request, page, out),
             BrokerEvent::PresenceSet { request, outcome } => {
                 self.presence_set(now, request, outcome, out);
             }

@@ -238,6 +238,12 @@ impl BrokerUnderTest for Bare {
                 let at = self.at(mono_ms);
                 self.store.ack(at, &cursor, &keep, &acked, told);
             }
+            BrokerCommand::SetMarks { request, .. } => {
+                self.tell(node, BrokerEvent::MarksSet { request, outcome: None });
+            }
+            BrokerCommand::Receipts { request, .. } => {
+                self.tell(node, BrokerEvent::Receipts { request, page: None });
+            }
             BrokerCommand::Reconnect { .. } => {}
         }
     }

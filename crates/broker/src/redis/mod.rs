@@ -165,6 +165,12 @@ impl<T: Send + 'static> RedisBroker<T> {
             BrokerCommand::Ack { cursor, keep, acked, told } => {
                 Order::Ack { cursor, keep, acked, told }
             }
+            BrokerCommand::SetMarks { request, .. } => {
+                return attached.shared.tell(BrokerEvent::MarksSet { request, outcome: None });
+            }
+            BrokerCommand::Receipts { request, .. } => {
+                return attached.shared.tell(BrokerEvent::Receipts { request, page: None });
+            }
             BrokerCommand::Subscribe { room, request } => {
                 return feed(FeedOrder::Subscribe { room, request });
             }

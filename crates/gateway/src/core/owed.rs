@@ -15,7 +15,8 @@ impl Owed {
             BrokerCommand::Publish { .. }
             | BrokerCommand::Save { .. }
             | BrokerCommand::EndSessions { .. }
-            | BrokerCommand::SetPresence { .. } => self.0 += 1,
+            | BrokerCommand::SetPresence { .. }
+            | BrokerCommand::SetMarks { .. } => self.0 += 1,
             BrokerCommand::Subscribe { .. }
             | BrokerCommand::Unsubscribe(_)
             | BrokerCommand::Heads { .. }
@@ -24,6 +25,7 @@ impl Owed {
             | BrokerCommand::Roster { .. }
             | BrokerCommand::Inbox { .. }
             | BrokerCommand::Ack { .. }
+            | BrokerCommand::Receipts { .. }
             | BrokerCommand::Beat { .. }
             | BrokerCommand::Reconnect { .. } => {}
         }
@@ -35,7 +37,8 @@ impl Owed {
             BrokerEvent::Published { .. }
             | BrokerEvent::Saved { .. }
             | BrokerEvent::SessionsEnded { .. }
-            | BrokerEvent::PresenceSet { .. } => self.0 = self.0.saturating_sub(1),
+            | BrokerEvent::PresenceSet { .. }
+            | BrokerEvent::MarksSet { .. } => self.0 = self.0.saturating_sub(1),
             BrokerEvent::Envelope(_)
             | BrokerEvent::Subscribed { .. }
             | BrokerEvent::Heads { .. }
@@ -47,6 +50,7 @@ impl Owed {
             | BrokerEvent::Attached { .. }
             | BrokerEvent::Roster { .. }
             | BrokerEvent::Inbox { .. }
+            | BrokerEvent::Receipts { .. }
             | BrokerEvent::BeatAnswered { .. } => {}
         }
     }

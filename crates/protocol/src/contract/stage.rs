@@ -273,6 +273,10 @@ impl Epochs {
             BrokerEvent::Read { page: Some(page), .. } => self.page(page),
             BrokerEvent::Read { page: None, .. } => "no page".into(),
             BrokerEvent::Envelope(Envelope::Presence(diff)) => self.diff(diff),
+            BrokerEvent::Envelope(Envelope::Receipts(diff)) => {
+                format!("{} receipts {}", diff.room, diff.version)
+            }
+            BrokerEvent::MarksSet { .. } | BrokerEvent::Receipts { .. } => "unanswered".into(),
             BrokerEvent::Saved { .. }
             | BrokerEvent::SessionsEnded { .. }
             | BrokerEvent::Attached { .. }

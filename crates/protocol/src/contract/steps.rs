@@ -221,6 +221,8 @@ impl Epochs {
             | BrokerEvent::Roster { page: None, .. }
             | BrokerEvent::Inbox { state: None, .. }
             | BrokerEvent::BeatAnswered { report: None, .. }
+            | BrokerEvent::MarksSet { .. }
+            | BrokerEvent::Receipts { .. }
             | BrokerEvent::Envelope(_)
             | BrokerEvent::Subscribed { .. }
             | BrokerEvent::Published { .. }

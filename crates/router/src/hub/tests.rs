@@ -588,6 +588,9 @@ impl World {
                 self.presence.rosters.push_back(request);
                 presence::asked(&room, after.as_deref(), count_max)
             }
+            HubEffect::Broker(
+                command @ (BrokerCommand::SetMarks { .. } | BrokerCommand::Receipts { .. }),
+            ) => panic!("{command:?}"),
             HubEffect::Broker(BrokerCommand::Reconnect { link, commands }) => {
                 format!("reconnect {}{}", link.0, if commands { " and commands" } else { "" })
             }

@@ -124,7 +124,9 @@ impl World {
             | BrokerCommand::SetPresence { .. }
             | BrokerCommand::Roster { .. }
             | BrokerCommand::Inbox { .. }
-            | BrokerCommand::Ack { .. }) => match lasting(command) {
+            | BrokerCommand::Ack { .. }
+            | BrokerCommand::SetMarks { .. }
+            | BrokerCommand::Receipts { .. }) => match lasting(command) {
                 Some((work, call)) => self.ask_one(work, call),
                 None => return,
             },

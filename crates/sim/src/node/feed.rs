@@ -263,9 +263,11 @@ impl World {
                 let publication = moved(&publication, by_ms);
                 BrokerEvent::Envelope(Envelope::Publication { publication, published_us })
             }
-            Item::Envelope(envelope @ (Envelope::Unreadable { .. } | Envelope::Presence(_))) => {
-                BrokerEvent::Envelope(envelope)
-            }
+            Item::Envelope(
+                envelope @ (Envelope::Unreadable { .. }
+                | Envelope::Presence(_)
+                | Envelope::Receipts(_)),
+            ) => BrokerEvent::Envelope(envelope),
             Item::Confirmed { room, request } => {
                 let Some(newest) = feed.wanted.get(&room).copied() else { return };
                 let by_name = self.planted == Some(Planted::ConfirmedByName);
@@ -420,7 +422,9 @@ fn weight_of(item: &Item) -> usize {
         Item::Envelope(Envelope::Publication { publication, .. }) => {
             Publication::weight(publication)
         }
-        Item::Envelope(Envelope::Unreadable { .. } | Envelope::Presence(_))
+        Item::Envelope(
+            Envelope::Unreadable { .. } | Envelope::Presence(_) | Envelope::Receipts(_),
+        )
         | Item::Confirmed { .. }
         | Item::Beat { .. } => EVENT_BYTES,
     }

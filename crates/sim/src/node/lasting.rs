@@ -32,6 +32,8 @@ pub(super) fn lasting(command: BrokerCommand<Ticket>) -> Option<(Work, Call)> {
             (Work::Ack, Call::Ack { cursor, keep, acked, told, fresh })
         }
         BrokerCommand::Publish { .. }
+        | BrokerCommand::SetMarks { .. }
+        | BrokerCommand::Receipts { .. }
         | BrokerCommand::Subscribe { .. }
         | BrokerCommand::Unsubscribe(_)
         | BrokerCommand::Heads { .. }

@@ -153,7 +153,9 @@ impl Model {
                 | BrokerCommand::SetPresence { .. }
                 | BrokerCommand::Roster { .. }
                 | BrokerCommand::Inbox { .. }
-                | BrokerCommand::Ack { .. },
+                | BrokerCommand::Ack { .. }
+                | BrokerCommand::SetMarks { .. }
+                | BrokerCommand::Receipts { .. },
             ) => {}
             HubEffect::Lane(lane, LaneMessage::Joined { room, .. }) => {
                 let name = ROOMS.into_iter().find(|name| *name == room.as_str()).unwrap();

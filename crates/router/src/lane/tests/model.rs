@@ -427,7 +427,9 @@ impl Node {
             | BrokerCommand::SetPresence { .. }
             | BrokerCommand::Roster { .. }
             | BrokerCommand::Inbox { .. }
-            | BrokerCommand::Ack { .. }) => panic!("{command:?}"),
+            | BrokerCommand::Ack { .. }
+            | BrokerCommand::SetMarks { .. }
+            | BrokerCommand::Receipts { .. }) => panic!("{command:?}"),
             BrokerCommand::Unsubscribe(room) => {
                 assert!(self.interest.remove(&room).is_some(), "gave up {room} twice");
             }
