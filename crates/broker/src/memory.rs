@@ -1,11 +1,12 @@
 //! The embedded broker: a service of the process that all its nodes share.
 //!
 //! A publication is put into every node's feed, or, where one of them is full, into none and refused: inside one
-//! process nothing is lost between the answer and the lanes. What rooms keep, which ids are remembered, who is present
-//! and which sessions can be resumed is the store's; this module gives it time, hashes and epochs, and carries out what
-//! follows.
+//! process nothing is lost between the answer and the lanes. What rooms keep, which ids are remembered, who is present,
+//! what users have got and read, and which sessions can be resumed is the store's; this module gives it time, hashes and
+//! epochs, and carries out what follows.
 
 mod presence;
+mod receipts;
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::Ordering;
@@ -227,11 +228,13 @@ impl<T> State<T> {
                 self.store.ack(at, &cursor, &keep, &acked, told);
                 return None;
             }
-            BrokerCommand::SetMarks { request, .. } => {
-                (EVENT_BYTES, BrokerEvent::MarksSet { request, outcome: None })
+            BrokerCommand::SetMarks { request, keep: _, set } => {
+                let (weight, outcome) = self.set_marks(&set);
+                (weight, BrokerEvent::MarksSet { request, outcome })
             }
-            BrokerCommand::Receipts { request, .. } => {
-                (EVENT_BYTES, BrokerEvent::Receipts { request, page: None })
+            BrokerCommand::Receipts { request, room, keep: _, of, after, count_max } => {
+                let (weight, page) = self.receipts(&room, of, after.as_deref(), count_max);
+                (weight, BrokerEvent::Receipts { request, page })
             }
             BrokerCommand::Beat { seq, hears: _, life, retired, taken: _ } => {
                 let report = Some(self.beat(node, life, retired));

@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use roomcast_broker::feed::FEED_BYTES_MAX;
 use roomcast_broker::memory::DEDUP_TTL_MS;
 use roomcast_broker::{AnyBroker, Feed, MemoryBroker, MemoryLimits};
 use roomcast_protocol::contract::{
     BrokerUnderTest, Brought, DEDUP_MAX, FILL_COUNT, HISTORY, History, INBOX, Lost, PRESENCE,
-    Presence, SCRIPTS, SESSIONS, Traits, run,
+    Presence, RECEIPTS, SCRIPTS, SESSIONS, Traits, run,
 };
 use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent};
 use roomcast_protocol::ids::NodeId;
@@ -42,6 +43,10 @@ impl BrokerUnderTest for Memory {
     }
 
     fn execute(&mut self, node: NodeId, mono_ms: u64, command: BrokerCommand<u64>) {
+        if matches!(command, BrokerCommand::SetMarks { .. }) {
+            // Each step of marks at a time of its own.
+            std::thread::sleep(Duration::from_millis(2));
+        }
         self.broker.execute(node, mono_ms, command);
     }
 
@@ -81,7 +86,8 @@ fn traits() -> Traits {
 
 #[test]
 fn the_memory_broker_keeps_the_contract() {
-    let scripts = SCRIPTS.iter().chain(HISTORY).chain(SESSIONS).chain(PRESENCE).chain(INBOX);
+    let state = [SESSIONS, PRESENCE, INBOX, RECEIPTS];
+    let scripts = SCRIPTS.iter().chain(HISTORY).chain(state.into_iter().flatten());
     let failed: Vec<_> =
         scripts.filter_map(|script| run(script, &traits(), Memory::new()).err()).collect();
     assert!(failed.is_empty(), "{}", failed.join("\n"));

@@ -10,11 +10,13 @@
 //! on), `1 heads news other`, `1 reads news above 0 [limit=n] [bytes=n]`, `1 reads news below max`, `1 beats`; and
 //! `loses meta news`, `loses stream news`, `loses ids news`, `loses everything`, `promotes` (another master). Positions
 //! are shown with epochs numbered in the order in which they were heard of: `e0:1`. Steps about sessions, presence and
-//! inboxes stand in `contract/steps.rs`.
+//! inboxes stand in `contract/steps.rs`, those about receipts in `contract/marks.rs`.
 
 mod history;
 mod inbox;
+mod marks;
 mod presence;
+mod receipts;
 mod sessions;
 mod stage;
 mod steps;
@@ -27,6 +29,7 @@ use crate::room::RoomName;
 pub use history::HISTORY;
 pub use inbox::INBOX;
 pub use presence::PRESENCE;
+pub use receipts::RECEIPTS;
 pub use sessions::SESSIONS;
 use stage::{Apart, Stage};
 
@@ -77,6 +80,8 @@ pub enum Lost<'a> {
     Cursors(&'a RoomName),
     /// Who is present in a room.
     Presence(&'a RoomName),
+    /// What its users have got and read.
+    Receipts(&'a RoomName),
     /// A session's record.
     Session {
         /// Whose.

@@ -14,6 +14,7 @@ use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::position::{Epoch, Keep, Kept, Page};
 use roomcast_protocol::presence::{Incarnation, Occupancy, PresenceDiff};
 use roomcast_protocol::publication::{Priority, Publication};
+use roomcast_protocol::receipts::{ReceiptDiff, SetMarks};
 use roomcast_protocol::room::RoomName;
 
 use crate::{
@@ -22,6 +23,9 @@ use crate::{
 
 /// How long leases last. Units: milliseconds.
 pub const LEASE_MS: u64 = 8_000;
+
+/// What its clock shows in the beginning. Units: milliseconds since the Unix epoch.
+const BEGAN_UNIX_MS: u64 = 1_000_000_000_000;
 
 #[derive(Debug, Default)]
 struct Node {
@@ -39,6 +43,8 @@ pub struct Bare {
     master: u64,
     drawn: u128,
     beside_bytes: u64,
+    /// Steps of marks so far: its clock goes on with each.
+    marked_ms: u64,
 }
 
 impl Bare {
@@ -54,7 +60,8 @@ impl Bare {
         };
         let hashers = [1, 2].map(FixedState::with_seed);
         let (nodes, drawn) = (BTreeMap::new(), 0);
-        Self { store: Store::new(rules, 1), hashers, nodes, master: 1, drawn, beside_bytes }
+        let store = Store::new(rules, 1);
+        Self { store, hashers, nodes, master: 1, drawn, beside_bytes, marked_ms: 0 }
     }
 
     fn at(&mut self, now_ms: u64) -> At {
@@ -81,6 +88,22 @@ impl Bare {
         let hearing = self.nodes.values_mut();
         for node in hearing.filter(|it| !it.ended && it.rooms.contains(&diff.room)) {
             node.events.push(BrokerEvent::Envelope(Envelope::Presence(Arc::clone(diff))));
+        }
+    }
+
+    fn set_marks(&mut self, node: NodeId, now_ms: u64, request: u64, set: &SetMarks) {
+        self.marked_ms += 1;
+        let (at, unix_ms) = (self.at(now_ms), BEGAN_UNIX_MS + self.marked_ms);
+        let marking = self.store.set_marks(at, unix_ms, set);
+        marking.iter().flat_map(|it| &it.publish).for_each(|diff| self.spread_receipts(diff));
+        let outcome = marking.map(|it| it.answer);
+        self.tell(node, BrokerEvent::MarksSet { request, outcome });
+    }
+
+    fn spread_receipts(&mut self, diff: &Arc<ReceiptDiff>) {
+        let hearing = self.nodes.values_mut();
+        for node in hearing.filter(|it| !it.ended && it.rooms.contains(&diff.room)) {
+            node.events.push(BrokerEvent::Envelope(Envelope::Receipts(Arc::clone(diff))));
         }
     }
 
@@ -238,11 +261,13 @@ impl BrokerUnderTest for Bare {
                 let at = self.at(mono_ms);
                 self.store.ack(at, &cursor, &keep, &acked, told);
             }
-            BrokerCommand::SetMarks { request, .. } => {
-                self.tell(node, BrokerEvent::MarksSet { request, outcome: None });
+            BrokerCommand::SetMarks { request, keep: _, set } => {
+                self.set_marks(node, mono_ms, request, &set);
             }
-            BrokerCommand::Receipts { request, .. } => {
-                self.tell(node, BrokerEvent::Receipts { request, page: None });
+            BrokerCommand::Receipts { request, room, keep: _, of, after, count_max } => {
+                let at = self.at(mono_ms);
+                let page = self.store.receipts(at, &room, of, after.as_deref(), count_max);
+                self.tell(node, BrokerEvent::Receipts { request, page });
             }
             BrokerCommand::Reconnect { .. } => {}
         }
@@ -262,6 +287,7 @@ impl BrokerUnderTest for Bare {
             Lost::Ids(room) => self.store.lose(room, Keys::Ids),
             Lost::Cursors(room) => self.store.lose(room, Keys::Cursors),
             Lost::Presence(room) => self.store.lose(room, Keys::Presence),
+            Lost::Receipts(room) => self.store.lose(room, Keys::Receipts),
             Lost::Session { user, session } => self.store.lose_session(user, session),
             Lost::Everything => self.store.lose_everything(),
         }

@@ -1,6 +1,6 @@
 //! What a broker keeps, as the one reference for all brokers: of rooms streams with positions, the ids of publications,
-//! which rooms moved, how far inboxes are acked and who is present; and sessions that outlive their connection (G2, G5,
-//! G7, G12, G13, G16, G18). Pure: time, the master's name, fresh epochs and hashes come as arguments. Never delivers
+//! which rooms moved, how far inboxes are acked, what users have got and read and who is present; and sessions that
+//! outlive their connection (G2, G5, G7, G12, G13, G16, G17, G18). Pure: time, the master's name, fresh epochs and hashes come as arguments. Never delivers
 //! anything and never decides who may read.
 
 #[cfg(feature = "testing")]
@@ -11,6 +11,7 @@ mod keep;
 mod leases;
 mod moved;
 mod presence;
+mod receipts;
 mod room;
 mod sessions;
 mod store;
@@ -25,6 +26,7 @@ pub use keep::{OLDEST_MAX, SPAN_TIMES};
 pub use leases::{Beaten, REAPED_MS, TEND_MAX, Tended};
 pub use moved::{MOVED_MAX, TOLD_MAX};
 pub use presence::{OCCUPANCIES_MAX, PRESENCE_MS, Stepped};
+pub use receipts::Marking;
 pub use room::META_MS;
 pub use sessions::SESSION_BYTES;
 pub use store::{

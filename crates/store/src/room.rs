@@ -4,6 +4,7 @@ use roomcast_protocol::position::{Epoch, Keep, Position};
 
 use crate::ids::Ids;
 use crate::inbox::Cursors;
+use crate::receipts::Receipts;
 use crate::stream::{Kept, Stream};
 
 /// How long a room is known after its last entry is gone, if nobody asks for it. Units: milliseconds.
@@ -50,7 +51,7 @@ pub(crate) struct Named {
     pub(crate) position: Position,
 }
 
-/// A room: four parts, each of which can be lost by itself.
+/// A room: five parts, each of which can be lost by itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Room<E> {
     pub(crate) meta: Option<Meta>,
@@ -58,12 +59,13 @@ pub(crate) struct Room<E> {
     pub(crate) ids: Ids<Named>,
     /// Of an inbox.
     pub(crate) cursors: Cursors,
+    pub(crate) receipts: Receipts,
 }
 
 impl<E> Default for Room<E> {
     fn default() -> Self {
         let (stream, ids, cursors) = (Stream::default(), Ids::default(), Cursors::default());
-        Self { meta: None, stream, ids, cursors }
+        Self { meta: None, stream, ids, cursors, receipts: Receipts::default() }
     }
 }
 
@@ -81,7 +83,8 @@ impl<E> Room<E> {
         let stream = (!self.stream.is_empty()).then_some(self.stream.expires_ms + 1);
         let meta = self.meta.map(|meta| meta.expires_ms + 1);
         let cursors = self.cursors.due_ms(meta.unwrap_or(0));
-        [stream, meta, self.ids.due_ms(), cursors].into_iter().flatten().min()
+        let receipts = self.receipts.due_ms();
+        [stream, meta, self.ids.due_ms(), cursors, receipts].into_iter().flatten().min()
     }
 
     /// Removes the parts whose time is over.
@@ -95,6 +98,7 @@ impl<E> Room<E> {
         self.cursors.expire(now_ms, self.meta.map_or(0, |meta| meta.expires_ms + 1));
         self.meta = self.meta.filter(|meta| meta.expires_ms >= now_ms);
         self.ids.expire(now_ms);
+        self.receipts.expire(now_ms);
     }
 
     /// What is to be known of the stream from now on. Nothing is written.
@@ -137,6 +141,8 @@ impl<E> Room<E> {
         }
         self.stream.end_at(meta.head);
         self.cursors.clamp(meta.head);
+        self.receipts.clamp(meta.head);
+        self.receipts.live_until(meta.expires_ms);
         self.meta = Some(meta);
     }
 

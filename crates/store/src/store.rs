@@ -122,6 +122,8 @@ pub enum Keys {
     Cursors,
     /// Who is present in it.
     Presence,
+    /// What its users have got and read.
+    Receipts,
 }
 
 /// How far a sweep got.
@@ -332,6 +334,7 @@ impl<E: Clone> Store<E> {
                 Keys::Newest => room.stream.lose_last(),
                 Keys::Ids => room.ids.retain(|_| false),
                 Keys::Cursors => room.cursors = Default::default(),
+                Keys::Receipts => room.receipts = Default::default(),
                 Keys::Presence => {}
             });
         }
@@ -341,7 +344,7 @@ impl<E: Clone> Store<E> {
                 Arc::make_mut(&mut self.ephemeral).retain(|heard| heard.room != lost);
             }
             Keys::Presence => self.lose_presence(room),
-            Keys::Meta | Keys::Stream | Keys::Newest | Keys::Cursors => {}
+            Keys::Meta | Keys::Stream | Keys::Newest | Keys::Cursors | Keys::Receipts => {}
         }
     }
 
@@ -362,6 +365,10 @@ impl<E: Clone> Store<E> {
 
     const fn bounds(&self) -> Bounds {
         Bounds { ttl_ms: self.rules.dedup_ttl_ms, max: self.rules.dedup_max }
+    }
+
+    pub(crate) fn room(&self, room: &RoomName) -> Option<&Room<E>> {
+        self.rooms.get(room).map(|room| &**room)
     }
 
     /// Whether anything of a room's stream is there.
@@ -491,7 +498,11 @@ fn is_lost<E>(room: &Room<E>, meta: &Meta, named: Position) -> bool {
 
 fn weight<E>(room: &Room<E>) -> u64 {
     let ids = u64::try_from(room.ids.len()).unwrap_or(u64::MAX);
-    ROOM_BYTES + room.stream.weight() + room.cursors.weight() + ID_BYTES * ids
+    ROOM_BYTES
+        + room.stream.weight()
+        + room.cursors.weight()
+        + room.receipts.weight()
+        + ID_BYTES * ids
 }
 
 fn tag(room: &RoomName) -> u64 {

@@ -3,6 +3,7 @@
 
 mod inbox;
 mod presence;
+mod receipts;
 mod sessions;
 
 use roomcast_protocol::content::Content;

@@ -908,6 +908,7 @@ impl BrokerUnderTest for Real {
             Lost::Stream(room) => (&["stream", "holes", "newest", "low"], room),
             Lost::Ids(room) => (&["ids", "ids-old", "kept-ids", "kept-ids-old"], room),
             Lost::Cursors(room) => (&["cursors"], room),
+            Lost::Receipts(room) => (&["marks", "marked"], room),
             Lost::Presence(room) => (&["presence", "roster", "said-*"], room),
             Lost::Session { user, session } => {
                 let own = server.command(&["KEYS", &format!("rc:*:sessions:{user}")]).unwrap();

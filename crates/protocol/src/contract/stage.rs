@@ -13,7 +13,7 @@ use crate::publication::{Priority, Publication};
 use crate::room::RoomName;
 
 /// What rooms keep where a script does not say it.
-const KEEP: Keep =
+pub(super) const KEEP: Keep =
     Keep { size: 100, bytes_max: 1 << 20, ttl_ms: 60_000, replicated: false, inbox: None };
 
 pub(super) struct Stage<B> {
@@ -46,7 +46,7 @@ impl<B: BrokerUnderTest> Stage<B> {
             named: 0,
             keeps: BTreeMap::new(),
             taken: BTreeMap::new(),
-            epochs: Epochs(Vec::new()),
+            epochs: Epochs(Vec::new(), Vec::new()),
             heard: Vec::new(),
         }
     }
@@ -69,6 +69,7 @@ impl<B: BrokerUnderTest> Stage<B> {
                     "ids" => Lost::Ids(&room),
                     "cursors" => Lost::Cursors(&room),
                     "presence" => Lost::Presence(&room),
+                    "receipts" => Lost::Receipts(&room),
                     _ => return None,
                 });
             }
@@ -119,6 +120,7 @@ impl<B: BrokerUnderTest> Stage<B> {
                 self.broker.execute(node, self.mono_ms, command);
             }
             "hears" => self.hear(node, rest.first().copied().unwrap_or("")),
+            "marks" | "receipts" => self.receipts(node, verb, rest)?,
             _ => self.stateful(node, verb, rest)?,
         }
         Some(())
@@ -250,8 +252,8 @@ pub(super) fn options<'a>(words: &[&'a str]) -> BTreeMap<&'a str, &'a str> {
     words.iter().filter_map(|it| it.split_once('=')).collect()
 }
 
-/// Epochs in the order in which they were first heard of: how scripts name them.
-pub(super) struct Epochs(Vec<Epoch>);
+/// Epochs, and times of marks, in the order in which they were first heard of: how scripts name them.
+pub(super) struct Epochs(Vec<Epoch>, Vec<u64>);
 
 impl Epochs {
     fn shown(&mut self, event: &BrokerEvent<u64>) -> String {
@@ -273,10 +275,11 @@ impl Epochs {
             BrokerEvent::Read { page: Some(page), .. } => self.page(page),
             BrokerEvent::Read { page: None, .. } => "no page".into(),
             BrokerEvent::Envelope(Envelope::Presence(diff)) => self.diff(diff),
-            BrokerEvent::Envelope(Envelope::Receipts(diff)) => {
-                format!("{} receipts {}", diff.room, diff.version)
-            }
-            BrokerEvent::MarksSet { .. } | BrokerEvent::Receipts { .. } => "unanswered".into(),
+            BrokerEvent::Envelope(Envelope::Receipts(diff)) => self.receipt_diff(diff),
+            BrokerEvent::MarksSet { outcome: Some(outcome), .. } => self.marks_set(outcome),
+            BrokerEvent::Receipts { page: Some(page), .. } => self.receipts_page(page),
+            BrokerEvent::MarksSet { outcome: None, .. }
+            | BrokerEvent::Receipts { page: None, .. } => "unanswered".into(),
             BrokerEvent::Saved { .. }
             | BrokerEvent::SessionsEnded { .. }
             | BrokerEvent::Attached { .. }
@@ -321,6 +324,14 @@ impl Epochs {
         format!("e{at}:{offset}")
     }
 
+    pub(super) fn time(&mut self, ms: u64) -> usize {
+        let known = self.1.iter().position(|known| *known == ms);
+        known.unwrap_or_else(|| {
+            self.1.push(ms);
+            self.1.len() - 1
+        })
+    }
+
     fn page(&mut self, page: &Page) -> String {
         let head = self.position(page.head.position);
         let entries = page.entries.iter().map(|entry| {
@@ -358,7 +369,7 @@ fn text(content: &Content) -> String {
 }
 
 /// How what is heard begins that answers a node's own command.
-const ANSWERS: [&str; 16] = [
+const ANSWERS: [&str; 18] = [
     "published",
     "stored",
     "duplicate",
@@ -375,6 +386,8 @@ const ANSWERS: [&str; 16] = [
     "inbox",
     "held",
     "lost",
+    "marked",
+    "receipts",
 ];
 
 /// What of a line's order says nothing.
