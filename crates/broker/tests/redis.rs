@@ -13,7 +13,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use common::{Real, Topology, options, subscribed, traits};
-use roomcast_protocol::contract::{HISTORY, INBOX, PRESENCE, SCRIPTS, SESSIONS, Script, run};
+use roomcast_protocol::contract::{
+    HISTORY, INBOX, PRESENCE, RECEIPTS, SCRIPTS, SESSIONS, Script, run,
+};
 use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent};
 use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::relay::RelayMode;
@@ -21,8 +23,8 @@ use roomcast_protocol::relay::RelayMode;
 const ONE: NodeId = NodeId(1);
 const TWO: NodeId = NodeId(2);
 
-/// Scripts about what is kept of sessions, users and cursors.
-const STATE: [&[Script]; 3] = [SESSIONS, PRESENCE, INBOX];
+/// Scripts about what is kept of sessions, users, cursors and receipts.
+const STATE: [&[Script]; 4] = [SESSIONS, PRESENCE, INBOX, RECEIPTS];
 
 /// Scripts are played side by side on so many servers, or groups of them: most of their time they wait.
 const SIDE_BY_SIDE: usize = 8;
@@ -62,7 +64,7 @@ fn the_contract_is_kept_on_one_server_in_every_mode() {
 
 #[test]
 fn the_contract_is_kept_behind_sentinels() {
-    keep_the_contract(Topology::sentinel, &[RelayMode::Pattern], &[SESSIONS, INBOX]);
+    keep_the_contract(Topology::sentinel, &[RelayMode::Pattern], &[SESSIONS, INBOX, RECEIPTS]);
 }
 
 #[test]

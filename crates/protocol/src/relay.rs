@@ -8,6 +8,7 @@ use sha1::{Digest, Sha1};
 use crate::position::Position;
 use crate::presence::PresenceDiff;
 use crate::publication::Publication;
+use crate::receipts::ReceiptDiff;
 use crate::room::RoomName;
 use crate::session::SessionRecord;
 
@@ -222,6 +223,9 @@ pub trait RelayCodec: Send + Sync {
     /// Reads what came for a room as what a step changed for its users. `None`: it is something else, or no key of the
     /// nodes signed it for this room.
     fn presence(&self, keys: &RelayKeys, room: &RoomName, payload: &[u8]) -> Option<PresenceDiff>;
+
+    /// Reads what came for a room as what a step changed for its receipts. `None`: as of [`RelayCodec::presence`].
+    fn receipts(&self, keys: &RelayKeys, room: &RoomName, payload: &[u8]) -> Option<ReceiptDiff>;
 
     /// Appends what is kept of a session.
     fn encode_record(&self, record: &SessionRecord, out: &mut Vec<u8>);

@@ -12,11 +12,13 @@ pub(crate) const LIBRARY: &str = concat!(
     include_str!("functions/base.lua"),
     include_str!("functions/ids.lua"),
     include_str!("functions/cursors.lua"),
+    include_str!("functions/marks.lua"),
     include_str!("functions/stream.lua"),
     include_str!("functions/history.lua"),
     include_str!("functions/inbox.lua"),
     include_str!("functions/sessions.lua"),
     include_str!("functions/presence.lua"),
+    include_str!("functions/receipts.lua"),
     include_str!("functions/beat.lua"),
 );
 
@@ -64,6 +66,12 @@ pub(crate) const INBOX: &str = "rc1_inbox";
 
 /// Moves a cursor.
 pub(crate) const ACK: &str = "rc1_ack";
+
+/// Marks what users have got and read of a room.
+pub(crate) const MARK: &str = "rc1_mark";
+
+/// Answers with what users have got and read of a room.
+pub(crate) const MARKS: &str = "rc1_marks";
 
 /// Renews the lease and beats.
 pub(crate) const BEAT: &str = "rc1_beat";

@@ -364,6 +364,13 @@ impl Brought {
             shared.feed.send(weight, BrokerEvent::Envelope(envelope));
             return;
         }
+        if let Some(diff) = codec.receipts(keys, room, payload) {
+            let users = diff.receipts.iter().map(|it| size_of_val(it) + it.user.len());
+            let weight = EVENT_BYTES + users.sum::<usize>();
+            let envelope = Envelope::Receipts(Arc::new(diff));
+            shared.feed.send(weight, BrokerEvent::Envelope(envelope));
+            return;
+        }
         let payload = Bytes::copy_from_slice(payload);
         match codec.decode(keys, room, &payload, time, shared.serial()) {
             // Names that begin with `$` are the system's: outsiders have no business there.

@@ -19,6 +19,7 @@ mod orders;
 mod presence;
 mod publish;
 mod pulse;
+mod receipts;
 mod replicated;
 mod resp;
 mod sessions;
@@ -165,11 +166,11 @@ impl<T: Send + 'static> RedisBroker<T> {
             BrokerCommand::Ack { cursor, keep, acked, told } => {
                 Order::Ack { cursor, keep, acked, told }
             }
-            BrokerCommand::SetMarks { request, .. } => {
-                return attached.shared.tell(BrokerEvent::MarksSet { request, outcome: None });
+            BrokerCommand::SetMarks { request, keep, set } => {
+                Order::SetMarks { request, keep, set }
             }
-            BrokerCommand::Receipts { request, .. } => {
-                return attached.shared.tell(BrokerEvent::Receipts { request, page: None });
+            BrokerCommand::Receipts { request, room, keep, of, after, count_max } => {
+                Order::Receipts { request, room, keep, of, after, count_max }
             }
             BrokerCommand::Subscribe { room, request } => {
                 return feed(FeedOrder::Subscribe { room, request });

@@ -18,6 +18,7 @@ use roomcast_protocol::inbox::{Acked, CursorName};
 use roomcast_protocol::position::{Keep, Kept, Page, Span};
 use roomcast_protocol::presence::SetPresence;
 use roomcast_protocol::publication::Publication;
+use roomcast_protocol::receipts::SetMarks;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::session::{AttachSession, SaveSession, Unattached};
 use tokio::sync::mpsc;
@@ -29,7 +30,7 @@ use super::publish::{TRY_MS, Way, micros, publish};
 use super::replicated::Replicated;
 use super::shared::Shared;
 use super::turns::Turns;
-use super::{inbox, presence, sessions};
+use super::{inbox, presence, receipts, sessions};
 use crate::feed::EVENT_BYTES;
 
 /// What a command weighs beside what it names. Units: bytes.
@@ -87,6 +88,19 @@ pub(crate) enum Order<T> {
         acked: Acked,
         told: u64,
     },
+    SetMarks {
+        request: u64,
+        keep: Keep,
+        set: Box<SetMarks>,
+    },
+    Receipts {
+        request: u64,
+        room: RoomName,
+        keep: Keep,
+        of: Option<u64>,
+        after: Option<Box<str>>,
+        count_max: u32,
+    },
     Beat(Asked),
 }
 
@@ -103,10 +117,14 @@ impl<T> Order<T> {
             Self::SetPresence { set, .. } => {
                 ORDER_BYTES + set.changes.iter().map(|it| 64 + it.user.len()).sum::<usize>()
             }
+            Self::SetMarks { set, .. } => {
+                ORDER_BYTES + set.changes.iter().map(|it| 32 + it.user.len()).sum::<usize>()
+            }
             Self::Attach { .. }
             | Self::EndSessions { .. }
             | Self::Inbox { .. }
-            | Self::Roster { .. } => ORDER_BYTES,
+            | Self::Roster { .. }
+            | Self::Receipts { .. } => ORDER_BYTES,
             Self::Ack { acked, .. } => ORDER_BYTES + size_of_val(acked.above.as_slice()),
             Self::Heads { .. } | Self::Read { .. } | Self::Beat(_) => 0,
         }
@@ -130,6 +148,8 @@ impl<T> Order<T> {
             }
             Self::Roster { request, .. } => BrokerEvent::Roster { request, page: None },
             Self::Inbox { request, .. } => BrokerEvent::Inbox { request, state: None },
+            Self::SetMarks { request, .. } => BrokerEvent::MarksSet { request, outcome: None },
+            Self::Receipts { request, .. } => BrokerEvent::Receipts { request, page: None },
             Self::Beat(asked) => BrokerEvent::BeatAnswered { seq: asked.seq, report: None },
             Self::Ack { .. } => return,
         };
@@ -170,7 +190,9 @@ impl Kind {
             | Order::EndSessions { .. }
             | Order::Roster { .. }
             | Order::Inbox { .. }
-            | Order::Ack { .. } => Self::Record(None),
+            | Order::Ack { .. }
+            | Order::SetMarks { .. }
+            | Order::Receipts { .. } => Self::Record(None),
         }
     }
 }
@@ -298,12 +320,14 @@ async fn carry_out<T>(
         | Order::SetPresence { .. }
         | Order::Roster { .. }
         | Order::Inbox { .. }
-        | Order::Ack { .. }) => Box::pin(carry_out_record(&shared, record, began)).await,
+        | Order::Ack { .. }
+        | Order::SetMarks { .. }
+        | Order::Receipts { .. }) => Box::pin(carry_out_record(&shared, record, began)).await,
     }
     shared.pending_bytes.fetch_sub(weight, Ordering::Relaxed);
 }
 
-/// What is kept of sessions, users and cursors.
+/// What is kept of sessions, users, cursors and receipts.
 async fn carry_out_record<T>(shared: &Shared<T>, order: Order<T>, began: Instant) {
     let until = |limit_ms| began + Duration::from_millis(limit_ms);
     match order {
@@ -334,6 +358,15 @@ async fn carry_out_record<T>(shared: &Shared<T>, order: Order<T>, began: Instant
         }
         Order::Ack { cursor, keep, acked, told } => {
             inbox::ack(shared, &cursor, &keep, (&acked, told), until(TRY_MS)).await;
+        }
+        Order::SetMarks { request, keep, set } => {
+            let outcome = receipts::set(shared, &keep, &set, until(TRY_MS)).await;
+            shared.tell(BrokerEvent::MarksSet { request, outcome });
+        }
+        Order::Receipts { request, room, keep, of, after, count_max } => {
+            let question = (of, after.as_deref(), count_max);
+            let page = receipts::page(shared, &room, &keep, question, until(ASK_MS)).await;
+            shared.tell(BrokerEvent::Receipts { request, page });
         }
         Order::Publish { .. } | Order::Heads { .. } | Order::Read { .. } | Order::Beat(_) => {}
     }

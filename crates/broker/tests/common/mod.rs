@@ -351,7 +351,9 @@ fn answer_of(command: &BrokerCommand<u64>) -> Option<impl Fn(&BrokerEvent<u64>) 
         | BrokerCommand::EndSessions { request, .. }
         | BrokerCommand::SetPresence { request, .. }
         | BrokerCommand::Roster { request, .. }
-        | BrokerCommand::Inbox { request, .. } => *request,
+        | BrokerCommand::Inbox { request, .. }
+        | BrokerCommand::SetMarks { request, .. }
+        | BrokerCommand::Receipts { request, .. } => *request,
         _ => return None,
     };
     Some(move |event: &BrokerEvent<u64>| match event {
@@ -360,7 +362,9 @@ fn answer_of(command: &BrokerCommand<u64>) -> Option<impl Fn(&BrokerEvent<u64>) 
         | BrokerEvent::SessionsEnded { request, .. }
         | BrokerEvent::PresenceSet { request, .. }
         | BrokerEvent::Roster { request, .. }
-        | BrokerEvent::Inbox { request, .. } => *request == of,
+        | BrokerEvent::Inbox { request, .. }
+        | BrokerEvent::MarksSet { request, .. }
+        | BrokerEvent::Receipts { request, .. } => *request == of,
         _ => false,
     })
 }
@@ -862,6 +866,10 @@ impl BrokerUnderTest for Real {
                 });
             }
             other => {
+                if matches!(other, BrokerCommand::SetMarks { .. }) {
+                    // Each step of marks at a time of its own.
+                    std::thread::sleep(Duration::from_millis(2));
+                }
                 let answered = answer_of(&other);
                 self.command(node, other);
                 if let Some(answered) = answered {

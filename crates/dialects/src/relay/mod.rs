@@ -1,14 +1,16 @@
-//! The bytes that nodes relay: envelopes in MessagePack and in the native seed's JSON, presence, what is kept of
-//! sessions, and what other programs publish.
+//! The bytes that nodes relay: envelopes in MessagePack and in the native seed's JSON, presence, receipts, what is
+//! kept of sessions, and what other programs publish.
 //!
 //! Owns what stands on the wire between nodes and who counts as a node: whoever made the keyed hash. Never does IO,
 //! never decides which room is relayed how. What came from outside is bounded before it is parsed (INV-8). Source:
 //! `docs/RELAY.md`.
 
 mod binary;
+mod function;
 mod json;
 mod outsider;
 mod presence;
+mod receipts;
 mod record;
 
 use bytes::Bytes;
@@ -16,6 +18,7 @@ use roomcast_protocol::content::Content;
 use roomcast_protocol::position::Position;
 use roomcast_protocol::presence::PresenceDiff;
 use roomcast_protocol::publication::Publication;
+use roomcast_protocol::receipts::ReceiptDiff;
 use roomcast_protocol::relay::{
     BINARY_MARK, ClusterTime, RelayCodec, RelayFormat, RelayKeys, Relayed, Unreadable,
 };
@@ -91,6 +94,10 @@ impl RelayCodec for Envelopes {
 
     fn presence(&self, keys: &RelayKeys, room: &RoomName, payload: &[u8]) -> Option<PresenceDiff> {
         presence::decode(keys, room, payload)
+    }
+
+    fn receipts(&self, keys: &RelayKeys, room: &RoomName, payload: &[u8]) -> Option<ReceiptDiff> {
+        receipts::decode(keys, room, payload)
     }
 
     fn encode_record(&self, record: &SessionRecord, out: &mut Vec<u8>) {

@@ -1,6 +1,5 @@
-//! Users who came into a room or left it, as a Redis function tells all nodes: JSON in every format.
-//!
-//! Only reads; the function writes. What is not signed is nobody's business here: it may be an outsider's text.
+//! Users who came into a room or left it, as a Redis function tells all nodes: JSON in every format. Only
+//! reads; the function writes.
 
 use std::borrow::Cow;
 
@@ -11,9 +10,6 @@ use roomcast_protocol::room::RoomName;
 use serde::Deserialize;
 
 const START: &[u8] = br#"{"presence":{"#;
-const HASH: &[u8] = br#","hash":""#;
-const HASH_DIGITS: usize = 16;
-const END: &[u8] = br#""}"#;
 
 #[derive(Deserialize)]
 struct Wire<'a> {
@@ -33,17 +29,7 @@ struct Diff<'a> {
 
 /// `None`: it is none, or no node's key signed it for this room.
 pub(super) fn decode(keys: &RelayKeys, room: &RoomName, payload: &[u8]) -> Option<PresenceDiff> {
-    if !payload.starts_with(START) {
-        return None;
-    }
-    let rest = payload.strip_suffix(END)?;
-    let (rest, digits) = rest.split_at_checked(rest.len().checked_sub(HASH_DIGITS)?)?;
-    let signed = rest.strip_suffix(HASH)?;
-    if !digits.iter().all(|digit| matches!(digit, b'0'..=b'9' | b'a'..=b'f')) {
-        return None;
-    }
-    let hash = u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-    if !keys.verify(room.as_str(), &[signed], hash.to_be_bytes()) {
+    if !super::function::is_signed(keys, room, START, payload) {
         return None;
     }
     let Wire { presence } = serde_json::from_slice(payload).ok()?;

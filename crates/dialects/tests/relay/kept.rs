@@ -5,6 +5,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use roomcast_protocol::position::{Epoch, OFFSET_MAX, Position};
 use roomcast_protocol::presence::PresenceDiff;
+use roomcast_protocol::receipts::{Marked, Receipt, ReceiptDiff};
 use roomcast_protocol::relay::{RelayCodec, RelayFormat};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::session::{RoomRecord, SessionRecord};
@@ -15,6 +16,7 @@ use crate::common::{Envelopes, envelopes, from_hex, keys_of};
 use crate::properties::run;
 
 const RECORDS: &str = include_str!("../../vectors/relay/records.json");
+const RECEIPTS: &str = include_str!("../../vectors/relay/receipts.json");
 const PRESENCE: &str = include_str!("../../vectors/relay/presence.json");
 
 #[derive(Deserialize)]
@@ -57,6 +59,20 @@ struct Diff {
     count: u64,
     joined: Vec<Box<str>>,
     left: Vec<Box<str>>,
+}
+
+#[derive(Deserialize)]
+struct ReceiptsCase {
+    name: String,
+    text: String,
+    expect: Option<Receipts>,
+}
+
+#[derive(Deserialize)]
+struct Receipts {
+    epoch: String,
+    version: u64,
+    users: Vec<(Box<str>, u64, u64, u64, u64)>,
 }
 
 fn codec() -> Envelopes {
@@ -140,6 +156,53 @@ fn a_diff_with_another_byte_is_none() {
 }
 
 #[test]
+fn all_receipts_of_the_vectors_mean_what_they_say() {
+    let page = include_str!("../../../../docs/RELAY.md");
+    let keys = keys_of(&["a relay key".to_owned(), "the key before".to_owned()]);
+    for case in cases::<ReceiptsCase>(RECEIPTS) {
+        let marked = |offset, at_unix_ms| (offset > 0).then_some(Marked { offset, at_unix_ms });
+        let expected = case.expect.map(|it| ReceiptDiff {
+            room: agents(),
+            epoch: Epoch::parse(&it.epoch).unwrap(),
+            version: it.version,
+            receipts: it
+                .users
+                .into_iter()
+                .map(|(user, got, got_at, seen, seen_at)| Receipt {
+                    user,
+                    delivered: marked(got, got_at),
+                    read: marked(seen, seen_at),
+                })
+                .collect(),
+        });
+        let found = codec().receipts(&keys, &agents(), case.text.as_bytes());
+        assert_eq!(found, expected, "{}", case.name);
+        assert_eq!(
+            codec().presence(&keys, &agents(), case.text.as_bytes()).is_some(),
+            case.name == "presence"
+        );
+        if case.name.contains("docs/RELAY.md") {
+            assert!(page.contains(&case.text), "the page shows another text");
+        }
+    }
+}
+
+#[test]
+fn receipts_with_another_byte_are_none() {
+    let keys = keys_of(&["a relay key".to_owned()]);
+    for case in cases::<ReceiptsCase>(RECEIPTS).into_iter().take(1) {
+        let whole = case.text.as_bytes();
+        assert!(codec().receipts(&keys, &agents(), whole).is_some());
+        for place in 0..whole.len() {
+            let mut changed = whole.to_vec();
+            changed[place] ^= 1;
+            assert_eq!(codec().receipts(&keys, &agents(), &changed), None, "byte {place}");
+            assert_eq!(codec().receipts(&keys, &agents(), &whole[..place]), None, "cut at {place}");
+        }
+    }
+}
+
+#[test]
 fn records_are_read_as_they_are_written() {
     let place = (any::<u128>(), 0..=OFFSET_MAX);
     let one = ("[a-z]{1,9}-[a-zé部]{0,9}", prop::option::of(place));
@@ -164,5 +227,6 @@ fn no_bytes_panic() {
         codec().decode_record(&bytes);
         let keys = keys_of(&["a relay key".to_owned()]);
         assert_eq!(codec().presence(&keys, &agents(), &bytes), None);
+        assert_eq!(codec().receipts(&keys, &agents(), &bytes), None);
     });
 }

@@ -308,7 +308,7 @@ local function append(keys, args)
   note(keys, room, id, content, young, keep, at, ttl, max)
   write_meta(keys[1], room)
   if arm then
-    redis.call('PEXPIREAT', keys[1], room.ends + META_MS)
+    live_until(keys, room.ends + META_MS)
   end
   redis.call(command, channel, payload)
   return { 0, room.epoch, offset, room.short }

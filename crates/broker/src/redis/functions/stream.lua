@@ -179,7 +179,7 @@ local function standing(keys, low, high)
   return offsets
 end
 
--- Cursors and holes follow a stream that was not what its meta says.
+-- Cursors, marks and holes follow a stream that was not what its meta says.
 local function follow(keys, room)
   local cursors = beside(keys[1], 'cursors')
   if redis.call('EXISTS', cursors) == 1 then
@@ -188,8 +188,19 @@ local function follow(keys, room)
     end
     clamp_cursors(cursors, room.head)
   end
+  local marks = beside(keys[1], 'marks')
+  if redis.call('EXISTS', marks) == 1 then
+    clamp_marks(marks, beside(keys[1], 'marked'), room.head)
+  end
   if room.holes == 0 then
     redis.call('DEL', beside(keys[1], 'holes'))
+  end
+end
+
+-- A room is known until then, and so is what its users have got and read.
+local function live_until(keys, ends)
+  for _, key in ipairs{ keys[1], beside(keys[1], 'marks'), beside(keys[1], 'marked') } do
+    redis.call('PEXPIREAT', key, ends)
   end
 end
 
@@ -213,7 +224,7 @@ local function settle(keys, room, at, name)
     redis.call('PEXPIREAT', beside(keys[1], 'holes'), room.ends + META_MS)
   end
   if room.changed or redis.call('PTTL', keys[1]) < lives - at - META_MS / 2 then
-    redis.call('PEXPIREAT', keys[1], lives)
+    live_until(keys, lives)
   end
 end
 
