@@ -120,6 +120,41 @@ fn stateful(random: &mut Random, at: u64, loses: bool) -> String {
     }
 }
 
+/// A step about what users have got and read of a room. Epochs begin in the order of the rooms; another one is mostly of
+/// a room that began anew.
+fn receipts(random: &mut Random, loses: bool) -> String {
+    let node = 1 + random.below(2);
+    let at = random.below(3);
+    let (room, keep) = ROOMS[usize::try_from(at).unwrap()];
+    match random.below(100) {
+        0..60 => {
+            let epoch = if random.below(3) > 0 { at } else { random.below(12) };
+            let mut changes = String::new();
+            for user in ["ann", "bob", "Cid", "\"d\\é"] {
+                for kind in ["d", "r"] {
+                    if random.below(3) == 0 {
+                        write!(changes, " {user}/{kind}{}", random.below(60)).unwrap();
+                    }
+                }
+            }
+            format!("{node} marks {room} e{epoch}{changes} {keep}")
+        }
+        60..75 => {
+            // Several steps at once.
+            let from = 1 + random.below(40);
+            format!("{node} marks {room} e{at} ann/d{from}..{} {keep}", from + 8)
+        }
+        75..95 => {
+            let of = random.below(40);
+            let of = if of < 20 { String::new() } else { format!(" of={}", of - 20) };
+            let after = random.one_of(&["", " after=ann", " after=D"]);
+            format!("{node} receipts {room}{of}{after} limit={} {keep}", 1 + random.below(4))
+        }
+        95 if loses => format!("loses receipts {room}"),
+        _ => format!("{node} heads {room}"),
+    }
+}
+
 /// A script of so many operations, each followed by what both nodes hear.
 fn script(seed: u64, count: u64, traits: &Traits) -> String {
     let mut random = Random(seed);
@@ -130,8 +165,18 @@ fn script(seed: u64, count: u64, traits: &Traits) -> String {
     for room in ["lobby", "box", "heavy"] {
         write!(steps, "1 subscribes {room}\n2 subscribes {room}\n").unwrap();
     }
-    steps.push_str("1 subscribes talk\n1 hears\n2 hears\n");
+    steps.push_str("1 subscribes talk\n");
+    for (room, keep) in ROOMS {
+        writeln!(steps, "1 reads {room} above 0 {keep}").unwrap();
+    }
+    steps.push_str("1 hears\n2 hears\n");
+    // With numbers of their own, so that one kind of step does not take the other's turns.
+    let mut marks = Random(!seed);
     for at in 0..count {
+        if marks.below(2) == 0 {
+            let step = receipts(&mut marks, traits.history.loses);
+            write!(steps, "{step}\n1 hears\n2 hears\n").unwrap();
+        }
         let node = 1 + random.below(2);
         let (room, keep) = ROOMS[usize::try_from(random.below(3)).unwrap()];
         if random.below(2) == 0 {
@@ -233,6 +278,11 @@ fn agree(seeds: std::ops::Range<u64>, mode: RelayMode) {
         "occupied",
         "vacated",
         "inbox",
+        "marked of",
+        "marked nothing but of",
+        "few receipts",
+        "receipts of",
+        " next ",
     ] {
         assert!(all.contains(what), "nothing was {what}");
     }

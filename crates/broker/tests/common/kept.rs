@@ -5,11 +5,12 @@ use std::sync::Arc;
 use roomcast_protocol::envelope::{BeatReport, BrokerCommand, BrokerEvent, Envelope};
 use roomcast_protocol::ids::{NodeId, SessionId};
 use roomcast_protocol::inbox::{Acked, CursorName, InboxState};
-use roomcast_protocol::position::{Keep, Position};
+use roomcast_protocol::position::{Epoch, Keep, Position};
 use roomcast_protocol::presence::{
     Incarnation, PresenceChange, PresenceDiff, PresenceSet, RosterPage, SetPresence,
 };
 use roomcast_protocol::publication::{Priority, Publication};
+use roomcast_protocol::receipts::{Mark, MarkChange, MarksSet, ReceiptsPage, SetMarks};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::session::{
     AttachSession, AttachedSession, SaveSession, SavedSession, Secret, SessionState, Unattached,
@@ -230,6 +231,53 @@ impl Real {
         let acked = Acked { watermark, above: above.to_vec() };
         self.command(node, BrokerCommand::Ack { cursor, keep, acked, told });
         self.inbox(node, room, device, keep)
+    }
+
+    /// Marks what users have got (`d`) or read (`r`) of a room. `None`: it was not answered.
+    #[track_caller]
+    pub fn mark(
+        &mut self,
+        node: NodeId,
+        room: &str,
+        keep: Keep,
+        epoch: Epoch,
+        changes: &[(&str, Mark, u64)],
+    ) -> Option<MarksSet> {
+        let asked = self.next_request();
+        let change = |(user, mark, offset): &(&str, Mark, u64)| MarkChange {
+            user: (*user).into(),
+            mark: *mark,
+            offset: *offset,
+        };
+        let changes = changes.iter().map(change).collect();
+        let set = Box::new(SetMarks { room: RoomName::parse(room).unwrap(), epoch, changes });
+        self.command(node, BrokerCommand::SetMarks { request: asked, keep, set });
+        self.wait(node, "what became of marks", |event| match event {
+            BrokerEvent::MarksSet { request, outcome } if *request == asked => {
+                Some(outcome.clone())
+            }
+            _ => None,
+        })
+    }
+
+    /// What users have got and read, or when they did of one publication.
+    #[track_caller]
+    pub fn receipts(
+        &mut self,
+        node: NodeId,
+        room: &str,
+        keep: Keep,
+        of: Option<u64>,
+    ) -> ReceiptsPage {
+        let (asked, room) = (self.next_request(), RoomName::parse(room).unwrap());
+        let (after, count_max) = (None, 1_000);
+        let ask = BrokerCommand::Receipts { request: asked, room, keep, of, after, count_max };
+        self.command(node, ask);
+        let page = self.wait(node, "receipts", |event| match event {
+            BrokerEvent::Receipts { request, page } if *request == asked => Some(page.clone()),
+            _ => None,
+        });
+        page.unwrap()
     }
 
     /// Publishes in a room that keeps publications, in a class and under a key.
