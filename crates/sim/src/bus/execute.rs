@@ -62,6 +62,10 @@ impl World {
             Call::Ack { cursor, keep, acked, told, fresh } => {
                 self.execute_ack(server, (&cursor, &keep), (&acked, told), fresh)
             }
+            Call::SetMarks { set, fresh } => self.execute_marks(server, &set, fresh),
+            Call::Receipts { room, of, after, count_max, fresh } => {
+                self.execute_receipts(server, &room, (of, after.as_deref(), count_max), fresh)
+            }
             Call::Load => Answer::Loaded,
         })
     }

@@ -3,6 +3,7 @@
 
 pub(crate) mod execute;
 mod lasting;
+mod receipts;
 pub(crate) mod server;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use roomcast_protocol::inbox::{Acked, CursorName, InboxState};
 use roomcast_protocol::position::{Keep, Kept, Page, Position, Span};
 use roomcast_protocol::presence::{PresenceSet, RosterPage, SetPresence};
 use roomcast_protocol::publication::Publication;
+use roomcast_protocol::receipts::{MarksSet, ReceiptsPage, SetMarks};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::session::{
     AttachSession, AttachedSession, SaveSession, SavedSession, Unattached,
@@ -45,16 +47,61 @@ pub(crate) enum Hearing {
 #[derive(Clone, Debug)]
 pub(crate) enum Call {
     Publish(Publishing),
-    Heads { rooms: Vec<RoomName>, fresh: u128 },
-    Read { room: RoomName, keep: Keep, span: Span, fresh: u128 },
-    Beat { seq: u64, hears: bool, lives: (u32, Option<u32>), taken: Vec<Count>, fresh: u128 },
+    Heads {
+        rooms: Vec<RoomName>,
+        fresh: u128,
+    },
+    Read {
+        room: RoomName,
+        keep: Keep,
+        span: Span,
+        fresh: u128,
+    },
+    Beat {
+        seq: u64,
+        hears: bool,
+        lives: (u32, Option<u32>),
+        taken: Vec<Count>,
+        fresh: u128,
+    },
     Save(Box<SaveSession>),
     Attach(Box<AttachSession>),
-    EndSessions { user: Box<str> },
-    SetPresence { set: Box<SetPresence>, fresh: u128 },
-    Roster { room: RoomName, after: Option<Box<str>>, count_max: u32, fresh: u128 },
-    Inbox { cursor: CursorName, keep: Keep, fresh: u128 },
-    Ack { cursor: CursorName, keep: Keep, acked: Acked, told: u64, fresh: u128 },
+    EndSessions {
+        user: Box<str>,
+    },
+    SetPresence {
+        set: Box<SetPresence>,
+        fresh: u128,
+    },
+    Roster {
+        room: RoomName,
+        after: Option<Box<str>>,
+        count_max: u32,
+        fresh: u128,
+    },
+    Inbox {
+        cursor: CursorName,
+        keep: Keep,
+        fresh: u128,
+    },
+    Ack {
+        cursor: CursorName,
+        keep: Keep,
+        acked: Acked,
+        told: u64,
+        fresh: u128,
+    },
+    SetMarks {
+        set: Box<SetMarks>,
+        fresh: u128,
+    },
+    Receipts {
+        room: RoomName,
+        of: Option<u64>,
+        after: Option<Box<str>>,
+        count_max: u32,
+        fresh: u128,
+    },
     Load,
 }
 
@@ -63,11 +110,14 @@ impl Call {
     pub(crate) fn room(&self) -> Option<RoomName> {
         match self {
             Self::Publish(publishing) => Some(publishing.publication.room.clone()),
-            Self::Read { room, .. } | Self::Roster { room, .. } => Some(room.clone()),
+            Self::Read { room, .. } | Self::Roster { room, .. } | Self::Receipts { room, .. } => {
+                Some(room.clone())
+            }
             Self::Save(save) => Some(home_of(&save.user)),
             Self::Attach(attach) => Some(home_of(&attach.user)),
             Self::EndSessions { user } => Some(home_of(user)),
             Self::SetPresence { set, .. } => Some(set.room.clone()),
+            Self::SetMarks { set, .. } => Some(set.room.clone()),
             Self::Inbox { cursor, .. } | Self::Ack { cursor, .. } => Some(cursor.room.clone()),
             Self::Heads { .. } | Self::Beat { .. } | Self::Load => None,
         }
@@ -84,7 +134,9 @@ impl Call {
             | Self::SetPresence { fresh, .. }
             | Self::Roster { fresh, .. }
             | Self::Inbox { fresh, .. }
-            | Self::Ack { fresh, .. } => *fresh = anew,
+            | Self::Ack { fresh, .. }
+            | Self::SetMarks { fresh, .. }
+            | Self::Receipts { fresh, .. } => *fresh = anew,
             Self::Save(_) | Self::Attach(_) | Self::EndSessions { .. } | Self::Load => {}
         }
     }
@@ -128,6 +180,8 @@ pub(crate) enum Answer {
     Roster(RosterPage),
     Inbox(InboxState),
     Acked,
+    MarksSet(MarksSet),
+    Receipts(ReceiptsPage),
     Loaded,
     Fault(Fault),
 }

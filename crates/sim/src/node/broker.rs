@@ -61,6 +61,8 @@ pub(super) enum Work {
     Roster { request: u64 },
     Inbox { request: u64 },
     Ack,
+    SetMarks { request: u64 },
+    Receipts { request: u64 },
 }
 
 struct Part {
@@ -341,7 +343,9 @@ impl World {
             | Work::SetPresence { .. }
             | Work::Roster { .. }
             | Work::Inbox { .. }
-            | Work::Ack => (TRY_MS, true),
+            | Work::Ack
+            | Work::SetMarks { .. }
+            | Work::Receipts { .. } => (TRY_MS, true),
             // The secret that was brought stays good.
             Work::Attach { .. } => (TRY_MS, true),
             Work::Beat { .. } => (0, false),
@@ -481,7 +485,9 @@ impl World {
             | Work::SetPresence { .. }
             | Work::Roster { .. }
             | Work::Inbox { .. }
-            | Work::Ack) => self.conclude_lasting(node, &work, only(answers)),
+            | Work::Ack
+            | Work::SetMarks { .. }
+            | Work::Receipts { .. }) => self.conclude_lasting(node, &work, only(answers)),
             Work::Beat { seq } => {
                 let report = merged(answers.into_iter().map(|(_, outcome)| outcome));
                 self.tell_core(node, EVENT_BYTES, BrokerEvent::BeatAnswered { seq, report });

@@ -1,4 +1,4 @@
-//! A node's orders about sessions, presence and inboxes: which call each is, and how its end is told.
+//! A node's orders about sessions, presence, inboxes and receipts: which call each is, and how its end is told.
 
 use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent};
 use roomcast_protocol::session::Unattached;
@@ -31,9 +31,13 @@ pub(super) fn lasting(command: BrokerCommand<Ticket>) -> Option<(Work, Call)> {
         BrokerCommand::Ack { cursor, keep, acked, told } => {
             (Work::Ack, Call::Ack { cursor, keep, acked, told, fresh })
         }
+        BrokerCommand::SetMarks { request, keep: _, set } => {
+            (Work::SetMarks { request }, Call::SetMarks { set, fresh })
+        }
+        BrokerCommand::Receipts { request, room, keep: _, of, after, count_max } => {
+            (Work::Receipts { request }, Call::Receipts { room, of, after, count_max, fresh })
+        }
         BrokerCommand::Publish { .. }
-        | BrokerCommand::SetMarks { .. }
-        | BrokerCommand::Receipts { .. }
         | BrokerCommand::Subscribe { .. }
         | BrokerCommand::Unsubscribe(_)
         | BrokerCommand::Heads { .. }
@@ -90,6 +94,20 @@ impl World {
                     Some(_) | None => None,
                 };
                 self.tell_core(node, EVENT_BYTES, BrokerEvent::Inbox { request, state });
+            }
+            Work::SetMarks { request } => {
+                let outcome = match answer {
+                    Some(Answer::MarksSet(outcome)) => Some(outcome),
+                    Some(_) | None => None,
+                };
+                self.tell_core(node, EVENT_BYTES, BrokerEvent::MarksSet { request, outcome });
+            }
+            Work::Receipts { request } => {
+                let page = match answer {
+                    Some(Answer::Receipts(page)) => Some(page),
+                    Some(_) | None => None,
+                };
+                self.tell_core(node, EVENT_BYTES, BrokerEvent::Receipts { request, page });
             }
             Work::Ack
             | Work::Publish { .. }
