@@ -41,7 +41,10 @@ pub(super) fn members(
     let collapse = path("collapse", raw.collapse.as_ref());
     let requires_ack =
         raw.requires_ack.as_ref().is_some_and(|value| r.flag(&of("requires_ack"), value));
-    for (name, value) in [("collapse", &raw.collapse), ("cursor", &raw.cursor)] {
+    let receipts = raw.receipts.as_ref().is_some_and(|value| r.flag(&of("receipts"), value));
+    let kept = receipts.then(|| raw.receipts.clone()).flatten();
+    for (name, value) in [("collapse", &raw.collapse), ("cursor", &raw.cursor), ("receipts", &kept)]
+    {
         if value.is_some() && raw.history.is_none() {
             let mend = "give the room a history, for example `history = {}`, or leave this out";
             r.problem(&of(name), format!("is given, but the room keeps nothing; {mend}"));
@@ -56,6 +59,7 @@ pub(super) fn members(
         collapses: collapse.is_some(),
         requires_ack,
         cursor: cursor.filter(|_| policy.history.is_some()),
+        receipts: receipts && policy.history.is_some(),
         ..policy
     };
     (policy, Paths { conflate, collapse })

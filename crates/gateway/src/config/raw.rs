@@ -216,6 +216,7 @@ pub(super) struct RawRule {
     pub(super) collapse: Option<Scalar>,
     pub(super) requires_ack: Option<Scalar>,
     pub(super) cursor: Option<Scalar>,
+    pub(super) receipts: Option<Scalar>,
     pub(super) history: Option<RawHistory>,
 }
 

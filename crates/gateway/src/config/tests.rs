@@ -685,6 +685,8 @@ fn a_rule_says_what_its_members_are_told_and_must_get() {
         assert_eq!(policy.cursor, Some(whose));
         assert_eq!(policy.history.unwrap().inbox, Some(whose));
     }
+    let kept = rule_of(&rule("history = {}\nreceipts = true")).policy;
+    assert_eq!((kept.receipts, policy("receipts = false").receipts), (true, false));
     let plain = rule_of(&inbox("history = {}")).policy;
     assert_eq!((plain.cursor, plain.history.unwrap().inbox), (None, None));
 }
@@ -726,6 +728,7 @@ fn what_members_cannot_be_told_or_given_is_refused_with_its_mend() {
             inbox("history = {}\ncursor = \"session\""),
             "5:1: rooms.cursor is \"session\"; write \"user\" or \"device\"".to_owned(),
         ),
+        (rule("receipts = true"), format!("4:1: rooms.receipts is given, but {keeps}")),
         (inbox("cursor = \"user\""), format!("4:1: rooms.cursor is given, but {keeps}")),
         (
             rule("history = {}\ncursor = \"user\""),
