@@ -16,10 +16,11 @@ use roomcast_protocol::envelope::{Accepted, BrokerEvent, Level};
 use roomcast_protocol::ids::{LaneId, NodeId};
 use roomcast_protocol::presence::RosterPage;
 use roomcast_protocol::publication::Publication;
+use roomcast_protocol::receipts::ReceiptsPage;
 use roomcast_protocol::room::RoomName;
 use roomcast_router::hub::{Hub, HubCounters, HubHealth, PresenceSizes};
 use roomcast_router::messages::{
-    Answer, HubEffect, HubMessage, LaneMessage, MemberInfo, QueryId, Ticket,
+    Answer, HubEffect, HubMessage, LaneMessage, MemberInfo, QueryId, ReceiptsAsk, Ticket,
 };
 use roomcast_router::meter::Users;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -87,6 +88,13 @@ pub(crate) enum CoreRequest {
         count_max: u32,
         /// Who is there.
         answer: oneshot::Sender<Result<RosterPage, Refused>>,
+    },
+    /// How far are users in a room?
+    Receipts {
+        /// What is asked.
+        ask: ReceiptsAsk,
+        /// How far.
+        answer: oneshot::Sender<Result<ReceiptsPage, Refused>>,
     },
     /// End all sessions of a user, on every node.
     Disconnect {
@@ -165,6 +173,7 @@ enum Query {
     Publish(oneshot::Sender<Result<Accepted, Refused>>),
     Members { left: usize, found: Vec<MemberInfo>, answer: oneshot::Sender<Vec<MemberInfo>> },
     Roster(oneshot::Sender<Result<RosterPage, Refused>>),
+    Receipts(oneshot::Sender<Result<ReceiptsPage, Refused>>),
     Disconnect(Disconnect),
 }
 
@@ -357,6 +366,7 @@ impl Core {
                 }
                 HubEffect::Answer(query, outcome) => self.outcome(query, outcome),
                 HubEffect::Roster(query, outcome) => self.roster(query, outcome),
+                HubEffect::Receipts(query, outcome) => self.receipts(query, outcome),
             }
         }
         for lane in &mut self.lanes {
@@ -374,12 +384,21 @@ impl Core {
                 let order = Disconnect { level: Some(accepted.level), ..order };
                 self.carried_out(query, asked_ms, order);
             }
-            (Some((_, Query::Members { .. } | Query::Roster(_))) | None, _) => {}
+            (
+                Some((_, Query::Members { .. } | Query::Roster(_) | Query::Receipts(_))) | None,
+                _,
+            ) => {}
         }
     }
 
     fn roster(&mut self, query: QueryId, outcome: Result<RosterPage, Refused>) {
         if let Some((_, Query::Roster(answer))) = self.queries.remove(&query) {
+            give(answer, outcome);
+        }
+    }
+
+    fn receipts(&mut self, query: QueryId, outcome: Result<ReceiptsPage, Refused>) {
+        if let Some((_, Query::Receipts(answer))) = self.queries.remove(&query) {
             give(answer, outcome);
         }
     }
@@ -447,6 +466,11 @@ impl Core {
                 let message = HubMessage::AskRoster { query: id, room, after, count_max };
                 self.parts.hub.message(now, message, &mut self.effects);
             }
+            CoreRequest::Receipts { ask, answer } => {
+                self.queries.insert(id, (now.mono_ms, Query::Receipts(answer)));
+                let message = HubMessage::AskReceipts { query: id, ask };
+                self.parts.hub.message(now, message, &mut self.effects);
+            }
             CoreRequest::Disconnect { user, answer } => {
                 let order = Disconnect { left: lanes, count: 0, level: None, answer };
                 self.queries.insert(id, (now.mono_ms, Query::Disconnect(order)));
@@ -482,7 +506,11 @@ impl Core {
                 self.carried_out(id, asked_ms, order);
             }
             (
-                Query::Publish(_) | Query::Members { .. } | Query::Roster(_) | Query::Disconnect(_),
+                Query::Publish(_)
+                | Query::Members { .. }
+                | Query::Roster(_)
+                | Query::Receipts(_)
+                | Query::Disconnect(_),
                 _,
             ) => {}
         }
@@ -497,7 +525,7 @@ impl Core {
         self.queries.retain(|_, (asked_ms, query)| {
             let limit_ms = match query {
                 Query::Publish(_) | Query::Disconnect(_) => PUBLISH_MS,
-                Query::Members { .. } | Query::Roster(_) => QUERY_MS,
+                Query::Members { .. } | Query::Roster(_) | Query::Receipts(_) => QUERY_MS,
             };
             now.mono_ms < *asked_ms + limit_ms
         });

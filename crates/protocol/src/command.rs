@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::codes::Refused;
 use crate::content::Content;
-use crate::position::{Direction, Position};
+use crate::position::{Direction, Epoch, Position};
 use crate::publication::Priority;
 use crate::session::ResumeToken;
 
@@ -37,6 +37,36 @@ pub struct PresenceRequest {
     pub reply: ReplyTo,
     /// The room's name as it came.
     pub room: Box<str>,
+    /// Users behind this one; `None`: from the first.
+    pub after: Option<Box<str>>,
+    /// How many at most; `None`: as many as a page holds.
+    pub limit: Option<u32>,
+}
+
+/// A user says how much of a room it has got, or read (G17).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MarkRequest {
+    /// Where the answer belongs; names the room.
+    pub reply: ReplyTo,
+    /// The room's name as it came.
+    pub room: Box<str>,
+    /// The epoch of the offsets.
+    pub epoch: Epoch,
+    /// All up to this one has arrived. One of the two is there at least.
+    pub delivered: Option<u64>,
+    /// All up to this one is read.
+    pub read: Option<u64>,
+}
+
+/// Who has got, and who has read, how much of a room is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceiptsRequest {
+    /// Where the answer belongs; names the room.
+    pub reply: ReplyTo,
+    /// The room's name as it came.
+    pub room: Box<str>,
+    /// Who has this publication, and since when; `None`: how far each user is.
+    pub of: Option<u64>,
     /// Users behind this one; `None`: from the first.
     pub after: Option<Box<str>>,
     /// How many at most; `None`: as many as a page holds.
@@ -130,6 +160,10 @@ pub enum Command {
     Publish(Box<Publish>),
     /// Show me who is in a room.
     Presence(PresenceRequest),
+    /// I have got, or read, a room up to here.
+    Mark(MarkRequest),
+    /// Show me who has got, and who has read, how much of a room.
+    Receipts(ReceiptsRequest),
     /// I am here; answer with the same timestamp, if any (JSON text).
     KeepAlive(Option<Bytes>),
     /// I have it.

@@ -8,6 +8,7 @@ use crate::ids::SessionId;
 use crate::position::{Direction, Epoch, Page, Position, Unrecovered};
 use crate::presence::{PresenceDiff, PresenceMode, RosterPage};
 use crate::publication::Publication;
+use crate::receipts::{Receipt, ReceiptDiff, ReceiptsPage};
 use crate::session::{ResumeToken, Unattached};
 
 /// Why publications were lost.
@@ -241,6 +242,28 @@ pub enum Outbound<'a> {
         page: &'a RosterPage,
         /// What its members are told.
         mode: PresenceMode,
+    },
+    /// The answer to a mark: what stands for it, with the time of the first one that covered it (G17).
+    Marked {
+        /// Whose answer it is.
+        reply: &'a ReplyTo,
+        /// The room.
+        room: &'a str,
+        /// The epoch of the offsets.
+        epoch: Epoch,
+        /// What was marked; a mark that was not asked for is not there.
+        receipt: &'a Receipt,
+    },
+    /// Users of a room have got, or read, more.
+    Receipts(&'a ReceiptDiff),
+    /// The answer to the question who has got, and who has read, how much of a room.
+    ReceiptsPage {
+        /// Whose answer it is.
+        reply: &'a ReplyTo,
+        /// The room.
+        room: &'a str,
+        /// Who.
+        page: &'a ReceiptsPage,
     },
     /// The node stops: connect elsewhere with this token while this connection still delivers (G14).
     Drain {

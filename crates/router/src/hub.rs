@@ -11,6 +11,7 @@ mod ids;
 mod inboxes;
 mod lease;
 mod links;
+mod marks;
 mod peers;
 mod presence;
 mod receipts;
@@ -53,9 +54,11 @@ pub use inboxes::{CURSORS_WAITING_MAX, INBOX_ASKS_MAX, INBOX_ASKS_WAITING_MAX, I
 pub use lease::LEASE_MS;
 use lease::Lives;
 pub use links::{AGAIN_MS, LAGGING_MS, SILENT_MS};
+pub(crate) use marks::has_none;
 pub use peers::PARTIAL_MS;
 use presence::Presence;
 pub use presence::{STEP_AGAIN_MS, STEP_MS, STEPS_MAX};
+use receipts::Receipts;
 use relay::Waiting;
 pub use relay::{RETRY_MS, WAITING_BYTES_MAX};
 pub use roster::ROSTER_DIFFS_MAX;
@@ -158,6 +161,7 @@ pub struct Hub {
     rosters: Rosters,
     inboxes: Inboxes,
     roster_asks: RosterAsks,
+    receipts: Receipts,
     /// Rooms that keep their publications, in order.
     kept: BTreeSet<RoomName>,
     control: Control,
@@ -205,6 +209,7 @@ impl Hub {
             rosters: Rosters::new(seed),
             inboxes: Inboxes::default(),
             roster_asks: RosterAsks::default(),
+            receipts: Receipts::default(),
             kept: BTreeSet::new(),
             control: Control::new(seed),
             sessions: Sessions::default(),
@@ -274,6 +279,14 @@ impl Hub {
             HubMessage::Inbox { lane, session, cursor } => {
                 self.lane_asks_inbox(now, (lane, session), cursor, out);
             }
+            HubMessage::Arrived { room, user, at } => self.mark_arrived(now, &room, user, at),
+            HubMessage::Mark { lane, session, reply, room, said } => {
+                self.mark_said(now, (lane, session), reply, (room, said), out);
+            }
+            HubMessage::Receipts { lane, session, reply, ask } => {
+                self.ask_marks(Asker::Lane(lane, session, reply), ask, out);
+            }
+            HubMessage::AskReceipts { query, ask } => self.ask_marks(Asker::Query(query), ask, out),
             HubMessage::Ack { cursor, acked, told } => self.move_cursor(cursor, acked, told, out),
         }
     }
@@ -293,10 +306,8 @@ impl Hub {
             }
             BrokerEvent::Envelope(Envelope::Presence(diff)) => self.hear_presence(now, &diff),
             BrokerEvent::Envelope(Envelope::Receipts(diff)) => self.hear_receipts(now, &diff),
-            BrokerEvent::MarksSet { request, outcome } => {
-                self.marks_set(now, request, outcome, out);
-            }
-            BrokerEvent::Receipts { request, page } => self.receipts_asked(now, request, page, out),
+            BrokerEvent::MarksSet { request, outcome } => self.marked(now, request, outcome, out),
+            BrokerEvent::Receipts { request, page } => self.receipts_asked(request, page, out),
             BrokerEvent::PresenceSet { request, outcome } => {
                 self.presence_set(now, request, outcome, out);
             }
@@ -354,7 +365,7 @@ impl Hub {
         let deadline = self.deadlines.first().map(|(at, _)| *at);
         let watch = self.watch.as_ref().map(|watch| watch.next_wake());
         let own = [self.next_ask_ms(), self.next_control_ms(), self.ids.next_wake()];
-        let others = [self.next_presence_ms(), self.next_inbox_ms()];
+        let others = [self.next_presence_ms(), self.next_inbox_ms(), self.next_receipts_ms()];
         [deadline, watch].into_iter().chain(own).chain(others).flatten().min()
     }
 
@@ -385,6 +396,7 @@ impl Hub {
         self.ask(now, out);
         self.presence_turn(now, out);
         self.ask_inboxes(now, out);
+        self.receipts_turn(now, out);
     }
 
     /// Has the watch act, then does what follows.

@@ -9,9 +9,10 @@ use roomcast_protocol::envelope::{Accepted, BrokerCommand};
 use roomcast_protocol::ids::{LaneId, NodeId, SessionId, SessionKey};
 use roomcast_protocol::inbox::{Acked, CursorName, InboxState};
 use roomcast_protocol::outbound::{Loss, SkipReason};
-use roomcast_protocol::position::{Kept, Page, Position, Span};
+use roomcast_protocol::position::{Epoch, Kept, Page, Position, Span};
 use roomcast_protocol::presence::{PresenceChange, PresenceDiff, RosterPage};
 use roomcast_protocol::publication::{Priority, Publication};
+use roomcast_protocol::receipts::{Receipt, ReceiptDiff, ReceiptsPage};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::session::{
     AttachedSession, SaveSession, SavedSession, Secret, Unattached, Wish,
@@ -22,6 +23,32 @@ use crate::outbox::Mark;
 /// Names a question of the shell to all lanes, so that answers find it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct QueryId(pub u64);
+
+/// What a user says itself of a room (G17).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Said {
+    /// The user's name within the cluster.
+    pub user: Box<str>,
+    /// The epoch of the offsets.
+    pub epoch: Epoch,
+    /// All up to this one has arrived. One of the two is there at least.
+    pub delivered: Option<u64>,
+    /// All up to this one is read.
+    pub read: Option<u64>,
+}
+
+/// How far users are in a room is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceiptsAsk {
+    /// Which room.
+    pub room: RoomName,
+    /// Who has this publication, and since when; `None`: how far each user is.
+    pub of: Option<u64>,
+    /// Users behind this one; `None`: from the first.
+    pub after: Option<Box<str>>,
+    /// How many at most.
+    pub count_max: u32,
+}
 
 /// Whom the completion of a publication concerns.
 #[derive(Debug)]
@@ -161,6 +188,30 @@ pub enum LaneMessage {
         /// What the device has yet to get.
         state: Option<InboxState>,
     },
+    /// The answer to [`HubMessage::Mark`].
+    Marked {
+        /// Who said so.
+        session: SessionKey,
+        /// Where the answer belongs.
+        reply: ReplyTo,
+        /// Which room.
+        room: RoomName,
+        /// What stands for it, and the epoch of its offsets.
+        outcome: Result<(Epoch, Box<Receipt>), Refused>,
+    },
+    /// Users of a room have got, or read, more.
+    Receipts(Arc<ReceiptDiff>),
+    /// The answer to [`HubMessage::Receipts`].
+    ReceiptsPage {
+        /// Who asked.
+        session: SessionKey,
+        /// Where the answer belongs.
+        reply: ReplyTo,
+        /// Which room.
+        room: RoomName,
+        /// How far its users are.
+        outcome: Result<ReceiptsPage, Refused>,
+    },
     /// What the node entered of its sessions' presence is void: tell again of those that were heard from since, of the
     /// others once they are.
     Presents {
@@ -217,6 +268,9 @@ impl LaneMessage {
             | Self::Presence(_)
             | Self::Roster { .. }
             | Self::Inbox { .. }
+            | Self::Marked { .. }
+            | Self::Receipts(_)
+            | Self::ReceiptsPage { .. }
             | Self::Presents { .. }
             | Self::Members { .. }
             | Self::Disconnect { .. }
@@ -240,6 +294,15 @@ impl LaneMessage {
         }
         if let Self::Roster { outcome: Ok(page), .. } = self {
             return MESSAGE_BYTES + users(&page.users);
+        }
+        let receipts = |receipts: &[Receipt]| {
+            receipts.iter().map(|it| it.user.len() + size_of::<Receipt>()).sum::<usize>()
+        };
+        if let Self::Receipts(diff) = self {
+            return MESSAGE_BYTES + receipts(&diff.receipts);
+        }
+        if let Self::ReceiptsPage { outcome: Ok(page), .. } = self {
+            return MESSAGE_BYTES + receipts(&page.receipts);
         }
         if let Self::Attached { outcome: Ok(attached), .. } = self {
             let rooms = attached.record.rooms.len() + attached.record.own.len();
@@ -371,6 +434,46 @@ pub enum HubMessage {
         /// Removed publications that the device was told of.
         told: u64,
     },
+    /// A user has certainly got a room up to there.
+    Arrived {
+        /// Which room.
+        room: RoomName,
+        /// The user's name within the cluster.
+        user: Box<str>,
+        /// Up to where.
+        at: Position,
+    },
+    /// A user says how far it has got, or read, a room. Answered by [`LaneMessage::Marked`].
+    Mark {
+        /// Which lane.
+        lane: LaneId,
+        /// Whose session.
+        session: SessionKey,
+        /// Where the answer belongs.
+        reply: ReplyTo,
+        /// Which room.
+        room: RoomName,
+        /// What it says.
+        said: Said,
+    },
+    /// How far are users in a room? Answered by [`LaneMessage::ReceiptsPage`].
+    Receipts {
+        /// Which lane.
+        lane: LaneId,
+        /// Who asks.
+        session: SessionKey,
+        /// Where the answer belongs.
+        reply: ReplyTo,
+        /// What is asked.
+        ask: ReceiptsAsk,
+    },
+    /// The same, asked by the shell. Answered by [`HubEffect::Receipts`].
+    AskReceipts {
+        /// Comes back in the answer.
+        query: QueryId,
+        /// What is asked.
+        ask: ReceiptsAsk,
+    },
     /// Who is in a room, in the whole cluster? Answered by [`HubEffect::Roster`].
     AskRoster {
         /// Comes back in the answer.
@@ -485,4 +588,6 @@ pub enum HubEffect {
     Answer(QueryId, Result<Accepted, Refused>),
     /// The answer to [`HubMessage::AskRoster`].
     Roster(QueryId, Result<RosterPage, Refused>),
+    /// The answer to [`HubMessage::AskReceipts`].
+    Receipts(QueryId, Result<ReceiptsPage, Refused>),
 }

@@ -410,7 +410,7 @@ impl World {
             match effect {
                 HubEffect::Broker(command) => self.order(node, command),
                 HubEffect::Lane(_, message) => self.lane(node, message),
-                HubEffect::Answer(..) | HubEffect::Roster(..) => {}
+                HubEffect::Answer(..) | HubEffect::Roster(..) | HubEffect::Receipts(..) => {}
             }
         }
     }

@@ -26,7 +26,7 @@ use super::fields::{
     Fields, Key, bad_json, bounded, each_element, each_member, is_number, missing, schema, text,
     unknown_type, wrong,
 };
-use super::{bounds, inflate, msgpack, schema as types};
+use super::{bounds, inflate, msgpack, receipts, schema as types};
 
 /// Rooms of which one client can say what it has covered.
 const COVERED_MAX: usize = 1_024;
@@ -142,6 +142,7 @@ impl Reader<'_> {
             Some(System::Unsubscribe) => Command::Leave(room_request(&fields, reply)?),
             Some(System::History) => Command::History(history(&fields, reply)?),
             Some(System::Presence) => Command::Presence(presence(&fields, reply)?),
+            Some(System::Receipt) => receipts::command(&fields, reply)?,
             Some(System::Ack) => Command::Ack(acknowledged(&fields)?),
             Some(System::FromServer) => {
                 let message = format!("`{}` is only sent by the server", envelope.kind);
@@ -258,6 +259,7 @@ enum System {
     Ack,
     History,
     Presence,
+    Receipt,
     FromServer,
     NotServed,
 }
@@ -282,6 +284,7 @@ impl System {
             "welcome" | "error" | "subscribed" | "unsubscribed" | "skip" | "gap" | "drain"
             | "token_expiring" | "degraded" | "lost" => Self::FromServer,
             "presence" => Self::Presence,
+            "receipt" => Self::Receipt,
             "request" => Self::NotServed,
             _ => return None,
         })
@@ -337,7 +340,7 @@ fn covered(raw: &str) -> Result<Vec<(Box<str>, Position)>, Refused> {
     const MUST_BE: &str = "an object of positions by room, as answers to `subscribe` carry them";
     let mut rooms = Vec::new();
     let mut fault = None;
-    let sound = each_member(raw, |room, position| match since(position) {
+    let sound = each_member(raw, |room, at| match position(at, "data.covered") {
         Ok(position) if rooms.len() < COVERED_MAX => rooms.push((room.into(), position)),
         Ok(_) => fault = Some(wrong("data.covered", &format!("at most {COVERED_MAX} rooms"))),
         Err(_) => fault = Some(wrong("data.covered", MUST_BE)),
@@ -379,7 +382,11 @@ fn keep_alive(fields: &Fields<'_>) -> Result<Option<Bytes>, Refused> {
     Ok(Some(Bytes::copy_from_slice(raw.as_bytes())))
 }
 
-fn room_request(fields: &Fields<'_>, reply: &mut ReplyTo) -> Result<RoomRequest, Refused> {
+/// A room is named.
+pub(super) fn room_request(
+    fields: &Fields<'_>,
+    reply: &mut ReplyTo,
+) -> Result<RoomRequest, Refused> {
     let data = Fields::of(fields.raw(Key::Data));
     let room = match data.text(Key::Room, "data.room")? {
         Some(room) => Some(room),
@@ -387,13 +394,13 @@ fn room_request(fields: &Fields<'_>, reply: &mut ReplyTo) -> Result<RoomRequest,
     };
     let room: Box<str> = room.ok_or_else(|| missing("data.room", "a string"))?.into();
     reply.room = named(&room);
-    let since =
-        data.value(Key::Since).or_else(|| fields.value(Key::Since)).map(since).transpose()?;
+    let since = data.value(Key::Since).or_else(|| fields.value(Key::Since));
+    let since = since.map(|raw| position(raw, "data.since")).transpose()?;
     Ok(RoomRequest { reply: reply.clone(), room, since })
 }
 
 /// A position as answers carry it.
-fn since(raw: &str) -> Result<Position, Refused> {
+pub(super) fn position(raw: &str, name: &str) -> Result<Position, Refused> {
     let fields = Fields::of(Some(raw));
     let epoch = fields.value(Key::Epoch).and_then(text);
     let offset = fields.value(Key::Offset).and_then(|raw| raw.parse().ok());
@@ -403,7 +410,7 @@ fn since(raw: &str) -> Result<Position, Refused> {
             Ok(Position { epoch: Epoch::parse(&epoch).unwrap_or(Epoch::NONE), offset })
         }
         (_, _) => Err(wrong(
-            "data.since",
+            name,
             "a position: {\"epoch\": a string, \"offset\": a number up to 9007199254740991}",
         )),
     }

@@ -21,6 +21,7 @@ use roomcast_protocol::time::iso8601;
 
 use super::DEFLATE_OVER_BYTES;
 use super::inflate::deflate;
+use super::receipts;
 use super::writer::{Json, Pack, Writer};
 
 /// Room for the envelope around a payload, so that most publications are written without growing. Units: bytes.
@@ -34,6 +35,9 @@ pub(super) fn outbound(outbound: &Outbound<'_>, encoding: Encoding, sink: &mut F
         | Outbound::Lost { .. }
         | Outbound::Presence { .. }
         | Outbound::Roster { .. }
+        | Outbound::Marked { .. }
+        | Outbound::Receipts(_)
+        | Outbound::ReceiptsPage { .. }
         | Outbound::Drain { .. } => None,
         Outbound::Welcome { .. }
         | Outbound::Pong { .. }
@@ -138,6 +142,11 @@ fn message(outbound: &Outbound<'_>, out: &mut impl Writer) {
         }),
         Outbound::Presence { diff, mode } => presence(out, diff, *mode),
         Outbound::Roster { reply, room, page, mode } => roster(out, reply, (room, *mode), page),
+        Outbound::Marked { reply, room, epoch, receipt } => {
+            receipts::marked(out, reply, (room, *epoch), receipt);
+        }
+        Outbound::Receipts(diff) => receipts::told(out, diff),
+        Outbound::ReceiptsPage { reply, room, page } => receipts::page(out, reply, room, page),
         Outbound::Drain { turn_ms, token } => notice(out, "drain", |out| {
             out.key("turn_ms");
             out.number(*turn_ms);

@@ -46,6 +46,9 @@ pub(crate) enum Key {
     Device,
     Handover,
     After,
+    Delivered,
+    Read,
+    Of,
     /// Last, because the table of values has no place for it.
     #[serde(other)]
     Other,

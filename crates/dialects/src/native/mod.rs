@@ -11,6 +11,7 @@ pub(crate) mod fields;
 mod handshake;
 mod inflate;
 mod msgpack;
+mod receipts;
 mod schema;
 pub(crate) mod writer;
 

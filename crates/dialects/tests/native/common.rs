@@ -112,6 +112,28 @@ pub(crate) fn show(command: &Command) -> String {
             }
             &request.reply
         }
+        Command::Mark(request) => {
+            write!(out, "mark {} epoch={:x}", request.room, request.epoch.0).unwrap();
+            for (name, offset) in [("delivered", request.delivered), ("read", request.read)] {
+                if let Some(offset) = offset {
+                    write!(out, " {name}={offset}").unwrap();
+                }
+            }
+            &request.reply
+        }
+        Command::Receipts(request) => {
+            write!(out, "receipts {}", request.room).unwrap();
+            if let Some(of) = request.of {
+                write!(out, " of={of}").unwrap();
+            }
+            if let Some(after) = &request.after {
+                write!(out, " after={after}").unwrap();
+            }
+            if let Some(limit) = request.limit {
+                write!(out, " limit={limit}").unwrap();
+            }
+            &request.reply
+        }
         Command::History(request) => {
             write!(out, "history {} {:?}", request.room, request.direction).unwrap();
             if let Some(from) = request.from {
@@ -195,6 +217,8 @@ fn show_reply(out: &mut String, command: &Command, reply: &ReplyTo) {
         Command::Join(request) | Command::Leave(request) => Some(&request.room),
         Command::History(request) => Some(&request.room),
         Command::Presence(request) => Some(&request.room),
+        Command::Mark(request) => Some(&request.room),
+        Command::Receipts(request) => Some(&request.room),
         Command::Publish(publish) => Some(&publish.room),
         Command::Authenticate(_)
         | Command::KeepAlive(_)

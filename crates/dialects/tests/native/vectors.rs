@@ -21,6 +21,7 @@ use roomcast_protocol::position::{
 };
 use roomcast_protocol::presence::{PresenceDiff, PresenceMode, RosterPage};
 use roomcast_protocol::publication::{Priority, Publication};
+use roomcast_protocol::receipts::{Marked, Receipt, ReceiptDiff, ReceiptsPage};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::session::{ResumeToken, Secret, Unattached};
 use serde::Deserialize;
@@ -375,6 +376,40 @@ fn presence_tells_users_or_their_number_alone() {
         ("roster, count", page(3, &["user-7"], true), PresenceMode::Count),
     ] {
         check_answer(name, &Outbound::Roster { reply, room, page: &page, mode });
+    }
+}
+
+#[test]
+fn receipts_are_answered_and_told() {
+    let marked = |offset, at_unix_ms| Some(Marked { offset, at_unix_ms });
+    let receipt = |user: &str, delivered, read| Receipt { user: user.into(), delivered, read };
+    let to = reply(Some("r"), Some("team-7"));
+    let (reply, room, epoch) = (&to, "team-7", POSITION.epoch);
+    let (first, second) = (1_705_314_600_000, 1_705_314_601_250);
+    for (name, receipt) in [
+        ("mark, read", receipt("user-7", None, marked(41, first))),
+        ("mark, both", receipt("user-\"7", marked(42, second), marked(41, first))),
+        ("mark, of nothing", receipt("user-7", marked(0, 0), None)),
+    ] {
+        check_answer(name, &Outbound::Marked { reply, room, epoch, receipt: &receipt });
+    }
+    let receipts = vec![
+        receipt("user-7", marked(41, first), None),
+        receipt("user-8", marked(42, second), marked(41, first)),
+    ];
+    let diff = ReceiptDiff {
+        room: RoomName::parse(room).unwrap(),
+        epoch,
+        version: 10,
+        receipts: receipts.clone(),
+    };
+    check_answer("receipts, told", &Outbound::Receipts(&diff));
+    for (name, receipts, next) in [
+        ("receipts, more", receipts, Some("user-8".into())),
+        ("receipts of nobody", Vec::new(), None),
+    ] {
+        let page = ReceiptsPage { head: POSITION, version: 9, receipts, next };
+        check_answer(name, &Outbound::ReceiptsPage { reply, room, page: &page });
     }
 }
 

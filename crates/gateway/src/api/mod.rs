@@ -8,6 +8,7 @@ mod health;
 mod members;
 mod presence;
 pub(crate) mod problem;
+mod receipts;
 pub(crate) mod route;
 mod server;
 
@@ -195,6 +196,9 @@ impl Api {
             Ok(Route::Presence(room)) => {
                 self.presence(&room, request.uri().query().unwrap_or_default()).await
             }
+            Ok(Route::Receipts(room)) => {
+                self.receipts(&room, request.uri().query().unwrap_or_default()).await
+            }
             Ok(Route::Disconnect(user)) => self.disconnect(&who, user, request).await,
             Err(problem) => Err(problem),
         };
@@ -310,6 +314,12 @@ impl Api {
         let Asked { limit, after } = Asked::parse(query)?;
         let page = self.parts.core.roster(room, after, limit).await?;
         Ok(answer::json(StatusCode::OK, &Roster::from(page)))
+    }
+
+    async fn receipts(&self, room: &str, query: &str) -> Answer {
+        let room = RoomName::parse(room).map_err(Refused::from)?;
+        let page = self.parts.core.receipts(receipts::asked(room, query)?).await?;
+        Ok(answer::json(StatusCode::OK, &receipts::Receipts::from(page)))
     }
 
     async fn disconnect<B>(&self, name: &str, user: String, request: Request<B>) -> Answer

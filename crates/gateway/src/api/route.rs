@@ -20,6 +20,8 @@ pub(super) enum Route {
     Members(String),
     /// Who is in this room, on all nodes?
     Presence(String),
+    /// How far are users in this room?
+    Receipts(String),
     /// End all sessions of this user.
     Disconnect(String),
 }
@@ -42,6 +44,7 @@ pub(super) fn find(method: &Method, path: &str) -> (Endpoint, Result<Route, Prob
         | Endpoint::Readyz
         | Endpoint::Members
         | Endpoint::Presence
+        | Endpoint::Receipts
         | Endpoint::Other => (reads, "GET, HEAD"),
     };
     if !allowed {
@@ -71,6 +74,7 @@ fn at(path: &str) -> Option<Place> {
     match (kind, action) {
         ("rooms", "members") => Some((Endpoint::Members, name().map(Route::Members))),
         ("rooms", "presence") => Some((Endpoint::Presence, name().map(Route::Presence))),
+        ("rooms", "receipts") => Some((Endpoint::Receipts, name().map(Route::Receipts))),
         ("users", "disconnect") => Some((Endpoint::Disconnect, name().map(Route::Disconnect))),
         _ => None,
     }
@@ -124,6 +128,8 @@ mod tests {
         found(&Method::GET, "/api/v1/rooms/agents/members", Endpoint::Members, room("agents"));
         let all = Route::Presence("agents".to_owned());
         found(&Method::GET, "/api/v1/rooms/agents/presence", Endpoint::Presence, all);
+        let far = Route::Receipts("agents".to_owned());
+        found(&Method::GET, "/api/v1/rooms/agents/receipts", Endpoint::Receipts, far);
         let coded = "/api/v1/rooms/a%2Fb%20%C3%A9/members";
         found(&Method::GET, coded, Endpoint::Members, room("a/b é"));
         let user = Route::Disconnect("realm:7".to_owned());

@@ -9,8 +9,9 @@ use roomcast_protocol::envelope::{Accepted, Level};
 use roomcast_protocol::ids::SessionId;
 use roomcast_protocol::position::{Epoch, Position};
 use roomcast_protocol::presence::RosterPage;
+use roomcast_protocol::receipts::{Marked, Receipt, ReceiptsPage};
 use roomcast_router::hub::{HubHealth, RelayState};
-use roomcast_router::messages::MemberInfo;
+use roomcast_router::messages::{MemberInfo, ReceiptsAsk};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -158,6 +159,21 @@ async fn play(core: Core, mut asked: mpsc::Receiver<CoreRequest>, published: See
                 answer.send(Ok(RosterPage { version, count: 3, users, more: true })).unwrap();
             }
             (CoreRequest::Roster { answer, .. }, _) => {
+                answer.send(Err(Refusal::Unavailable.into())).unwrap();
+            }
+            (CoreRequest::Receipts { ask, answer }, Core::Accepts) => {
+                let ReceiptsAsk { room, of, after, count_max } = ask;
+                assert_eq!(
+                    (room.as_str(), of, after.as_deref(), count_max),
+                    ("é", Some(5), Some("ann"), 1)
+                );
+                let marked = Some(Marked { offset: 5, at_unix_ms: 1_705_314_600_000 });
+                let receipt = Receipt { user: "bob".into(), delivered: marked, read: None };
+                let head = Position { epoch: Epoch(5), offset: 6 };
+                let (receipts, next) = (vec![receipt], Some("bob".into()));
+                answer.send(Ok(ReceiptsPage { head, version: 7, receipts, next })).unwrap();
+            }
+            (CoreRequest::Receipts { answer, .. }, _) => {
                 answer.send(Err(Refusal::Unavailable.into())).unwrap();
             }
             (CoreRequest::Disconnect { user, answer }, _) => {
@@ -391,6 +407,27 @@ async fn users_of_all_nodes_come_a_page_at_a_time() {
     for path in ["/api/v1/rooms/$control/presence", "/api/v1/rooms/a/presence?limit=0"] {
         assert_eq!(stage.call(Method::GET, path).await.0, 400, "{path}");
     }
+}
+
+#[tokio::test]
+async fn receipts_of_a_room_come_a_page_at_a_time() {
+    let ready = stage(false, Core::Accepts);
+    let path = "/api/v1/rooms/%C3%A9/receipts?limit=1&after=ann&of=5";
+    let (status, _, answer) = ready.call(Method::GET, path).await;
+    let delivered = json!({"offset": 5, "at": "2024-01-15T10:30:00.000Z"});
+    let expected = json!({
+        "receipts": [{"user": "bob", "delivered": delivered}],
+        "head": {"epoch": format!("{:032x}", 5), "offset": 6},
+        "version": 7,
+        "next": "bob",
+    });
+    assert_eq!((status, answer), (200, expected));
+    for path in ["/api/v1/rooms/$control/receipts", "/api/v1/rooms/a/receipts?of=0"] {
+        assert_eq!(ready.call(Method::GET, path).await.0, 400, "{path}");
+    }
+    let short = stage(false, Core::Short);
+    let (status, _, answer) = short.call(Method::GET, "/api/v1/rooms/a/receipts").await;
+    assert_eq!((status, &answer["code"], &answer["retry"]), (503, &json!(130), &json!(true)));
 }
 
 #[tokio::test]

@@ -6,8 +6,9 @@ use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::envelope::Accepted;
 use roomcast_protocol::presence::RosterPage;
 use roomcast_protocol::publication::Publication;
+use roomcast_protocol::receipts::ReceiptsPage;
 use roomcast_protocol::room::RoomName;
-use roomcast_router::messages::MemberInfo;
+use roomcast_router::messages::{MemberInfo, ReceiptsAsk};
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{CoreRequest, Ended};
@@ -62,6 +63,18 @@ impl CoreHandle {
         let asked =
             self.requests.send(CoreRequest::Roster { room, after, count_max, answer }).await;
         if asked.is_err() {
+            return Err(Refusal::Unavailable.into());
+        }
+        found.await.unwrap_or(Err(Refusal::Unavailable.into()))
+    }
+
+    /// How far users are in a room.
+    ///
+    /// # Errors
+    /// The room keeps no receipts, or nobody knows at the moment.
+    pub(crate) async fn receipts(&self, ask: ReceiptsAsk) -> Result<ReceiptsPage, Refused> {
+        let (answer, found) = oneshot::channel();
+        if self.requests.send(CoreRequest::Receipts { ask, answer }).await.is_err() {
             return Err(Refusal::Unavailable.into());
         }
         found.await.unwrap_or(Err(Refusal::Unavailable.into()))

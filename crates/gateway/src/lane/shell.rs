@@ -436,6 +436,10 @@ fn weight_of(message: &roomcast_router::messages::HubMessage) -> usize {
         | HubMessage::Roster { .. }
         | HubMessage::Inbox { .. }
         | HubMessage::Ack { .. }
+        | HubMessage::Arrived { .. }
+        | HubMessage::Mark { .. }
+        | HubMessage::Receipts { .. }
+        | HubMessage::AskReceipts { .. }
         | HubMessage::Join { .. }
         | HubMessage::Leave { .. }
         | HubMessage::Read { .. }

@@ -52,6 +52,8 @@ pub(crate) enum Endpoint {
     Members,
     /// `/api/v1/rooms/{room}/presence`.
     Presence,
+    /// `/api/v1/rooms/{room}/receipts`.
+    Receipts,
     /// `/api/v1/users/{id}/disconnect`.
     Disconnect,
     /// Anything else.
@@ -59,13 +61,14 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Metrics,
         Self::Livez,
         Self::Readyz,
         Self::Publish,
         Self::Members,
         Self::Presence,
+        Self::Receipts,
         Self::Disconnect,
         Self::Other,
     ];
@@ -78,6 +81,7 @@ impl Endpoint {
             Self::Publish => "publish",
             Self::Members => "members",
             Self::Presence => "presence",
+            Self::Receipts => "receipts",
             Self::Disconnect => "disconnect",
             Self::Other => "other",
         }

@@ -99,6 +99,27 @@ pub(super) const ROWS: &[Row] = &[
         "Notices of agents that came or went which could not be published",
         Read::Node(|seen| seen.hub.counters.notices_lost),
     ),
+    // Receipts: how far users have got, and read, rooms.
+    counter(
+        "roomcast_receipts_marks_set_total",
+        "Marks of what users got and read that the broker took, those that changed nothing included",
+        Read::Node(|seen| seen.hub.counters.marks_set),
+    ),
+    counter(
+        "roomcast_receipts_marks_refused_full_total",
+        "Marks refused because as many users of the room have receipts as may",
+        Read::Node(|seen| seen.hub.counters.marks_refused_full),
+    ),
+    counter(
+        "roomcast_receipts_marks_dropped_total",
+        "Marks of what users got that found no place to wait; what they get later marks it as well",
+        Read::Node(|seen| seen.hub.counters.marks_dropped),
+    ),
+    counter(
+        "roomcast_receipts_told_total",
+        "Times that members of a room were told who has got and read more",
+        Read::Lane(|lane| lane.counters.receipts_told),
+    ),
     // Slow members: what full outboxes let go, and members that are given the rest from history.
     counter(
         "roomcast_slow_shed_total",

@@ -82,6 +82,7 @@ fn busy_lane() -> LaneReport {
     lane.sizes.memberships = 24;
     (lane.bytes_in, lane.bytes_out, lane.blocked) = (25, 26, 27);
     (lane.accepted, lane.handshakes_refused) = (28, 29);
+    lane.counters.receipts_told = 98;
     (lane.outboxes_bytes, lane.queue_bytes, lane.turned_ms) = (30, 31, 60_000);
     lane
 }
@@ -101,6 +102,9 @@ fn what_lanes_and_core_report_is_what_is_shown() {
         lives: 93,
         notices_lost: 94,
         cursors_dropped: 103,
+        marks_set: 95,
+        marks_refused_full: 96,
+        marks_dropped: 97,
         ..HubCounters::default()
     };
     core.show_hub(HubView {
@@ -171,6 +175,10 @@ fn what_lanes_and_core_report_is_what_is_shown() {
         "roomcast_presence_rosters_read_total 92",
         "roomcast_presence_lives_total 93",
         "roomcast_presence_notices_lost_total 94",
+        "roomcast_receipts_marks_set_total 95",
+        "roomcast_receipts_marks_refused_full_total 96",
+        "roomcast_receipts_marks_dropped_total 97",
+        "roomcast_receipts_told_total{lane=\"0\"} 98",
         "roomcast_node_drained_total{how=\"moved\"} 150",
         "roomcast_node_drained_total{how=\"late\"} 156",
         "roomcast_slow_shed_total{step=\"expired\"} 158",

@@ -66,6 +66,12 @@ pub struct HubCounters {
     pub lives: u64,
     /// Notices of agents that were given up.
     pub notices_lost: u64,
+    /// Marks of what users got and read that the broker took, repeated ones included.
+    pub marks_set: u64,
+    /// Marks refused because too many users of the room have receipts.
+    pub marks_refused_full: u64,
+    /// Marks of what arrived that found no place to wait.
+    pub marks_dropped: u64,
 }
 
 /// How the relay is now.

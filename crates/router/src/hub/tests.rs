@@ -6,6 +6,7 @@ mod kept;
 mod orders;
 mod presence;
 mod random;
+mod receipts;
 mod sessions;
 mod watching;
 
@@ -104,6 +105,7 @@ struct World {
     state: RelayState,
     presence: presence::Book,
     inboxes: inboxes::Book,
+    receipts: receipts::Book,
     seen: Vec<String>,
 }
 
@@ -137,7 +139,8 @@ impl Guard for Rules {
         let crowd = u16::from(room.as_str().starts_with("crowd"));
         let tally = u16::from(room.as_str().starts_with("tally"));
         let inbox = u16::from(room.as_str().starts_with("box"));
-        Some(RuleIndex(kept + 2 * strict + 4 * crowd + 5 * tally + 6 * inbox))
+        let talk = u16::from(room.as_str().starts_with("talk"));
+        Some(RuleIndex(kept + 2 * strict + 4 * crowd + 5 * tally + 6 * inbox + 7 * talk))
     }
 
     fn policy(&self, rule: RuleIndex) -> &Policy {
@@ -147,6 +150,7 @@ impl Guard for Rules {
             2 => &STRICT,
             4 => &presence::CROWD,
             6 => &inboxes::BOX,
+            7 => &receipts::TALK,
             _ => &presence::TALLY,
         }
     }
@@ -203,6 +207,7 @@ impl World {
             orders: false,
             presence: presence::Book::default(),
             inboxes: inboxes::Book::default(),
+            receipts: receipts::Book::default(),
             seen: Vec::new(),
         }
     }
@@ -230,6 +235,10 @@ impl World {
             "subscribed" | "feed" | "heads" | "page" | "inbox" | "accepted" | "refused"
             | "unknown" | "up" | "down" | "alive" | "beat" | "answer" | "unanswered" => {
                 let event = self.event(line);
+                self.act(|hub, now, out| hub.broker_event(now, event, out));
+            }
+            "set" | "rose" | "receipts" => {
+                let event = self.receipts_event(line);
                 self.act(|hub, now, out| hub.broker_event(now, event, out));
             }
             "enters" | "exits" => self.says(presence::enters(line)),
@@ -584,13 +593,28 @@ impl World {
             HubEffect::Broker(BrokerCommand::Ack { cursor, acked, told, .. }) => {
                 inboxes::moved(&cursor, &acked, told)
             }
+            HubEffect::Broker(BrokerCommand::SetMarks { request, keep, set }) => {
+                assert_eq!(Some(keep), KEPT.history);
+                let shown = receipts::set_shown(&set);
+                self.receipts.sets.push_back((request, *set));
+                shown
+            }
+            HubEffect::Broker(BrokerCommand::Receipts {
+                request,
+                room,
+                of,
+                after,
+                count_max,
+                ..
+            }) => {
+                self.receipts.asked.push_back(request);
+                receipts::asked((&room, of, after.as_deref(), count_max))
+            }
+            HubEffect::Receipts(query, outcome) => receipts::answered(query, &outcome),
             HubEffect::Broker(BrokerCommand::Roster { request, room, after, count_max }) => {
                 self.presence.rosters.push_back(request);
                 presence::asked(&room, after.as_deref(), count_max)
             }
-            HubEffect::Broker(
-                command @ (BrokerCommand::SetMarks { .. } | BrokerCommand::Receipts { .. }),
-            ) => panic!("{command:?}"),
             HubEffect::Broker(BrokerCommand::Reconnect { link, commands }) => {
                 format!("reconnect {}{}", link.0, if commands { " and commands" } else { "" })
             }
@@ -653,6 +677,9 @@ fn lane_says(lane: &str, line: &str) -> HubMessage {
         "asks" => presence::asks(lane, room, line),
         "opens" => inboxes::opens(lane.unwrap(), room, line),
         "acks" => inboxes::acks(room, line),
+        "arrives" => receipts::arrives(room, line),
+        "marks" => receipts::marks(lane.unwrap(), room, line),
+        "queries" => receipts::queries(lane, room, line),
         "publishes" => {
             let publication = publication(&line[line.find(' ').unwrap() + 1..]);
             let ticket = match lane {
@@ -700,6 +727,9 @@ fn told(message: &LaneMessage) -> String {
         LaneMessage::Presents { since_ms } => format!("presents since {since_ms}"),
         LaneMessage::Roster { room, outcome, .. } => presence::told_roster(room, outcome),
         LaneMessage::Inbox { cursor, state, .. } => inboxes::told(cursor, state.as_ref()),
+        LaneMessage::Marked { .. }
+        | LaneMessage::Receipts(_)
+        | LaneMessage::ReceiptsPage { .. } => receipts::told(message),
         LaneMessage::Revalidate => "revalidate".into(),
         LaneMessage::Blind => "blind".into(),
         LaneMessage::Disconnect { query, user } => {

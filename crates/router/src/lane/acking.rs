@@ -163,11 +163,12 @@ impl Lane {
             }
             Some(it)
         });
-        if found.is_none() {
+        let Some(it) = found else {
             self.counters.acks_unknown += 1;
             return;
-        }
+        };
         self.counters.acked += 1;
+        self.mark_acked(&it, key, out);
         self.report_cursors(now, key, out);
         self.unpark_acked(now, key, out);
         self.arm_acks(now, key);

@@ -29,6 +29,8 @@ pub(super) enum Alarm {
     Welcome(SessionKey),
     /// A session's acks.
     Acks(SessionKey),
+    /// Members of a room with receipts were given something: the room's index and serial.
+    Receipts(u32, u32),
 }
 
 /// Alarms by their time.
@@ -83,6 +85,7 @@ impl Lane {
                 Alarm::Attach(key) => self.end_late_attach(now, key, out),
                 Alarm::Welcome(key) => self.end_late_welcome(now, key, out),
                 Alarm::Acks(key) => self.ring_acks(now, key, out),
+                Alarm::Receipts(room, serial) => self.ping_for_receipts(now, room, serial, out),
             }
         }
     }

@@ -118,6 +118,8 @@ fn waiting(command: &Command) -> Option<(&ReplyTo, usize)> {
         Command::Join(request) | Command::Leave(request) => Some((&request.reply, 0)),
         Command::History(request) => Some((&request.reply, 0)),
         Command::Presence(request) => Some((&request.reply, 0)),
+        Command::Mark(request) => Some((&request.reply, 0)),
+        Command::Receipts(request) => Some((&request.reply, 0)),
         Command::Publish(publish) => Some((&publish.reply, publish.content.len())),
         Command::Authenticate(_)
         | Command::KeepAlive(_)

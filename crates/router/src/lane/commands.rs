@@ -58,6 +58,8 @@ impl Lane {
                 | Command::Leave(_)
                 | Command::History(_)
                 | Command::Presence(_)
+                | Command::Mark(_)
+                | Command::Receipts(_)
                 | Command::Publish(_)
                 | Command::Ack(_)
                 | Command::Unreadable(_),
@@ -116,6 +118,16 @@ impl Lane {
             Command::Presence(request) => {
                 if self.may_send(now, key, &request.reply, out) {
                     self.ask_presence(key, &request, out);
+                }
+            }
+            Command::Mark(request) => {
+                if self.may_control(now, key, &request.reply, out) {
+                    self.mark(key, request, out);
+                }
+            }
+            Command::Receipts(request) => {
+                if self.may_send(now, key, &request.reply, out) {
+                    self.ask_receipts(key, request, out);
                 }
             }
             Command::KeepAlive(_) => {}

@@ -88,6 +88,8 @@ pub struct Counters {
     pub inboxes_unknown: u64,
     /// Removed publications of inboxes that clients were told of.
     pub inbox_lost: u64,
+    /// Times that members of a room were told who has got and read more.
+    pub receipts_told: u64,
 }
 
 /// How a connection left a node that stops.
@@ -154,6 +156,7 @@ impl Default for Counters {
             parked_unacked: 0,
             inboxes_unknown: 0,
             inbox_lost: 0,
+            receipts_told: 0,
             shed_expired: 0,
             shed_conflated: 0,
             shed_low: 0,

@@ -105,6 +105,7 @@ impl Lane {
             });
         });
         self.inbox_room_moves(now, index);
+        self.receipts_room_moves(now, index);
     }
 
     /// A publication that no member is given.

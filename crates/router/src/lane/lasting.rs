@@ -217,18 +217,20 @@ impl Lasting {
         self.pings
     }
 
-    /// The client answered a ping; says whether that made a position safe.
-    pub(crate) fn pong(&mut self, number: u32) -> bool {
-        let Some(got) = &mut self.got else { return false };
-        let Some(awaited) = got.awaited else { return false };
+    /// The client answered a ping; says which positions that made safe, by room, and what was before.
+    pub(crate) fn pong(&mut self, number: u32) -> Vec<(u32, Position, Option<Position>)> {
+        let Some(got) = &mut self.got else { return Vec::new() };
+        let Some(awaited) = got.awaited else { return Vec::new() };
         let since = number.wrapping_sub(awaited);
         if since > self.pings.wrapping_sub(awaited) {
-            return false; // one from before, or one that was never sent
+            return Vec::new(); // one from before, or one that was never sent
         }
         got.awaited = None;
         let pledged = std::mem::take(&mut got.pledged);
-        let moved = !pledged.is_empty();
+        let mut moved = Vec::new();
         for (room, at) in pledged {
+            let before = got.safe.iter().find(|(held, _)| *held == room).map(|(_, at)| *at);
+            moved.push((room, at, before));
             put(&mut got.safe, room, at);
         }
         moved
@@ -280,12 +282,14 @@ mod tests {
         lasting.set_safe(3, at(5));
         let first = lasting.ping(0, vec![(3, at(8))]);
         assert_eq!(lasting.safe(3), Some(at(5)));
-        assert!(!lasting.pong(first.wrapping_sub(1)) && !lasting.pong(first + 1));
+        assert!(
+            lasting.pong(first.wrapping_sub(1)).is_empty() && lasting.pong(first + 1).is_empty()
+        );
         assert_eq!(lasting.safe(3), Some(at(5)));
         let second = lasting.ping(0, vec![(3, at(9))]);
-        assert!(lasting.pong(second), "a later ping's answer answers for the one before");
+        assert_eq!(lasting.pong(second), [(3, at(8), Some(at(5)))], "as for the one before");
         assert_eq!(lasting.safe(3), Some(at(8)), "and says no more than was pledged then");
-        assert!(!lasting.pong(second), "once");
+        assert!(lasting.pong(second).is_empty(), "once");
     }
 
     #[test]
@@ -305,7 +309,7 @@ mod tests {
         lasting.set_safe(3, at(5));
         let number = lasting.ping(0, vec![(3, at(8))]);
         lasting.take_back(3);
-        assert!(!lasting.pong(number));
+        assert!(lasting.pong(number).is_empty());
         assert_eq!(lasting.safe(3), Some(at(5)));
     }
 
@@ -316,7 +320,7 @@ mod tests {
         lasting.set_safe(3, at(5));
         assert_eq!(lasting.ping(0, vec![(3, at(8))]), u32::MAX);
         assert_eq!(lasting.ping(0, Vec::new()), 0);
-        assert!(lasting.pong(0));
+        assert!(!lasting.pong(0).is_empty());
         assert_eq!(lasting.safe(3), Some(at(8)));
     }
 

@@ -25,6 +25,7 @@ mod orders;
 mod pages;
 mod parking;
 mod presence;
+mod receipts;
 mod records;
 mod resume;
 mod rooms;
@@ -35,7 +36,7 @@ mod stream;
 mod tests;
 mod welcoming;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -159,6 +160,8 @@ pub struct Lane {
     secrets: Secrets,
     served: Served,
     doubts: Doubts,
+    /// Rooms with receipts whose members were given something, and whose alarm is to ring: index and serial.
+    receipts: BTreeSet<(u32, u32)>,
     failed: Vec<FailedDelivery>,
     /// The node is on its own: whoever becomes ready is told.
     isolated: bool,
@@ -202,6 +205,7 @@ impl Lane {
             secrets: config.secrets,
             served: Served::default(),
             doubts: Doubts::default(),
+            receipts: BTreeSet::new(),
             failed: Vec::new(),
             isolated: false,
             #[cfg(feature = "planted")]
@@ -402,6 +406,13 @@ impl Lane {
                 self.answer_roster(session, (&reply, &room), outcome, out);
             }
             LaneMessage::Presents { since_ms } => self.doubt_presence(now, since_ms, out),
+            LaneMessage::Marked { session, reply, room, outcome } => {
+                self.answer_mark(session, (&reply, &room), outcome, out);
+            }
+            LaneMessage::Receipts(diff) => self.tell_receipts(&diff, out),
+            LaneMessage::ReceiptsPage { session, reply, room, outcome } => {
+                self.answer_receipts(session, (&reply, &room), outcome, out);
+            }
             LaneMessage::Inbox { session, cursor, state } => {
                 self.inbox(now, session, &cursor, state, out);
             }

@@ -160,13 +160,24 @@ impl Lane {
         // The hub tells no names where there are too many.
         let counts = diff.joined.is_empty() && diff.left.is_empty();
         let mode = if counts { PresenceMode::Count } else { policy.presence };
-        let outbound = Outbound::Presence { diff, mode };
+        self.tell_members(index, class, &Outbound::Presence { diff, mode }, out);
+    }
+
+    /// Tells a room's members something without a position, behind what waits for them; those who catch up at once.
+    pub(super) fn tell_members(
+        &mut self,
+        index: u32,
+        class: Priority,
+        outbound: &Outbound<'_>,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(room) = self.rooms.get(index as usize) else { return };
         if !room.members.is_empty() {
             self.enqueue(index, |room, scribe, _| {
                 room.publish(
                     &Terms::of(class),
                     |_| {},
-                    |format, bytes| scribe.append(format, &outbound, bytes),
+                    |format, bytes| scribe.append(format, outbound, bytes),
                 );
             });
         }
@@ -180,7 +191,7 @@ impl Lane {
             let held = written.iter().find(|(held, _)| *held == format).map(|(_, it)| it.clone());
             let frame = held.unwrap_or_else(|| {
                 let mut bytes = Vec::new();
-                scribe.append(format, &outbound, &mut bytes);
+                scribe.append(format, outbound, &mut bytes);
                 let frame = Bytes::from(bytes);
                 written.push((format, frame.clone()));
                 frame

@@ -257,6 +257,14 @@ impl Lane {
         self.lasting_mut(key).map(|lasting| lasting.ping(now.mono_ms, given))
     }
 
+    /// When a session may be pinged that was given something since its last ping. Units: monotonic milliseconds.
+    pub(super) fn proof_due_ms(&self, key: SessionKey) -> Option<u64> {
+        let session = self.session(key).filter(|session| session.phase == Phase::Ready)?;
+        let pinged_ms = session.lasting.as_ref()?.got.as_ref()?.pinged_ms;
+        let is_due = !self.given_beyond(key).is_empty();
+        is_due.then(|| pinged_ms.saturating_add(self.limits.ping_ms))
+    }
+
     /// What the session was given beyond what its client has certainly got, by room.
     fn given_beyond(&self, key: SessionKey) -> Vec<(u32, Position)> {
         let Some(session) = self.session(key) else { return Vec::new() };
@@ -282,8 +290,12 @@ impl Lane {
 
     /// The client answered a ping.
     pub(super) fn take_pong(&mut self, key: SessionKey, number: u32, out: &mut Vec<Effect>) {
-        if self.lasting_mut(key).is_some_and(|lasting| lasting.pong(number)) {
+        let moved = self.lasting_mut(key).map_or(Vec::new(), |lasting| lasting.pong(number));
+        if !moved.is_empty() {
             self.want_save(key, MOVED_MS);
+        }
+        for (room, at, before) in moved {
+            self.mark_proven(room, key, at, before, out);
         }
         self.prove(key, out);
     }

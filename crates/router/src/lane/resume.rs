@@ -227,7 +227,15 @@ impl Lane {
             }
             let Some(index) = self.membership_of(key, &kept.room) else { continue };
             let keeps = self.rooms.get(index as usize).is_some_and(|room| room.stream.is_some());
-            let since = covered.get(kept.room.as_str()).copied().or(kept.safe);
+            let said = covered.get(kept.room.as_str()).copied();
+            if let (Some(said), Some(safe)) = (said, kept.safe)
+                && said.epoch == safe.epoch
+                && said.offset > safe.offset
+            {
+                // No ping was answered behind that; its client says itself that it has arrived.
+                self.mark_arrived(index, key, said, out);
+            }
+            let since = said.or(kept.safe);
             let since = since.filter(|_| keeps);
             let Some(lasting) = self.lasting_mut(key) else { return };
             if let Some(since) = since {

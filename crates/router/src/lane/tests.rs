@@ -18,6 +18,7 @@ mod orders;
 mod parking;
 mod presence;
 mod publishing;
+mod receipts;
 mod resuming;
 mod resuming_model;
 mod rooms;
@@ -208,6 +209,7 @@ impl World {
             "parked-unacked" => counters.parked_unacked,
             "inboxes-unknown" => counters.inboxes_unknown,
             "lost" => counters.inbox_lost,
+            "receipts-told" => counters.receipts_told,
             "unacked-max" => counters.limits[LimitName::Unacked.index()],
             "parked" => counters.parked,
             "unparked" => counters.unparked,
@@ -276,6 +278,7 @@ impl World {
                 LaneMessage::Page { query: query.parse().unwrap(), page: page(rest) }
             }
             "presence" | "roster" | "presents" => self.hub_tells(verb, rest),
+            "marked" | "rose" | "receipts" => self.hub_tells_receipts(verb, rest),
             "inbox" => self.inbox_is(rest),
             "hold" => LaneMessage::Hold(true),
             "resume" => LaneMessage::Hold(false),
@@ -541,7 +544,12 @@ impl World {
             HubMessage::Ack { cursor, acked, told } => {
                 self.seen.push(format!("hub {}", inboxes::shown(&cursor, &acked, told)));
             }
-            message @ HubMessage::AskRoster { .. } => self.seen.push(format!("hub {message:?}")),
+            message @ (HubMessage::Arrived { .. }
+            | HubMessage::Mark { .. }
+            | HubMessage::Receipts { .. }) => self.seen.push(receipts::hub_hears(&message)),
+            message @ (HubMessage::AskRoster { .. } | HubMessage::AskReceipts { .. }) => {
+                self.seen.push(format!("hub {message:?}"))
+            }
         }
     }
 
@@ -645,11 +653,13 @@ fn walk(lane: &Lane) {
 }
 
 fn is_reply(text: &str) -> bool {
-    const WORDS: [&str; 14] = [
+    const WORDS: [&str; 16] = [
         "lost ",
         "drain",
         "history",
         "roster",
+        "marked",
+        "receipts",
         "welcome",
         "pong",
         "joined",
@@ -828,6 +838,7 @@ fn command(text: &str) -> Command {
         }
         "publishes" => Command::Publish(Box::new(publish(rest))),
         "looks" => presence::looks(first, rest),
+        "marks" | "queries" => receipts::command(verb, rest),
         "pings" => Command::KeepAlive(
             (!first.is_empty()).then(|| Bytes::copy_from_slice(first.as_bytes())),
         ),

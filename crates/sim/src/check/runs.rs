@@ -57,6 +57,9 @@ impl World {
             | LaneMessage::Fence { .. }
             | LaneMessage::Roster { .. }
             | LaneMessage::Inbox { .. }
+            | LaneMessage::Marked { .. }
+            | LaneMessage::Receipts(_)
+            | LaneMessage::ReceiptsPage { .. }
             | LaneMessage::Presents { .. }
             | LaneMessage::Drain(_)
             | LaneMessage::Presence(_)

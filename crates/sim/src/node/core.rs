@@ -199,8 +199,8 @@ impl World {
                         None => {}
                     }
                 }
-                // No run asks who is in a room of the whole cluster.
-                HubEffect::Roster(..) => {}
+                // No run asks who is in a room of the whole cluster, or how far its users are.
+                HubEffect::Roster(..) | HubEffect::Receipts(..) => {}
             }
         }
     }
@@ -249,6 +249,9 @@ impl World {
             | LaneMessage::Fence { .. }
             | LaneMessage::Roster { .. }
             | LaneMessage::Inbox { .. }
+            | LaneMessage::Marked { .. }
+            | LaneMessage::Receipts(_)
+            | LaneMessage::ReceiptsPage { .. }
             | LaneMessage::Presents { .. }
             | LaneMessage::Drain(_)
             | LaneMessage::Presence(_)

@@ -379,6 +379,10 @@ fn weight_of(message: &HubMessage) -> usize {
         | HubMessage::Roster { .. }
         | HubMessage::Inbox { .. }
         | HubMessage::Ack { .. }
+        | HubMessage::Arrived { .. }
+        | HubMessage::Mark { .. }
+        | HubMessage::Receipts { .. }
+        | HubMessage::AskReceipts { .. }
         | HubMessage::AskRoster { .. } => MESSAGE_BYTES,
     }
 }

@@ -170,7 +170,7 @@ impl Model {
                 *told = isolated;
             }
             HubEffect::Lane(_, LaneMessage::Lost(_)) => {}
-            HubEffect::Roster(..) => panic!("nobody asked"),
+            HubEffect::Roster(..) | HubEffect::Receipts(..) => panic!("nobody asked"),
             HubEffect::Answer(QueryId(number), outcome) => {
                 assert!(self.open.remove(&number), "answered twice");
                 match outcome {

@@ -15,7 +15,7 @@ use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::session::ResumeToken;
 
-use super::content_text;
+use super::{content_text, receipts};
 
 /// Sessions join no rooms by themselves.
 pub(super) static PLAIN: Texts = Texts { name: "plain", profile: &Profile::PLAIN };
@@ -104,6 +104,13 @@ fn text_of(outbound: &Outbound<'_>) -> String {
             let users = if page.users.is_empty() { "-".into() } else { page.users.join(",") };
             let at = page.version.offset;
             format!("roster {room} {at} {} {users}{more}{mode}{}", page.count, id(reply))
+        }
+        Outbound::Marked { reply, room, epoch, receipt } => {
+            format!("marked {room}{}{}", receipts::shown(*epoch, receipt), id(reply))
+        }
+        Outbound::Receipts(diff) => format!("rose {} {}", diff.room, receipts::rose(diff)),
+        Outbound::ReceiptsPage { reply, room, page } => {
+            format!("receipts {room} {}{}", receipts::page_shown(page), id(reply))
         }
         Outbound::Drain { turn_ms, token } => format!("drain {turn_ms} with {}", proof(token)),
         Outbound::Welcome { who, session, resume, resumed } => {
@@ -211,9 +218,10 @@ pub(super) struct Table {
 }
 
 /// What a room's name begins with, by rule.
-const RULES: [&str; 19] = [
+const RULES: [&str; 22] = [
     "news", "secret", "agent", "typed", "urgent", "slow", "user-", "session-", "role-", "team-",
-    "tape", "lowtape", "strict", "crowd", "tally", "box", "devices", "mustkeep", "must",
+    "tape", "lowtape", "strict", "crowd", "tally", "box", "devices", "mustkeep", "must", "talk",
+    "duty", "mute",
 ];
 
 impl Default for Table {
@@ -238,6 +246,10 @@ impl Default for Table {
         policies[17].history = Some(keep);
         policies[17].requires_ack = true;
         policies[18].requires_ack = true;
+        policies[19].history = Some(keep);
+        policies[19].receipts = true;
+        policies[20] = Policy { requires_ack: true, ..policies[19].clone() };
+        policies[21].history = Some(keep);
         Self { policies }
     }
 }

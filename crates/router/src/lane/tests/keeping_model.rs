@@ -240,6 +240,10 @@ impl Bench {
             | HubMessage::Presence { .. }
             | HubMessage::Roster { .. }
             | HubMessage::Inbox { .. }
+            | HubMessage::Arrived { .. }
+            | HubMessage::Mark { .. }
+            | HubMessage::Receipts { .. }
+            | HubMessage::AskReceipts { .. }
             | HubMessage::Ack { .. }
             | HubMessage::AskRoster { .. } => panic!("{message:?}"),
         }

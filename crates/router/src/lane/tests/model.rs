@@ -453,7 +453,7 @@ impl Node {
                     self.to_lane[usize::from(lane.0)].push_back(message);
                 }
                 HubEffect::Broker(command) => self.to_broker.push_back(command),
-                HubEffect::Answer(..) | HubEffect::Roster(..) => {}
+                HubEffect::Answer(..) | HubEffect::Roster(..) | HubEffect::Receipts(..) => {}
             }
         }
     }

@@ -291,6 +291,10 @@ impl Cluster {
             | HubMessage::Roster { .. }
             | HubMessage::AskRoster { .. }
             | HubMessage::Inbox { .. }
+            | HubMessage::Arrived { .. }
+            | HubMessage::Mark { .. }
+            | HubMessage::Receipts { .. }
+            | HubMessage::AskReceipts { .. }
             | HubMessage::Ack { .. }) => panic!("{other:?}"),
         }
         true
