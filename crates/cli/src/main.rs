@@ -10,6 +10,7 @@ mod notices;
 mod output;
 mod presence;
 mod publish;
+mod receipts;
 mod redis_url;
 mod serve;
 mod settings;
@@ -90,6 +91,7 @@ Beside publications a line tells what happened to a room, by its `type`:
   gap       publications that are lost: load anew what must not be missed
   lost      unread publications that your inbox could not keep
   presence  users who came and went
+  receipt   users who have got, or read, more
   resumed   with --follow, all rooms are heard again; `recovered` says whether nothing is missing
 With --follow it ends after 10 attempts in a row that failed, and with a token that is no good.")]
     Sub(subscribe::Sub),
@@ -102,6 +104,16 @@ Examples:
 A room tells who is in it (`users`), their number alone (`count`), or nothing (refused with 102), as its rule says.
 `next` is the user behind whom the following page begins.")]
     Presence(presence::Presence),
+    /// Show how far users have got, and read, a room, one JSON a page
+    #[command(after_help = "\
+Examples:
+  roomcast receipts --token \"$TOKEN\" team-7
+  roomcast receipts --token \"$TOKEN\" team-7 --of 41 | jq -r '.receipts[] | select(.read) | .user'
+
+A room whose rule has `receipts = true` remembers for each user up to which offset it was `delivered` and is `read`, and when
+that was marked first. With --of it tells of one publication: who has got and read it, and since when.
+`next` is the user behind whom the following page begins.")]
+    Receipts(receipts::Receipts),
     /// Publish this machine's figures each second
     #[command(after_help = "Examples:
   roomcast agent --dev
@@ -140,6 +152,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         | Command::Token(_)
         | Command::Pub(_)
         | Command::Presence(_)
+        | Command::Receipts(_)
         | Command::Sub(_) => start_logs("warn")?,
     }
     match &cli.command {
@@ -150,6 +163,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Pub(args) => publish::run(args),
         Command::Sub(args) => subscribe::run(args),
         Command::Presence(args) => presence::run(args),
+        Command::Receipts(args) => receipts::run(args),
         Command::Agent(args) => agent::run(args),
         Command::Bench(args) => bench::run(args, cli.json),
     }

@@ -1,6 +1,6 @@
 //! What connections and sessions tell beside publications: as JSON for machines, as lines for people.
 
-use roomcast_client::{Joined, Position, Presence, SessionEvent};
+use roomcast_client::{Joined, Position, Presence, Receipts, SessionEvent};
 use serde_json::{Value, json};
 
 /// Publications are lost.
@@ -27,6 +27,12 @@ pub(crate) fn lost(room: &str, count: u64) -> Value {
 pub(crate) fn presence(Presence { room, count, joined, left, version }: &Presence) -> Value {
     let data = json!({"room": room, "count": count, "joined": joined, "left": left});
     json!({"type": "presence", "data": data, "metadata": version})
+}
+
+/// Users have got, or read, more.
+pub(crate) fn receipts(Receipts { room, epoch, version, receipts }: &Receipts) -> Value {
+    let data = json!({"room": room, "receipts": receipts});
+    json!({"type": "receipt", "data": data, "metadata": {"epoch": epoch, "version": version}})
 }
 
 /// All rooms are heard again.
@@ -101,6 +107,7 @@ pub(crate) fn tell(event: &SessionEvent) {
         SessionEvent::Publication(_)
         | SessionEvent::Skip { .. }
         | SessionEvent::Presence(_)
+        | SessionEvent::Receipts(_)
         | SessionEvent::Other(_)
         | SessionEvent::Closed(_) => {}
     }

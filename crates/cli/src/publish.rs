@@ -186,6 +186,7 @@ async fn watch(client: &Client) -> Failure {
                 | Event::Skip { .. }
                 | Event::Lost { .. }
                 | Event::Presence(_)
+                | Event::Receipts(_)
                 | Event::Drain(_)
                 | Event::Joined(_)
                 | Event::Degraded { .. }

@@ -132,6 +132,7 @@ async fn hear_session(args: &Sub, session: &Session) -> Result<(), Failure> {
             }
             SessionEvent::Lost { room, count } => args.record(&notices::lost(&room, count))?,
             SessionEvent::Presence(presence) => args.record(&notices::presence(&presence))?,
+            SessionEvent::Receipts(receipts) => args.record(&notices::receipts(&receipts))?,
             SessionEvent::Resumed { session, recovered } => {
                 args.record(&notices::resumed(session, recovered))?
             }
@@ -216,6 +217,11 @@ async fn hear(args: &Sub, client: &Client) -> Result<(), Failure> {
                     return Ok(());
                 }
             }
+            Some(Event::Receipts(receipts)) => {
+                if args.record(&notices::receipts(&receipts))? == Reader::Gone {
+                    return Ok(());
+                }
+            }
             Some(Event::Joined(joined)) => notices::tell_of(&joined),
             Some(Event::Degraded { isolated: true }) => {
                 tracing::warn!("the node is cut off: only what its own clients publish is heard");
@@ -227,10 +233,8 @@ async fn hear(args: &Sub, client: &Client) -> Result<(), Failure> {
                 tracing::warn!(expires_at, "the token runs out");
             }
             Some(Event::Other(message)) => {
-                tracing::debug!(
-                    kind = message.get("type").and_then(|kind| kind.as_str()),
-                    "passed"
-                );
+                let kind = message.get("type").and_then(|kind| kind.as_str());
+                tracing::debug!(kind, "passed");
             }
             Some(Event::Pong | Event::Drain(_)) => {}
         }

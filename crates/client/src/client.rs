@@ -17,6 +17,7 @@ use crate::event::{
 use crate::handshake;
 use crate::options::{Format, Options, PublishOptions, TokenIn};
 use crate::pending::Pending;
+use crate::receipts::{self, Receipt, ReceiptsPage, ReceiptsQuery};
 use crate::roster;
 use crate::wire::{self, Answer, Outgoing};
 
@@ -159,6 +160,46 @@ impl Client {
         roster::read(async |after| self.presence_page(room, after, None).await).await
     }
 
+    /// Says that this user has read a room up to there; what stands for it, with the time of the first mark that covers it.
+    ///
+    /// # Errors
+    /// As [`Client::join`]; [`Error::Refused`] with 102 where the room keeps no receipts, this connection is not in it, or
+    /// it has another epoch by now.
+    pub async fn mark_read(&self, room: &str, at: &Position) -> Result<Receipt, Error> {
+        self.receipt(receipts::mark_request(room, "read", at)).await
+    }
+
+    /// The same of what has arrived. The node marks that by itself as well, by pings and acks, up to a while later.
+    ///
+    /// # Errors
+    /// As [`Client::mark_read`].
+    pub async fn mark_delivered(&self, room: &str, at: &Position) -> Result<Receipt, Error> {
+        self.receipt(receipts::mark_request(room, "delivered", at)).await
+    }
+
+    async fn receipt(&self, data: Value) -> Result<Receipt, Error> {
+        let answer = self.request("receipt", Some(data), None).await?;
+        if let Answer::Marked(receipt) = answer {
+            Ok(receipt)
+        } else {
+            Err(unfit("receipt", &answer))
+        }
+    }
+
+    /// Part of a room's receipts: how far its users have got and read it.
+    ///
+    /// # Errors
+    /// As [`Client::join`]; [`Error::Refused`] with 102 where the room keeps no receipts.
+    pub async fn receipts_page(
+        &self,
+        room: &str,
+        query: &ReceiptsQuery,
+    ) -> Result<ReceiptsPage, Error> {
+        let data = receipts::receipts_request(room, query);
+        let answer = self.request("receipt", Some(data), None).await?;
+        if let Answer::Receipts(page) = answer { Ok(page) } else { Err(unfit("receipt", &answer)) }
+    }
+
     /// Brings a new token of the same subject; the connection goes on with it.
     ///
     /// # Errors
@@ -253,7 +294,9 @@ impl Client {
             | Answer::Left
             | Answer::Ack(_)
             | Answer::Refreshed
-            | Answer::Roster(_)) => Ok(answer),
+            | Answer::Roster(_)
+            | Answer::Marked(_)
+            | Answer::Receipts(_)) => Ok(answer),
         }
     }
 

@@ -222,7 +222,14 @@ impl Reading {
             Incoming::Answer { id, answer } => match pending.answered(&id, answer) {
                 Some(Answer::Refused(refused)) => Event::Error(refused),
                 Some(Answer::Joined(joined)) => Event::Joined(joined),
-                Some(Answer::Left | Answer::Ack(_) | Answer::Refreshed | Answer::Roster(_))
+                Some(
+                    Answer::Left
+                    | Answer::Ack(_)
+                    | Answer::Refreshed
+                    | Answer::Roster(_)
+                    | Answer::Marked(_)
+                    | Answer::Receipts(_),
+                )
                 | None => return Ok(()),
             },
             Incoming::Pong(stamp) if stamp.is_some_and(|stamp| pending.ponged(stamp)) => {

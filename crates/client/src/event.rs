@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Closed, Refused};
+use crate::receipts::Receipts;
 
 /// A place in a room's stream; comparable within one epoch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -266,6 +267,8 @@ pub enum Event {
     },
     /// Users came into a room, or left it.
     Presence(Presence),
+    /// Users of a room have got, or read, more.
+    Receipts(Receipts),
     /// The node stops; only clients that said that they hand over are told.
     Drain(Drain),
     /// From where a room is heard: one that the session was put into at connect, or one joined while the broker was away.

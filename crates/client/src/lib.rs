@@ -33,6 +33,7 @@ mod event;
 mod handshake;
 mod options;
 mod pending;
+mod receipts;
 mod roster;
 mod session;
 pub mod wire;
@@ -45,6 +46,7 @@ pub use event::{
     Roster, RosterPage, Welcome,
 };
 pub use options::{Continuation, Format, Options, PublishOptions, TokenIn};
+pub use receipts::{Marked, Receipt, Receipts, ReceiptsPage, ReceiptsQuery};
 pub use roomcast_protocol::publication::Priority;
 pub use session::{
     Acks, Heartbeat, Reconnect, Reliable, RoomState, RoomStatus, Session, SessionCounters,

@@ -15,6 +15,7 @@ use crate::event::{
     Welcome,
 };
 use crate::options::{Continuation, Format, Options, PublishOptions};
+use crate::receipts::{self, Receipt, ReceiptsPage, Said};
 
 /// One message to the node. Fields left empty are not written.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -183,6 +184,10 @@ pub enum Answer {
     Refreshed,
     /// To the question who is in a room.
     Roster(RosterPage),
+    /// To a mark.
+    Marked(Receipt),
+    /// To the question how far users are.
+    Receipts(ReceiptsPage),
     /// To any.
     Refused(Box<Refused>),
 }
@@ -228,6 +233,16 @@ pub fn decode(format: Format, bytes: &[u8]) -> Result<Incoming, Closed> {
             Some(id) => Incoming::Answer { id, answer: Answer::Roster(roster(&message)) },
             None => Incoming::Event(Event::Presence(presence(&message))),
         },
+        "receipt" => match correlation(&message) {
+            Some(id) => {
+                let answer = match receipts::answer(&message) {
+                    Said::Marked(receipt) => Answer::Marked(receipt),
+                    Said::Page(page) => Answer::Receipts(page),
+                };
+                Incoming::Answer { id, answer }
+            }
+            None => Incoming::Event(Event::Receipts(receipts::told(&message))),
+        },
         "lost" => Incoming::Event(Event::Lost {
             room: text(data(&message), "room").unwrap_or_default(),
             count: number(data(&message), "count"),
@@ -250,12 +265,12 @@ fn unreadable(cause: &impl std::fmt::Display) -> Closed {
     Closed { code: 1007, reason: format!("the node sent what cannot be read: {cause}") }
 }
 
-fn data(message: &Value) -> &Value {
+pub(crate) fn data(message: &Value) -> &Value {
     message.get("data").unwrap_or(&Value::Null)
 }
 
 /// A text, or a number as text: ids come as either.
-fn text(object: &Value, key: &str) -> Option<String> {
+pub(crate) fn text(object: &Value, key: &str) -> Option<String> {
     match object.get(key)? {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
@@ -267,7 +282,7 @@ fn flag(object: &Value, key: &str) -> bool {
     object.get(key).and_then(Value::as_bool).unwrap_or(false)
 }
 
-fn number(object: &Value, key: &str) -> u64 {
+pub(crate) fn number(object: &Value, key: &str) -> u64 {
     object.get(key).and_then(Value::as_u64).unwrap_or(0)
 }
 
@@ -280,7 +295,7 @@ fn correlation(message: &Value) -> Option<String> {
     text(message.get("metadata")?, "correlation_id")
 }
 
-fn metadata(message: &Value) -> Metadata {
+pub(crate) fn metadata(message: &Value) -> Metadata {
     let Some(metadata) = message.get("metadata") else { return Metadata::default() };
     Metadata {
         priority: text(metadata, "priority"),

@@ -166,6 +166,7 @@ fn take(event: &SessionEvent, given: &mut Given) {
         SessionEvent::Skip { .. }
         | SessionEvent::Gap { .. }
         | SessionEvent::Presence(_)
+        | SessionEvent::Receipts(_)
         | SessionEvent::Joined(_)
         | SessionEvent::RoomLost { .. }
         | SessionEvent::Connected(_)

@@ -143,6 +143,7 @@ impl Listener {
             | Event::TokenExpiring { .. }
             | Event::Lost { .. }
             | Event::Presence(_)
+            | Event::Receipts(_)
             | Event::Drain(_)
             | Event::Degraded { .. }
             | Event::Other(_)

@@ -162,6 +162,7 @@ async fn lose_one(
                 | Event::Skip { .. }
                 | Event::Lost { .. }
                 | Event::Presence(_)
+                | Event::Receipts(_)
                 | Event::Drain(_)
                 | Event::Joined(_)
                 | Event::Degraded { .. }

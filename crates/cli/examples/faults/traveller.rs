@@ -194,6 +194,7 @@ impl Traveller {
             SessionEvent::Closed(closed) => self.strange(0, format!("the end: {closed}")),
             SessionEvent::Lost { .. }
             | SessionEvent::Presence(_)
+            | SessionEvent::Receipts(_)
             | SessionEvent::Joined(_)
             | SessionEvent::Resumed { .. }
             | SessionEvent::HandedOver

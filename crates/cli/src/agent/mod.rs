@@ -201,6 +201,7 @@ async fn lost(client: &Client) -> Error {
                 | Event::Skip { .. }
                 | Event::Lost { .. }
                 | Event::Presence(_)
+                | Event::Receipts(_)
                 | Event::Drain(_)
                 | Event::Joined(_)
                 | Event::Degraded { .. }

@@ -334,7 +334,13 @@ impl Connection {
             }
             Incoming::Welcome(_)
             | Incoming::Answer {
-                answer: Answer::Joined(_) | Answer::Left | Answer::Refreshed | Answer::Roster(_),
+                answer:
+                    Answer::Joined(_)
+                    | Answer::Left
+                    | Answer::Refreshed
+                    | Answer::Roster(_)
+                    | Answer::Marked(_)
+                    | Answer::Receipts(_),
                 ..
             }
             | Incoming::Pong(_)
@@ -346,6 +352,7 @@ impl Connection {
                 | Event::Skip { .. }
                 | Event::Lost { .. }
                 | Event::Presence(_)
+                | Event::Receipts(_)
                 | Event::Drain(_)
                 | Event::Joined(_)
                 | Event::Degraded { .. }

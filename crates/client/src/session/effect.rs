@@ -6,6 +6,7 @@ use crate::driver::LinkId;
 use crate::error::Error;
 use crate::event::{Joined, Published, RosterPage, Welcome};
 use crate::options::{Continuation, Format};
+use crate::receipts::{Receipt, ReceiptsPage};
 use crate::session::event::{RoomStatus, SessionEvent};
 use crate::wire::{self, Outgoing};
 
@@ -26,6 +27,10 @@ pub(crate) enum Reply {
     Published(Published),
     /// Part of a roster.
     Roster(RosterPage),
+    /// What stands for a mark.
+    Marked(Receipt),
+    /// Part of a room's receipts.
+    Receipts(ReceiptsPage),
     /// Where the rooms stand.
     Rooms(Vec<RoomStatus>),
 }

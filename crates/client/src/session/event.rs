@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::error::{Closed, Error, Refused};
 use crate::event::{Joined, Position, Presence, Publication, Welcome};
+use crate::receipts::Receipts;
 
 /// What a session tells unasked.
 #[derive(Debug)]
@@ -43,6 +44,8 @@ pub enum SessionEvent {
     },
     /// Users came into a room, or left it.
     Presence(Presence),
+    /// Users of a room have got, or read, more. Nothing is told again of what was missed: it can be asked for.
+    Receipts(Receipts),
     /// From where a room is heard: one that the session was put into by the node, one that was joined again, or one whose
     /// node was cut off at first.
     Joined(Joined),

@@ -209,6 +209,10 @@ impl Machine {
         self.ask(now_ms, Asked::Presence(data), Some(waiter), out);
     }
 
+    pub(crate) fn receipt(&mut self, now_ms: u64, data: Value, waiter: Waiter, out: &mut Out) {
+        self.ask(now_ms, Asked::Receipt(data), Some(waiter), out);
+    }
+
     /// A new token of the same user.
     pub(crate) fn refresh(
         &mut self,

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
+use serde_json::Value;
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use uuid::Uuid;
@@ -34,6 +35,7 @@ use crate::error::{Closed, Error};
 use crate::event::{Joined, Position, Publication, Published, Roster, RosterPage, Welcome};
 use crate::handshake;
 use crate::options::{Format, PublishOptions};
+use crate::receipts::{self, Receipt, ReceiptsPage, ReceiptsQuery};
 use crate::roster;
 use crate::wire::{self, Outgoing};
 
@@ -207,6 +209,44 @@ impl Session {
         let data = wire::presence_request(room, after, limit);
         let reply = self.ask(|tell| Ask::Presence(data, tell)).await?;
         if let Reply::Roster(page) = reply { Ok(page) } else { Err(unfit(&reply)) }
+    }
+
+    /// Says that this user has read a room up to there; what stands for it, with the time of the first mark that covers it.
+    /// Said again over the next connection where this one breaks: marks never go back.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with 102 where the room keeps no receipts, this session is not in it, or it has another epoch by
+    /// now; [`Error::Closed`], [`Error::Timeout`].
+    pub async fn mark_read(&self, room: &str, at: &Position) -> Result<Receipt, Error> {
+        self.mark(receipts::mark_request(room, "read", at)).await
+    }
+
+    /// The same of what has arrived. The node marks that by itself as well, by pings and acks, up to a while later.
+    ///
+    /// # Errors
+    /// As [`Session::mark_read`].
+    pub async fn mark_delivered(&self, room: &str, at: &Position) -> Result<Receipt, Error> {
+        self.mark(receipts::mark_request(room, "delivered", at)).await
+    }
+
+    async fn mark(&self, data: Value) -> Result<Receipt, Error> {
+        let reply = self.ask(|tell| Ask::Receipt(data, tell)).await?;
+        if let Reply::Marked(receipt) = reply { Ok(receipt) } else { Err(unfit(&reply)) }
+    }
+
+    /// Part of a room's receipts: how far its users have got and read it.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with 110 without the right to the room, with 102 where it keeps no receipts; [`Error::Closed`],
+    /// [`Error::Timeout`].
+    pub async fn receipts_page(
+        &self,
+        room: &str,
+        query: &ReceiptsQuery,
+    ) -> Result<ReceiptsPage, Error> {
+        let data = receipts::receipts_request(room, query);
+        let reply = self.ask(|tell| Ask::Receipt(data, tell)).await?;
+        if let Reply::Receipts(page) = reply { Ok(page) } else { Err(unfit(&reply)) }
     }
 
     /// Tells the node that a publication was got, where [`Acks::ByHand`] was chosen; until then it comes again. Without a

@@ -1,4 +1,4 @@
-//! Requests under way that are neither joins nor publications: leaving, rosters, new tokens. Each is asked again over the
+//! Requests under way that are neither joins nor publications: leaving, rosters, receipts, new tokens. Each is asked again over the
 //! next connection, until it is answered or its time is over. Pure.
 
 use std::collections::BTreeMap;
@@ -26,6 +26,8 @@ pub(crate) enum Asked {
     Leave(String),
     /// Who is in a room.
     Presence(Value),
+    /// To mark a room, or how far its users are.
+    Receipt(Value),
     /// To go on with a new token.
     Refresh(String),
 }
@@ -35,6 +37,7 @@ impl Asked {
         match self {
             Self::Leave(_) => "unsubscribe",
             Self::Presence(_) => "presence",
+            Self::Receipt(_) => "receipt",
             Self::Refresh(_) => "auth",
         }
     }
@@ -97,7 +100,9 @@ impl Requests {
                     let data = json!({ "room": room });
                     out.send(link, &Outgoing { data: Some(&data), ..bare });
                 }
-                Asked::Presence(data) => out.send(link, &Outgoing { data: Some(data), ..bare }),
+                Asked::Presence(data) | Asked::Receipt(data) => {
+                    out.send(link, &Outgoing { data: Some(data), ..bare });
+                }
                 Asked::Refresh(token) => out.send(link, &Outgoing { token: Some(token), ..bare }),
             }
         }

@@ -53,6 +53,8 @@ pub(crate) enum Ask {
     Publish(Parcel, Option<Tell>),
     /// Part of a roster.
     Presence(Value, Tell),
+    /// To mark a room, or how far its users are.
+    Receipt(Value, Tell),
     /// To go on with a new token.
     Refresh(String, Tell),
     /// Where the rooms stand.
@@ -357,6 +359,10 @@ impl Task {
             Ask::Presence(data, tell) => {
                 let waiter = self.waiter(tell);
                 self.step(|machine, now_ms, out| machine.presence(now_ms, data, waiter, out));
+            }
+            Ask::Receipt(data, tell) => {
+                let waiter = self.waiter(tell);
+                self.step(|machine, now_ms, out| machine.receipt(now_ms, data, waiter, out));
             }
             Ask::Refresh(token, tell) => {
                 let waiter = Some(self.waiter(tell));

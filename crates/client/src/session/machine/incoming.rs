@@ -94,6 +94,10 @@ impl Machine {
             }
             Answer::Refreshed => drop(self.requests.answered(&id, Reply::Done, out)),
             Answer::Roster(page) => drop(self.requests.answered(&id, Reply::Roster(page), out)),
+            Answer::Marked(it) => drop(self.requests.answered(&id, Reply::Marked(it), out)),
+            Answer::Receipts(page) => {
+                drop(self.requests.answered(&id, Reply::Receipts(page), out));
+            }
             Answer::Ack(ack) => drop(self.outbox.acked(&id, ack, &mut self.counters, out)),
             Answer::Refused(refused) => self.refused(now_ms, Some(&id), refused, out),
         }
@@ -143,6 +147,7 @@ impl Machine {
                 self.rooms.joined(None, joined, (link, moment), counters, ids, out);
             }
             Event::Presence(presence) => self.rooms.presence(presence, out),
+            Event::Receipts(receipts) => out.tell(SessionEvent::Receipts(receipts)),
             Event::Lost { room, count } => out.tell(SessionEvent::Lost { room, count }),
             Event::Drain(drain) if is_main => self.drain(now_ms, drain, out),
             Event::Degraded { isolated } if is_main => {

@@ -180,6 +180,7 @@ impl World {
             SessionEvent::Skip { .. }
             | SessionEvent::Lost { .. }
             | SessionEvent::Presence(_)
+            | SessionEvent::Receipts(_)
             | SessionEvent::RoomLost { .. }
             | SessionEvent::Connected(_)
             | SessionEvent::Resumed { .. }

@@ -89,6 +89,11 @@ impl Script {
                 let parcel = Parcel { id, room, bytes, ack: options.ack, waiter };
                 machine.publish(now_ms, parcel, &mut out);
             }
+            "reads" => {
+                let at = Position { epoch: "e".into(), offset: number(3) };
+                let data = crate::receipts::mark_request(words[2], "read", &at);
+                machine.receipt(now_ms, data, Waiter(number(1)), &mut out);
+            }
             "presence" => {
                 let data = json!({"room": words[2]});
                 machine.presence(now_ms, data, Waiter(number(1)), &mut out);
@@ -216,6 +221,13 @@ fn show(effect: &Effect, out: &mut String) {
                     write!(out, "published {} {level}", it.id).unwrap();
                 }
                 Ok(Reply::Roster(page)) => write!(out, "roster {}", page.count).unwrap(),
+                Ok(Reply::Marked(it)) => {
+                    let marked = it.read.as_ref().map_or(0, |marked| marked.offset);
+                    write!(out, "marked {marked}").unwrap();
+                }
+                Ok(Reply::Receipts(page)) => {
+                    write!(out, "receipts {}", page.receipts.len()).unwrap();
+                }
                 Ok(Reply::Rooms(rooms)) => write!(out, "rooms {}", rooms.len()).unwrap(),
                 Err(error) => write!(out, "error {}", error.name()).unwrap(),
             }
@@ -241,6 +253,7 @@ fn tell(event: &SessionEvent, out: &mut String) {
         SessionEvent::Presence(it) => {
             write!(out, "presence {} {} {:?} {:?}", it.room, it.count, it.joined, it.left)
         }
+        SessionEvent::Receipts(it) => write!(out, "receipts {} {}", it.room, it.receipts.len()),
         SessionEvent::Joined(it) => {
             write!(out, "joined {} at {}", it.room, at(it.position.as_ref()))
         }
@@ -929,6 +942,24 @@ fn a_client_that_stays_is_not_handed_over() {
     script.check("start", "connect 1 token=t stays");
     script.run("up 1");
     script.check(DRAIN, "");
+}
+
+#[test]
+fn a_mark_is_said_again_until_it_is_answered() {
+    let mut script = in_news();
+    script.check("reads 4 news 5", "send 1 receipt roomcast:2 {read:{epoch:e,offset:5},room:news}");
+    script.check("closed 1 1006", "reconnecting 1");
+    script.run("at 1000");
+    script.check(
+        r#"up 2 {"resumed":true}"#,
+        "connected
+         send 2 ping
+         send 2 receipt roomcast:2 {read:{epoch:e,offset:5},room:news}",
+    );
+    let marked = r#"hear 2 {"type":"receipt","data":{"room":"news","user":"a","read":{"offset":5}},"metadata":{"correlation_id":"roomcast:2"}}"#;
+    script.check(marked, "answer 4 marked 5");
+    let told = r#"hear 2 {"type":"receipt","data":{"room":"news","receipts":[{"user":"b"}]},"metadata":{"version":2}}"#;
+    script.check(told, "receipts news 1");
 }
 
 #[test]
