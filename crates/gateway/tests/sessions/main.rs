@@ -15,5 +15,6 @@ mod common;
 mod former;
 mod handover;
 mod presence;
+mod receipts;
 mod resume;
 mod stage;

@@ -23,6 +23,13 @@ history = { size = 1000 }
 requires_ack = true
 
 [[rooms]]
+match = "talk-{id}"
+join = "true"
+publish = "user.kind == 'backend'"
+history = { size = 1000 }
+receipts = true
+
+[[rooms]]
 match = "known-{id}"
 join = "true"
 presence = "members"
