@@ -16,4 +16,6 @@ pub enum Planted {
     CursorFromWrites,
     /// A session's record says that its client has what was given to its connection.
     PositionFromWrites,
+    /// A room's publications count as delivered that were given to a connection.
+    MarkFromWrites,
 }

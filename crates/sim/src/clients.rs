@@ -14,6 +14,7 @@ use crate::node::socket::{Said, Socket};
 use crate::node::{LANES, core::Asked, core::FromLane};
 use crate::people::View;
 use crate::random::Random;
+use crate::receipts::Marks;
 use crate::rules::{PERMISSIONS, ROOMS, is_for, name_of, own_room, rule, token};
 use crate::wire;
 use crate::world::{Event, HEAL_MS, NODES, World};
@@ -76,6 +77,8 @@ pub(crate) struct Client {
     pub(crate) away_until_ms: u64,
     /// What it has of its own room.
     pub(crate) inbox: Inbox,
+    /// What it knows of receipts, and what is known of it.
+    pub(crate) marks: Marks,
 }
 
 impl Client {
@@ -114,6 +117,7 @@ impl Client {
             views: BTreeMap::new(),
             away_until_ms: 0,
             inbox: Inbox::default(),
+            marks: Marks::default(),
         }
     }
 
@@ -181,6 +185,7 @@ impl World {
         if self.clients[client].socket != Some(socket) {
             return;
         }
+        self.note_covered(client);
         // Where the broker was away nothing was known of a position.
         let stays = self.clients[client].stays.iter();
         let known = stays.filter(|(room, stay)| rule(**room).keep.is_none() || stay.at.is_some());
@@ -295,6 +300,7 @@ impl World {
         if !self.clients[client].ready || self.now_ms >= HEAL_MS {
             return;
         }
+        self.read_something(client);
         let room = self.random.index(ROOMS.len());
         let allowed = is_for(room, client)
             && rule(room).needs.is_none_or(|it| self.clients[client].permissions.contains(it));

@@ -22,6 +22,7 @@ mod node;
 mod people;
 mod planted;
 mod random;
+mod receipts;
 mod rules;
 mod stats;
 mod trace;

@@ -29,11 +29,13 @@ pub enum Planted {
     LostWakeUp,
     /// A session's record says that its client has what was only written to its connection.
     PositionFromWrites,
+    /// A room's publications count as delivered that were only written to the connection.
+    MarkFromWrites,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::AckBeforeAppend,
         Self::TwoSteps,
         Self::KeepEpoch,
@@ -47,6 +49,7 @@ impl Planted {
         Self::StalePermission,
         Self::LostWakeUp,
         Self::PositionFromWrites,
+        Self::MarkFromWrites,
     ];
 
     /// Its name in the router, if it is one of the router's.
@@ -59,6 +62,7 @@ impl Planted {
             Self::LostWakeUp => Some(Planted::LostWakeUp),
             Self::CursorFromWrites => Some(Planted::CursorFromWrites),
             Self::PositionFromWrites => Some(Planted::PositionFromWrites),
+            Self::MarkFromWrites => Some(Planted::MarkFromWrites),
             Self::AckBeforeAppend
             | Self::TwoSteps
             | Self::KeepEpoch
@@ -86,6 +90,7 @@ impl Planted {
             Self::StalePermission => "stale-permission",
             Self::LostWakeUp => "lost-wake-up",
             Self::PositionFromWrites => "position-from-writes",
+            Self::MarkFromWrites => "mark-from-writes",
         }
     }
 }

@@ -10,6 +10,7 @@ use roomcast_protocol::room::RoomName;
 
 use crate::inboxes;
 use crate::people::presence_of;
+use crate::receipts::has_receipts;
 
 /// One room of a run.
 #[derive(Clone, Copy, Debug)]
@@ -128,6 +129,7 @@ impl Rules {
             strict: rule.strict,
             presence: presence_of(rule.name).0,
             presence_max: presence_of(rule.name).1,
+            receipts: has_receipts(rule.name),
             ..Policy::default()
         };
         // The own rooms of users by their numbers, then those of sessions.

@@ -69,6 +69,12 @@ pub struct Stats {
     pub acks_sent: u64,
     /// Publications that clients were told to have lost in their inboxes.
     pub lost_told: u64,
+    /// Marks that clients said.
+    pub marks_said: u64,
+    /// Receipts that clients were told of others.
+    pub receipts_told: u64,
+    /// Marks that were looked at in the end.
+    pub marks_checked: u64,
     /// Clients that stayed away when their node was killed.
     pub stayed_away: u64,
     /// Sessions that came back.
@@ -143,6 +149,9 @@ impl Stats {
             ("given again", &mut self.redelivered),
             ("acks sent", &mut self.acks_sent),
             ("lost told", &mut self.lost_told),
+            ("marks said", &mut self.marks_said),
+            ("receipts told", &mut self.receipts_told),
+            ("marks checked", &mut self.marks_checked),
             ("stayed away", &mut self.stayed_away),
             ("sessions resumed", &mut self.resumed),
             ("sessions not resumed", &mut self.unresumed),

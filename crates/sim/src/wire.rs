@@ -166,6 +166,13 @@ pub(crate) fn presence(
     )
 }
 
+pub(crate) fn read(number: u64, room: &str, at: Position) -> String {
+    format!(
+        "{{\"type\":\"receipt\",\"id\":\"m{number}\",\"data\":{{\"room\":\"{room}\",\"read\":{{\"epoch\":\"{}\",\"offset\":{}}}}}}}",
+        at.epoch, at.offset
+    )
+}
+
 pub(crate) fn history(request: u64, room: &str, forward: bool, from: Option<u64>) -> String {
     let direction = if forward { "forward" } else { "backward" };
     let from = from.map_or(String::new(), |from| format!(",\"from\":{from}"));

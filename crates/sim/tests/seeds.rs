@@ -58,6 +58,11 @@ fn a_cursor_that_moves_on_writes_is_caught() {
 }
 
 #[test]
+fn marks_of_what_was_only_written_are_caught() {
+    is_caught(Planted::MarkFromWrites);
+}
+
+#[test]
 fn forgotten_ids_are_caught() {
     is_caught(Planted::NoDedup);
 }

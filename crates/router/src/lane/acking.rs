@@ -77,6 +77,10 @@ impl Lane {
         if self.planted == Some(crate::planted::Planted::CursorFromWrites) {
             self.all_arrived(now, key, u32::MAX, out);
         }
+        #[cfg(feature = "planted")]
+        if self.planted == Some(crate::planted::Planted::MarkFromWrites) {
+            self.mark_given(key, out);
+        }
         out.push(Effect::Ping { to: key.index, number });
     }
 

@@ -142,7 +142,7 @@ impl Lane {
     }
 
     /// What the session was given of a room: a ping that leaves now leaves behind it.
-    fn given(&self, key: SessionKey, entry: &Membership) -> Option<Position> {
+    pub(super) fn given(&self, key: SessionKey, entry: &Membership) -> Option<Position> {
         if let Some(covered) = self.caught_up(entry.room, key) {
             return Some(covered);
         }

@@ -24,8 +24,9 @@ impl World {
     pub(crate) fn client_hears(&mut self, socket: usize, text: &str) {
         let client = self.sockets[socket].client;
         if self.clients[client].socket != Some(socket) {
-            return;
+            return self.note_former(client, text);
         }
+        self.note_covered(client);
         self.trace.see(text.len() as u64);
         self.trace.line(self.now_ms, || {
             let text = text.replace("xxxxxxxxxx", "");
@@ -46,6 +47,7 @@ impl World {
         match &*wire.kind {
             "lost" => self.told_lost(client, &wire),
             "presence" => self.told_presence(client, &wire),
+            "receipt" => self.told_receipts(client, &wire),
             "welcome" => {
                 self.greeted(client, &wire);
                 self.welcomed(client);
@@ -383,6 +385,7 @@ impl World {
         if let Some(at) = wire.position() {
             self.book.place(room, at, number);
             self.cover(client, room, at, number);
+            self.note_heard(client, room, at);
         } else if rule(room).keep.is_some() {
             return self.complain("G2/I4", &about, format!("p{number} came without a position"));
         }

@@ -169,6 +169,11 @@ impl Book {
         !self.ids_lost.is_empty()
     }
 
+    /// Servers have lost data in between.
+    pub(crate) fn data_was_lost(&self, after: u64, until: u64) -> bool {
+        self.ids_were_lost(after, until)
+    }
+
     fn ids_were_lost(&self, after: u64, until: u64) -> bool {
         self.ids_lost.iter().any(|at| (after..=until).contains(at))
     }
@@ -250,6 +255,7 @@ impl World {
 
     /// The run publishes one probe in each room, as a back-end, until it is accepted.
     pub(crate) fn probe(&mut self) {
+        self.check_marks();
         for room in 0..ROOMS.len() {
             let made = Made { room, acks: true, requires: false, ttl_s: None, bytes: 0 };
             let number = self.book.make(self.now_ms, made);
