@@ -18,6 +18,7 @@ use roomcast_protocol::ids::{NodeId, SessionId};
 use roomcast_protocol::inbox::CursorOf;
 use roomcast_protocol::position::{Direction, Keep, Span};
 use roomcast_protocol::publication::Priority;
+use roomcast_protocol::receipts::{Mark, MarksSet};
 use roomcast_protocol::relay::RelayMode;
 use roomcast_protocol::session::{ResumeToken, SaveSession, Secret, SessionState, Wish};
 use xtask::servers::Redis;
@@ -68,7 +69,7 @@ fn serves(options: RedisOptions) {
     keeps_state(&mut broker);
 }
 
-/// What nodes keep of sessions, users and cursors.
+/// What nodes keep of sessions, users, cursors and receipts.
 fn keeps_state(broker: &mut Real) {
     for session in 1..=65 {
         assert!(broker.save(ONE, save("ann", session)).is_some());
@@ -102,6 +103,10 @@ fn keeps_state(broker: &mut Real) {
     for device in 0..20 {
         broker.inbox(ONE, "user-ann", &format!("{device}"), keep);
     }
+    let changes = [("ann", Mark::Read, 3), ("bob", Mark::Delivered, 2)];
+    let marked = broker.mark(ONE, "user-ann", keep, first.epoch, &changes);
+    assert!(matches!(marked, Some(MarksSet::Done { .. })), "{marked:?}");
+    assert_eq!(broker.receipts(ONE, "user-ann", keep, Some(3)).receipts.len(), 1);
 }
 
 #[test]
