@@ -375,7 +375,8 @@ impl Lane {
         scribe.append(format, &gap, &mut frame);
         if !frame.is_empty() {
             let (room, before) = (room.serial, Some(before));
-            let mark = Some(Mark { room, before, expires_unix_ms: None, key: None }.into());
+            let mark =
+                Some(Mark { room, before, expires_unix_ms: None, key: None, stays: false }.into());
             out.push(Effect::Send { to: key.index, frame: frame.into(), class, mark });
         }
     }

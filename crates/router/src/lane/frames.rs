@@ -26,6 +26,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) key: Option<u64>,
     /// It, if members have to ack it.
     pub(crate) acked: Option<&'a Arc<Publication>>,
+    /// Slow members are given it all the same.
+    pub(crate) stays: bool,
 }
 
 impl Terms<'_> {
@@ -40,7 +42,13 @@ impl Terms<'_> {
             before: None,
             key: None,
             acked: None,
+            stays: false,
         }
+    }
+
+    /// The same for what a full outbox keeps, and a parked member is given all the same.
+    pub(crate) const fn that_stay(class: Priority) -> Self {
+        Self { stays: true, ..Terms::of(class) }
     }
 
     /// All members get it, whenever, who covered `before`.
@@ -54,13 +62,14 @@ impl Terms<'_> {
             before,
             key: None,
             acked: None,
+            stays: false,
         }
     }
 
     /// What outboxes are told of it.
     pub(super) const fn mark(&self, room: RoomSerial) -> Mark {
-        let Self { before, expires_unix_ms, key, .. } = *self;
-        Mark { room, before, expires_unix_ms, key }
+        let Self { before, expires_unix_ms, key, stays, .. } = *self;
+        Mark { room, before, expires_unix_ms, key, stays }
     }
 }
 
@@ -79,6 +88,15 @@ pub(super) struct Expiring {
 pub(super) enum Frames {
     Growing(Vec<u8>),
     Shared(Bytes),
+}
+
+/// What a member is given as it goes out of its room, of what is under way to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rest {
+    All,
+    /// What nothing else would make up for.
+    Staying,
+    Nothing,
 }
 
 /// What outboxes are told of a write, made once for all its members.
@@ -127,9 +145,20 @@ impl Marking {
         &self.mark
     }
 
+    /// Whether a member that goes out of its room is given the write.
+    pub(super) fn is_given(&self, rest: Rest) -> bool {
+        rest == Rest::All || rest == Rest::Staying && self.mark.stays
+    }
+
+    /// Whether such a member will never get what stands in it.
+    pub(super) fn is_lost(&self, rest: Rest) -> bool {
+        self.mark.before.is_none() && !self.is_given(rest)
+    }
+
     /// Whether what this says can stand in the same write: it is of the same kind, and under the same key.
     pub(super) fn merges(&self, other: &Mark) -> bool {
-        self.mark.before.is_some() == other.before.is_some() && self.mark.key == other.key
+        (self.mark.before.is_some(), self.mark.key, self.mark.stays)
+            == (other.before.is_some(), other.key, other.stays)
     }
 
     /// More stands in the write. It expires when all has.

@@ -204,7 +204,8 @@ impl Lane {
         let frame = scribe.skip(format, &room.name, run);
         if !frame.is_empty() {
             let (room, before) = (room.serial, Some(run.before()));
-            let mark = Some(Mark { room, before, expires_unix_ms: None, key: None }.into());
+            let mark =
+                Some(Mark { room, before, expires_unix_ms: None, key: None, stays: false }.into());
             out.push(Effect::Send { to: key.index, frame, class, mark });
         }
     }

@@ -98,7 +98,9 @@ impl Lane {
             let expires_unix_ms = publication.expires_unix_ms;
             let before = tracked.map(|at| at.at(at.offset.saturating_sub(1)));
             let (placed, key) = (tracked, conflated.flatten());
-            let terms = Terms { class, requires, placed, expires_unix_ms, before, key, acked };
+            let stays = false;
+            let terms =
+                Terms { class, requires, placed, expires_unix_ms, before, key, acked, stays };
             room.publish(&terms, stamp, |format, bytes| {
                 scribe.append(format, &Outbound::Publication(publication), bytes);
                 scribe.counters.encodings += 1;

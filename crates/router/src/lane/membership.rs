@@ -14,6 +14,7 @@ use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
 use super::Lane;
+use super::frames::Rest;
 use super::rooms::{Ask, Member, Room, WAITING_MAX, Waiting};
 use super::scribe::Scribe;
 use super::stream::Stream;
@@ -404,15 +405,16 @@ impl Lane {
 
     /// Takes the member at `place` out of the room's list; while the lane holds it is given nothing.
     fn take_out(&mut self, index: u32, place: u32, out: &mut Vec<Effect>) {
-        self.withdraw_member(index, place, !self.turns.held, out);
+        let rest = if self.turns.held { Rest::Nothing } else { Rest::All };
+        self.withdraw_member(index, place, rest, out);
     }
 
-    /// Takes the member at `place` out of the room's list; it is given what is under way, or not.
+    /// Takes the member at `place` out of the room's list; it is given so much of what is under way.
     pub(super) fn withdraw_member(
         &mut self,
         index: u32,
         place: u32,
-        gives: bool,
+        rest: Rest,
         out: &mut Vec<Effect>,
     ) {
         let Some(room) = self.rooms.get_mut(index as usize) else { return };
@@ -423,9 +425,8 @@ impl Lane {
             Scribe::new(&self.formats, &self.sessions, &mut self.sink, &mut self.counters);
         scribe.unix_ms = self.turns.last_unix_ms;
         scribe.unacked_max = self.limits.unacked_max.into();
-        let gives = gives.then_some(&mut scribe);
         let bytes = room.bytes();
-        room.remove(place as usize, out, moved, gives);
+        room.remove(place as usize, out, moved, (rest, &mut scribe));
         let burden = std::mem::take(&mut scribe.burden);
         self.backlog_bytes = self.backlog_bytes + room.bytes() - bytes;
         self.counters.deliveries += (out.len() - before) as u64;

@@ -186,7 +186,8 @@ impl<'o> Packer<'o> {
 
     fn send(&mut self, frame: Bytes, before: Option<Position>) {
         if !frame.is_empty() {
-            let mark = Mark { room: self.room, before, expires_unix_ms: None, key: None };
+            let mark =
+                Mark { room: self.room, before, expires_unix_ms: None, key: None, stays: false };
             let (to, class, mark) = (self.to, self.class, Some(mark.into()));
             self.out.push(Effect::Send { to, frame, class, mark });
         }

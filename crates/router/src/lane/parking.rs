@@ -14,6 +14,7 @@ use roomcast_protocol::time::Now;
 
 use super::Lane;
 use super::catching::{CatchUp, Step};
+use super::frames::Rest;
 use super::rooms::Room;
 use crate::messages::Effect;
 use crate::outbox::{Parked, Shed};
@@ -136,7 +137,8 @@ impl Lane {
         let Some(room) = self.rooms.get(index as usize) else { return };
         let Some(given) = room.given_to(place as usize) else { return };
         let loose = room.stream.as_ref().map_or(0, |stream| stream.loose);
-        if room.owes_loose(place as usize) {
+        let rest = if self.turns.held { Rest::Nothing } else { Rest::Staying };
+        if room.owes_loose(place as usize, rest) {
             self.owe_gap(key, out);
         }
         if let Some(session) = self.session_mut(key)
@@ -145,7 +147,7 @@ impl Lane {
             entry.place = Membership::WAITING;
         }
         self.memberships -= 1;
-        self.withdraw_member(index, place, false, out);
+        self.withdraw_member(index, place, rest, out);
         if let Some(room) = self.rooms.get_mut(index as usize) {
             room.forget_skips_of_nobody();
             if let Some(stream) = &mut room.stream {

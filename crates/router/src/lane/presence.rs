@@ -12,7 +12,6 @@ use roomcast_protocol::outbound::Outbound;
 use roomcast_protocol::presence::{
     PresenceChange, PresenceDiff, PresenceMode, ROSTER_PAGE_MAX, RosterPage,
 };
-use roomcast_protocol::publication::Priority;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
@@ -175,7 +174,7 @@ impl Lane {
         if !room.members.is_empty() {
             self.enqueue(index, |room, scribe, _| {
                 room.publish(
-                    &Terms::of(class),
+                    &Terms::that_stay(class),
                     |_| {},
                     |format, bytes| scribe.append(format, outbound, bytes),
                 );
@@ -197,7 +196,8 @@ impl Lane {
                 frame
             });
             if !frame.is_empty() {
-                out.push(Effect::Send { to: session, frame, class: Priority::High, mark: None });
+                // In the class of what it was told as a member: a version must not overtake an older one.
+                out.push(Effect::Send { to: session, frame, class, mark: None });
             }
         }
     }

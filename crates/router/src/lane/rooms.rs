@@ -17,7 +17,7 @@ use roomcast_protocol::position::Position;
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
 
-use super::frames::{Expiring, Frames, Marking, Terms};
+use super::frames::{Expiring, Frames, Marking, Rest, Terms};
 pub(crate) use super::joins::{Ask, Waiting};
 use super::scribe::Scribe;
 use super::stream::{Run, Stream};
@@ -198,9 +198,10 @@ impl Room {
         own.or(waiting).or(stream.run.as_ref().map(Run::before)).or(stream.position)
     }
 
-    /// Whether the member at `place` has yet to be given something that has no position.
-    pub(crate) fn owes_loose(&self, place: usize) -> bool {
-        let is_loose = |it: &Batch| it.marking.mark().before.is_none() && it.size() > 0;
+    /// Whether the member at `place` has yet to be given something that has no position, and would not get it with this
+    /// rest.
+    pub(crate) fn owes_loose(&self, place: usize, rest: Rest) -> bool {
+        let is_loose = |it: &Batch| it.marking.is_lost(rest) && it.size() > 0;
         self.under_way(place).any(is_loose)
     }
 
@@ -239,31 +240,34 @@ impl Room {
         u32::try_from(self.members.len() - 1).unwrap_or(u32::MAX - 1)
     }
 
-    /// Takes out the member at `place`, giving it first what is still under way to it, unless there is no `scribe`;
-    /// `moved` is told each member that changed its place.
+    /// Takes out the member at `place`, giving it first so much of what is still under way to it; `moved` is told each member that changed its place.
     pub(crate) fn remove(
         &mut self,
         place: usize,
         out: &mut Vec<Effect>,
         mut moved: impl FnMut(Member, u32),
-        scribe: Option<&mut Scribe<'_>>,
+        (rest, scribe): (Rest, &mut Scribe<'_>),
     ) {
         let Some(member) = self.members.get(place).copied() else { return };
         let count = self.members.len();
         let home = self.serial;
         let Self { name, work, stream, .. } = self;
-        if let Some(scribe) = scribe {
-            for work in work.iter_mut() {
-                work.expire(count, name, scribe);
-            }
-            for batch in work.iter_mut().flat_map(|work| work.queue.iter_mut()) {
-                if (batch.start..batch.end.unwrap_or(count)).contains(&place) {
+        if rest != Rest::All
+            && let Some(stream) = stream
+        {
+            stream.own.remove(&member.session);
+        }
+        for work in work.iter_mut().filter(|_| rest != Rest::Nothing) {
+            work.expire(count, name, scribe);
+            for batch in &mut work.queue {
+                let waits = (batch.start..batch.end.unwrap_or(count)).contains(&place);
+                if waits && batch.marking.is_given(rest) {
                     batch.give(member, name, stream, out, scribe);
                 }
             }
+        }
+        if rest == Rest::All {
             tell_own_skips(member, (home, name), stream, out, scribe);
-        } else if let Some(stream) = stream {
-            stream.own.remove(&member.session);
         }
         // The hole travels over the segments' ends to the end of the list, so that each segment stays whole.
         let mut hole = place;
@@ -391,7 +395,8 @@ impl Room {
         let queue = self.work.as_ref().map(|work| &work.queue);
         let last_filters = queue.and_then(|queue| queue.back()).map(filters);
         if last_filters == Some(true) || last_filters.is_none() && !stream.own.is_empty() {
-            let mark = Mark { room: home, before: None, expires_unix_ms: None, key: None };
+            let mark =
+                Mark { room: home, before: None, expires_unix_ms: None, key: None, stays: false };
             let batch = Batch::new(stream.class, 0, mark);
             let work = self.work.get_or_insert_default();
             work.bytes += BATCH_BYTES;
@@ -453,7 +458,8 @@ fn tell_own_skips(
         let frame = scribe.skip(member.format, name, run);
         if !frame.is_empty() {
             let before = Some(run.before());
-            let mark = Some(Mark { room, before, expires_unix_ms: None, key: None }.into());
+            let mark =
+                Some(Mark { room, before, expires_unix_ms: None, key: None, stays: false }.into());
             out.push(Effect::Send { to: member.session, frame, class: stream.class, mark });
         }
     }

@@ -23,6 +23,8 @@ pub struct Mark {
     pub expires_unix_ms: Option<u64>,
     /// The newest under this key of its room is enough.
     pub key: Option<u64>,
+    /// It tells who is in the room: it waits, however full the outbox is, for nothing makes up for it.
+    pub stays: bool,
 }
 
 /// A room whose frames were let go; its member is given them from what the room keeps, once there is space.
@@ -148,5 +150,5 @@ impl Outbox {
 
 /// The mark of a frame that nobody can be given later.
 fn passing(waiting: &Waiting) -> Option<&Mark> {
-    waiting.mark.as_deref().filter(|mark| mark.before.is_none())
+    waiting.mark.as_deref().filter(|mark| mark.before.is_none() && !mark.stays)
 }

@@ -151,7 +151,7 @@ fn a_cleared_outbox_still_finishes_the_frame_under_way() {
 }
 
 fn mark(room: RoomSerial) -> Mark {
-    Mark { room, before: None, expires_unix_ms: None, key: None }
+    Mark { room, before: None, expires_unix_ms: None, key: None, stays: false }
 }
 
 fn kept(room: RoomSerial, before: u64) -> Option<Arc<Mark>> {
@@ -169,6 +169,16 @@ fn shed(mut outbox: Outbox, goal_bytes: usize, expected: &Shed, left: &str) {
     assert_eq!(shed, *expected);
     assert_eq!(outbox.bytes(), left.len());
     assert_eq!(drain(&mut outbox, 3), left);
+}
+
+#[test]
+fn what_tells_who_is_in_a_room_stays_whatever_its_class() {
+    let mut outbox = Outbox::new(0);
+    let stays = Mark { stays: true, expires_unix_ms: Some(1), key: Some(1), ..mark(1) };
+    outbox.push("stays".into(), Priority::Low, Some(stays.into()));
+    outbox.push("goes".into(), Priority::Low, Some(mark(1).into()));
+    let expected = Shed { low: 1, ..Shed::default() };
+    shed(outbox, 0, &expected, "stays");
 }
 
 #[test]

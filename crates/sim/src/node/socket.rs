@@ -187,7 +187,6 @@ impl World {
             return Some(Shed::default());
         };
         self.stats.outboxes_overrun += 1;
-        self.book.people.overrun.insert(socket);
         let shed = waiting.shed(Outbox::goal_bytes(OUTBOX_BYTES), now.unix_ms);
         if waiting.bytes() <= OUTBOX_BYTES {
             return Some(shed);

@@ -157,12 +157,42 @@ fn who_catches_up_is_present_and_told_what_changes() {
          2 ready
          hub tape +bob/2
          hub read 1 tape above 4
-         2: presence tape 3 2 +bob !high
+         2: presence tape 3 2 +bob
          1: presence tape 3 2 +bob
          hub tape -bob/2
          2: joined tape at 9 unavailable
          2: left tape
-         1: presence tape 4 1 -bob !high",
+         1: presence tape 4 1 -bob",
+    );
+}
+
+#[test]
+fn a_member_that_is_parked_is_told_all_the_same_what_changed() {
+    check(
+        "manual
+         1 opens as ann
+         1 joins tape
+         hub joined tape at 4
+         hub tape five pos=5
+         hub presence tape at 3 count=2 +bob
+         hub tape six pos=6
+         1 fills
+         1 sheds tape@4
+         hub presence tape at 4 count=1 -bob
+         serve
+         1 drains 1000
+         hub page 1 head=6 whole 5:five 6:six
+         counted gaps",
+        "1: welcome ann 1
+         1 ready
+         hub join tape
+         1: joined tape at 4
+         1: presence tape 3 2 +bob
+         1 waits for space
+         1: presence tape 4 1 -bob
+         hub read 1 tape above 4
+         1: tape five @5 + tape six @6
+         0 gaps",
     );
 }
 
@@ -188,8 +218,10 @@ fn members_are_told_through_the_rooms_queue_and_once_per_format() {
          1: joined crowd
          hub crowd +bob/2
          2: m joined crowd
-         1: crowd hi + presence crowd 2 2 +ann +bob
-         2: m crowd hi + m presence crowd 2 2 +ann +bob
+         1: crowd hi
+         2: m crowd hi
+         1: presence crowd 2 2 +ann +bob
+         2: m presence crowd 2 2 +ann +bob
          hub tally +ann/1
          1: joined tally
          1: presence tally 3 1 counted
