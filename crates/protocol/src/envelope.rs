@@ -44,6 +44,14 @@ pub struct LinkId(pub u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MasterId(pub u64);
 
+impl MasterId {
+    /// This master and another one, as one value.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        Self(self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23) ^ other.0)
+    }
+}
+
 /// What the hub wants done by the broker; `T` travels with a publication and comes back in its completion.
 #[derive(Debug)]
 pub enum BrokerCommand<T> {
@@ -342,8 +350,10 @@ pub struct Moved {
 /// What the answer to a beat tells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BeatReport {
-    /// Who answered.
+    /// Who answered, as beats of the feed name it.
     pub master: MasterId,
+    /// All masters that keep data, as one value: where it is another one, one of them may lack the newest steps.
+    pub masters: MasterId,
     /// Links over which a beat was sent.
     pub links: Vec<LinkId>,
     /// The other nodes that hold a lease.

@@ -345,7 +345,6 @@ impl World {
     /// A replica takes the master's place. The old one is dead, or serves whoever does not know yet.
     fn fail_over(&mut self, shard: usize) {
         let old = self.bus.masters[shard];
-        self.book.people.leaves_lost |= self.bus.masters.len() > 1;
         let master = self.bus.master_id();
         let ahead_ms = self.random.range(0, 60) as i64 - 30;
         let mut promoted = Server::new(shard, master, ahead_ms);

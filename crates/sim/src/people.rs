@@ -109,7 +109,9 @@ impl View {
 
     /// Takes what is told over; `Err`: that does not fit.
     fn take(&mut self, told: &Told) -> Result<(), String> {
-        if self.has(told.version) {
+        // Whoever has a number alone takes the list of the same version.
+        let lists = self.users.is_none() && told.users.is_some();
+        if self.has(told.version) && !(lists && self.version == Some(told.version)) {
             return Ok(());
         }
         let at = self.version.map_or(0, |at| at.offset);
@@ -278,13 +280,11 @@ impl World {
             return self.ask_view(client, room, None);
         }
         let numbers = view.users.is_none() && told.users.is_some();
-        let socket = self.clients[client].socket;
-        let slow = socket.is_some_and(|socket| self.book.people.overrun.contains(&socket));
         let Some(view) = self.clients[client].views.get_mut(&room) else { return };
         if let Err(cause) = view.take(told) {
             // Where users are few, a number may have come in between that nobody was told.
             let few = presence_of(&name_of(room)).1 == FEW;
-            if numbers || slow || few {
+            if numbers || few {
                 view.known = false;
                 return self.ask_view(client, room, None);
             }
@@ -341,9 +341,6 @@ impl World {
 
     /// G18: what members know at the end is who is there.
     pub(crate) fn check_views(&mut self) {
-        if self.book.people.leaves_lost {
-            return;
-        }
         let mut there: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
         for client in &self.clients {
             for room in client.stays.keys() {
@@ -366,8 +363,7 @@ impl World {
 
     fn check_view(&mut self, client: usize, room: usize, users: &BTreeSet<String>) {
         let it = &self.clients[client];
-        let slow = it.socket.is_some_and(|socket| self.book.people.overrun.contains(&socket));
-        if slow || !it.stays.contains_key(&room) {
+        if !it.stays.contains_key(&room) {
             return;
         }
         let Some(view) = it.views.get(&room) else { return };

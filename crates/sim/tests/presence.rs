@@ -385,7 +385,8 @@ impl World {
             let peers = self.nodes.iter().filter(|it| it.id != incarnation.node);
             let peer = |it: &Node| Peer { node: it.id, hears: true, agrees: true };
             let peers = peers.map(peer).collect();
-            let report = BeatReport { master, links, peers, lease, settled: Vec::new() };
+            let report =
+                BeatReport { master, masters: master, links, peers, lease, settled: Vec::new() };
             let event = BrokerEvent::BeatAnswered { seq, report: Some(report) };
             let delay_ms = self.random.below(20);
             self.cause(node, delay_ms, Coming::Event(event));

@@ -130,7 +130,7 @@ impl Bare {
         let master = MasterId(self.master);
         self.tell(node, BrokerEvent::Beat { link: LinkId(0), seq, master, moved });
         let (links, peers) = (vec![LinkId(0)], Vec::new());
-        let report = Some(BeatReport { master, links, peers, lease, settled });
+        let report = Some(BeatReport { master, masters: master, links, peers, lease, settled });
         self.tell(node, BrokerEvent::BeatAnswered { seq, report });
     }
 

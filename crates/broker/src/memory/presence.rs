@@ -62,7 +62,7 @@ impl<T> State<T> {
             self.tend();
         }
         let (master, settled) = (MasterId(1), std::mem::take(&mut self.settled));
-        BeatReport { master, links: Vec::new(), peers: Vec::new(), lease, settled }
+        BeatReport { master, masters: master, links: Vec::new(), peers: Vec::new(), lease, settled }
     }
 
     /// A node is gone, and with it all that it entered.

@@ -13,7 +13,7 @@ use fred::interfaces::{ClusterInterface, FunctionInterface};
 use fred::types::Value;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use roomcast_protocol::envelope::{BeatReport, Count};
+use roomcast_protocol::envelope::{BeatReport, Count, MasterId};
 use roomcast_protocol::relay::{RelayKeys, RelayMode};
 use tokio::time::Instant;
 
@@ -90,8 +90,11 @@ pub(crate) async fn beat<T>(shared: &Shared<T>, asked: &Asked) -> Option<BeatRep
     let prefixes = shared.tags.all().enumerate();
     let prefixes = prefixes.filter(|(_, tag)| answer.due.contains(&channels::prefix(tag)));
     let mut due: BTreeSet<usize> = prefixes.map(|(partition, _)| partition).collect();
+    let mut masters = answer.master;
     if matches!(shared.options.servers, Servers::Cluster(_)) {
-        due = parts(shared, &client, &keys, &links, asked).await;
+        let told;
+        (due, told) = parts(shared, &client, &keys, &links, asked).await;
+        masters = shared.masters().see(&told);
     }
     if asked.seq.is_multiple_of(ALL_EVERY) {
         due.extend(0..PARTITIONS);
@@ -102,6 +105,7 @@ pub(crate) async fn beat<T>(shared: &Shared<T>, asked: &Asked) -> Option<BeatRep
     let links = links.into_iter().map(|link| link.link).collect();
     Some(BeatReport {
         master: shared.master(answer.master),
+        masters,
         links,
         peers: answer.peers,
         lease: answer.lease,
@@ -147,16 +151,17 @@ async fn beaten<T>(
 }
 
 /// A beat for each partition of a Cluster where something moved, over the link that carries its rooms. One that fails is
-/// of no account: the next one tells the same again. Answers with the partitions where users are to leave.
+/// of no account: the next one tells the same again. Answers with the partitions where users are to leave, and with the
+/// master of each.
 async fn parts<T>(
     shared: &Shared<T>,
     client: &Client,
     keys: &RelayKeys,
     links: &[LinkBeat],
     asked: &Asked,
-) -> BTreeSet<usize> {
-    let mut due = BTreeSet::new();
-    let Some(routing) = client.cached_cluster_state() else { return due };
+) -> (BTreeSet<usize>, Vec<(usize, MasterId)>) {
+    let (mut due, mut masters) = (BTreeSet::new(), Vec::new());
+    let Some(routing) = client.cached_cluster_state() else { return (due, masters) };
     let taken = asked.taken();
     let mut calls = FuturesUnordered::new();
     for ((partition, tag), taken) in shared.tags.all().enumerate().zip(taken) {
@@ -182,16 +187,20 @@ async fn parts<T>(
     }
     let mut failed = 0_u32;
     while let Some((partition, answer)) = calls.next().await {
-        match answer {
-            Ok(answer) if answer.as_u64() == Some(1) => drop(due.insert(partition)),
-            Ok(_) => {}
-            Err(_) => failed += 1,
+        match answer.map(functions::part) {
+            Ok(Some((is_due, master))) => {
+                masters.push((partition, master));
+                if is_due {
+                    due.insert(partition);
+                }
+            }
+            Ok(None) | Err(_) => failed += 1,
         }
     }
     if failed > 0 {
         tracing::debug!(failed, "partitions were not beaten");
     }
-    due
+    (due, masters)
 }
 
 /// The arguments by which every beat begins.

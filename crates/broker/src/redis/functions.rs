@@ -227,6 +227,13 @@ pub(crate) fn beaten(answer: Value, digest: &str) -> Option<Beaten> {
     Some(Beaten { time_us, master, relay_key, partitions, lease, over, due, peers })
 }
 
+/// Reads the answer of [`PART`]: whether users are to leave there, and the master.
+pub(crate) fn part(answer: Value) -> Option<(bool, MasterId)> {
+    let mut parts = answer.into_array().into_iter();
+    let is_due = parts.next()?.as_u64()? == 1;
+    Some((is_due, master_of(parts.next()?.as_str()?.as_bytes())))
+}
+
 /// The id of a master by (the beginning of) its replication id.
 pub(crate) fn master_of(replid: &[u8]) -> MasterId {
     let digits = replid.get(..16).unwrap_or(replid);
@@ -248,6 +255,7 @@ mod tests {
             assert_eq!(begun(answer), None);
         }
         assert_eq!(beaten(Value::Array(vec![]), "00"), None);
+        assert_eq!((part(Value::Integer(1)), part(Value::Array(vec![]))), (None, None));
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod functions;
 mod history;
 mod inbox;
 mod link;
+mod masters;
 pub mod options;
 mod orders;
 mod presence;

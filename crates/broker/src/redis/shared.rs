@@ -17,6 +17,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::channels::{Kind, PARTITIONS, Tags};
+use super::masters::Masters;
 use super::options::{RedisOptions, Servers};
 use crate::feed::{EVENT_BYTES, FeedSender};
 use crate::stats::RelayStats;
@@ -52,6 +53,7 @@ pub(crate) struct Shared<T> {
     partitions: AtomicU64,
     forced: Mutex<Option<Instant>>,
     told: Mutex<Option<Instant>>,
+    masters: Mutex<Masters>,
 }
 
 /// How long after the commands were made to connect anew they are left alone.
@@ -123,6 +125,7 @@ impl<T> Shared<T> {
             partitions: AtomicU64::new(0),
             forced: Mutex::new(None),
             told: Mutex::new(None),
+            masters: Mutex::new(Masters::new()),
         }
     }
 
@@ -187,6 +190,11 @@ impl<T> Shared<T> {
         if std::mem::replace(&mut self.hearing().every_mode, every_mode) != every_mode {
             self.replan.notify_one();
         }
+    }
+
+    /// Which masters keep the partitions of a Cluster.
+    pub(crate) fn masters(&self) -> MutexGuard<'_, Masters> {
+        self.masters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The master as the hub compares it. A Cluster has several, and tells of a change by itself.

@@ -33,7 +33,7 @@ pub(super) struct Lives {
     held_ms: u64,
     /// When this life began, unless it is the first. Units: monotonic milliseconds.
     begun_ms: Option<u64>,
-    /// The newest beat that was answered, and by whom.
+    /// The newest beat that was answered, and under which masters.
     answered: Option<(u64, MasterId)>,
     /// Sessions that have yet to be entered anew, in all rooms.
     pub(super) renewing: usize,
@@ -94,7 +94,7 @@ impl Hub {
         if seq < self.lives.since_seq || seq <= newest {
             return;
         }
-        let before = self.lives.answered.replace((seq, report.master));
+        let before = self.lives.answered.replace((seq, report.masters));
         match report.lease {
             Lease::Lost => self.begin_life(now, true, out),
             Lease::Held => {
@@ -105,7 +105,7 @@ impl Hub {
                     self.lives.retired_seq = None;
                     self.tell_watch();
                 }
-                let renamed = before.is_some_and(|(_, master)| master != report.master);
+                let renamed = before.is_some_and(|(_, masters)| masters != report.masters);
                 if renamed && !self.presence.is_unused() {
                     self.begin_life(now, false, out);
                 }

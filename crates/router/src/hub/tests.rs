@@ -47,7 +47,8 @@ fn check(script: &str, expected: &str) {
 /// `down`, `alive 1`, `beat 1 7 [from=8]` (link 1 brings beat 7, from another master), `answer 7 [by=8] [over=1,2]
 /// [peers=2,3!,4?]` (3 is deaf, 4 disagrees), `unanswered 7` (or `last`). After `auto over=1` the broker answers beats by itself,
 /// and brings them back: beats are not shown any more; `auto` with other options changes that, `auto silent` brings
-/// none back, `auto away` answers none, `auto lost` says that the lease has ended, `auto by=2` is another master. `health` and `relay` show figures.
+/// none back, `auto away` answers none, `auto lost` says that the lease has ended, `auto by=2` is another master, `auto among=2`
+/// one among those of a Cluster. `health` and `relay` show figures.
 #[track_caller]
 fn watch(script: &str, expected: &str) {
     run(World::watched(), script, expected);
@@ -75,11 +76,17 @@ struct Auto {
     lost: bool,
     /// Which master it is, but for the first.
     other_master: u64,
+    /// The same of all masters of a Cluster, whose beats name none.
+    other_among: u64,
 }
 
 impl Auto {
     const fn master(&self) -> MasterId {
         MasterId(1 + self.other_master)
+    }
+
+    const fn masters(&self) -> MasterId {
+        MasterId(1 + self.other_master + self.other_among)
     }
 }
 
@@ -288,6 +295,7 @@ impl World {
             "answer" => {
                 let report = BeatReport {
                     master: MasterId(option("by").map_or(1, |by| by.parse().unwrap())),
+                    masters: MasterId(option("by").map_or(1, |by| by.parse().unwrap())),
                     links: links(option("over").unwrap_or("1")),
                     peers: peers(option("peers").unwrap_or("")),
                     lease: if line.contains(" lost") { Lease::Lost } else { Lease::Held },
@@ -369,6 +377,7 @@ impl World {
         }
         auto.lost = line.contains(" lost");
         auto.other_master = option(line, "by").map_or(0, |by| by.parse::<u64>().unwrap() - 1);
+        auto.other_among = option(line, "among").map_or(0, |by| by.parse::<u64>().unwrap() - 1);
         if let Some(listed) = option(line, "peers") {
             auto.peers = peers(listed);
         }
@@ -476,10 +485,11 @@ impl World {
                 events.push(BrokerEvent::Beat { link, seq, master, moved });
             }
             if auto.answers {
-                let (master, lost) = (auto.master(), auto.lost);
+                let (master, masters, lost) = (auto.master(), auto.masters(), auto.lost);
                 let Auto { links, peers, .. } = auto;
                 let report = Some(BeatReport {
                     master,
+                    masters,
                     links,
                     peers,
                     lease: if lost { Lease::Lost } else { Lease::Held },

@@ -269,7 +269,10 @@ impl Watch {
         let now_ms = self.turn(mono_ms);
         let sent = self.sent.iter().find(|(sent, _)| *sent == seq).copied();
         match (report, sent) {
-            (Some(BeatReport { master, links, peers, lease: _, settled: _ }), Some(sent)) => {
+            (
+                Some(BeatReport { master, masters: _, links, peers, lease: _, settled: _ }),
+                Some(sent),
+            ) => {
                 // Answers to older ones that come later tell nothing more.
                 self.sent.retain(|(sent, _)| *sent > seq);
                 self.answered_ms = now_ms;

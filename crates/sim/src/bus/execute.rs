@@ -229,6 +229,7 @@ impl World {
         // Several masters are followed together, as one.
         let one = self.bus.masters.len() == 1;
         let master = if one { it.master } else { MasterId(0) };
+        let masters = it.master;
         let (shard, owners) = (it.shard, &self.bus.owners);
         let own = it.data.stores.iter().enumerate().filter(|(at, _)| owners[*at] == shard);
         let own = own.flat_map(|(at, store)| {
@@ -246,7 +247,7 @@ impl World {
         let servers: Vec<_> = self.bus.servers.iter().map(|it| it.shard).collect();
         let links = self.nodes[asker.node].feed_links(shard, &servers);
         Answer::Beaten {
-            report: BeatReport { master, links, peers, lease, settled },
+            report: BeatReport { master, masters, links, peers, lease, settled },
             time_us: time_ms * 1_000,
         }
     }

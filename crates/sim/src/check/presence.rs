@@ -46,13 +46,9 @@ pub(crate) struct People {
     said: BTreeMap<usize, Said>,
     /// When somebody's session in a room ended last.
     gone_ms: BTreeMap<(RoomName, Box<str>), u64>,
-    /// A master of several was replaced: nodes are not told, so leaves that were lost with it are lost for good.
-    pub(crate) leaves_lost: bool,
     /// When a server lost presence last, and when something was told of each room: a loss shows with the next change.
     pub(crate) lost_ms: u64,
     pub(crate) told_ms: BTreeMap<RoomName, u64>,
-    /// Connections whose outbox ran over: what a room that is parked would have told of presence is lost.
-    pub(crate) overrun: BTreeSet<usize>,
 }
 
 impl People {
@@ -163,8 +159,7 @@ impl World {
 
     /// G19, at a beat: whoever is gone for long, by himself or with his node, is not there any more.
     pub(crate) fn check_ghosts(&mut self, server: usize) {
-        let judged = self.now_ms >= CALM_MS && !self.book.people.leaves_lost;
-        if !judged || !self.bus.is_current(server) {
+        if self.now_ms < CALM_MS || !self.bus.is_current(server) {
             return;
         }
         for room in people::rooms() {

@@ -558,6 +558,7 @@ fn merged(answers: impl Iterator<Item = Result<Answer, Fault>>) -> Option<BeatRe
         match &mut whole {
             None => whole = Some(report),
             Some(whole) => {
+                whole.masters = whole.masters.and(report.masters);
                 whole.links.extend(report.links);
                 whole.settled.extend(report.settled);
                 if report.lease == Lease::Lost {

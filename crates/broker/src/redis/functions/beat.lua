@@ -195,12 +195,13 @@ end
 
 -- A beat for one partition of a Cluster, if anything moved there. Keys: its counter, its moved set, when users
 -- leave. Arguments: as of `link`; the partition, and how far the node has followed it.
--- Answers with whether users are to leave there.
+-- Answers with whether users are to leave there, and with the master.
 local function part(keys, args)
+  local replid = master()
   local count = tonumber((redis.call('MGET', keys[1]))[1]) or 0
   local due = #read({}, 'ZRANGEBYSCORE', keys[3], '-inf', clock(), 'LIMIT', 0, 1)
   local text = moves(args[6], keys[1], count, tonumber(args[7]), ROOMS_BYTES_MAX)
-  return text and pulse(args[1], args[2], args[3], args[4], args[5], master(), { text }) or due
+  return text and pulse(args[1], args[2], args[3], args[4], args[5], replid, { text }) or { due, replid }
 end
 
 -- These write little or nothing, and without them a Redis whose memory is full would relay nothing at all.

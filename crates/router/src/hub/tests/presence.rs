@@ -496,6 +496,21 @@ fn under_another_master_all_are_entered_again_before_the_former_life_ends() {
 }
 
 #[test]
+fn another_master_among_those_of_a_cluster_is_another_master() {
+    entered(
+        "auto over=1 among=2
+         at 1000
+         at 3000
+         done
+         at 5000",
+        "beat life 2
+         set crowd #3 life 2 +1/ann +2/bob
+         beat life 2, 1 is over
+         beat life 2",
+    );
+}
+
+#[test]
 fn a_node_that_was_stopped_past_its_lease_begins_another_life_by_itself() {
     entered(
         "asleep until 20000

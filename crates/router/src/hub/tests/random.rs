@@ -209,6 +209,7 @@ impl Model {
         }
         let report = BeatReport {
             master: self.master,
+            masters: self.master,
             links: self.up.into_iter().collect(),
             peers: self.peers.clone(),
             lease: Lease::Held,
