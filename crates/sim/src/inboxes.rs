@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::node::socket::Said;
 use crate::people::Turn;
-use crate::rules::{ROOMS, name_of, own_room, rule};
+use crate::rules::{ROOMS, name_of, own_room, room_index, rule};
 use crate::wire::{Wire, number_of};
 use crate::world::World;
 
@@ -63,8 +63,6 @@ pub(crate) struct Inbox {
     /// How often it was given what again, on this connection.
     again: BTreeMap<usize, u32>,
     socket: Option<usize>,
-    /// The furthest offset up to which it was told of a gap: what it did not hear of that it knows to have lost.
-    gap: u64,
 }
 
 /// What stands in `data` of what is told to be lost.
@@ -84,22 +82,11 @@ impl World {
     ) {
         let unknown = recovered.0 == Some(false) && recovered.1 != Some("too_old");
         let now_ms = self.now_ms;
-        if unknown && let Some(at) = self.clients[client].positions.get(&room).copied() {
-            self.note_gap(client, room, at.offset);
-        }
         if let Some(stay) = self.clients[client].stays.get_mut(&room)
             && room >= ROOMS.len()
             && unknown
         {
             stay.told_ms = Some(now_ms);
-        }
-    }
-
-    /// A client is told that it misses something up to there.
-    pub(crate) fn note_gap(&mut self, client: usize, room: usize, offset: u64) {
-        if room >= ROOMS.len() {
-            let gap = &mut self.clients[client].inbox.gap;
-            *gap = offset.max(*gap);
         }
     }
 
@@ -151,6 +138,15 @@ impl World {
             self.plan_ack(client, number);
         }
         wire.redelivered
+    }
+
+    /// A connection that a client has left still answers pings: what arrived there, its user has got.
+    pub(crate) fn heard_before_leaving(&mut self, client: usize, text: &str) {
+        let Ok(wire) = Wire::read(text) else { return };
+        let room = wire.room.as_deref().and_then(room_index);
+        if room == Some(own_room(client)) {
+            self.clients[client].inbox.heard.extend(wire.id.as_deref().and_then(number_of));
+        }
     }
 
     fn plan_ack(&mut self, client: usize, number: usize) {
@@ -215,10 +211,8 @@ impl World {
             let found = server.data.clone().store(&name).read(&name, &keep, at, &Span::above(0));
             let entries = found.map_or_else(Vec::new, |found| found.entries);
             let count = entries.len();
-            let Inbox { heard, gap, .. } = &self.clients[client].inbox;
+            let heard = &self.clients[client].inbox.heard;
             let missed = entries.into_iter().find_map(|place| match place {
-                // Where data is lost, an offset may name another publication than the one that was acked under it.
-                Place::Entry(entry) if entry.position.offset <= *gap => None,
                 Place::Entry(entry) => match entry.payload {
                     Kept::Publication(it) => number_of(&it.id).filter(|it| !heard.contains(it)),
                     Kept::Unreadable(_) | Kept::Removed(_) => None,

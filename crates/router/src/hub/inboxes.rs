@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, VecDeque};
 use roomcast_protocol::envelope::BrokerCommand;
 use roomcast_protocol::ids::{LaneId, SessionKey};
 use roomcast_protocol::inbox::{ACKED_ABOVE_MAX, Acked, CursorName, InboxState};
-use roomcast_protocol::position::Keep;
+use roomcast_protocol::position::{Epoch, Keep};
+use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
 use super::Hub;
@@ -151,7 +152,18 @@ impl Hub {
             self.inboxes.rest_ms = now.mono_ms.saturating_add(ASK_AGAIN_MS);
             return self.inboxes.waiting.push_front(ask);
         }
+        if let Some(head) = state.as_ref().map(|state| state.head.position) {
+            self.know_epoch(&ask.cursor.room, head.epoch);
+        }
         out.push(answer(ask.lane, ask.session, ask.cursor, state));
+    }
+
+    /// The room is in this epoch: where lanes are in another one, the head is asked for.
+    fn know_epoch(&mut self, room: &RoomName, epoch: Epoch) {
+        let at = self.track(room).and_then(|track| track.at);
+        if at.is_some_and(|at| at.epoch != epoch) {
+            self.want_head(room);
+        }
     }
 }
 
@@ -184,7 +196,7 @@ fn merge(held: &mut Acked, acked: Acked) {
 
 #[cfg(test)]
 mod tests {
-    use roomcast_protocol::position::{Epoch, Position};
+    use roomcast_protocol::position::Position;
 
     use super::*;
 

@@ -163,7 +163,7 @@ impl Lane {
             let at = acks.inflight.iter().position(|it| *it.publication.id == *id)?;
             let it = acks.inflight.remove(at);
             if let (Some(at), Some(inbox)) = (it.publication.position, acks.inbox(it.room)) {
-                inbox.cursor.ack_given(at);
+                inbox.cursor.ack(at.offset);
             }
             Some(it)
         });
@@ -210,7 +210,7 @@ impl Lane {
                 // Nobody is to have it any more.
                 let (room, position) = (it.room, it.publication.position);
                 if let (Some(at), Some(inbox)) = (position, acks.inbox(room)) {
-                    inbox.cursor.ack_given(at);
+                    inbox.cursor.ack(at.offset);
                 }
             } else if tries_max > 0 && it.tries >= tries_max {
                 failed.push(it);

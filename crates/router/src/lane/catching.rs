@@ -77,6 +77,8 @@ pub(super) enum Step {
     Acks,
     /// What was acked of its inbox; since when its client wants to know what it missed.
     Inbox(Option<Position>),
+    /// The lane to come to the epoch of its inbox; the same.
+    Epoch(Option<Position>),
 }
 
 impl Lane {
@@ -336,6 +338,9 @@ impl Lane {
         out: &mut Vec<Effect>,
     ) {
         let Some(at) = self.position(index) else { return };
+        if self.goes_on_from_cursor(now, index, key, why, out) {
+            return;
+        }
         let Some(catch_up) = self.catching.get_mut(&(index, key.index)) else { return };
         let (covered, reply) = (catch_up.covered, catch_up.reply.take());
         self.inbox_jumps(index, key, covered.offset, at);
@@ -357,7 +362,7 @@ impl Lane {
     }
 
     /// Behind what the session was given before, in the same class.
-    fn tell_one_gap(
+    pub(super) fn tell_one_gap(
         &mut self,
         index: u32,
         key: SessionKey,
@@ -426,6 +431,9 @@ impl Lane {
                 self.give_up(now, index, key, Unrecovered::Epoch, out);
             }
         }
+        for key in self.catching_in(index, |it| matches!(it.step, Step::Epoch(_))) {
+            self.ask_again(now, index, key, out);
+        }
     }
 
     /// A session took too long.
@@ -443,6 +451,7 @@ impl Lane {
         match catch_up.step {
             Step::Page(_) => self.give_up(now, index, key, Unrecovered::Unavailable, out),
             Step::Inbox(_) => self.inbox_is(now, index, key, None, out),
+            Step::Epoch(_) => self.ask_again(now, index, key, out),
             Step::Space(_) | Step::Turn | Step::Lane | Step::Acks => {}
         }
     }

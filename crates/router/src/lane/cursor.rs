@@ -33,14 +33,6 @@ impl Ranges {
         self.0.splice(at..=at, below.into_iter().chain(above));
     }
 
-    /// Forgets all above `offset`.
-    fn cut_above(&mut self, offset: u64) {
-        self.0.retain(|range| range.0 <= offset);
-        if let Some(last) = self.0.last_mut() {
-            last.1 = last.1.min(offset);
-        }
-    }
-
     /// Forgets all up to `offset`.
     fn cut_up_to(&mut self, offset: u64) {
         self.0.retain(|range| range.1 > offset);
@@ -63,8 +55,6 @@ pub(super) struct Cursor {
     /// Above that: what is not acked by arriving, because it waits for its ack or was never given. Bounds:
     /// [`RANGES_MAX`]; beyond them what lies between two of them counts as well.
     open: Ranges,
-    /// What was given in an earlier epoch names the same publication up to it; above, another one may stand there.
-    same_to: u64,
     /// Something was acked that has not been reported.
     moved: bool,
 }
@@ -89,7 +79,6 @@ impl Cursor {
             acked: Ranges::default(),
             got: position.offset,
             open: Ranges::default(),
-            same_to: u64::MAX,
             moved: false,
         }
     }
@@ -134,11 +123,9 @@ impl Cursor {
         self.mark(offset, offset);
     }
 
-    /// The client acked what it was given there, perhaps in an earlier epoch.
-    pub(super) fn ack_given(&mut self, position: Position) {
-        if position.epoch == self.epoch || position.offset <= self.same_to {
-            self.ack(position.offset);
-        }
+    /// Its offsets are those of this epoch.
+    pub(super) const fn epoch(&self) -> Epoch {
+        self.epoch
     }
 
     /// Nothing up to `offset` is kept any more.
@@ -162,20 +149,6 @@ impl Cursor {
             self.acked.0.remove(0);
         }
         self.acked.0.truncate(RANGES_MAX);
-    }
-
-    /// The room goes on behind `position`, and what stands above `covered` up to it is not given; an epoch that is
-    /// another one may be without the newest publications of the one before.
-    pub(super) fn jump(&mut self, covered: u64, position: Position) {
-        if position.epoch != self.epoch {
-            self.epoch = position.epoch;
-            self.same_to = self.same_to.min(position.offset);
-            self.acked.cut_above(position.offset);
-            self.open.cut_above(position.offset);
-            self.watermark = self.watermark.min(position.offset);
-            self.got = self.got.min(position.offset);
-        }
-        self.leave_open(covered + 1, position.offset);
     }
 
     /// Whether something was acked since the last report.
@@ -242,42 +215,9 @@ mod tests {
     #[test]
     fn what_was_lost_on_the_way_stays_to_be_given() {
         let mut cursor = Cursor::new(at(5), []);
-        cursor.jump(6, at(8));
+        cursor.leave_open(7, 8);
         cursor.arrived(at(10));
         assert_eq!(report(&mut cursor), (6, vec![9, 10]));
-    }
-
-    #[test]
-    fn another_epoch_may_have_lost_the_newest() {
-        let mut cursor = Cursor::new(at(5), [9]);
-        cursor.arrived(at(7));
-        cursor.jump(7, Position { epoch: Epoch(2), offset: 6 });
-        let acked = cursor.report();
-        assert_eq!(acked.watermark, Position { epoch: Epoch(2), offset: 6 });
-        assert_eq!(acked.above, []);
-        cursor.arrived(at(8));
-        assert!(!cursor.has_moved());
-        cursor.arrived(Position { epoch: Epoch(2), offset: 8 });
-        assert_eq!(report(&mut cursor), (8, vec![]));
-    }
-
-    #[test]
-    fn an_ack_of_an_earlier_epoch_counts_for_the_same_publication_only() {
-        let new = |offset| Position { epoch: Epoch(2), offset };
-        let mut cursor = Cursor::new(at(0), []);
-        for offset in 1..=3 {
-            cursor.wait_for(offset);
-        }
-        cursor.jump(3, new(1));
-        cursor.ack_given(at(3));
-        assert!(!cursor.has_moved());
-        cursor.ack_given(at(1));
-        assert_eq!(report(&mut cursor), (1, vec![]));
-        cursor.wait_for(2);
-        cursor.ack_given(at(2));
-        assert!(!cursor.has_moved());
-        cursor.ack_given(new(2));
-        assert_eq!(report(&mut cursor), (2, vec![]));
     }
 
     #[test]
@@ -345,7 +285,7 @@ mod tests {
                     3 => {
                         let to = given + 1 + u64::try_from(random.below(3)).unwrap();
                         open.extend(given + 1..=to);
-                        cursor.jump(given, at(to));
+                        cursor.leave_open(given + 1, to);
                         given = to;
                     }
                     4 => {

@@ -10,7 +10,6 @@ use roomcast_protocol::time::Now;
 
 use super::Lane;
 use super::acks::{Acks, Inbox, Lost};
-use super::alarms::Alarm;
 use super::catching::{CatchUp, Step};
 use super::cursor::Cursor;
 use super::rooms::Ask;
@@ -82,12 +81,10 @@ impl Lane {
         if acks.is_some_and(|acks| acks.inbox(index).is_some()) {
             return Some(ask);
         }
-        let until_ms = now.mono_ms.saturating_add(ASK_MS);
-        let until_ms = self.alarms.set(until_ms, Alarm::CatchUp(index, key.index));
         let (reply, step) = (Some(ask.reply), Step::Inbox(ask.since));
         let asking = CatchUp::new(key, ask.since.unwrap_or(at));
-        self.open_catch_up(index, CatchUp { reply, step, until_ms, ..asking });
-        out.push(Effect::Hub(HubMessage::Inbox { lane: self.id, session: key, cursor }));
+        self.open_catch_up(index, CatchUp { reply, step, ..asking });
+        self.ask_cursor(now, index, key, cursor, out);
         None
     }
 
@@ -131,15 +128,20 @@ impl Lane {
                 Some(_) => self.enter_anew(now, index, key, out),
             };
         };
-        let Start { covered, answer: (told, recovered), known_to, skipped } = start(&state, wished);
-        catch_up.covered = covered;
-        catch_up.known_to = known_to;
-        catch_up.acked.clone_from(&state.acked.above);
-        let reply = catch_up.reply.take().unwrap_or_default();
-        let above = state.acked.above.into_iter().filter(|offset| *offset > covered.offset);
+        if state.head.position.epoch != at.epoch {
+            return self.await_epoch(now, index, key);
+        }
+        let Start { covered, answer, known_to, skipped } = start(&state, wished);
+        let reply = catch_up.reply.take();
+        let above = state.acked.above.iter().copied().filter(|offset| *offset > covered.offset);
         let cursor = Cursor::new(covered, above);
         self.keep_inbox(key, Inbox::new(index, name, cursor, state.lost));
-        self.answer_entry(index, key, &reply, (told, Some(recovered)), out);
+        self.tell_start(index, key, reply, answer, out);
+        if let Some(catch_up) = self.catching.get_mut(&(index, key.index)) {
+            catch_up.covered = covered;
+            catch_up.known_to = known_to;
+            catch_up.acked = state.acked.above;
+        }
         if let Some(run) = skipped {
             self.tell_run(index, key, run, out);
         }
@@ -167,7 +169,7 @@ impl Lane {
         self.guard.policy(room.rule).cursor
     }
 
-    fn cursor_name(&self, index: u32, key: SessionKey) -> Option<CursorName> {
+    pub(super) fn cursor_name(&self, index: u32, key: SessionKey) -> Option<CursorName> {
         let device: Box<str> = match self.cursor_of(index)? {
             CursorOf::User => "".into(),
             CursorOf::Device => {
@@ -244,11 +246,11 @@ impl Lane {
     ) {
         let acks = self.session_mut(key).and_then(|session| session.acks.as_mut());
         if let Some(inbox) = acks.and_then(|acks| acks.inbox(index)) {
-            inbox.cursor.jump(covered, position);
+            inbox.cursor.leave_open(covered + 1, position.offset);
         }
     }
 
-    fn inbox_members(&self, index: u32) -> Vec<SessionKey> {
+    pub(super) fn inbox_members(&self, index: u32) -> Vec<SessionKey> {
         if self.cursor_of(index).is_none() {
             return Vec::new();
         }

@@ -151,6 +151,7 @@ impl Lane {
         loss: Loss,
         out: &mut Vec<Effect>,
     ) {
+        self.renew_inbox(now, index, position, out);
         self.tell_gap(index, position, loss);
         self.end_other_epochs(now, index, position, out);
         self.meet(now, index, out);

@@ -27,6 +27,7 @@ mod parking;
 mod presence;
 mod receipts;
 mod records;
+mod renewed;
 mod resume;
 mod rooms;
 mod scribe;

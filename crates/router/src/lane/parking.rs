@@ -182,7 +182,7 @@ impl Lane {
             self.counters.parked += 1;
         }
         match catch_up.step {
-            Step::Acks | Step::Inbox(_) => return,
+            Step::Acks | Step::Inbox(_) | Step::Epoch(_) => return,
             Step::Turn => self.parking.step_out(index, key),
             Step::Space(_) | Step::Page(_) | Step::Lane => {}
         }

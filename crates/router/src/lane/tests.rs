@@ -19,6 +19,7 @@ mod parking;
 mod presence;
 mod publishing;
 mod receipts;
+mod renewed;
 mod resuming;
 mod resuming_model;
 mod rooms;

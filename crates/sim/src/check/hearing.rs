@@ -24,6 +24,7 @@ impl World {
     pub(crate) fn client_hears(&mut self, socket: usize, text: &str) {
         let client = self.sockets[socket].client;
         if self.clients[client].socket != Some(socket) {
+            self.heard_before_leaving(client, text);
             return self.note_former(client, text);
         }
         self.note_covered(client);
@@ -267,7 +268,6 @@ impl World {
         let before = stay.at.replace(position);
         stay.told_ms = Some(now_ms);
         self.clients[client].positions.insert(room, position);
-        self.note_gap(client, room, position.offset);
         if back {
             let text =
                 format!("c{client} covered {before:?}, and a gap leads back to {position:?}");
@@ -303,10 +303,6 @@ impl World {
                 let text = format!("c{client} skips p{number} ({offset}) for {reasons:?}");
                 return self.complain("G3/I3", &about, text);
             }
-        }
-        // Where servers lost data, what was acked before may name something else now: cursors know no epochs.
-        if self.book.lost_data() && reasons.iter().any(|reason| reason == "acked") {
-            self.note_gap(client, room, to);
         }
         let position = at.at(to);
         if let Some(stay) = self.clients[client].stays.get_mut(&room) {

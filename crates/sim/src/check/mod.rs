@@ -164,11 +164,6 @@ impl Book {
         self.kicks.clear();
     }
 
-    /// Servers have lost data.
-    pub(crate) fn lost_data(&self) -> bool {
-        !self.ids_lost.is_empty()
-    }
-
     /// Servers have lost data in between.
     pub(crate) fn data_was_lost(&self, after: u64, until: u64) -> bool {
         self.ids_were_lost(after, until)

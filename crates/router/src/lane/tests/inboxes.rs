@@ -52,7 +52,7 @@ impl World {
 
 /// Session 1 has asked for `box`, which stands at 9.
 #[track_caller]
-fn asked(join: &str, script: &str, expected: &str) {
+pub(super) fn asked(join: &str, script: &str, expected: &str) {
     let start = format!("manual\n1 opens as ann\n1 joins box {join}\nhub joined box at 9\n");
     let seen = "1: welcome ann 1\n1 ready\nhub join box\nhub inbox? 1 box\n";
     check(&format!("{start}{script}"), &format!("{seen}{expected}"));
@@ -502,21 +502,11 @@ fn what_a_gap_took_is_not_acked() {
          hub box thirteen pos=13
          serve
          wait 1250
-         1 pongs
-         hub gap box at e2.14
-         hub box fifteen pos=e2.15
-         serve
-         wait 20000
-         1 heard
-         wait 5250
          1 pongs",
         "1: joined box #1 at 9 recovered
          1: gap box at 12 too_old + box thirteen @13
          1: ping
-         hub acked box to 9 above 13
-         1: gap box at e2.14 too_old + box fifteen @e2.15
-         1: ping
-         hub acked box to e2.9 above 13,15",
+         hub acked box to 9 above 13",
     );
 }
 
