@@ -12,6 +12,7 @@ use roomcast_protocol::outbound::Outbound;
 use roomcast_protocol::presence::{
     PresenceChange, PresenceDiff, PresenceMode, ROSTER_PAGE_MAX, RosterPage,
 };
+use roomcast_protocol::publication::Priority;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
