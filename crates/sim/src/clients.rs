@@ -32,7 +32,7 @@ const TRIES_MAX: u32 = 8;
 #[derive(Clone, Debug)]
 pub(crate) enum Request {
     Join { since: Option<Since> },
-    Leave,
+    Leave { room: usize },
     History,
     Refresh,
     Presence,
@@ -189,13 +189,16 @@ impl World {
         // Where the broker was away nothing was known of a position.
         let stays = self.clients[client].stays.iter();
         let known = stays.filter(|(room, stay)| rule(**room).keep.is_none() || stay.at.is_some());
-        let had = known.map(|(room, _)| *room).collect();
+        // Nor is it of one that it wants to leave, and may have left.
+        let requests = &self.clients[client].requests;
+        let leaves = |it: usize| {
+            requests.values().any(|of| matches!(of, Request::Leave { room } if *room == it))
+        };
+        let owed = known.map(|(room, _)| *room).filter(|room| !leaves(*room)).collect();
         self.end_stays(client);
         let now_ms = self.now_ms;
         let it = &mut self.clients[client];
-        it.comeback.had = had;
-        let leaves = |request: &Request| matches!(request, Request::Leave);
-        it.comeback.in_doubt = it.requests.values().any(leaves);
+        it.comeback.owed = owed;
         (it.socket, it.ready, it.since_ms) = (None, false, now_ms);
         it.requests.clear();
     }
@@ -280,7 +283,7 @@ impl World {
     }
 
     fn leave(&mut self, client: usize, room: usize) {
-        let number = self.request(client, Request::Leave);
+        let number = self.request(client, Request::Leave { room });
         self.say(client, wire::unsubscribe(number, &name_of(room)));
     }
 

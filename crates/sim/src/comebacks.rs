@@ -29,16 +29,12 @@ pub(crate) struct Comeback {
     /// What its newest welcome gave it, and the one before.
     token: Option<ResumeToken>,
     older: Option<ResumeToken>,
-    /// The session is the one it had last, and not another one of its user's.
-    same: bool,
     /// What became of its wish on this connection.
     resumed: Option<bool>,
     /// It brought a token of its own.
     asked: bool,
-    /// It had left a room and did not know yet: where the node takes it to be is its own doing.
-    pub(crate) in_doubt: bool,
-    /// Rooms it was in when it lost its connection.
-    pub(crate) had: BTreeSet<usize>,
+    /// Rooms that it gets back with the session that it had last: it was in them when it lost its connection.
+    pub(crate) owed: BTreeSet<usize>,
     /// When its sessions began, as far as it was told.
     began_ms: BTreeMap<SessionId, u64>,
     /// The connection that the session was on before.
@@ -52,11 +48,9 @@ impl Comeback {
             hands_over: number.is_multiple_of(2),
             token: None,
             older: None,
-            same: false,
             resumed: None,
             asked: false,
-            in_doubt: false,
-            had: BTreeSet::new(),
+            owed: BTreeSet::new(),
             began_ms: BTreeMap::new(),
             former: None,
         }
@@ -105,7 +99,9 @@ impl World {
             return self.book.violate("G13", &about, || text);
         }
         it.older = std::mem::replace(&mut it.token, token);
-        it.same = it.older.map(|it| it.session) == token.map(|it| it.session);
+        if it.older.map(|it| it.session) != token.map(|it| it.session) {
+            it.owed.clear();
+        }
         it.resumed = wire.resumed;
         let began_ms = token
             .map(|it| it.session)
@@ -136,9 +132,9 @@ impl World {
         if it.comeback.stock {
             return Vec::new();
         }
-        let (had, rest): (Vec<_>, Vec<_>) =
-            wanted.partition(|it| self.clients[client].comeback.had.contains(it));
-        for room in had {
+        let (owed, rest): (Vec<_>, Vec<_>) =
+            wanted.partition(|it| self.clients[client].comeback.owed.contains(it));
+        for room in owed {
             // What was not written in time does not come by itself.
             self.at(self.now_ms + RESTORED_MS, Event::Restored { client, room });
         }
@@ -166,9 +162,7 @@ impl World {
         if it.comeback.resumed != Some(true)
             || room >= ROOMS.len()
             || it.hostile
-            || it.comeback.in_doubt
-            || !it.comeback.same
-            || !it.comeback.had.contains(&room)
+            || !it.comeback.owed.contains(&room)
         {
             return;
         }
