@@ -19,6 +19,7 @@ use roomcast_protocol::position::{Epoch, Keep, Kept, Page, Position, Span};
 use roomcast_protocol::presence::PresenceDiff;
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
+use roomcast_protocol::session::AttachSession;
 use roomcast_store::{At, Place, Published, Put, Remembered, Rules, Store, Swept, id_of};
 
 use crate::feed::{EVENT_BYTES, Feed, FeedSender, feed};
@@ -197,15 +198,7 @@ impl<T> State<T> {
                 let outcome = Some(self.store.save_session(self.now_ms, node, &save));
                 (EVENT_BYTES, BrokerEvent::Saved { request, outcome })
             }
-            BrokerCommand::Attach { request, mut attach } => {
-                // No beat says which nodes live: those of this process do.
-                attach.alive.extend(self.nodes.iter().map(|node| node.id));
-                let outcome = self.store.attach_session(self.now_ms, node, &attach).map(Box::new);
-                let rooms = outcome.as_ref().map_or(0, |it| it.record.rooms.len());
-                let own = outcome.as_ref().map_or(0, |it| it.record.own.len());
-                let weight = EVENT_BYTES + HEAD_BYTES * (rooms + own);
-                (weight, BrokerEvent::Attached { request, outcome })
-            }
+            BrokerCommand::Attach { request, attach } => self.attach(node, request, attach),
             BrokerCommand::EndSessions { request, user } => {
                 self.store.end_sessions(self.now_ms, &user);
                 (EVENT_BYTES, BrokerEvent::SessionsEnded { request, done: true })
@@ -243,6 +236,22 @@ impl<T> State<T> {
             // Nothing can be cut off inside a process, and each node hears every room.
             BrokerCommand::Unsubscribe(_) | BrokerCommand::Reconnect { .. } => return None,
         })
+    }
+
+    /// A session is taken over.
+    fn attach(
+        &mut self,
+        node: NodeId,
+        request: u64,
+        mut attach: Box<AttachSession>,
+    ) -> (usize, BrokerEvent<T>) {
+        // No beat says which nodes live: those of this process do.
+        attach.alive.extend(self.nodes.iter().map(|node| node.id));
+        let outcome = self.store.attach_session(self.now_ms, node, &attach).map(Box::new);
+        let rooms = outcome.as_ref().map_or(0, |it| it.record.rooms.len());
+        let own = outcome.as_ref().map_or(0, |it| it.record.own.len());
+        let weight = EVENT_BYTES + HEAD_BYTES * (rooms + own);
+        (weight, BrokerEvent::Attached { request, outcome })
     }
 
     /// A node is not attached any more.

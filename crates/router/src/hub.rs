@@ -504,13 +504,6 @@ impl Hub {
         self.guard.rule(name).and_then(|rule| self.guard.policy(rule).history)
     }
 
-    /// Under which key the publication's room keeps only the newest one.
-    fn collapse_key(&self, publication: &Publication) -> Option<Box<str>> {
-        let rule = self.guard.rule(&publication.room)?;
-        let collapses = self.guard.policy(rule).collapses;
-        collapses.then(|| self.guard.collapse_key(rule, publication)).flatten()
-    }
-
     fn join(&mut self, lane: LaneId, name: RoomName, out: &mut Vec<HubEffect>) {
         let Some(bit) = bit_of(lane) else { return };
         let isolated = self.state() == RelayState::Isolated;

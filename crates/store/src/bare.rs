@@ -213,9 +213,7 @@ impl BrokerUnderTest for Bare {
                 own.rooms.insert(room.clone());
                 self.tell(node, BrokerEvent::Subscribed { room, request });
             }
-            BrokerCommand::Unsubscribe(room) => {
-                own.rooms.remove(&room);
-            }
+            BrokerCommand::Unsubscribe(room) => own.rooms.retain(|held| *held != room),
             BrokerCommand::Heads { request, rooms } => {
                 let at = self.at(mono_ms);
                 let heads = rooms.iter().map(|(room, _)| self.store.head(room, at)).collect();

@@ -99,6 +99,13 @@ impl Hub {
         self.waiting.queue.push_back(Waiter { ticket, publication, dedup });
     }
 
+    /// Under which key the publication's room keeps only the newest one.
+    fn collapse_key(&self, publication: &Publication) -> Option<Box<str>> {
+        let rule = self.guard.rule(&publication.room)?;
+        let collapses = self.guard.policy(rule).collapses;
+        collapses.then(|| self.guard.collapse_key(rule, publication)).flatten()
+    }
+
     /// A publication of this node ended.
     pub(super) fn published(
         &mut self,
