@@ -18,7 +18,7 @@ impl World {
     pub(super) fn check_inflight(&mut self, socket: usize, number: usize, text: &str) {
         let room = self.book.pubs[number].made.room;
         // Where nothing is kept the oldest fails; what was let go in an outbox was not on its way.
-        let overrun = self.book.people.overrun.contains(&socket);
+        let overrun = self.sockets[socket].overran;
         let wanted = text.contains("\"requiresAck\":true") && rule(room).keep.is_some();
         if !wanted || overrun {
             return;

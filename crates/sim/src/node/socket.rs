@@ -84,6 +84,8 @@ pub(crate) struct Socket {
     /// Permissions of the session's newest token, and when it came.
     pub(crate) permissions: (Vec<String>, u64),
     pub(crate) inflight: Inflight,
+    /// Its outbox was over its bound: what went then was never handed to its client.
+    pub(crate) overran: bool,
 }
 
 impl Socket {
@@ -116,6 +118,7 @@ impl Socket {
             read_at_ms: None,
             up_ms: 0,
             inflight: Inflight::new(),
+            overran: false,
             buffer: Vec::new(),
             heard_ms: 0,
             paused_until_ms: 0,
@@ -187,6 +190,7 @@ impl World {
             return Some(Shed::default());
         };
         self.stats.outboxes_overrun += 1;
+        it.overran = true;
         let shed = waiting.shed(Outbox::goal_bytes(OUTBOX_BYTES), now.unix_ms);
         if waiting.bytes() <= OUTBOX_BYTES {
             return Some(shed);
