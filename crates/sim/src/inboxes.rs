@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use roomcast_protocol::guard::Policy;
 use roomcast_protocol::inbox::CursorOf;
-use roomcast_protocol::position::{Epoch, Keep, Kept, Span};
+use roomcast_protocol::position::{Epoch, Keep, Kept, Position, Span};
 use roomcast_protocol::room::RoomName;
 use roomcast_store::{At, Place};
 use serde::Deserialize;
@@ -63,6 +63,9 @@ pub(crate) struct Inbox {
     /// How often it was given what again, on this connection.
     again: BTreeMap<usize, u32>,
     socket: Option<usize>,
+    /// Up to where it was told last that nobody knows what it has acked: a client that goes on from there says itself
+    /// that it has all before it.
+    unknown: Option<Position>,
 }
 
 /// What stands in `data` of what is told to be lost.
@@ -82,6 +85,10 @@ impl World {
     ) {
         let unknown = recovered.0 == Some(false) && recovered.1 != Some("too_old");
         let now_ms = self.now_ms;
+        if room >= ROOMS.len() && recovered == (Some(false), Some("unavailable")) {
+            let it = &mut self.clients[client];
+            it.inbox.unknown = it.positions.get(&room).copied();
+        }
         if let Some(stay) = self.clients[client].stays.get_mut(&room)
             && room >= ROOMS.len()
             && unknown
@@ -211,8 +218,12 @@ impl World {
             let found = server.data.clone().store(&name).read(&name, &keep, at, &Span::above(0));
             let entries = found.map_or_else(Vec::new, |found| found.entries);
             let count = entries.len();
-            let heard = &self.clients[client].inbox.heard;
+            let Inbox { heard, unknown, .. } = &self.clients[client].inbox;
+            let is_unknown = |at: Position| {
+                unknown.is_some_and(|it| it.epoch == at.epoch && at.offset <= it.offset)
+            };
             let missed = entries.into_iter().find_map(|place| match place {
+                Place::Entry(entry) if is_unknown(entry.position) => None,
                 Place::Entry(entry) => match entry.payload {
                     Kept::Publication(it) => number_of(&it.id).filter(|it| !heard.contains(it)),
                     Kept::Unreadable(_) | Kept::Removed(_) => None,

@@ -23,6 +23,8 @@ impl World {
                     self.check_handed_publication(socket, number, text);
                 } else if text.starts_with("{\"type\":\"history\"") {
                     self.check_handed_history(socket, text);
+                } else {
+                    self.note_begun_anew(socket, text);
                 }
             }
             rest = &rest[length..];

@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use crate::inboxes::TRIES_MAX;
-use crate::rules::rule;
+use crate::rules::{room_index, rule};
+use crate::wire::Wire;
 use crate::world::World;
 
 /// How many a session may have: few, so that the bound bites.
@@ -41,6 +42,20 @@ impl World {
                 format!("c{client} has {count} to ack, the last p{number}: {inflight:?}")
             });
         }
+    }
+
+    /// A client is told that its room is in another epoch: what it has to ack of it is given anew.
+    pub(super) fn note_begun_anew(&mut self, socket: usize, text: &str) {
+        if !text.contains("\"reason\":\"epoch\"") {
+            return;
+        }
+        let Ok(wire) = Wire::read(text) else { return };
+        let data = wire.data().unwrap_or_default();
+        let Some(room) = wire.room.as_deref().or(data.room.as_deref()).and_then(room_index) else {
+            return;
+        };
+        let pubs = &self.book.pubs;
+        self.sockets[socket].inflight.retain(|number, _| pubs[*number].made.room != room);
     }
 
     /// A lane takes in what a client said: it may be an ack.
