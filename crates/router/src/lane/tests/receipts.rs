@@ -340,7 +340,7 @@ fn members_are_told_behind_what_waits_and_who_catches_up_at_once() {
          hub join talk
          1: joined talk at 9
          hub read 1 talk above 5
-         2: m rose talk 3 cid+10@1010 !high
+         2: m rose talk 3 cid+10@1010
          1: talk a @10
          1: rose talk 3 cid+10@1010
          1 receipts-told",
