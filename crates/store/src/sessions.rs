@@ -48,6 +48,9 @@ pub(crate) struct Sessions {
     users: BTreeMap<Box<str>, Arc<Records>>,
     /// Each user once, by when the first of its records is over.
     due: BTreeSet<(u64, Box<str>)>,
+    /// Users who were ordered to end, and until when no session of theirs begins without a connection, for what
+    /// made it may be from before the order. Units: milliseconds.
+    endings: BTreeMap<Box<str>, u64>,
     bytes: u64,
 }
 
@@ -116,6 +119,10 @@ impl Sessions {
             return SavedSession::Fenced;
         }
         if known.is_some_and(|known| known.ended) {
+            return SavedSession::Ended;
+        }
+        let late = known.is_none() && save.state == SessionState::Detached;
+        if late && self.endings.get(&save.user).is_some_and(|until_ms| *until_ms > now_ms) {
             return SavedSession::Ended;
         }
         let (attached, windows) = match save.state {
@@ -208,6 +215,8 @@ impl Sessions {
 
     fn end(&mut self, now_ms: u64, user: &str) {
         self.expire(user, now_ms);
+        self.endings.retain(|_, until_ms| *until_ms > now_ms);
+        self.endings.insert(user.into(), now_ms.saturating_add(ENDED_MS));
         if !self.users.contains_key(user) {
             return;
         }

@@ -257,12 +257,13 @@ pub const SESSIONS: &[Script] = &[
             1 saves ann s2 secret=8 detached
             1 saves ann s1 secret=7 ended
             1 saves ann s1 secret=7
+            1 saves ann s4 secret=7
             1 saves ann s4 secret=7 detached
             2 takes bob s3 secret=7 new=8
             2 takes ann any new=10 alive=2
             1 hears
             2 hears",
-        expected: "1: saved, saved, saved, over, over, over, over, saved
+        expected: "1: saved, saved, saved, over, over, over, over, saved, saved
             2: ended, ended, untaken unknown, untaken unknown, untaken not_one, \
                    taken s3 gen=2 rooms=[] own=[] from node 1, taken s4 gen=2 rooms=[] own=[] from nobody",
     },
@@ -286,13 +287,30 @@ pub const SESSIONS: &[Script] = &[
         claim: "a session without a window left is remembered when it is ordered to end",
         steps: "1 attaches
             1 ends ann
-            1 saves ann s1 secret=7 detached window=1000
+            1 saves ann s1 secret=7 window=500
             1 ends ann
             at 2000
             1 saves ann s1 secret=7
             1 takes ann s1 secret=7 new=8
             1 hears",
         expected: "1: ended, saved, ended, over, untaken unknown",
+    },
+    Script {
+        claim: "an order to end also ends whoever has gone before a record of it was there",
+        steps: "1 attaches
+            2 attaches
+            2 ends ann
+            1 saves ann s1 secret=7 detached
+            1 saves bob s2 secret=7 detached
+            2 takes ann s1 secret=7 new=8
+            1 saves ann s3 secret=7
+            2 takes ann s3 secret=7 new=8
+            at 60000
+            1 saves ann s1 secret=7 detached
+            1 hears
+            2 hears",
+        expected: "1: over, saved, saved, saved
+            2: ended, untaken unknown, taken s3 gen=2 rooms=[] own=[] from node 1",
     },
     Script {
         claim: "where a generation was given twice, the session is whose secret is kept",

@@ -71,6 +71,9 @@ local function save(keys, args)
     return 0
   elseif known and known.state == 'E' then
     return 2
+  elseif state == 'D' and not known and read(false, 'EXISTS', prefix .. 'ending:' .. user) == 1 then
+    -- It may be from before the order, and it has no connection any more that could be ended.
+    return 2
   elseif state == 'E' and known and tonumber(generation) > 1 then
     -- What a former connection has under way would bring it back.
     known.state, known.record, known.ends = 'E', '', at + ENDED
@@ -141,7 +144,7 @@ local function attach(keys, args)
   return { 0, name, it.generation, it.record, former, before }
 end
 
--- Ends all sessions of a user: none is taken over or written any more.
+-- Ends all sessions of a user: none is taken over or written any more, and for a while none begins without a connection.
 -- Keys: the user's sessions. Arguments: user.
 -- Answers with how many there were.
 local function end_sessions(keys, args)
@@ -150,6 +153,7 @@ local function end_sessions(keys, args)
   local prefix = string.match(keys[1], '^rc:{.-}:')
   read(0, 'ZCARD', keys[1])
   local ended = 0
+  redis.call('SET', prefix .. 'ending:' .. user, '1', 'PX', ENDED)
   for _, name in ipairs(redis.call('ZRANGEBYSCORE', keys[1], at, '+inf')) do
     local it = session_at(prefix .. 'session:' .. name, user, at)
     if it then
@@ -164,5 +168,5 @@ end
 redis.register_function('rc1_save', save)
 -- A record is as long behind it as before.
 redis.register_function{ function_name = 'rc1_attach', callback = attach, flags = { 'allow-oom' } }
--- And shorter behind this.
+-- And shorter behind this, but for a mark of the user for a minute.
 redis.register_function{ function_name = 'rc1_end_sessions', callback = end_sessions, flags = { 'allow-oom' } }
