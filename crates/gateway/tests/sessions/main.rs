@@ -14,6 +14,7 @@ mod common;
 
 mod former;
 mod handover;
+mod inboxes;
 mod presence;
 mod receipts;
 mod resume;
