@@ -63,9 +63,9 @@ pub(crate) struct Inbox {
     /// How often it was given what again, on this connection.
     again: BTreeMap<usize, u32>,
     socket: Option<usize>,
-    /// Up to where it was told last that nobody knows what it has acked: a client that goes on from there says itself
-    /// that it has all before it.
-    unknown: Option<Position>,
+    /// Up to where it was told that what it lacks is not available: a client that goes on from there says itself that
+    /// it has all before it.
+    unknown: Vec<Position>,
 }
 
 /// What stands in `data` of what is told to be lost.
@@ -85,15 +85,22 @@ impl World {
     ) {
         let unknown = recovered.0 == Some(false) && recovered.1 != Some("too_old");
         let now_ms = self.now_ms;
-        if room >= ROOMS.len() && recovered == (Some(false), Some("unavailable")) {
-            let it = &mut self.clients[client];
-            it.inbox.unknown = it.positions.get(&room).copied();
+        if recovered == (Some(false), Some("unavailable")) {
+            self.note_unavailable(client, room);
         }
         if let Some(stay) = self.clients[client].stays.get_mut(&room)
             && room >= ROOMS.len()
             && unknown
         {
             stay.told_ms = Some(now_ms);
+        }
+    }
+
+    /// A client is told that what it lacks up to its position is not available.
+    pub(crate) fn note_unavailable(&mut self, client: usize, room: usize) {
+        if room >= ROOMS.len() {
+            let it = &mut self.clients[client];
+            it.inbox.unknown.extend(it.positions.get(&room).copied());
         }
     }
 
@@ -220,7 +227,7 @@ impl World {
             let count = entries.len();
             let Inbox { heard, unknown, .. } = &self.clients[client].inbox;
             let is_unknown = |at: Position| {
-                unknown.is_some_and(|it| it.epoch == at.epoch && at.offset <= it.offset)
+                unknown.iter().any(|it| it.epoch == at.epoch && at.offset <= it.offset)
             };
             let missed = entries.into_iter().find_map(|place| match place {
                 Place::Entry(entry) if is_unknown(entry.position) => None,

@@ -268,6 +268,9 @@ impl World {
         let before = stay.at.replace(position);
         stay.told_ms = Some(now_ms);
         self.clients[client].positions.insert(room, position);
+        if data.reason.as_deref() == Some("unavailable") {
+            self.note_unavailable(client, room);
+        }
         if back {
             let text =
                 format!("c{client} covered {before:?}, and a gap leads back to {position:?}");
