@@ -146,7 +146,9 @@ impl World {
         }
         if !wire.redelivered {
             // It may have come before under another position: that one was acked.
-            self.clients[client].inbox.acked_ms.remove(&number);
+            let inbox = &mut self.clients[client].inbox;
+            inbox.acked_ms.remove(&number);
+            inbox.again.remove(&number);
         }
         if wire.requires_ack {
             self.plan_ack(client, number);

@@ -20,6 +20,7 @@ impl World {
         while let Some((framed, length)) = frame(rest) {
             if let Framed::Text(text) = framed {
                 if let Some(number) = published(text) {
+                    self.check_inflight(socket, number, text);
                     self.check_handed_publication(socket, number, text);
                 } else if text.starts_with("{\"type\":\"history\"") {
                     self.check_handed_history(socket, text);
@@ -44,7 +45,6 @@ impl World {
 
     fn check_handed_publication(&mut self, socket: usize, number: usize, text: &str) {
         self.check_kicked(socket, number);
-        self.check_inflight(socket, number, text);
         let it = &self.sockets[socket];
         let client = it.client;
         let made = self.book.pubs[number].made;

@@ -106,12 +106,14 @@ impl World {
         if let Some(Request::Join { since: Some(since) }) = asked {
             self.check_recovered(client, room, &since, (position, data));
         }
-        if let Some(stay) = self.clients[client].stays.get_mut(&room) {
+        let it = &mut self.clients[client];
+        if let Some(stay) = it.stays.get_mut(&room) {
             // A repeated join, or the position that follows; it moves nothing that is known.
             let follows = !stay.live && live || stay.at.is_none() && position.is_some();
             stay.live |= live;
             if stay.at.is_none() || resumed && position.is_some() {
                 stay.at = position;
+                it.positions.extend(position.map(|position| (room, position)));
             } else if let (Some(at), Some(position)) = (stay.at, position)
                 && at != position
             {

@@ -44,9 +44,11 @@ impl World {
         }
     }
 
-    /// A client is told that its room is in another epoch: what it has to ack of it is given anew.
+    /// A client is told that its room is in another epoch, or that nobody knows what it has acked: what it has to ack of
+    /// it begins anew.
     pub(super) fn note_begun_anew(&mut self, socket: usize, text: &str) {
-        if !text.contains("\"reason\":\"epoch\"") {
+        if !["epoch", "unavailable"].iter().any(|it| text.contains(&format!("\"reason\":\"{it}\"")))
+        {
             return;
         }
         let Ok(wire) = Wire::read(text) else { return };

@@ -1,9 +1,10 @@
 //! What a hub gives a lane: of each room that keeps its publications an unbroken run (G3, G8), each offset once, and
 //! where something is missing a gap that says so.
 
-use roomcast_protocol::position::Position;
+use roomcast_protocol::position::{Epoch, Position};
 use roomcast_protocol::room::RoomName;
 use roomcast_router::messages::LaneMessage;
+use roomcast_store::At;
 
 use super::short;
 use crate::world::World;
@@ -36,8 +37,9 @@ impl World {
                 if let Some(at) = at.filter(|at| at.epoch != position.epoch) {
                     left.insert((lane, room.clone(), at.epoch));
                 }
-                // G2a: an epoch that is over does not come back.
-                let again = left.contains(&(lane, room.clone(), position.epoch));
+                // G2a: an epoch that is over does not come back. With a master that others have left it goes on.
+                let again = left.contains(&(lane, room.clone(), position.epoch))
+                    && !self.is_current(room, position.epoch);
                 if at.is_none() || back || again {
                     self.broken(node, lane, room, at, *position, "gap");
                 }
@@ -65,6 +67,15 @@ impl World {
             | LaneMessage::Presence(_)
             | LaneMessage::Stop => {}
         }
+    }
+
+    /// Whether any server has the room in this epoch still.
+    fn is_current(&self, room: &RoomName, epoch: Epoch) -> bool {
+        self.bus.servers.iter().filter(|it| !it.dead).any(|server| {
+            let at = At { now_ms: server.time_ms(self.now_ms), fresh: Epoch(u128::MAX) };
+            let head = server.data.clone().store(room).head(room, at);
+            head.is_some_and(|head| head.epoch == epoch)
+        })
     }
 
     fn extend_run(&mut self, node: usize, lane: usize, room: &RoomName, position: Position) {
