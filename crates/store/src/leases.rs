@@ -15,6 +15,13 @@ pub const REAPED_MS: u64 = 3_600_000;
 /// Users and sessions that one call takes out; more are another call's.
 pub const TEND_MAX: usize = 500;
 
+/// How long nobody must have beaten until it was the server that was away, and not the nodes. A node beats each second,
+/// so by then each that was there has most of its lease behind it. Units: milliseconds.
+#[must_use]
+pub const fn quiet_ms(lease_ms: u64) -> u64 {
+    lease_ms / 8 * 5
+}
+
 /// What a beat did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Beaten {
@@ -64,11 +71,13 @@ impl<E: Clone> Store<E> {
         Beaten { lease, tended: self.tend(at) }
     }
 
-    /// Renews a lease, and ends the one of the life before it. One that is over is not renewed.
+    /// Renews a lease, and ends the one of the life before it. One that is over is not renewed, unless it ended while
+    /// nobody beat for [`quiet_ms`]: such a time counts for no lease.
     pub fn renew(&mut self, now_ms: u64, incarnation: Incarnation, retired: Option<u32>) -> Lease {
         let lease_ms = self.rules().lease_ms;
         let leases = self.leases_mut();
         leases.expire(now_ms);
+        leases.excuse(now_ms, lease_ms);
         if let Some(life) = retired {
             let retired = Incarnation { life, ..incarnation };
             if !leases.reaped.contains_key(&retired) {
@@ -170,6 +179,18 @@ impl<E: Clone> Store<E> {
 }
 
 impl Leases {
+    /// Where nobody beat for long, whoever held a lease until then has one lease's time to come again.
+    fn excuse(&mut self, now_ms: u64, lease_ms: u64) {
+        let Some(newest_ms) = self.held.values().max() else { return };
+        let beaten_ms = newest_ms.saturating_sub(lease_ms);
+        if now_ms < beaten_ms.saturating_add(quiet_ms(lease_ms)) {
+            return;
+        }
+        for ends_ms in self.held.values_mut().filter(|ends_ms| **ends_ms > beaten_ms) {
+            *ends_ms = now_ms.saturating_add(lease_ms);
+        }
+    }
+
     /// Forgets what was reaped long ago.
     pub(crate) fn expire(&mut self, now_ms: u64) {
         self.reaped.retain(|_, until_ms| *until_ms > now_ms);

@@ -23,7 +23,7 @@ mod tests;
 pub use ids::{Id, id_of};
 pub use inbox::USER_IDLE_MS;
 pub use keep::{OLDEST_MAX, SPAN_TIMES};
-pub use leases::{Beaten, REAPED_MS, TEND_MAX, Tended};
+pub use leases::{Beaten, REAPED_MS, TEND_MAX, Tended, quiet_ms};
 pub use moved::{MOVED_MAX, TOLD_MAX};
 pub use presence::{OCCUPANCIES_MAX, PRESENCE_MS, Stepped};
 pub use receipts::Marking;

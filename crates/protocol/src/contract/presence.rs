@@ -350,14 +350,34 @@ pub const PRESENCE: &[Script] = &[
     Script {
         claim: "a beat that comes when the lease is over does not renew it",
         steps: "1 attaches
+            2 attaches
             1 lives
             1 sets news 1 +ann/s1
+            at {lease/2}
+            2 lives
             at {lease}
             1 lives
             1 sets news 2 +ann/s1
             1 lives
             1 hears answers",
         expected: "1: held, done news +ann e0:1 of 1, lost, reaped, lost",
+    },
+    Script {
+        claim: "where nobody beat for a lease, nobody has left",
+        steps: "1 attaches
+            2 attaches
+            2 subscribes news
+            1 lives
+            2 lives
+            1 sets news 1 +ann/s1
+            at {lease}
+            2 lives
+            1 lives
+            1 sets news 2 +bob/s2
+            1 hears answers
+            2 hears",
+        expected: "1: held, done news +ann e0:1 of 1, held, done news +bob e0:2 of 2
+            2: subscribed news, held, news +ann e0:1 of 1, held, news +bob e0:2 of 2",
     },
     Script {
         claim: "a lease that is renewed in time holds",

@@ -220,6 +220,7 @@ impl World {
         let id = crate::node::id_of(asker.node, asker.life);
         let it = &mut self.bus.servers[server];
         let time_ms = it.time_ms(self.now_ms);
+        it.data.excuse(time_ms);
         it.data.leases.insert(id, (time_ms + LEASE_MS, hears));
         it.data.leases.retain(|_, (until, _)| *until > time_ms);
         let others = it.data.leases.iter().filter(|(node, _)| **node != id);

@@ -23,7 +23,7 @@ use roomcast_protocol::session::{
     AttachSession, AttachedSession, SaveSession, SavedSession, Unattached,
 };
 
-use roomcast_store::{Id, Rules, Store, id_of};
+use roomcast_store::{Id, Rules, Store, id_of, quiet_ms};
 
 use crate::random::Random;
 use server::Server;
@@ -300,6 +300,16 @@ impl Data {
     /// What a room is in.
     pub(crate) fn store(&mut self, room: &RoomName) -> &mut Store<Kept> {
         &mut self.stores[usize::from(partition_of(room))]
+    }
+
+    /// Where nobody beat for long, nodes that held a lease until then have it again; whether they hear is not known.
+    pub(crate) fn excuse(&mut self, now_ms: u64) {
+        let newest_ms = self.leases.values().map(|(until_ms, _)| *until_ms).max();
+        let beaten_ms = newest_ms.unwrap_or(u64::MAX).saturating_sub(LEASE_MS);
+        if now_ms >= beaten_ms.saturating_add(quiet_ms(LEASE_MS)) {
+            let held = self.leases.values_mut().filter(|(until_ms, _)| *until_ms > beaten_ms);
+            held.for_each(|it| *it = (now_ms + LEASE_MS, false));
+        }
     }
 
     /// Another server is master, with what this one has.

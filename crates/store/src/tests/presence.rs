@@ -54,11 +54,55 @@ fn a_lease_holds_until_its_last_millisecond() {
         assert_eq!(store.beat(at(100), life(1, 1), None).lease, Lease::Held);
         store.set_presence(at(100), &set("a", life(1, 1), 1, 0, many(1)));
         assert_eq!(store.is_due(now_ms), lease == Lease::Lost);
+        store.beat(at(LEASE_MS / 2), life(2, 1), None);
         let beaten = store.beat(at(now_ms), life(1, 1), None);
         assert_eq!(beaten.lease, lease);
         assert_eq!(beaten.tended.diffs.len(), usize::from(lease == Lease::Lost));
-        assert_eq!(store.leased(now_ms).count(), usize::from(lease == Lease::Held));
+        assert_eq!(store.leased(now_ms).count(), 1 + usize::from(lease == Lease::Held));
     }
+}
+
+#[test]
+fn a_time_in_which_nobody_beat_for_long_counts_for_no_lease() {
+    let quiet_ms = quiet_ms(LEASE_MS);
+    for (quiet_ms, excused) in [(quiet_ms - 1, false), (quiet_ms, true), (9 * LEASE_MS, true)] {
+        let mut store = Store::<u64>::new(RULES, 1);
+        for (node, beat_ms) in [(1, 0), (2, 4_000), (3, 7_999)] {
+            store.beat(at(beat_ms), life(node, 1), None);
+            store.set_presence(
+                at(beat_ms),
+                &set("a", life(node, 1), 1, 0, vec![change(&format!("u{node}"), 1 << node, true)]),
+            );
+        }
+        // Of a node that begins anew, too.
+        let back_ms = 7_999 + quiet_ms;
+        let beaten = store.beat(at(back_ms), life(4, 1), None);
+        assert_eq!(beaten.tended.diffs.is_empty(), excused, "{quiet_ms} ms");
+        assert_eq!(store.beat(at(back_ms), life(1, 1), None).lease == Lease::Held, excused);
+        assert_eq!(store.beat(at(back_ms), life(3, 1), None).lease, Lease::Held);
+        if !excused {
+            continue;
+        }
+        // Who does not come is gone with the lease that it was given.
+        for node in [1, 3] {
+            store.beat(at(back_ms + LEASE_MS / 2), life(node, 1), None);
+        }
+        assert_eq!(count(&mut store, "a"), 3);
+        let left = store.beat(at(back_ms + LEASE_MS), life(1, 1), None).tended.diffs;
+        assert_eq!(left[0].left, ["u2".into()]);
+    }
+}
+
+#[test]
+fn a_lease_that_was_over_before_nobody_beat_stays_over() {
+    let mut store = Store::<u64>::new(RULES, 1);
+    store.renew(0, life(1, 1), None);
+    store.renew(LEASE_MS / 2, life(2, 1), None);
+    store.renew(LEASE_MS, life(2, 1), None);
+    assert_eq!(store.overdue(LEASE_MS), [life(1, 1)]);
+    store.renew(3 * LEASE_MS, life(2, 1), None);
+    assert_eq!(store.overdue(3 * LEASE_MS), [life(1, 1)]);
+    assert_eq!(store.renew(3 * LEASE_MS, life(1, 1), None), Lease::Lost);
 }
 
 #[test]
@@ -165,6 +209,7 @@ fn stores_of_a_cluster_are_tended_one_by_one() {
 fn the_planted_bug_accepts_a_reaped_life() {
     let mut store = Store::<u64>::new(RULES, 1);
     store.beat(at(0), life(1, 1), None);
+    store.beat(at(LEASE_MS / 2), life(2, 1), None);
     store.beat(at(LEASE_MS), life(1, 1), None);
     let step = set("a", life(1, 1), 1, 0, many(1));
     assert_eq!(store.set_presence(at(LEASE_MS), &step).answer, PresenceSet::Reaped);

@@ -105,11 +105,47 @@ local function lessees(nodes, node, at, lease, replid)
   return over, peers
 end
 
--- Renews the lease of an incarnation, unless it has ended; one that ended is never renewed.
+-- How much of a lease must pass without anybody's beat until it was the server that was away, and not the nodes. Each
+-- of them beats every second, so by then each that was there has most of its lease behind it.
+local QUIET = 5 / 8
+
+-- Where nobody beat for long, whoever held a lease until then has one lease's time to come again. Whether it hears is not
+-- known until it does.
+local function excuse(nodes, reaped, at, lease)
+  local held, found, newest = read({}, 'HGETALL', nodes), {}, 0
+  for i = 1, #held, 2 do
+    local ends, hears, rest = string.match(held[i + 1], '^(%d+) (%d)( %x+ %x+)$')
+    if ends then
+      found[held[i]] = { ends = tonumber(ends), rest = (hears == ADOPTED and hears or '0') .. rest }
+      newest = math.max(newest, tonumber(ends))
+    end
+  end
+  local beaten = math.max(newest - lease, 0)
+  if at < beaten + QUIET * lease then
+    return
+  end
+  for name, it in pairs(found) do
+    if it.ends > beaten and not read(false, 'ZSCORE', reaped, name) then
+      redis.call('HSET', nodes, name, string.format('%.0f ', at + lease) .. it.rest)
+    end
+  end
+end
+
+-- When the lease of an incarnation ends; nil: it has none.
+local function ends_of(nodes, name)
+  local held = read(false, 'HGET', nodes, name)
+  return held and tonumber(string.match(held, '^(%d+) %d %x+ %x+$'))
+end
+
+-- Renews the lease of an incarnation, unless it has ended; one that ended is never renewed, unless it did so while nobody
+-- beat for long.
 local function renew(nodes, own, retired, at, lease, args, replid)
   local reaped = string.match(nodes, '^rc:{.-}:') .. 'reaped:'
-  local held = read(false, 'HGET', nodes, own)
-  local ends = held and tonumber(string.match(held, '^(%d+) %d %x+ %x+$'))
+  local ends = ends_of(nodes, own)
+  if (ends or 0) <= at + lease - QUIET * lease then
+    excuse(nodes, reaped, at, lease)
+    ends = ends_of(nodes, own)
+  end
   local is_held = not (ends and ends <= at) and not read(false, 'ZSCORE', reaped, own)
   if is_held then
     redis.call('HSET', nodes, own, string.format('%.0f %s %s %s', at + lease, args[2], args[3], replid))
