@@ -117,7 +117,7 @@ impl Socket {
             down_bytes: 0,
             read_at_ms: None,
             up_ms: 0,
-            inflight: Inflight::new(),
+            inflight: Inflight::default(),
             overran: false,
             buffer: Vec::new(),
             heard_ms: 0,
