@@ -249,6 +249,8 @@ pub(crate) async fn run(parts: CoreParts) {
     // Before the first wait, so that whoever asks finds figures.
     core.housekeeping();
     let (mut events, mut messages) = (Vec::new(), Vec::new());
+    // And the hub hears orders before the first of them is given here.
+    core.turn(&mut events, &mut messages);
     loop {
         let now = core.parts.clock.now();
         let wake =
