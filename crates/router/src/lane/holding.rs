@@ -4,6 +4,7 @@
 use roomcast_protocol::ids::SessionKey;
 use roomcast_protocol::outbound::Loss;
 use roomcast_protocol::position::Page;
+use roomcast_protocol::session::SaveSession;
 use roomcast_protocol::time::Now;
 
 use super::Lane;
@@ -31,6 +32,9 @@ pub(super) struct Turns {
     pages: Vec<(u64, Option<Page>)>,
     /// Sessions that can inflate from then on. Bounds: the lane's sessions.
     compressed: Vec<SessionKey>,
+    /// Records to be written once the hub has answered: an order that is still in the lane's queue may end their
+    /// sessions. Bounds: a few for each session, for as long as an answer of the hub takes.
+    saves: Vec<(Option<SessionKey>, Box<SaveSession>)>,
     /// Publications of ephemeral rooms were dropped.
     pub(super) shed: bool,
 }
@@ -96,6 +100,7 @@ impl Lane {
             return self.ask_for_orders(out);
         }
         self.turns.held = false;
+        self.write_put_off(out);
         for key in std::mem::take(&mut self.turns.compressed) {
             self.set_compressed(key, true, out);
         }
@@ -106,5 +111,32 @@ impl Lane {
         for (query, page) in std::mem::take(&mut self.turns.pages) {
             self.page(now, query, page, out);
         }
+    }
+
+    /// Has a session's record written, once no order is missing that might end the session. `session`: `None`, its connection
+    /// is gone.
+    pub(super) fn write_record(
+        &mut self,
+        session: Option<SessionKey>,
+        save: Box<SaveSession>,
+        out: &mut Vec<Effect>,
+    ) {
+        if self.turns.asked {
+            self.turns.saves.push((session, save));
+        } else {
+            out.push(Effect::Hub(HubMessage::Save { lane: self.id, session, save }));
+        }
+    }
+
+    /// Has the records written that have waited.
+    pub(super) fn write_put_off(&mut self, out: &mut Vec<Effect>) {
+        for (session, save) in std::mem::take(&mut self.turns.saves) {
+            out.push(Effect::Hub(HubMessage::Save { lane: self.id, session, save }));
+        }
+    }
+
+    /// All sessions of a user end by an order: no record of them is written that has waited for it.
+    pub(super) fn end_records_put_off(&mut self, user: &str) {
+        self.turns.saves.retain(|(_, save)| *save.user != *user);
     }
 }

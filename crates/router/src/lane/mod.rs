@@ -330,6 +330,7 @@ impl Lane {
     /// The socket is gone, or the shell ends the session. A client that said goodbye does not come back.
     pub fn closed(&mut self, now: Now, key: SessionKey, said_goodbye: bool, out: &mut Vec<Effect>) {
         let state = if said_goodbye { SessionState::Ended } else { SessionState::Detached };
+        self.begin_turn(now, out);
         self.publish_behind(now, key, out);
         self.let_go(key, state, out);
         self.forget(key, out);

@@ -70,6 +70,7 @@ impl Lane {
     }
 
     pub(super) fn disconnect(&mut self, query: Option<QueryId>, user: &str, out: &mut Vec<Effect>) {
+        self.end_records_put_off(user);
         let named =
             |session: &Session| session.who.as_ref().is_some_and(|who| is_called(who, user));
         let keys = self.keys_of(named);
@@ -83,6 +84,7 @@ impl Lane {
     pub(super) fn stop(&mut self, out: &mut Vec<Effect>) {
         while self.serve(usize::MAX, out) {}
         self.end_all(Close::Stopping, out);
+        self.write_put_off(out);
     }
 
     /// Ends all sessions.

@@ -14,7 +14,7 @@ use super::Lane;
 use super::alarms::Alarm;
 use super::lasting::{Lasting, is_further};
 use super::membership::is_own;
-use crate::messages::{Effect, HubMessage};
+use crate::messages::Effect;
 use crate::session::{Membership, Phase, Session};
 
 /// How often a record is written at most because the session's rooms changed. Units: milliseconds.
@@ -55,7 +55,7 @@ impl Lane {
             moment.joins_written = moment.joins.len();
         }
         let save = Box::new(save);
-        out.push(Effect::Hub(HubMessage::Save { lane: self.id, session: Some(key), save }));
+        self.write_record(Some(key), save, out);
     }
 
     fn save_of(
@@ -96,7 +96,7 @@ impl Lane {
         };
         if let Some(save) = self.save_of(key, state, None, record) {
             let save = Box::new(save);
-            out.push(Effect::Hub(HubMessage::Save { lane: self.id, session: None, save }));
+            self.write_record(None, save, out);
         }
         let lasting = self.session_mut(key).and_then(|session| session.lasting.take());
         let moment = lasting.and_then(|lasting| lasting.moment);

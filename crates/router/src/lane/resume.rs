@@ -123,7 +123,7 @@ impl Lane {
 
     /// Nobody is there for the session that was taken over: it can be had again.
     fn let_late_go(
-        &self,
+        &mut self,
         attached: AttachedSession,
         attaching: Attaching,
         state: SessionState,
@@ -141,7 +141,7 @@ impl Lane {
             record: (state == SessionState::Detached).then_some(record),
             window_ms: self.limits.resume_window_ms,
         });
-        out.push(Effect::Hub(HubMessage::Save { lane: self.id, session: None, save }));
+        self.write_record(None, save, out);
     }
 
     /// There is nothing to get back.

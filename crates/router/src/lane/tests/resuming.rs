@@ -100,6 +100,38 @@ fn an_attached_record_is_renewed_each_half_window() {
 }
 
 #[test]
+fn a_lane_that_was_late_writes_no_record_before_its_orders() {
+    // An order that waits in its queue ends the session, also where the connection has gone meanwhile.
+    let ends = [
+        ("hub resume", "hub save 1/1 detached with 1 [] own [], the last"),
+        (
+            "hub disconnect bob\nhub resume",
+            "disconnected 0\nhub save 1/1 detached with 1 [] own [], the last",
+        ),
+        ("hub disconnect ann\nhub resume", "disconnected 0"),
+        ("hub stop", "2 closed 1001\nhub save 1/1 detached with 1 [] own [], the last"),
+    ];
+    for (end, expected) in ends {
+        check(
+            &format!(
+                "1 opens lasting as ann knowing
+                 2 opens as cid
+                 asleep 1501
+                 1 gone
+                 {end}"
+            ),
+            &format!(
+                "1: welcome ann 1 token 1.1
+                 hub save 1/1 attached with 1 [] own []
+                 2: welcome cid 2
+                 hub late
+                 {expected}"
+            ),
+        );
+    }
+}
+
+#[test]
 fn how_a_connection_ends_says_whether_its_session_can_be_resumed() {
     let ends = [
         ("1 gone", "detached with 1 [] own [], the last"),
