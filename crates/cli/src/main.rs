@@ -8,6 +8,7 @@ mod limits;
 mod logs;
 mod notices;
 mod output;
+mod pages;
 mod presence;
 mod publish;
 mod receipts;

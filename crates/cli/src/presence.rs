@@ -1,9 +1,10 @@
 //! `roomcast presence`: who is in a room, across the cluster.
 
 use clap::Args;
+use roomcast_client::RosterPage;
 
 use crate::failure::Failure;
-use crate::output::{self, Reader};
+use crate::pages;
 use crate::target::{self, TargetArgs};
 use crate::token::Identity;
 
@@ -27,23 +28,12 @@ pub(crate) fn run(args: &Presence) -> Result<(), Failure> {
     target::runtime()?.block_on(async {
         let identity = || Identity::viewer(args.target.user_or("cli"));
         let client = args.target.connect(identity).await?;
-        let mut after = args.after.clone();
-        let read = loop {
-            let page = match client.presence_page(&args.room, after.as_deref(), args.limit).await {
-                Ok(page) => page,
-                Err(error) => break Err(error.into()),
-            };
-            match output::json_line(&page) {
-                Ok(Reader::Listening) => {}
-                Ok(Reader::Gone) => break Ok(()),
-                Err(failure) => break Err(failure),
-            }
-            // Names only rise, so it ends even if the node errs.
-            match page.next {
-                Some(next) if Some(&next) > after.as_ref() => after = Some(next),
-                Some(_) | None => break Ok(()),
-            }
-        };
+        let read = pages::print(
+            args.after.clone(),
+            |page: RosterPage| page.next,
+            async |after| client.presence_page(&args.room, after.as_deref(), args.limit).await,
+        )
+        .await;
         client.close().await;
         read
     })

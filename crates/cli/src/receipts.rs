@@ -1,10 +1,10 @@
 //! `roomcast receipts`: how far users have got, and read, a room.
 
 use clap::Args;
-use roomcast_client::ReceiptsQuery;
+use roomcast_client::{ReceiptsPage, ReceiptsQuery};
 
 use crate::failure::Failure;
-use crate::output::{self, Reader};
+use crate::pages;
 use crate::target::{self, TargetArgs};
 use crate::token::Identity;
 
@@ -31,23 +31,15 @@ pub(crate) fn run(args: &Receipts) -> Result<(), Failure> {
     target::runtime()?.block_on(async {
         let identity = || Identity::viewer(args.target.user_or("cli"));
         let client = args.target.connect(identity).await?;
-        let mut query = ReceiptsQuery { of: args.of, after: args.after.clone(), limit: args.limit };
-        let read = loop {
-            let page = match client.receipts_page(&args.room, &query).await {
-                Ok(page) => page,
-                Err(error) => break Err(error.into()),
-            };
-            match output::json_line(&page) {
-                Ok(Reader::Listening) => {}
-                Ok(Reader::Gone) => break Ok(()),
-                Err(failure) => break Err(failure),
-            }
-            // Names only rise, so it ends even if the node errs.
-            match page.next {
-                Some(next) if Some(&next) > query.after.as_ref() => query.after = Some(next),
-                Some(_) | None => break Ok(()),
-            }
-        };
+        let read = pages::print(
+            args.after.clone(),
+            |page: ReceiptsPage| page.next,
+            async |after| {
+                let query = ReceiptsQuery { of: args.of, after, limit: args.limit };
+                client.receipts_page(&args.room, &query).await
+            },
+        )
+        .await;
         client.close().await;
         read
     })
