@@ -327,6 +327,32 @@ fn leases_that_were_lost_are_made_anew_so_that_nobody_stays_for_ever() {
 }
 
 #[test]
+fn what_a_failover_brings_back_of_a_life_that_was_reaped_goes_again() {
+    let (topology, mut broker) = standalone();
+    broker.beat_as(ONE, 1, None);
+    broker.stepped(A, 1, "news", vec![part(1, "ann", true)], LONG_MS);
+    let lives = topology.texts(&["KEYS", "rc:*lives:"]);
+    let prefix = lives[0].trim_end_matches("lives:").to_owned();
+    let all = topology.texts(&["KEYS", "rc:*"]);
+    let keys: Vec<_> = all.into_iter().filter(|key| key.starts_with(&prefix)).collect();
+    for key in &keys {
+        topology.raw(&["COPY", key, &format!("kept:{key}")]);
+    }
+    broker.beat_as(ONE, 2, Some(1));
+    assert!(broker.users(TWO, "news").is_empty());
+    // The partition's replica has neither heard that the life was reaped, nor that it left.
+    topology.raw(&["DEL", &format!("{prefix}reaped:")]);
+    for key in &keys {
+        topology.raw(&["COPY", &format!("kept:{key}"), key, "REPLACE"]);
+    }
+    assert_eq!(broker.users(TWO, "news"), ["ann"]);
+    broker.beat_with(TWO, 64_000, 1, None);
+    broker.beat_as(TWO, 1, None);
+    assert!(broker.users(TWO, "news").is_empty(), "a ghost");
+    assert_eq!(topology.int(&["HEXISTS", "rc:{460}:nodes:", &format!("{ONE}.1")]), 0);
+}
+
+#[test]
 fn what_others_put_in_place_of_presence_is_replaced() {
     let (topology, mut broker) = standalone();
     broker.beat_as(ONE, 1, None);

@@ -98,12 +98,14 @@ impl<E: Clone> Store<E> {
     }
 
     /// Incarnations that entered rooms have a lease from now on, if they had none: who enters before its first beat, and
-    /// dies, goes like any other.
+    /// dies, goes like any other. The lease of one that was reaped is over: its entries came back from elsewhere, with
+    /// rooms that moved here or whose removal a failover lost.
     pub fn adopt(&mut self, now_ms: u64, entered: &[Incarnation]) {
         let ends_ms = now_ms.saturating_add(self.rules().lease_ms);
         let leases = self.leases_mut();
-        for incarnation in entered.iter().filter(|it| !leases.reaped.contains_key(it)) {
-            leases.held.entry(*incarnation).or_insert(ends_ms);
+        for incarnation in entered {
+            let is_reaped = leases.reaped.contains_key(incarnation);
+            leases.held.entry(*incarnation).or_insert(if is_reaped { now_ms } else { ends_ms });
         }
     }
 
@@ -125,7 +127,7 @@ impl<E: Clone> Store<E> {
         for incarnation in incarnations {
             let leases = self.leases_mut();
             leases.held.remove(incarnation);
-            leases.reaped.insert(*incarnation, now_ms.saturating_add(REAPED_MS));
+            leases.reaped.entry(*incarnation).or_insert(now_ms.saturating_add(REAPED_MS));
             self.all_presence_mut().forget_answers(*incarnation);
         }
     }

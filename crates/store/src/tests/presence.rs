@@ -206,6 +206,23 @@ fn stores_of_a_cluster_are_tended_one_by_one() {
 }
 
 #[test]
+fn what_a_reaped_life_entered_and_another_server_brings_back_goes_too() {
+    let [mut leases, mut moved] = [Store::<u64>::new(RULES, 1), Store::new(RULES, 1)];
+    let dead = life(1, 1);
+    moved.set_presence(at(0), &set("1a", dead, 1, 0, many(3)));
+    leases.renew(0, dead, None);
+    leases.mark_reaped(LEASE_MS, &[dead]);
+    assert!(leases.overdue(LEASE_MS).is_empty());
+    // The room comes to this server, of which the life was struck off before.
+    leases.adopt(LEASE_MS, &[dead]);
+    let overdue = leases.overdue(LEASE_MS);
+    assert_eq!((overdue.as_slice(), leases.leased(LEASE_MS).count()), ([dead].as_slice(), 0));
+    moved.mark_reaped(LEASE_MS, &overdue);
+    assert_eq!(moved.tend(at(LEASE_MS)).diffs.len(), 1);
+    assert_eq!((count(&mut moved, "1a"), moved.entered().count()), (0, 0));
+}
+
+#[test]
 fn the_planted_bug_accepts_a_reaped_life() {
     let mut store = Store::<u64>::new(RULES, 1);
     store.beat(at(0), life(1, 1), None);

@@ -200,13 +200,16 @@ local function beat(keys, args)
 end
 
 -- Incarnations that entered rooms have a lease from now on, if they have none: who lost it, and is gone, goes like any
--- other. Keys: the table of leases, the reaped ones of the same partition. Arguments: lease (ms), the incarnations.
+-- other. The lease of one that was reaped is over: its entries are back because a failover lost that they were removed.
+-- Keys: the table of leases, the reaped ones of the same partition. Arguments: lease (ms), the incarnations.
 local function adopt(keys, args)
   local ends = clock() + tonumber(args[1])
   read(0, 'HLEN', keys[1])
   for i = 2, #args do
-    if string.find(args[i], '^%x+%.%d+$') and not read(false, 'ZSCORE', keys[2], args[i]) then
-      redis.call('HSETNX', keys[1], args[i], string.format('%.0f %s 0 0', ends, ADOPTED))
+    if string.find(args[i], '^%x+%.%d+$') then
+      local is_reaped = read(false, 'ZSCORE', keys[2], args[i])
+      local row = is_reaped and '0 0 0 0' or string.format('%.0f %s 0 0', ends, ADOPTED)
+      redis.call('HSETNX', keys[1], args[i], row)
     end
   end
   return 'OK'
