@@ -325,14 +325,18 @@ impl Lane {
         }
     }
 
-    /// How far a session that is resumed needs nothing again of a room, when all up to `safe` has arrived: what waits for
-    /// its ack is given once more.
+    /// How far a session that is resumed needs nothing again of a room, when all it was given up to `safe` has arrived:
+    /// what waits for its ack, and what an inbox has not given, is given then.
     pub(super) fn acked_run(&self, index: u32, key: SessionKey, safe: Position) -> Position {
-        let acks = self.session(key).and_then(|session| session.acks.as_ref());
-        let waiting = acks.into_iter().flat_map(|acks| &acks.inflight);
+        let Some(acks) = self.session(key).and_then(|session| session.acks.as_ref()) else {
+            return safe;
+        };
+        let waiting = acks.inflight.iter();
         let offsets = waiting.filter(|it| it.room == index).filter_map(Inflight::offset);
         let first = offsets.min().map_or(u64::MAX, |offset| offset.saturating_sub(1));
-        safe.at(safe.offset.min(first))
+        let safe = safe.at(safe.offset.min(first));
+        let inbox = acks.inboxes.iter().find(|inbox| inbox.room == index);
+        inbox.map_or(safe, |inbox| inbox.cursor.whole_run(safe))
     }
 
     /// Whether a publication of the room has to be acked by its members here.

@@ -123,6 +123,13 @@ impl Cursor {
         self.mark(offset, offset);
     }
 
+    /// Up to where nothing is missing of what stands up to `safe`, when all of that which was given has arrived.
+    pub(super) fn whole_run(&self, safe: Position) -> Position {
+        let open = self.open.0.first().map_or(u64::MAX, |range| range.0.saturating_sub(1));
+        let whole = if self.watermark < self.got { self.watermark } else { open };
+        if self.epoch == safe.epoch { safe.at(safe.offset.min(whole)) } else { safe }
+    }
+
     /// Its offsets are those of this epoch.
     pub(super) const fn epoch(&self) -> Epoch {
         self.epoch
@@ -181,6 +188,28 @@ mod tests {
     fn report(cursor: &mut Cursor) -> (u64, Vec<u64>) {
         let acked = cursor.report();
         (acked.watermark.offset, acked.above)
+    }
+
+    #[test]
+    fn what_was_never_given_ends_what_is_whole() {
+        let mut cursor = Cursor::new(at(5), []);
+        assert_eq!(cursor.whole_run(at(9)), at(9), "it may have arrived for all the cursor knows");
+        cursor.leave_open(7, 8);
+        assert_eq!(cursor.whole_run(at(9)), at(6));
+        cursor.arrived(at(10));
+        assert_eq!(cursor.whole_run(at(10)), at(6));
+        cursor.ack(7);
+        assert_eq!(cursor.whole_run(at(10)), at(7));
+        cursor.ack(8);
+        assert_eq!(cursor.whole_run(at(10)), at(10));
+        assert_eq!(cursor.whole_run(at(4)), at(4));
+        let elsewhere = Position { epoch: Epoch(2), offset: 9 };
+        assert_eq!(Cursor::unknown(at(3)).whole_run(elsewhere), elsewhere);
+        assert_eq!(
+            Cursor::unknown(at(3)).whole_run(at(9)),
+            at(0),
+            "nobody knows what it has acked"
+        );
     }
 
     #[test]

@@ -187,6 +187,29 @@ fn an_unanswered_question_ends_in_a_gap_and_acks_nothing_older() {
 }
 
 #[test]
+fn a_session_that_was_never_given_its_inbox_is_given_it_when_it_is_resumed() {
+    check(
+        "inboxes
+         manual
+         1 opens lasting as ann knowing
+         hub joined session-1
+         hub joined user-ann at 9
+         hub inbox 1 user-ann none
+         1 gone",
+        "hub join user-ann
+         hub join session-1
+         hub inbox? 1 user-ann
+         1: welcome ann 1 token 1.1
+         hub save 1/1 attached with 1 [] own []
+         1 ready
+         1: joined user-ann at 9 unavailable
+         hub save 1/1 detached with 1 [] own [user-ann@0], the last
+         hub leave user-ann
+         hub leave session-1",
+    );
+}
+
+#[test]
 fn a_client_that_says_where_it_is_goes_on_there_without_an_answer() {
     asked(
         "#1 since=7",
