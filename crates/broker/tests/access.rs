@@ -99,7 +99,7 @@ fn keeps_state(broker: &mut Real) {
     }
     let first = broker.inbox(ONE, "user-ann", "a", keep).acked.watermark;
     let state = broker.ack(ONE, ("user-ann", "a"), keep, (first.at(5), &[]), 9);
-    assert_eq!((state.acked.watermark.offset, state.lost), (5, 0));
+    assert_eq!((state.acked.watermark.offset, state.untold()), (5, 0));
     for device in 0..20 {
         broker.inbox(ONE, "user-ann", &format!("{device}"), keep);
     }

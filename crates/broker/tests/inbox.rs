@@ -33,9 +33,9 @@ fn one_node(topology: &Topology) -> Real {
     broker
 }
 
-/// Watermark, what is acked above, lost.
+/// Watermark, what is acked above, what is lost and untold.
 fn cursor(state: &InboxState) -> (u64, Vec<u64>, u64) {
-    (state.acked.watermark.offset, state.acked.above.clone(), state.lost)
+    (state.acked.watermark.offset, state.acked.above.clone(), state.untold())
 }
 
 /// Offsets of a page; what was removed in brackets.
@@ -162,6 +162,8 @@ fn of_an_inbox_that_is_full_the_low_ones_go_first_and_cursors_count_what_they_lo
     assert_eq!(cursor(&broker.inbox(ONE, INBOX, "", keep)), (0, vec![], 4));
     let state = broker.ack(ONE, (INBOX, ""), keep, (first.at(3), &[4]), 3);
     assert_eq!(cursor(&state), (4, vec![], 1));
+    let state = broker.ack(ONE, (INBOX, ""), keep, (first.at(4), &[]), 3);
+    assert_eq!(cursor(&state), (4, vec![], 1), "said twice it is said once");
     broker.stored(ONE, 9, INBOX, keep);
     assert_eq!(cursor(&broker.inbox(ONE, INBOX, "", keep)), (4, vec![], 1));
     let state = broker.ack(ONE, (INBOX, ""), keep, (first.at(4), &[]), 9);

@@ -152,9 +152,9 @@ pub enum BrokerCommand<T> {
         cursor: CursorName,
         /// What the room keeps.
         keep: Keep,
-        /// What was acked.
+        /// What was acked; void in another epoch than the room's.
         acked: Acked,
-        /// Removed publications that the device was told of.
+        /// Of how many removed publications the device has been told, since there is the cursor; counts in any epoch.
         told: u64,
     },
     /// Mark what users have got and read of a room. Answered by [`BrokerEvent::MarksSet`]; done twice it is done once.

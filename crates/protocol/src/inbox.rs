@@ -64,6 +64,16 @@ pub struct InboxState {
     pub acked: Acked,
     /// What the room has, and what of it is kept.
     pub head: Head,
-    /// Unacked publications that were removed, and that the device has not been told of.
+    /// Unacked publications that were removed, since there is the cursor.
     pub lost: u64,
+    /// How many of them the device has been told of. Bounds: at most `lost`.
+    pub told: u64,
+}
+
+impl InboxState {
+    /// Unacked publications that were removed, and that the device has not been told of.
+    #[must_use]
+    pub const fn untold(&self) -> u64 {
+        self.lost.saturating_sub(self.told)
+    }
 }

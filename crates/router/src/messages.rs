@@ -431,7 +431,7 @@ pub enum HubMessage {
         cursor: CursorName,
         /// What was acked.
         acked: Acked,
-        /// Removed publications that the device was told of.
+        /// Of how many removed publications the device has been told, since there is the cursor.
         told: u64,
     },
     /// A user has certainly got a room up to there.

@@ -23,8 +23,10 @@ pub(crate) struct Cursor {
     pub(crate) watermark: u64,
     /// And these above it.
     pub(crate) above: BTreeSet<u64>,
-    /// Unacked ones that were removed, and that the device has not been told of.
+    /// Unacked ones that were removed, ever.
     pub(crate) lost: u64,
+    /// How many of those the device has been told of.
+    pub(crate) told: u64,
     /// When somebody last asked for it or moved it. Units: milliseconds.
     moved_ms: u64,
 }
@@ -35,11 +37,15 @@ impl Cursor {
     }
 
     /// Takes in what was acked, as far as it can have been.
-    pub(crate) fn ack(&mut self, head: u64, acked: &Acked, told: u64) {
+    pub(crate) fn ack(&mut self, head: u64, acked: &Acked) {
         self.watermark = self.watermark.max(acked.watermark.offset).min(head);
         self.above.extend(acked.above.iter().filter(|offset| **offset <= head));
-        self.lost = self.lost.saturating_sub(told);
         self.tidy();
+    }
+
+    /// The device has been told of so many lost ones, as far as there are as many: said again it changes nothing.
+    pub(crate) fn tell(&mut self, told: u64) {
+        self.told = self.told.max(told).min(self.lost);
     }
 
     /// The watermark swallows what is next to it; of the rest the lowest stay.

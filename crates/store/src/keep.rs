@@ -29,11 +29,12 @@ impl<E: Clone> Store<E> {
             let cursor = room.cursors.open(device, at.now_ms);
             let watermark = head.position.at(cursor.watermark);
             let above = cursor.above.iter().copied().collect();
-            Some(InboxState { acked: Acked { watermark, above }, head, lost: cursor.lost })
+            let (lost, told) = (cursor.lost, cursor.told);
+            Some(InboxState { acked: Acked { watermark, above }, head, lost, told })
         })
     }
 
-    /// Moves a cursor, and takes from it what its device was told of. Answers whether it could: what was acked in
+    /// Moves a cursor, and notes of how much its device has been told. Answers whether it moved: what was acked in
     /// another epoch is void.
     pub fn ack(
         &mut self,
@@ -49,14 +50,16 @@ impl<E: Clone> Store<E> {
             return false;
         }
         let Some(meta) = self.touch(room, at) else { return false };
-        if meta.epoch != acked.watermark.epoch {
-            return false;
-        }
+        let counts = meta.epoch == acked.watermark.epoch;
         self.write(room, |room| {
             room.lapse(keep, at.now_ms);
-            room.cursors.open(device, at.now_ms).ack(meta.head, acked, told);
+            let cursor = room.cursors.open(device, at.now_ms);
+            cursor.tell(told);
+            if counts {
+                cursor.ack(meta.head, acked);
+            }
         });
-        true
+        counts
     }
 }
 

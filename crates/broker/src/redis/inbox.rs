@@ -30,7 +30,7 @@ pub(crate) async fn state<T>(
     .await
 }
 
-/// Moves a cursor.
+/// Moves a cursor. Cursors only grow, so where nobody knows whether it was done it is done again.
 pub(crate) async fn ack<T>(
     shared: &Shared<T>,
     cursor: &CursorName,
@@ -42,7 +42,7 @@ pub(crate) async fn ack<T>(
     let place = [&watermark.epoch.0.to_be_bytes()[..], &watermark.offset.to_be_bytes()].concat();
     let above = above.iter().take(ACKED_ABOVE_MAX).flat_map(|offset| offset.to_be_bytes());
     let above: Bytes = above.collect();
-    let moved = ask(shared, deadline, Again::Undone, |client| {
+    let moved = ask(shared, deadline, Again::Always, |client| {
         let (place, above) = (Bytes::copy_from_slice(&place), above.clone());
         async move {
             let memory = room_keys(shared, cursor.room.as_str()).to_vec();
@@ -68,10 +68,10 @@ fn read(answer: Value) -> Option<InboxState> {
     let position = functions::position(parts.next()?, &parts.next()?)?;
     let head = Head { position, first: parts.next()?.as_u64()? };
     let watermark = parts.next()?.as_u64().filter(|offset| *offset <= position.offset)?;
-    let lost = parts.next()?.as_u64()?;
+    let (lost, told) = (parts.next()?.as_u64()?, parts.next()?.as_u64()?);
     let above = parts.map(|offset| offset.as_u64()).collect::<Option<_>>()?;
     let acked = Acked { watermark: position.at(watermark), above };
-    Some(InboxState { acked, head, lost })
+    Some(InboxState { acked, head, lost, told })
 }
 
 #[cfg(test)]
@@ -86,20 +86,27 @@ mod tests {
             number(9),
             number(2),
             number(3),
+            number(4),
             number(1),
             number(5),
             number(7),
         ];
         let state = read(Value::Array(sound.to_vec())).unwrap();
-        assert_eq!((state.head.position.offset, state.head.first, state.lost), (9, 2, 1));
+        assert_eq!((state.head.position.offset, state.head.first), (9, 2));
+        assert_eq!((state.lost, state.told, state.untold()), (4, 1, 3));
         assert_eq!((state.acked.watermark.offset, &*state.acked.above), (3, &[5, 7][..]));
-        for (at, bad) in
-            [(0, text("x")), (1, text("x")), (2, text("x")), (3, number(10)), (6, text("x"))]
-        {
+        for (at, bad) in [
+            (0, text("x")),
+            (1, text("x")),
+            (2, text("x")),
+            (3, number(10)),
+            (5, text("x")),
+            (7, text("x")),
+        ] {
             let mut parts = sound.to_vec();
             parts[at] = bad;
             assert_eq!(read(Value::Array(parts)), None, "part {at}");
         }
-        assert_eq!(read(Value::Array(sound[..4].to_vec())), None);
+        assert_eq!(read(Value::Array(sound[..5].to_vec())), None);
     }
 }

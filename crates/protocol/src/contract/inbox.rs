@@ -218,7 +218,7 @@ pub const INBOX: &[Script] = &[
                    inbox e0:1 of 4 to 6 lost 0, page e0:6 from 4: e0:4 d; e0:5 e; e0:6 e; whole",
     },
     Script {
-        claim: "what a device was told of is lost no more, and never less than nothing",
+        claim: "what a device was told of is lost no more, said once or twice, and never more than was lost",
         steps: "1 attaches
             1 publishes box a keep=1 inbox=user
             1 looks box
@@ -226,6 +226,8 @@ pub const INBOX: &[Script] = &[
             1 looks box
             1 hears answers
             1 acks box e0:0 told=2
+            1 acks box e0:0 told=2
+            1 acks box e0:0 told=1
             1 looks box
             1 acks box e0:0 told=9
             1 looks box
@@ -235,6 +237,20 @@ pub const INBOX: &[Script] = &[
         expected: "1: stored 1 e0:1, inbox e0:0 of 1 to 1 lost 0, stored 2 e0:2, stored 3 e0:3, stored 4 e0:4, \
                    inbox e0:0 of 4 to 4 lost 3
             1: inbox e0:0 of 4 to 4 lost 1, inbox e0:0 of 4 to 4 lost 0, stored 5 e0:5, inbox e0:0 of 5 to 5 lost 1",
+    },
+    Script {
+        claim: "what a device was told of counts in any epoch, though what it acked in another is void",
+        steps: "1 attaches
+            1 publishes box a keep=1 inbox=user
+            1 publishes other a keep=1 inbox=user
+            1 looks box
+            1 publishes box b repeat=2
+            1 hears answers
+            1 acks box e1:3 told=1
+            1 looks box
+            1 hears answers",
+        expected: "1: stored 1 e0:1, stored 2 e1:1, inbox e0:0 of 1 to 1 lost 0, stored 3 e0:2, stored 4 e0:3
+            1: inbox e0:0 of 3 to 3 lost 1",
     },
     Script {
         claim: "of too many the oldest of low priority goes first, and leaves a hole",

@@ -262,7 +262,7 @@ impl Epochs {
     }
 
     fn inbox(&mut self, state: &InboxState) -> String {
-        let InboxState { acked, head, lost } = state;
+        let InboxState { acked, head, .. } = state;
         let watermark = self.position(acked.watermark);
         let above = match acked.above.as_slice() {
             [first, .., last] if acked.above.len() > SHOWN_MAX => {
@@ -271,7 +271,7 @@ impl Epochs {
             all => all.iter().map(|offset| format!("+{offset}")).collect(),
         };
         let (head, first) = (head.position.offset, head.first);
-        format!("inbox {watermark}{above} of {first} to {head} lost {lost}")
+        format!("inbox {watermark}{above} of {first} to {head} lost {}", state.untold())
     }
 
     /// A position as it is shown; of an epoch that was not heard of it is nobody's.

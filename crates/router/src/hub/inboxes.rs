@@ -97,7 +97,7 @@ impl Hub {
         let moved = &mut self.inboxes.moved;
         if let Some((held, held_told)) = moved.get_mut(&cursor) {
             merge(held, acked);
-            *held_told += told;
+            *held_told = told.max(*held_told);
         } else if moved.len() < CURSORS_WAITING_MAX {
             moved.insert(cursor, (acked, told));
         } else {

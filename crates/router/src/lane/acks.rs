@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use roomcast_protocol::inbox::CursorName;
+use roomcast_protocol::inbox::{Acked, CursorName, InboxState};
 use roomcast_protocol::position::Position;
 use roomcast_protocol::publication::Publication;
 
@@ -55,15 +55,37 @@ impl Inflight {
     }
 }
 
-/// Publications lost in an inbox that the client is told of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Lost {
-    /// It has not been told.
-    Untold(u64),
-    /// It was told, when so many pings had been sent.
-    Told(u64, u32),
-    /// It certainly knows; the broker has yet to be told so.
-    Known(u64),
+/// How many publications an inbox has lost, since there is its cursor, and what of that the client knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Lost {
+    all: u64,
+    /// Of so many it certainly knows.
+    known: u64,
+    /// It was told of the rest, when so many pings had been sent.
+    behind: Option<u32>,
+    /// The broker has yet to be told what is known.
+    is_news: bool,
+}
+
+impl Lost {
+    pub(super) const fn new(state: &InboxState) -> Self {
+        Self { all: state.lost, known: state.told, behind: None, is_news: false }
+    }
+
+    /// Of how many the client has to be told now, if of any: it counts as told.
+    pub(super) fn tell(&mut self, pings: u32) -> Option<u64> {
+        let count = self.all.checked_sub(self.known).filter(|count| *count > 0);
+        let count = count.filter(|_| self.behind.is_none())?;
+        self.behind = Some(pings);
+        Some(count)
+    }
+
+    /// The ping with which so many had been sent was answered: what was told before it is known.
+    pub(super) fn arrived(&mut self, answered: u32) {
+        if self.behind.take_if(|pings| *pings < answered).is_some() {
+            (self.known, self.is_news) = (self.all, true);
+        }
+    }
 }
 
 /// An inbox of a session.
@@ -83,25 +105,20 @@ pub(super) struct Inbox {
 }
 
 impl Inbox {
-    pub(super) const fn new(room: u32, name: CursorName, cursor: Cursor, lost: u64) -> Self {
-        let lost = Lost::Untold(lost);
+    pub(super) const fn new(room: u32, name: CursorName, cursor: Cursor, lost: Lost) -> Self {
         Self { room, name, cursor, lost, moved_ms: None, pinged: None, reported_ms: None }
     }
 
     /// Whether the broker has to be told something.
     pub(super) const fn has_news(&self) -> bool {
-        self.cursor.has_moved() || matches!(self.lost, Lost::Known(1..))
+        self.cursor.has_moved() || self.lost.is_news
     }
 
-    /// Lost publications that the broker is told to be known.
-    pub(super) const fn take_known(&mut self) -> u64 {
-        match self.lost {
-            Lost::Known(count) => {
-                self.lost = Lost::Known(0);
-                count
-            }
-            Lost::Untold(_) | Lost::Told(..) => 0,
-        }
+    /// What the broker is told: what is acked, and of how many lost publications the client knows. Both are said whole,
+    /// so what the broker did not take in it hears with the next report.
+    pub(super) fn report(&mut self) -> (Acked, u64) {
+        self.lost.is_news = false;
+        (self.cursor.report(), self.lost.known)
     }
 }
 

@@ -122,7 +122,7 @@ impl Lane {
             self.counters.inboxes_unknown += 1;
             let known = wished.filter(|since| since.epoch == at.epoch && since.offset <= at.offset);
             let cursor = Cursor::unknown(known.unwrap_or(at));
-            self.keep_inbox(key, Inbox::new(index, name, cursor, 0));
+            self.keep_inbox(key, Inbox::new(index, name, cursor, Lost::default()));
             return match wished {
                 None => self.give_up(now, index, key, Unrecovered::Unavailable, out),
                 Some(_) => self.enter_anew(now, index, key, out),
@@ -135,7 +135,7 @@ impl Lane {
         let reply = catch_up.reply.take();
         let above = state.acked.above.iter().copied().filter(|offset| *offset > covered.offset);
         let cursor = Cursor::new(covered, above);
-        self.keep_inbox(key, Inbox::new(index, name, cursor, state.lost));
+        self.keep_inbox(key, Inbox::new(index, name, cursor, Lost::new(&state)));
         self.tell_start(index, key, reply, answer, out);
         if let Some(catch_up) = self.catching.get_mut(&(index, key.index)) {
             catch_up.covered = covered;
@@ -188,8 +188,7 @@ impl Lane {
         let Some(acks) = acks else { return };
         let pings = acks.pings;
         let Some(inbox) = acks.inbox(index) else { return };
-        let Lost::Untold(count @ 1..) = inbox.lost else { return };
-        inbox.lost = Lost::Told(count, pings);
+        let Some(count) = inbox.lost.tell(pings) else { return };
         inbox.moved_ms = inbox.moved_ms.or(Some(now.mono_ms));
         self.counters.inbox_lost += count;
         let Some(name) = self.name_of(index) else { return };
@@ -368,11 +367,7 @@ impl Lane {
             if let Some((_, position)) = inbox.pinged.take_if(|(pinged, _)| *pinged <= answered) {
                 safe.push((inbox.room, position));
             }
-            if let Lost::Told(count, pings) = inbox.lost
-                && pings < answered
-            {
-                inbox.lost = Lost::Known(count);
-            }
+            inbox.lost.arrived(answered);
         }
         for (room, position) in safe {
             self.safe_moved(now, key, room, position, out);
@@ -431,7 +426,7 @@ fn last_report(inbox: &mut Inbox) -> Option<Effect> {
 }
 
 fn report(inbox: &mut Inbox) -> Effect {
-    let (acked, told) = (inbox.cursor.report(), inbox.take_known());
+    let (acked, told) = inbox.report();
     Effect::Hub(HubMessage::Ack { cursor: inbox.name.clone(), acked, told })
 }
 
@@ -444,7 +439,7 @@ fn start(state: &InboxState, wished: Option<Position>) -> Start {
     let begin =
         |recovered| Start { covered, answer: (covered, recovered), known_to: 0, skipped: None };
     let Some(since) = wished else {
-        return begin(if state.lost == 0 { Ok(()) } else { Err(Unrecovered::TooOld) });
+        return begin(if state.untold() == 0 { Ok(()) } else { Err(Unrecovered::TooOld) });
     };
     if since.epoch != head.epoch {
         return begin(Err(Unrecovered::Epoch));
@@ -456,7 +451,7 @@ fn start(state: &InboxState, wished: Option<Position>) -> Start {
         let (answer, known_to) = ((since, Ok(())), since.offset);
         return Start { covered, answer, known_to, skipped: None };
     }
-    if removed_to > watermark.max(since.offset) && state.lost > 0 {
+    if removed_to > watermark.max(since.offset) && state.untold() > 0 {
         return begin(Err(Unrecovered::TooOld));
     }
     let mut reasons = Vec::new();

@@ -104,7 +104,7 @@ fn what_expired_unseen_is_lost_to_who_had_not_acked_it() {
     // The whole stream goes by a sweep, which knows nothing of what the room keeps.
     store.sweep(1_251, 9);
     let lost = |store: &mut Store<u64>, device| {
-        store.inbox(at(1_251), &cursor(device), &KEEP).unwrap().lost
+        store.inbox(at(1_251), &cursor(device), &KEEP).unwrap().untold()
     };
     assert_eq!((lost(&mut store, "a"), lost(&mut store, "b")), (1, 1));
     assert_eq!(lost(&mut store, "c"), 0);
@@ -197,6 +197,7 @@ struct Kept {
 struct Cursor {
     acked: BTreeSet<u64>,
     lost: u64,
+    told: u64,
 }
 
 /// An inbox at its plainest: a list, and a set of acked numbers for each device.
@@ -246,7 +247,7 @@ impl Model {
 
     fn open(&mut self, device: &'static str) -> &mut Cursor {
         let furthest = self.cursors.values().map(watermark_of).max().unwrap_or(0);
-        let new = || Cursor { acked: (1..=furthest).collect(), lost: 0 };
+        let new = || Cursor { acked: (1..=furthest).collect(), ..Cursor::default() };
         self.cursors.entry(device).or_insert_with(new)
     }
 }
@@ -287,13 +288,19 @@ fn an_inbox_is_what_counting_one_by_one_makes_of_it() {
                         (0..3).map(|_| random.below(head.offset + 3)).collect();
                     let above = above.into_iter().filter(|it| *it > offset);
                     let acked = Acked { watermark: head.at(offset), above: above.collect() };
-                    let told = random.below(2);
-                    store.ack(at(now_ms), &cursor(device), &KEEP, &acked, told);
+                    // A part of it, more, or again what was said before.
+                    let told = random.below(model.open(device).lost + 2);
+                    let counts = random.below(4) > 0;
+                    let mut said = acked.clone();
+                    said.watermark.epoch.0 ^= u128::from(!counts);
+                    assert_eq!(store.ack(at(now_ms), &cursor(device), &KEEP, &said, told), counts);
                     let top = model.head;
                     let own = model.open(device);
-                    own.acked.extend(1..=offset);
-                    own.acked.extend(acked.above.iter().filter(|it| **it <= top));
-                    own.lost = own.lost.saturating_sub(told);
+                    own.told = own.told.max(told).min(own.lost);
+                    if counts {
+                        own.acked.extend(1..=offset);
+                        own.acked.extend(acked.above.iter().filter(|it| **it <= top));
+                    }
                 }
                 _ => {
                     let state = store.inbox(at(now_ms), &cursor(device), &KEEP).unwrap();
@@ -303,8 +310,10 @@ fn an_inbox_is_what_counting_one_by_one_makes_of_it() {
                     let own = model.open(device);
                     let watermark = watermark_of(own);
                     let above: Vec<_> = own.acked.range(watermark + 1..).copied().collect();
-                    let seen = (state.acked.watermark.offset, state.acked.above, state.lost);
-                    assert_eq!(seen, (watermark, above, own.lost), "seed {seed}, step {step}");
+                    let losses = (state.lost, state.told);
+                    let seen = (state.acked.watermark.offset, state.acked.above, losses);
+                    let losses = (own.lost, own.told);
+                    assert_eq!(seen, (watermark, above, losses), "seed {seed}, step {step}");
                 }
             }
             let span = Span {

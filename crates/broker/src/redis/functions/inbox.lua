@@ -36,7 +36,7 @@ local function open_cursor(key, device, at, known)
     for _, it in pairs(cursors) do
       furthest = math.max(furthest, it.watermark)
     end
-    cursors[device] = { watermark = furthest, lost = 0, moved = at, above = {} }
+    cursors[device] = { watermark = furthest, lost = 0, told = 0, moved = at, above = {} }
   end
   local it = cursors[device]
   it.moved = math.max(it.moved, at)
@@ -45,9 +45,8 @@ end
 
 -- Takes in what was acked, as far as it can have been: the watermark swallows what is next to it, and of the rest the
 -- lowest stay.
-local function move_cursor(it, head, watermark, above, told)
+local function move_cursor(it, head, watermark, above)
   it.watermark = math.min(math.max(it.watermark, watermark), head)
-  it.lost = math.max(it.lost - told, 0)
   local acked, seen = {}, {}
   for _, offsets in ipairs{ it.above, above } do
     for _, offset in ipairs(offsets) do
@@ -85,19 +84,21 @@ end
 
 -- What stands for a device in an inbox. A device that is new is remembered from now on.
 -- Keys: meta, stream, counter, moved. Arguments: name, a fresh epoch (16 bytes) and what is kept, device.
--- Answers with epoch, head, the lowest kept offset, the watermark, how many were lost, and what is acked above.
+-- Answers with epoch, head, the lowest kept offset, the watermark, how many were lost, of how many the device was told,
+-- and what is acked above.
 local function inbox(keys, args)
   local at, keep = clock(), keep_of(args[2], 17)
   local room = touch(keys, at, string.sub(args[2], 1, 16), keep.ttl)
   local it = inbox_of(keys, room, keep, args[3], at, args[1])
   keep_cursor(keys, room, args[3], it, at)
   local first = lowest_kept(keys[2], room, keep, at)
-  return { room.epoch, room.head, first, it.watermark, it.lost, unpack(it.above) }
+  return { room.epoch, room.head, first, it.watermark, it.lost, it.told, unpack(it.above) }
 end
 
--- Moves a cursor, unless it was acked in another epoch.
--- Keys: meta, stream, counter, moved. Arguments: as of `inbox`; the epoch (16 bytes) and the watermark in it, how many
--- lost ones the device was told of, and what was acked above (8 bytes each).
+-- Moves a cursor, unless it was acked in another epoch, and notes of how many lost ones its device was told, as far as
+-- there are as many: done again it changes nothing.
+-- Keys: meta, stream, counter, moved. Arguments: as of `inbox`; the epoch (16 bytes) and the watermark in it, of how many
+-- lost ones the device was told, ever, and what was acked above (8 bytes each).
 -- Answers with whether it was moved.
 local function ack(keys, args)
   local at, keep = clock(), keep_of(args[2], 17)
@@ -108,17 +109,17 @@ local function ack(keys, args)
   end
   local room = touch(keys, at, string.sub(args[2], 1, 16), keep.ttl)
   local epoch, watermark = struct.unpack('>c16I8', args[4])
-  if epoch ~= room.epoch then
-    settle(keys, room, at, args[1])
-    return 0
-  end
+  local counts = epoch == room.epoch
   local it, above = inbox_of(keys, room, keep, args[3], at, args[1]), {}
-  for place_of = 1, #args[6], 8 do
-    table.insert(above, (struct.unpack('>I8', args[6], place_of)))
+  it.told = math.min(math.max(it.told, tonumber(args[5])), it.lost)
+  if counts then
+    for place_of = 1, #args[6], 8 do
+      table.insert(above, (struct.unpack('>I8', args[6], place_of)))
+    end
+    move_cursor(it, room.head, watermark, above)
   end
-  move_cursor(it, room.head, watermark, above, tonumber(args[5]))
   keep_cursor(keys, room, args[3], it, at)
-  return 1
+  return counts and 1 or 0
 end
 
 -- A Redis whose memory is full still answers what is unread: a room has few cursors, each with little to it.

@@ -72,6 +72,7 @@ impl World {
             acked: Acked { watermark: position("", offset), above: Vec::new() },
             head: Head { position: position("", 9), first: 1 },
             lost: 0,
+            told: 0,
         });
         BrokerEvent::Inbox { request, state }
     }
@@ -162,7 +163,7 @@ fn cursors_that_move_while_the_broker_is_away_are_told_of_when_it_is_back() {
         "auto over=1
          up 1
          down
-         1 acks box to=5 above=9 told=1
+         1 acks box to=5 above=9 told=2
          2 acks box to=7 above=8,11 told=1
          1 acks box to=3 device=phone
          up 1",

@@ -30,7 +30,7 @@ pub(super) fn shown(cursor: &CursorName, acked: &Acked, told: u64) -> String {
 }
 
 impl World {
-    /// `1 box acked=5 above=7,9 head=9 [first=3] [lost=2]` for session 1, or `1 box none`.
+    /// `1 box acked=5 above=7,9 head=9 [first=3] [lost=2] [told=1]` for session 1, or `1 box none`.
     pub(super) fn inbox_is(&self, text: &str) -> LaneMessage {
         let words: Vec<_> = text.split(' ').collect();
         let option = |name| options(text).find(|(held, _)| *held == name).map(|(_, it)| it);
@@ -45,6 +45,7 @@ impl World {
             },
             head: Head { position: position(head), first: number("first").unwrap_or(1) },
             lost: number("lost").unwrap_or(0),
+            told: number("told").unwrap_or(0),
         });
         LaneMessage::Inbox { session, cursor, state }
     }
@@ -241,6 +242,46 @@ fn what_was_removed_is_told_once_and_given_back_when_a_ping_is_answered() {
          hub acked box to 9 told 2
          1: ping
          hub leave box",
+    );
+}
+
+#[test]
+fn what_is_known_to_be_lost_is_counted_from_the_beginning_and_said_with_each_move() {
+    asked(
+        "#1",
+        "hub inbox 1 box acked=9 head=9 lost=5 told=3
+         hub box ten pos=10
+         serve
+         wait 1250
+         1 pongs
+         hub box eleven id=x pos=11 ack
+         serve
+         wait 1250
+         1 acks x",
+        "1: joined box #1 at 9 too_old
+         1: lost box 2
+         1: box ten @10
+         1: ping
+         hub acked box to 10 told 5
+         1: box eleven @11
+         1: ping
+         hub acked box to 11 told 5",
+    );
+}
+
+#[test]
+fn what_is_known_already_is_not_told() {
+    asked(
+        "#1",
+        "hub inbox 1 box acked=9 head=9 lost=5 told=5
+         hub box ten pos=10
+         serve
+         wait 1250
+         1 pongs",
+        "1: joined box #1 at 9 recovered
+         1: box ten @10
+         1: ping
+         hub acked box to 10 told 5",
     );
 }
 
