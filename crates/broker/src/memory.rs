@@ -199,8 +199,8 @@ impl<T> State<T> {
                 (EVENT_BYTES, BrokerEvent::Saved { request, outcome })
             }
             BrokerCommand::Attach { request, attach } => self.attach(node, request, attach),
-            BrokerCommand::EndSessions { request, user } => {
-                self.store.end_sessions(self.now_ms, &user);
+            BrokerCommand::EndSessions { request, user, order } => {
+                self.store.end_sessions(self.now_ms, &user, order);
                 (EVENT_BYTES, BrokerEvent::SessionsEnded { request, done: true })
             }
             BrokerCommand::SetPresence { request, set } => {

@@ -64,10 +64,15 @@ fn stateful(random: &mut Random, at: u64, loses: bool) -> String {
             let (generation, state) =
                 (1 + random.below(4), random.one_of(&["", "", " detached", " ended"]));
             let more = random.one_of(&["", " confirmed", " turn=6", " rooms=x,y", " rooms= own=z"]);
-            format!("{node} saves {user} {id} gen={generation} secret={secret}{state}{more}")
+            let obeyed =
+                random.one_of(&["", " obeyed=1", " obeyed=2", " obeyed=2:1", " obeyed=2:2"]);
+            format!(
+                "{node} saves {user} {id} gen={generation} secret={secret}{state}{more}{obeyed}"
+            )
         }
         15..25 => format!("{node} takes {user} {id} secret={} new={other}", 1 + random.below(6)),
-        25..30 => {
+        25 => format!("{node} ends {user} order={}", random.one_of(&["1", "2", "3", "2:1", "2:2"])),
+        26..30 => {
             let alive = random.one_of(&["", " alive=1", " alive=2", " alive=1,2"]);
             format!("{node} takes {user} any new={other}{alive}")
         }

@@ -183,6 +183,7 @@ fn sessions_are_kept_however_full_the_storage_is() {
         confirmed: false,
         record: None,
         window_ms: 1_000,
+        obeyed: None,
     };
     broker.execute(ONE, 0, BrokerCommand::Save { request: 1, save: Box::new(save) });
     let inbox = Some(CursorOf::User);

@@ -44,6 +44,9 @@ const QUERY_MS: u64 = 2_000;
 /// for 5 s. Units: milliseconds.
 const PUBLISH_MS: u64 = 11_000;
 
+/// The same of an order to end a user's sessions: it is published, then their records end. Units: milliseconds.
+const DISCONNECT_MS: u64 = PUBLISH_MS + 5_000;
+
 /// How long the broker may take, once the lanes have ended, to answer what their sessions wrote at last; and how long it
 /// is given at least, for what it does not answer. Units: milliseconds.
 const FINISH_MS: u64 = 2_000;
@@ -526,7 +529,8 @@ impl Core {
         self.housekept_ms = now.mono_ms;
         self.queries.retain(|_, (asked_ms, query)| {
             let limit_ms = match query {
-                Query::Publish(_) | Query::Disconnect(_) => PUBLISH_MS,
+                Query::Publish(_) => PUBLISH_MS,
+                Query::Disconnect(_) => DISCONNECT_MS,
                 Query::Members { .. } | Query::Roster(_) | Query::Receipts(_) => QUERY_MS,
             };
             now.mono_ms < *asked_ms + limit_ms

@@ -111,13 +111,15 @@ pub enum BrokerCommand<T> {
         /// Which one, and how.
         attach: Box<AttachSession>,
     },
-    /// End all sessions of a user: none can be taken over any more, and nothing is written for one (G22). Answered by
-    /// [`BrokerEvent::SessionsEnded`]; done twice it is done once.
+    /// End all sessions of a user: none can be taken over any more, nothing is written for one, and no record of another
+    /// begins by whoever has not obeyed the order (G22). Answered by [`BrokerEvent::SessionsEnded`].
     EndSessions {
         /// Comes back in the answer.
         request: u64,
         /// The user's name within the cluster.
         user: Box<str>,
+        /// Where the order stands; see [`SaveSession::obeyed`].
+        order: Position,
     },
     /// Change who is in a room. Answered by [`BrokerEvent::PresenceSet`]; done twice it is done once.
     SetPresence {

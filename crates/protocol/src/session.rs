@@ -97,6 +97,27 @@ pub struct SaveSession {
     pub record: Option<SessionRecord>,
     /// How long it can be resumed. Units: milliseconds.
     pub window_ms: u64,
+    /// Up to where in the room of orders to end sessions whoever writes has obeyed all; `None`: that is not known. No such
+    /// order concerns the session.
+    pub obeyed: Option<Position>,
+}
+
+impl SaveSession {
+    /// Whether the session, of which there is no record, may be from before this order to end its user's sessions.
+    ///
+    /// Where the room of orders has begun anew since one of both, positions do not tell. Then a session with a connection
+    /// begins all the same: its lane ends it when the order comes.
+    #[must_use]
+    pub fn may_precede(&self, order: Position) -> bool {
+        match self.state {
+            SessionState::Attached | SessionState::Detached => {}
+            SessionState::Ended => return false,
+        }
+        match self.obeyed.filter(|obeyed| obeyed.epoch == order.epoch) {
+            Some(obeyed) => obeyed.offset < order.offset,
+            None => self.state == SessionState::Detached,
+        }
+    }
 }
 
 /// Which session is wanted back.
@@ -194,6 +215,10 @@ pub const WRITTEN_LATELY_MS: u64 = 4_000;
 /// How long it is remembered that a session is over, so that no late write brings it back: one that was ordered to end, or
 /// that had former connections. Units: milliseconds.
 pub const ENDED_MS: u64 = 60_000;
+
+/// How long orders to end sessions are kept, and of each user the last one: whoever has not heard one by then ends all its
+/// sessions. Units: milliseconds.
+pub const ORDERS_MS: u64 = 600_000;
 
 /// Sessions of one user that are kept; beyond it the one that would go first anyway goes early.
 pub const SESSIONS_PER_USER_MAX: usize = 64;

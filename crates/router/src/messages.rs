@@ -225,6 +225,8 @@ pub enum LaneMessage {
         /// Which room.
         room: RoomName,
     },
+    /// Orders up to this place in their room have been told to the lane, or are known not to concern it.
+    Obeyed(Position),
     /// End all sessions of a user.
     Disconnect {
         /// Comes back in the answer; `None`: nobody waits for it here.
@@ -273,6 +275,7 @@ impl LaneMessage {
             | Self::ReceiptsPage { .. }
             | Self::Presents { .. }
             | Self::Members { .. }
+            | Self::Obeyed(_)
             | Self::Disconnect { .. }
             | Self::Stop => None,
         }

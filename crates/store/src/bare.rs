@@ -235,8 +235,8 @@ impl BrokerUnderTest for Bare {
                 let outcome = self.store.attach_session(mono_ms, node, &attach).map(Box::new);
                 self.tell(node, BrokerEvent::Attached { request, outcome });
             }
-            BrokerCommand::EndSessions { request, user } => {
-                self.store.end_sessions(mono_ms, &user);
+            BrokerCommand::EndSessions { request, user, order } => {
+                self.store.end_sessions(mono_ms, &user, order);
                 self.tell(node, BrokerEvent::SessionsEnded { request, done: true });
             }
             BrokerCommand::SetPresence { request, set } => {

@@ -1,12 +1,13 @@
 //! Records of sessions, and how one is taken over (G13, G14): each user's together, each gone by itself when its window
 //! is over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use roomcast_protocol::ids::{NodeId, SessionId};
+use roomcast_protocol::position::Position;
 use roomcast_protocol::session::{
-    AttachSession, AttachedSession, ENDED_MS, Former, RoomRecord, SESSIONS_PER_USER_MAX,
+    AttachSession, AttachedSession, ENDED_MS, Former, ORDERS_MS, RoomRecord, SESSIONS_PER_USER_MAX,
     SaveSession, SavedSession, Secret, SessionRecord, SessionState, Unattached, WRITTEN_LATELY_MS,
     Wish,
 };
@@ -48,10 +49,41 @@ pub(crate) struct Sessions {
     users: BTreeMap<Box<str>, Arc<Records>>,
     /// Each user once, by when the first of its records is over.
     due: BTreeSet<(u64, Box<str>)>,
-    /// Users who were ordered to end, and until when no session of theirs begins without a connection, for what
-    /// made it may be from before the order. Units: milliseconds.
-    endings: BTreeMap<Box<str>, u64>,
+    endings: Endings,
     bytes: u64,
+}
+
+/// Users whose sessions were ordered to end: a session of theirs without a record begins only by whoever has obeyed that.
+#[derive(Clone, Debug, Default)]
+struct Endings {
+    /// The last order, and until when it counts (milliseconds).
+    users: BTreeMap<Box<str>, (Position, u64)>,
+    /// The same by time.
+    due: VecDeque<(u64, Box<str>)>,
+}
+
+impl Endings {
+    fn order(&mut self, now_ms: u64, user: &str, order: Position) {
+        while let Some((until_ms, user)) =
+            self.due.pop_front_if(|(until_ms, _)| *until_ms <= now_ms)
+        {
+            if self.users.get(&user).is_some_and(|(_, held_ms)| *held_ms == until_ms) {
+                self.users.remove(&user);
+            }
+        }
+        let further = |last: Position| last.epoch != order.epoch || last.offset < order.offset;
+        if self.last(now_ms, user).is_none_or(further) {
+            let until_ms = now_ms.saturating_add(ORDERS_MS);
+            self.users.insert(user.into(), (order, until_ms));
+            self.due.push_back((until_ms, user.into()));
+        }
+    }
+
+    /// The last order that counts.
+    fn last(&self, now_ms: u64, user: &str) -> Option<Position> {
+        let (order, _) = self.users.get(user).filter(|(_, until_ms)| *until_ms > now_ms)?;
+        Some(*order)
+    }
 }
 
 impl<E: Clone> Store<E> {
@@ -73,9 +105,10 @@ impl<E: Clone> Store<E> {
         self.sessions_mut().attach(now_ms, node, attach)
     }
 
-    /// Ends all sessions of a user: none is taken over or written any more.
-    pub fn end_sessions(&mut self, now_ms: u64, user: &str) {
-        self.sessions_mut().end(now_ms, user);
+    /// Ends all sessions of a user: none is taken over or written any more, and none begins by whoever has not obeyed the
+    /// order at this position.
+    pub fn end_sessions(&mut self, now_ms: u64, user: &str, order: Position) {
+        self.sessions_mut().end(now_ms, user, order);
     }
 
     /// Loses a session's record.
@@ -93,6 +126,13 @@ impl<E: Clone> Store<E> {
 impl Sessions {
     pub(crate) const fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Users of whom an order is remembered.
+    #[cfg(test)]
+    pub(crate) fn endings_kept(&self) -> usize {
+        assert!(self.endings.users.len() <= self.endings.due.len());
+        self.endings.users.len()
     }
 
     /// When [`Sessions::sweep`] has something to do. Units: milliseconds.
@@ -121,8 +161,8 @@ impl Sessions {
         if known.is_some_and(|known| known.ended) {
             return SavedSession::Ended;
         }
-        let late = known.is_none() && save.state == SessionState::Detached;
-        if late && self.endings.get(&save.user).is_some_and(|until_ms| *until_ms > now_ms) {
+        let last = self.endings.last(now_ms, &save.user).filter(|_| known.is_none());
+        if last.is_some_and(|order| save.may_precede(order)) {
             return SavedSession::Ended;
         }
         let (attached, windows) = match save.state {
@@ -213,10 +253,9 @@ impl Sessions {
         taken.ok_or(Unattached::Unknown)
     }
 
-    fn end(&mut self, now_ms: u64, user: &str) {
+    fn end(&mut self, now_ms: u64, user: &str, order: Position) {
         self.expire(user, now_ms);
-        self.endings.retain(|_, until_ms| *until_ms > now_ms);
-        self.endings.insert(user.into(), now_ms.saturating_add(ENDED_MS));
+        self.endings.order(now_ms, user, order);
         if !self.users.contains_key(user) {
             return;
         }

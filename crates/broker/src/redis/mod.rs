@@ -156,7 +156,9 @@ impl<T: Send + 'static> RedisBroker<T> {
             }
             BrokerCommand::Save { request, save } => Order::Save { request, save },
             BrokerCommand::Attach { request, attach } => Order::Attach { request, attach },
-            BrokerCommand::EndSessions { request, user } => Order::EndSessions { request, user },
+            BrokerCommand::EndSessions { request, user, order } => {
+                Order::EndSessions { request, user, order }
+            }
             BrokerCommand::SetPresence { request, set } => Order::SetPresence { request, set },
             BrokerCommand::Roster { request, room, after, count_max } => {
                 Order::Roster { request, room, after, count_max }

@@ -15,7 +15,7 @@ use roomcast_protocol::codes::Refused;
 use roomcast_protocol::envelope::BrokerEvent;
 use roomcast_protocol::ids::SessionId;
 use roomcast_protocol::inbox::{Acked, CursorName};
-use roomcast_protocol::position::{Keep, Kept, Page, Span};
+use roomcast_protocol::position::{Keep, Kept, Page, Position, Span};
 use roomcast_protocol::presence::SetPresence;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::receipts::SetMarks;
@@ -66,6 +66,7 @@ pub(crate) enum Order<T> {
     EndSessions {
         request: u64,
         user: Box<str>,
+        order: Position,
     },
     SetPresence {
         request: u64,
@@ -339,8 +340,8 @@ async fn carry_out_record<T>(shared: &Shared<T>, order: Order<T>, began: Instant
             let outcome = sessions::attach(shared, &attach, until(ASK_MS)).await;
             shared.tell(BrokerEvent::Attached { request, outcome });
         }
-        Order::EndSessions { request, user } => {
-            let done = sessions::end(shared, &user, until(TRY_MS)).await;
+        Order::EndSessions { request, user, order } => {
+            let done = sessions::end(shared, (&user, order), until(TRY_MS)).await;
             shared.tell(BrokerEvent::SessionsEnded { request, done });
         }
         Order::SetPresence { request, set } => {

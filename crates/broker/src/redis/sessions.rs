@@ -6,6 +6,7 @@ use fred::error::Error;
 use fred::interfaces::FunctionInterface;
 use fred::types::Value;
 use roomcast_protocol::ids::{NodeId, SessionId};
+use roomcast_protocol::position::Position;
 use roomcast_protocol::session::{
     AttachSession, AttachedSession, Former, SaveSession, SavedSession, SessionState, Unattached,
     Wish,
@@ -49,6 +50,7 @@ pub(crate) async fn save<T>(
         save.turn.map_or(Bytes::new(), |turn| secret(turn.0)).into(),
         u8::from(save.confirmed).to_string().into(),
         save.window_ms.min(WINDOW_MS_MAX).to_string().into(),
+        save.obeyed.map_or(Bytes::new(), packed).into(),
     ];
     arguments.extend(record.map(Value::from));
     ask(shared, deadline, Again::Always, |client| {
@@ -84,12 +86,18 @@ pub(crate) async fn attach<T>(
 }
 
 /// Ends all sessions of a user. Says whether there was an answer in time.
-pub(crate) async fn end<T>(shared: &Shared<T>, user: &str, deadline: Instant) -> bool {
+pub(crate) async fn end<T>(
+    shared: &Shared<T>,
+    (user, order): (&str, Position),
+    deadline: Instant,
+) -> bool {
     let memory = keys(shared, user, None);
     let ended = ask(shared, deadline, Again::Always, |client| {
         let memory = memory.clone();
+        let arguments = vec![Value::from(user), packed(order).into()];
         async move {
-            let answer: Value = hurried(&client, None).fcall(END_SESSIONS, memory, user).await?;
+            let client = hurried(&client, None);
+            let answer: Value = client.fcall(END_SESSIONS, memory, arguments).await?;
             answer.as_u64().ok_or_else(no_answer)
         }
     });
@@ -123,6 +131,11 @@ async fn taken_over<T>(
 
 /// Longer than anybody is away, and with the time of day still counted exactly by Lua. Units: milliseconds.
 const WINDOW_MS_MAX: u64 = 1 << 40;
+
+/// A position as functions about orders read it: epoch and offset, 24 bytes.
+fn packed(Position { epoch, offset }: Position) -> Bytes {
+    Bytes::from([&epoch.0.to_be_bytes()[..], &offset.to_be_bytes()].concat())
+}
 
 /// The keys of a user's sessions, and of one of them.
 fn keys<T>(shared: &Shared<T>, user: &str, session: Option<SessionId>) -> Vec<String> {

@@ -31,6 +31,7 @@ pub fn save(user: &str, session: u128) -> SaveSession {
         confirmed: false,
         record: None,
         window_ms: 60_000,
+        obeyed: None,
     }
 }
 

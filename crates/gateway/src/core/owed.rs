@@ -86,6 +86,7 @@ mod tests {
                 confirmed: false,
                 record: None,
                 window_ms: 1,
+                obeyed: None,
             }),
         };
         owed.asked(&save());

@@ -248,17 +248,17 @@ pub const SESSIONS: &[Script] = &[
             1 saves ann s1 secret=7 rooms=news
             1 saves ann s2 secret=8 detached turn=9
             1 saves bob s3 secret=7
-            2 ends ann
-            2 ends ann
+            2 ends ann order=4
+            2 ends ann order=5
             2 takes ann s1 secret=7 new=10
             2 takes ann s2 secret=9 new=10
             2 takes ann any new=10 alive=2
             1 saves ann s1 secret=7 rooms=talk
             1 saves ann s2 secret=8 detached
             1 saves ann s1 secret=7 ended
-            1 saves ann s1 secret=7
-            1 saves ann s4 secret=7
-            1 saves ann s4 secret=7 detached
+            1 saves ann s1 secret=7 obeyed=5
+            1 saves ann s4 secret=7 obeyed=5
+            1 saves ann s4 secret=7 detached obeyed=5
             2 takes bob s3 secret=7 new=8
             2 takes ann any new=10 alive=2
             1 hears
@@ -286,31 +286,55 @@ pub const SESSIONS: &[Script] = &[
     Script {
         claim: "a session without a window left is remembered when it is ordered to end",
         steps: "1 attaches
-            1 ends ann
-            1 saves ann s1 secret=7 window=500
-            1 ends ann
+            1 ends ann order=3
+            1 saves ann s1 secret=7 window=500 obeyed=3
+            1 ends ann order=9
             at 2000
-            1 saves ann s1 secret=7
+            1 saves ann s1 secret=7 obeyed=9
             1 takes ann s1 secret=7 new=8
             1 hears",
         expected: "1: ended, saved, ended, over, untaken unknown",
     },
     Script {
-        claim: "an order to end also ends whoever has gone before a record of it was there",
+        claim: "no record of a user begins by whoever has not obeyed the last order to end its sessions",
         steps: "1 attaches
             2 attaches
-            2 ends ann
-            1 saves ann s1 secret=7 detached
-            1 saves bob s2 secret=7 detached
+            2 ends ann order=7
+            1 saves ann s1 secret=7 detached obeyed=6
+            1 saves ann s1 secret=7 rooms=news obeyed=6
+            1 saves bob s2 secret=7 detached obeyed=6
             2 takes ann s1 secret=7 new=8
-            1 saves ann s3 secret=7
-            2 takes ann s3 secret=7 new=8
-            at 60000
-            1 saves ann s1 secret=7 detached
+            1 saves ann s3 secret=7 rooms=news obeyed=7
+            2 ends ann order=6
+            1 saves ann s3 secret=7 obeyed=7
+            1 saves ann s4 secret=7 obeyed=6
+            1 saves ann s4 secret=7 obeyed=8
+            1 saves ann s4 secret=7 detached obeyed=6
+            2 takes ann s4 secret=7 new=8
+            1 saves ann s5 secret=7 ended obeyed=6
             1 hears
             2 hears",
-        expected: "1: over, saved, saved, saved
-            2: ended, untaken unknown, taken s3 gen=2 rooms=[] own=[] from node 1",
+        expected: "1: over, over, saved, saved, over, over, saved, saved, saved
+            2: ended, untaken unknown, ended, taken s4 gen=2 rooms=[] own=[] from nobody",
+    },
+    Script {
+        claim: "where the room of orders has begun anew, a session without a record begins with a connection",
+        steps: "1 attaches
+            2 attaches
+            1 ends ann order=9
+            2 saves ann s1 secret=7 detached obeyed=2:9
+            2 saves ann s2 secret=7 detached
+            2 saves ann s3 secret=7 obeyed=2:1
+            2 saves ann s3 secret=7 detached obeyed=2:1
+            2 saves ann s4 secret=7
+            1 ends ann order=2:3
+            2 saves ann s5 secret=7 obeyed=2:2
+            2 saves ann s5 secret=7 obeyed=8
+            2 saves ann s6 secret=7 obeyed=2:3
+            1 hears
+            2 hears",
+        expected: "1: ended, ended
+            2: over, over, saved, saved, saved, over, saved, saved",
     },
     Script {
         claim: "where a generation was given twice, the session is whose secret is kept",

@@ -1,8 +1,8 @@
 //! Steps of scripts about sessions, presence and inboxes, and what is heard of them.
 //!
-//! Sessions: `1 saves ann s1 gen=1 secret=7 [detached|ended] [turn=9] [confirmed] [rooms=news,talk] [own=x] [window=ms]`
-//! (without `rooms` and `own` what is kept stays), `2 takes ann s1 secret=7 new=8 [alive=1,2] [window=ms]`, or `2 takes
-//! ann any new=8` for the only one without a connection; `loses session ann s1`. `s2..9` are several, one by one.
+//! Sessions: `1 saves ann s1 gen=1 secret=7 [detached|ended] [turn=9] [confirmed] [rooms=news,talk] [own=x] [window=ms]
+//! [obeyed=4]` (without `rooms` and `own` what is kept stays), `2 takes ann s1 secret=7 new=8 [alive=1,2] [window=ms]`, or `2 takes
+//! ann any new=8` for the only one without a connection; `2 ends ann order=5` (of epoch 1; `2:5` of the second), `loses session ann s1`. `s2..9` are several, one by one.
 //!
 //! Presence: `1 sets news 3 +ann/s1 -bob/s2 +cid/s3/2 [life=2] [grace=ms]`: step 3 of node 1's incarnation in the room;
 //! a change is a user, its session, and the session's generation (1); `+u*500` are users u001 to u500. More than eight
@@ -20,7 +20,7 @@ use super::{BrokerUnderTest, Lost};
 use crate::envelope::{BrokerCommand, BrokerEvent};
 use crate::ids::{NodeId, SessionId};
 use crate::inbox::{Acked, CursorName, InboxState};
-use crate::position::Position;
+use crate::position::{Epoch, Position};
 use crate::presence::{
     Incarnation, Lease, Occupancy, PresenceChange, PresenceDiff, PresenceSet, ROSTER_PAGE_MAX,
     RosterPage, SetPresence,
@@ -60,7 +60,8 @@ impl<B: BrokerUnderTest> Stage<B> {
             "takes" => self.take(words, &options)?,
             "ends" => {
                 let user = (*words.first()?).into();
-                BrokerCommand::EndSessions { request: self.request, user }
+                let order = order(options.get("order")?)?;
+                BrokerCommand::EndSessions { request: self.request, user, order }
             }
             "sets" => self.set(node, words, &options)?,
             "asks" => BrokerCommand::Roster {
@@ -139,6 +140,10 @@ impl<B: BrokerUnderTest> Stage<B> {
             confirmed: words.contains(&"confirmed"),
             record: is_given.then_some(SessionRecord { rooms: rooms?, own: own? }),
             window_ms: number(options, "window", WINDOW_MS)?,
+            obeyed: match options.get("obeyed") {
+                Some(at) => Some(order(at)?),
+                None => None,
+            },
         };
         Some(BrokerCommand::Save { request: self.request, save: Box::new(save) })
     }
@@ -302,6 +307,12 @@ fn room(name: &str) -> Option<RoomName> {
 }
 
 /// `s7`.
+/// `5` of the first epoch of orders, or `2:5`.
+fn order(text: &str) -> Option<Position> {
+    let (epoch, offset) = text.split_once(':').unwrap_or(("1", text));
+    Some(Position { epoch: Epoch(epoch.parse().ok()?), offset: offset.parse().ok()? })
+}
+
 fn session(text: &str) -> Option<SessionId> {
     text.strip_prefix('s')?.parse().ok().map(SessionId)
 }

@@ -14,6 +14,7 @@ use roomcast_protocol::outbound::Loss;
 use roomcast_protocol::position::{Keep, Page, Position};
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
+use roomcast_protocol::session::ORDERS_MS;
 use roomcast_protocol::time::{Now, iso8601};
 
 use super::sessions::Fence;
@@ -27,7 +28,7 @@ pub const CONTROL: &str = "$control";
 
 /// What it keeps.
 pub const CONTROL_KEEP: Keep =
-    Keep { size: 10_000, bytes_max: 4 << 20, ttl_ms: 600_000, replicated: false, inbox: None };
+    Keep { size: 10_000, bytes_max: 4 << 20, ttl_ms: ORDERS_MS, replicated: false, inbox: None };
 
 /// The type of the order to end a user's sessions; the content is the user's name.
 const DISCONNECT: &str = "disconnect";
@@ -56,6 +57,8 @@ pub(super) struct Control {
     obeyed_order: VecDeque<u64>,
     /// Since when orders may be missing. Units: monotonic milliseconds.
     open_ms: Option<u64>,
+    /// Up to which order lanes were told to have obeyed.
+    told: Option<Position>,
     /// The highest offset that was obeyed before the stream began anew.
     known: u64,
     /// Lanes that came late and wait; one bit each.
@@ -83,6 +86,7 @@ impl Control {
             hasher,
             obeyed_order: VecDeque::new(),
             open_ms: None,
+            told: None,
             known: 0,
             late: 0,
             paused: VecDeque::new(),
@@ -262,7 +266,7 @@ impl Hub {
         out: &mut Vec<HubEffect>,
     ) {
         let Ok(room) = RoomName::system(CONTROL) else { return };
-        self.end_records(query, &user, out);
+        self.endings.begin(query, user.clone());
         let publication = Publication {
             id: query.0.to_string().into(),
             kind: DISCONNECT.into(),
@@ -323,6 +327,19 @@ impl Hub {
     pub(super) fn control_is_whole(&mut self, name: &RoomName) {
         if name.as_str() == CONTROL {
             self.control.known = 0;
+        }
+    }
+
+    /// Lanes are told up to which order they have obeyed, once none in front of it is missing; behind those orders in their
+    /// queues.
+    pub(super) fn tell_obeyed(&mut self, name: &RoomName, out: &mut Vec<HubEffect>) {
+        let Some(track) = self.track(name).filter(|track| track.control && track.is_complete())
+        else {
+            return;
+        };
+        if let Some(at) = track.at.filter(|at| self.control.told != Some(*at)) {
+            self.control.told = Some(at);
+            self.tell_lanes(|| LaneMessage::Obeyed(at), out);
         }
     }
 

@@ -167,6 +167,7 @@ impl Hub {
         }
         self.sift(name, serial);
         self.release(now, name, out);
+        self.tell_obeyed(name, out);
     }
 
     /// The room's stream began anew: what was lost cannot be told, and members go on at the head.
@@ -280,6 +281,7 @@ impl Hub {
             track.hole_ms = None;
             self.counters.repaired += 1;
             self.control_is_whole(name);
+            self.tell_obeyed(name, out);
         } else if track.hole_ms.is_some_and(|since| now.mono_ms >= since + REPAIR_MS) {
             let on = track.at.filter(|at| at.epoch == head.epoch && at.offset < head.offset);
             self.give_up(now, name, on.map(|_| head), out);
@@ -330,7 +332,8 @@ impl Hub {
             if let Some(track) = self.track_mut(name) {
                 track.move_to(position);
             }
-            return self.control(item, out);
+            self.control(item, out);
+            return self.tell_obeyed(name, out);
         }
         let Some(room) = self.rooms.get_mut(name) else { return };
         let mut lanes = room.hearing();

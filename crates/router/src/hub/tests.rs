@@ -312,7 +312,9 @@ impl World {
                 let ticket = self.tickets.pop_front().expect("something was published");
                 let mut refused = Refused::new(Refusal::Unavailable);
                 refused.unknown = word == "unknown";
-                let outcome = if word == "accepted" { Ok(Accepted::WHOLE) } else { Err(refused) };
+                let at = option("at").map(|at| position(line, at.parse().unwrap()));
+                let accepted = Accepted { position: at, ..Accepted::WHOLE };
+                let outcome = if word == "accepted" { Ok(accepted) } else { Err(refused) };
                 BrokerEvent::Published { ticket, outcome }
             }
         }
@@ -434,9 +436,13 @@ impl World {
         let (mut beats, mut controls) = (Vec::new(), Vec::new());
         for effect in out {
             // Orders have tests of their own.
-            if let HubEffect::Lane(_, LaneMessage::Blind) = &effect
+            if let HubEffect::Lane(_, LaneMessage::Blind | LaneMessage::Obeyed(_)) = &effect
                 && !self.orders
             {
+                continue;
+            }
+            // All lanes are told the same.
+            if let HubEffect::Lane(LaneId(1..), LaneMessage::Obeyed(_)) = &effect {
                 continue;
             }
             let hides = |room: &RoomName| !self.orders && room.as_str() == CONTROL;
@@ -550,6 +556,7 @@ impl World {
 
     fn show(&mut self, effect: HubEffect) {
         let text = match effect {
+            HubEffect::Lane(_, LaneMessage::Obeyed(order)) => format!("obeyed {}", shown_at(order)),
             HubEffect::Lane(lane, message) => format!("{}: {}", lane.0, told(&message)),
             HubEffect::Broker(BrokerCommand::Subscribe { room, request }) => {
                 self.requests = request;
@@ -588,8 +595,8 @@ impl World {
                 let alive: Vec<_> = attach.alive.iter().map(|node| node.0.to_string()).collect();
                 format!("attach {request} for {} alive {}", attach.user, alive.join(","))
             }
-            HubEffect::Broker(BrokerCommand::EndSessions { request, user }) => {
-                format!("end {request} all of {user}")
+            HubEffect::Broker(BrokerCommand::EndSessions { request, user, order }) => {
+                format!("end {request} all of {user} as of {}", shown_at(order))
             }
             HubEffect::Broker(BrokerCommand::SetPresence { request, set }) => {
                 self.presence.sets.push_back(request);
@@ -742,6 +749,7 @@ fn told(message: &LaneMessage) -> String {
         | LaneMessage::ReceiptsPage { .. } => receipts::told(message),
         LaneMessage::Revalidate => "revalidate".into(),
         LaneMessage::Blind => "blind".into(),
+        LaneMessage::Obeyed(order) => format!("obeyed {}", shown_at(*order)),
         LaneMessage::Disconnect { query, user } => {
             format!("disconnect {user}{}", if query.is_some() { " ours" } else { "" })
         }

@@ -3,7 +3,7 @@
 
 use roomcast_protocol::ids::SessionKey;
 use roomcast_protocol::outbound::Loss;
-use roomcast_protocol::position::Page;
+use roomcast_protocol::position::{Page, Position};
 use roomcast_protocol::session::SaveSession;
 use roomcast_protocol::time::Now;
 
@@ -35,6 +35,8 @@ pub(super) struct Turns {
     /// Records to be written once the hub has answered: an order that is still in the lane's queue may end their
     /// sessions. Bounds: a few for each session, for as long as an answer of the hub takes.
     saves: Vec<(Option<SessionKey>, Box<SaveSession>)>,
+    /// Up to which order the lane has obeyed, as far as that is known.
+    pub(super) obeyed: Option<Position>,
     /// Publications of ephemeral rooms were dropped.
     pub(super) shed: bool,
 }
@@ -130,7 +132,9 @@ impl Lane {
 
     /// Has the records written that have waited.
     pub(super) fn write_put_off(&mut self, out: &mut Vec<Effect>) {
-        for (session, save) in std::mem::take(&mut self.turns.saves) {
+        for (session, mut save) in std::mem::take(&mut self.turns.saves) {
+            // What an order ended meanwhile is not among them.
+            save.obeyed = self.turns.obeyed;
             out.push(Effect::Hub(HubMessage::Save { lane: self.id, session, save }));
         }
     }

@@ -77,6 +77,7 @@ impl Lane {
             confirmed: !lasting.unproven,
             record,
             window_ms: self.limits.resume_window_ms,
+            obeyed: self.turns.obeyed,
         })
     }
 

@@ -140,6 +140,7 @@ impl Lane {
             confirmed: false,
             record: (state == SessionState::Detached).then_some(record),
             window_ms: self.limits.resume_window_ms,
+            obeyed: self.turns.obeyed,
         });
         self.write_record(None, save, out);
     }

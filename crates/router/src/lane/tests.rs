@@ -314,6 +314,7 @@ impl World {
                 LaneMessage::Drain(DrainPlan { window_ms, turn_ms })
             }
             "members" => LaneMessage::Members { query: QueryId(1), room: room(rest) },
+            "obeyed" => LaneMessage::Obeyed(position(rest)),
             "disconnect" => LaneMessage::Disconnect { query: Some(QueryId(1)), user: rest.into() },
             "accepts" | "refuses" => {
                 let Some(Ticket::Session { session, reply, ack, .. }) = self.tickets.pop_front()
@@ -723,7 +724,8 @@ fn saved(save: &SaveSession) -> String {
         };
         rooms.iter().map(one).collect::<Vec<_>>().join(",")
     };
-    let SaveSession { session, generation, state, secret, turn, confirmed, record, .. } = save;
+    let SaveSession { session, generation, state, secret, turn, confirmed, record, obeyed, .. } =
+        save;
     let state = match state {
         SessionState::Attached => "attached",
         SessionState::Detached => "detached",
@@ -735,6 +737,9 @@ fn saved(save: &SaveSession) -> String {
     }
     if !confirmed {
         text.push_str(" unconfirmed");
+    }
+    if let Some(obeyed) = obeyed {
+        text.push_str(&format!(" as of order {}", frames::place(*obeyed)));
     }
     if let Some(record) = record {
         text.push_str(&format!(" [{}] own [{}]", list(&record.rooms), list(&record.own)));

@@ -51,7 +51,7 @@ impl World {
             }
             Call::Save(save) => self.execute_save(server, asker, &save),
             Call::Attach(attach) => self.execute_attach(server, asker, &attach),
-            Call::EndSessions { user } => self.execute_end_sessions(server, &user),
+            Call::EndSessions { user, order } => self.execute_end_sessions(server, &user, order),
             Call::SetPresence { set, fresh } => self.execute_presence(server, &set, fresh),
             Call::Roster { room, after, count_max, fresh } => {
                 self.execute_roster(server, (&room, after.as_deref(), count_max), fresh)

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use roomcast_protocol::codes::Refusal;
 use roomcast_protocol::envelope::Envelope;
 use roomcast_protocol::inbox::{Acked, CursorName};
-use roomcast_protocol::position::Keep;
+use roomcast_protocol::position::{Keep, Position};
 use roomcast_protocol::presence::{Incarnation, Lease, PresenceDiff, SetPresence};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::session::{AttachSession, SaveSession, SavedSession};
@@ -58,13 +58,18 @@ impl World {
         Answer::Attached(outcome)
     }
 
-    pub(super) fn execute_end_sessions(&mut self, server: usize, user: &str) -> Answer {
+    pub(super) fn execute_end_sessions(
+        &mut self,
+        server: usize,
+        user: &str,
+        order: Position,
+    ) -> Answer {
         let room = home_of(user);
         if self.is_moved(server, &room) {
             return Answer::Fault(Fault::NotYet);
         }
         let at = self.when(server, 0);
-        self.bus.servers[server].data.store(&room).end_sessions(at.now_ms, user);
+        self.bus.servers[server].data.store(&room).end_sessions(at.now_ms, user, order);
         Answer::SessionsEnded
     }
 

@@ -68,6 +68,7 @@ pub(crate) enum Call {
     Attach(Box<AttachSession>),
     EndSessions {
         user: Box<str>,
+        order: Position,
     },
     SetPresence {
         set: Box<SetPresence>,
@@ -115,7 +116,7 @@ impl Call {
             }
             Self::Save(save) => Some(home_of(&save.user)),
             Self::Attach(attach) => Some(home_of(&attach.user)),
-            Self::EndSessions { user } => Some(home_of(user)),
+            Self::EndSessions { user, .. } => Some(home_of(user)),
             Self::SetPresence { set, .. } => Some(set.room.clone()),
             Self::SetMarks { set, .. } => Some(set.room.clone()),
             Self::Inbox { cursor, .. } | Self::Ack { cursor, .. } => Some(cursor.room.clone()),

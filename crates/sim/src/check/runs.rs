@@ -53,6 +53,7 @@ impl World {
             | LaneMessage::Revalidate
             | LaneMessage::Blind
             | LaneMessage::Members { .. }
+            | LaneMessage::Obeyed(_)
             | LaneMessage::Disconnect { .. }
             | LaneMessage::Attached { .. }
             | LaneMessage::Saved { .. }

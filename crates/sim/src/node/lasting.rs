@@ -16,8 +16,8 @@ pub(super) fn lasting(command: BrokerCommand<Ticket>) -> Option<(Work, Call)> {
         BrokerCommand::Attach { request, attach } => {
             (Work::Attach { request }, Call::Attach(attach))
         }
-        BrokerCommand::EndSessions { request, user } => {
-            (Work::EndSessions { request }, Call::EndSessions { user })
+        BrokerCommand::EndSessions { request, user, order } => {
+            (Work::EndSessions { request }, Call::EndSessions { user, order })
         }
         BrokerCommand::SetPresence { request, set } => {
             (Work::SetPresence { request }, Call::SetPresence { set, fresh })

@@ -3,8 +3,9 @@
 use roomcast_protocol::ids::{NodeId, SessionId};
 use roomcast_protocol::position::{Epoch, Position};
 use roomcast_protocol::session::{
-    AttachSession, AttachedSession, Former, ResumeToken, RoomRecord, SESSIONS_PER_USER_MAX,
-    SaveSession, SavedSession, Secret, SessionRecord, SessionState, Unattached, Wish,
+    AttachSession, AttachedSession, Former, ORDERS_MS, ResumeToken, RoomRecord,
+    SESSIONS_PER_USER_MAX, SaveSession, SavedSession, Secret, SessionRecord, SessionState,
+    Unattached, Wish,
 };
 
 use super::super::*;
@@ -25,6 +26,7 @@ fn save(user: &str, session: u128, state: SessionState) -> SaveSession {
         confirmed: false,
         record: None,
         window_ms: WINDOW_MS,
+        obeyed: None,
     }
 }
 
@@ -129,4 +131,29 @@ fn a_clone_stays_as_it_was() {
     assert_eq!((store.session_count(), before.session_count()), (0, 1));
     before.lose_everything();
     assert_eq!((before.session_count(), before.bytes()), (0, 0));
+}
+
+#[test]
+fn the_last_order_to_end_a_users_sessions_counts_for_as_long_as_orders_are_kept() {
+    let mut store = Store::new(RULES, 1);
+    let at = |offset| Position { epoch: Epoch(1), offset };
+    let as_of =
+        |obeyed| SaveSession { obeyed: Some(at(obeyed)), ..save("ann", 1, SessionState::Attached) };
+    let begins = |store: &mut Store<u64>, now_ms, obeyed| {
+        let outcome = store.save_session(now_ms, NODE, &as_of(obeyed));
+        store.lose_session("ann", SessionId(1));
+        outcome == SavedSession::Saved
+    };
+    store.end_sessions(500, "ann", at(7));
+    store.end_sessions(900, "ann", at(6));
+    let over_ms = 500 + ORDERS_MS;
+    assert!(!begins(&mut store, over_ms - 1, 6));
+    assert!(begins(&mut store, over_ms - 1, 7));
+    assert!(begins(&mut store, over_ms, 0));
+    // A later one counts from its own time on, and what is over is not kept.
+    store.end_sessions(600, "ann", at(8));
+    assert!(!begins(&mut store, over_ms, 7));
+    store.end_sessions(over_ms + 100, "bob", at(1));
+    assert!(begins(&mut store, over_ms + 100, 0));
+    assert_eq!(store.sessions().endings_kept(), 1, "bob's");
 }

@@ -10,6 +10,9 @@ local WRITTEN_LATELY = 4000
 -- How long it is remembered that a session is over, at least (ms).
 local ENDED = 60000
 
+-- How long it is remembered which order was the last to end a user's sessions (ms).
+local ORDERS = 600000
+
 -- A record begins with its layout, the state ('A' with a connection, 'D' without, 'E' over), the generation, when it is over (ms),
 -- the node that wrote it, the secret, the one before it, the turn's, and how long the user's name is. Behind it stand the
 -- name and what is kept of the session. Its length does not depend on which secrets there are.
@@ -54,13 +57,36 @@ local function write_session(prefix, user, name, it, at)
   end
 end
 
+-- Epoch and offset of a place among orders; nil: that is none.
+local function order_of(text)
+  if text and #text == 24 then
+    return struct.unpack('>c16I8', text)
+  end
+end
+
+-- Epoch and offset of the last order to end a user's sessions; nil: there was none lately.
+local function last_order(prefix, user)
+  return order_of(read(false, 'GET', prefix .. 'ending:' .. user))
+end
+
+-- Whether a session without a record may be from before the last order. Where orders have begun anew since one of both, it
+-- begins all the same if it has a connection: its lane ends it when the order comes.
+local function may_precede(prefix, user, state, obeyed)
+  local epoch, last = last_order(prefix, user)
+  local within, done = order_of(obeyed)
+  if epoch and within == epoch then
+    return done < last
+  end
+  return epoch and state == 'D'
+end
+
 -- Writes what is kept of a session, unless it has been taken over since.
 -- Keys: the user's sessions, the session. Arguments: user, session, state ('A', 'D', or 'E' for ended), generation,
--- node, secret, the turn's ('' for none), whether the client has got its secret, how long it can be resumed (ms), and
--- what is kept if that has changed.
+-- node, secret, the turn's ('' for none), whether the client has got its secret, how long it can be resumed (ms), up to
+-- where orders have been obeyed ('' if that is not known), and what is kept if that has changed.
 -- Answers with 1 (written), 0 (taken over) or 2 (it is over).
 local function save(keys, args)
-  local user, name, state, generation, node, secret, turn, confirmed, window, record = unpack(args)
+  local user, name, state, generation, node, secret, turn, confirmed, window, obeyed, record = unpack(args)
   local at = clock()
   local prefix = string.match(keys[1], '^rc:{.-}:')
   local known = session_at(keys[2], user, at)
@@ -71,8 +97,7 @@ local function save(keys, args)
     return 0
   elseif known and known.state == 'E' then
     return 2
-  elseif state == 'D' and not known and read(false, 'EXISTS', prefix .. 'ending:' .. user) == 1 then
-    -- It may be from before the order, and it has no connection any more that could be ended.
+  elseif state ~= 'E' and not known and may_precede(prefix, user, state, obeyed) then
     return 2
   elseif state == 'E' and known and tonumber(generation) > 1 then
     -- What a former connection has under way would bring it back.
@@ -144,16 +169,20 @@ local function attach(keys, args)
   return { 0, name, it.generation, it.record, former, before }
 end
 
--- Ends all sessions of a user: none is taken over or written any more, and for a while none begins without a connection.
--- Keys: the user's sessions. Arguments: user.
+-- Ends all sessions of a user: none is taken over or written any more, and none begins by whoever has not obeyed the order.
+-- Keys: the user's sessions. Arguments: user, where the order stands.
 -- Answers with how many there were.
 local function end_sessions(keys, args)
-  local user = args[1]
+  local user, order = unpack(args)
   local at = clock()
   local prefix = string.match(keys[1], '^rc:{.-}:')
   read(0, 'ZCARD', keys[1])
   local ended = 0
-  redis.call('SET', prefix .. 'ending:' .. user, '1', 'PX', ENDED)
+  local epoch, last = last_order(prefix, user)
+  local within, offset = order_of(order)
+  if epoch ~= within or last < offset then
+    redis.call('SET', prefix .. 'ending:' .. user, order, 'PX', ORDERS)
+  end
   for _, name in ipairs(redis.call('ZRANGEBYSCORE', keys[1], at, '+inf')) do
     local it = session_at(prefix .. 'session:' .. name, user, at)
     if it then
@@ -168,5 +197,5 @@ end
 redis.register_function('rc1_save', save)
 -- A record is as long behind it as before.
 redis.register_function{ function_name = 'rc1_attach', callback = attach, flags = { 'allow-oom' } }
--- And shorter behind this, but for a mark of the user for a minute.
+-- And shorter behind this, but for the order, which is kept of the user for a while.
 redis.register_function{ function_name = 'rc1_end_sessions', callback = end_sessions, flags = { 'allow-oom' } }

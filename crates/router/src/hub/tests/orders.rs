@@ -37,20 +37,22 @@ fn check(script: &str, expected: &str) {
 fn an_order_travels_and_ends_sessions_on_every_lane_when_it_comes_back() {
     let mut world = world();
     disconnect(&mut world, "bob");
+    steps(&mut world, "accepted at=4\nfeed $control at=4 id=7 kind=disconnect by=node-1 text=bob");
     world.event_is(BrokerEvent::SessionsEnded { request: 7, done: true });
-    steps(&mut world, "accepted\nfeed $control at=4 id=7 kind=disconnect by=node-1 text=bob");
     steps(&mut world, "feed $control at=4 id=7 kind=disconnect by=node-1 text=bob");
     steps(&mut world, "feed $control at=5 id=7 kind=disconnect by=node-2 text=ann");
     let expected = [
-        "end 7 all of bob",
         "publish $control 7 kept dedup",
-        "answer 7 accepted",
+        "end 7 all of bob as of 4",
         "0: disconnect bob ours",
         "1: disconnect bob ours",
         "2: disconnect bob ours",
+        "obeyed 4",
+        "answer 7 accepted 4",
         "0: disconnect ann",
         "1: disconnect ann",
         "2: disconnect ann",
+        "obeyed 5",
     ];
     assert_eq!(world.seen, expected);
 }
@@ -62,28 +64,52 @@ fn disconnect(world: &mut World, user: &str) {
 
 #[test]
 fn an_order_is_answered_once_sessions_without_a_connection_have_ended_too() {
-    let sent = ["end 7 all of bob", "publish $control 7 kept dedup"];
-    for (done, answer) in [(true, "answer 7 accepted"), (false, "answer 7 unavailable 2000 ms")] {
-        for ended_first in [true, false] {
-            let mut world = world();
-            disconnect(&mut world, "bob");
-            let ended = BrokerEvent::SessionsEnded { request: 7, done };
-            if ended_first {
-                world.event_is(ended);
-                assert_eq!(world.seen, sent);
-                world.step("accepted");
-            } else {
-                world.step("accepted");
-                assert_eq!(world.seen, sent);
-                world.event_is(ended);
-            }
-            assert_eq!(world.seen[2..], [answer]);
-            // What comes late, or twice, is nobody's.
-            world.event_is(BrokerEvent::SessionsEnded { request: 7, done: true });
-            assert_eq!(world.seen.len(), 3);
-            assert!(world.hub.endings.are_idle());
-        }
+    for (done, answer) in [(true, "answer 7 accepted 6"), (false, "answer 7 unavailable 2000 ms")] {
+        let mut world = world();
+        disconnect(&mut world, "bob");
+        // The records end as of the order's position, which nobody knows before.
+        world.event_is(BrokerEvent::SessionsEnded { request: 7, done: true });
+        world.step("accepted at=6");
+        assert_eq!(world.seen, ["publish $control 7 kept dedup", "end 7 all of bob as of 6"]);
+        world.event_is(BrokerEvent::SessionsEnded { request: 7, done });
+        assert_eq!(world.seen[2..], [answer]);
+        // What comes twice is nobody's.
+        world.event_is(BrokerEvent::SessionsEnded { request: 7, done: true });
+        assert_eq!(world.seen.len(), 3);
+        assert!(world.hub.endings.are_idle());
     }
+}
+
+#[test]
+fn lanes_are_told_what_they_have_obeyed_once_no_order_in_front_of_it_is_missing() {
+    let mut world = World::with(Hub::new(config(0, true), Arc::new(Rules)));
+    world.orders = true;
+    steps(&mut world, "auto over=1\nup 1\nat 1\nheads 3\nat 2\nheads 3");
+    let told = |world: &mut World| {
+        let told = world.seen.iter().filter_map(|text| text.strip_prefix("obeyed "));
+        let told: Vec<_> = told.map(str::to_owned).collect();
+        world.seen.clear();
+        told
+    };
+    assert_eq!(told(&mut world), ["3"], "at the start, once");
+    let order = |at: u64| format!("feed $control at={at} id=z{at} kind=disconnect text=ann");
+    steps(&mut world, &format!("{}\n{}\nat 600", order(5), order(6)));
+    assert_eq!(told(&mut world), [""; 0]);
+    steps(&mut world, "page 4-6 kind=disconnect text=ann id=z");
+    assert_eq!(told(&mut world), ["6"]);
+    // The stream begins anew: first all of it is read once more.
+    steps(
+        &mut world,
+        "feed $control at=7 e=2 id=z7 kind=disconnect text=ann\nheads 7 e=2\nat 1300",
+    );
+    assert_eq!(told(&mut world), [""; 0]);
+    steps(&mut world, "page 1-5 head=7 e=2 first=1 part kind=disconnect text=ann id=z\nat 1900");
+    assert_eq!(told(&mut world), [""; 0]);
+    steps(&mut world, "page 6-7 e=2 kind=disconnect text=ann id=z");
+    assert_eq!(told(&mut world), ["7 of 2"]);
+    // And once more, with none in it yet.
+    steps(&mut world, "feed $control at=1 e=3 id=y kind=fence text=x\nheads 0 e=3");
+    assert_eq!(told(&mut world), ["1 of 3"]);
 }
 
 #[test]
@@ -126,6 +152,7 @@ fn after_a_loss_of_the_feed_orders_come_first() {
          0: disconnect bob
          1: disconnect bob
          2: disconnect bob
+         obeyed 5
          1: news a",
     );
 }
@@ -161,6 +188,7 @@ fn orders_that_begin_anew_are_read_again_and_obeyed_once() {
         "0: disconnect bob
          1: disconnect bob
          2: disconnect bob
+         obeyed 4
          heads? $control
          read? $control above 0
          0: disconnect bob
@@ -168,7 +196,8 @@ fn orders_that_begin_anew_are_read_again_and_obeyed_once() {
          2: disconnect bob
          0: disconnect bob
          1: disconnect bob
-         2: disconnect bob",
+         2: disconnect bob
+         obeyed 5 of 2",
     );
 }
 
@@ -187,7 +216,8 @@ fn orders_that_are_lost_for_good_have_every_session_prove_itself() {
          2: disconnect bob
          0: disconnect bob
          1: disconnect bob
-         2: disconnect bob",
+         2: disconnect bob
+         obeyed 9",
     );
 }
 

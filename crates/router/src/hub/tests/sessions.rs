@@ -23,6 +23,7 @@ fn save(session: Option<SessionKey>) -> HubMessage {
         confirmed: true,
         record: None,
         window_ms: 1_000,
+        obeyed: None,
     };
     HubMessage::Save { lane: LaneId(1), session, save: Box::new(save) }
 }
@@ -141,5 +142,6 @@ fn an_order_of_another_node_is_obeyed_once_and_one_that_cannot_be_read_not_at_al
     world.event_is(order("4", &format!("{text} 3 replaced")));
     world.event_is(order("4", &format!("{text} 3 replaced")));
     world.event_is(order("5", &format!("{text} 3 some other time")));
-    assert_eq!(world.seen, ["0: fence 7/3", "1: fence 7/3", "2: fence 7/3"]);
+    let fenced = ["0: fence 7/3", "1: fence 7/3", "2: fence 7/3"];
+    assert_eq!(world.seen, [&fenced[..], &["obeyed 4", "obeyed 5"]].concat());
 }

@@ -132,6 +132,31 @@ fn a_lane_that_was_late_writes_no_record_before_its_orders() {
 }
 
 #[test]
+fn a_record_says_which_orders_its_lane_had_obeyed_when_it_was_written() {
+    check(
+        "1 opens lasting as ann knowing
+         hub obeyed 4
+         2 opens lasting as bob knowing
+         2 gone
+         asleep 1501
+         1 gone
+         hub obeyed 6
+         hub resume
+         hub obeyed 5
+         3 opens lasting as cid knowing",
+        "1: welcome ann 1 token 1.1
+         hub save 1/1 attached with 1 [] own []
+         2: welcome bob 2 token 2.2
+         hub save 2/1 attached with 2 as of order 4 [] own []
+         hub save 2/1 detached with 2 as of order 4 [] own [], the last
+         hub late
+         hub save 1/1 detached with 1 as of order 6 [] own [], the last
+         3: welcome cid 3 token 3.3
+         hub save 3/1 attached with 3 as of order 5 [] own []",
+    );
+}
+
+#[test]
 fn how_a_connection_ends_says_whether_its_session_can_be_resumed() {
     let ends = [
         ("1 gone", "detached with 1 [] own [], the last"),
