@@ -48,10 +48,8 @@ use tokio::time::sleep;
 
 use crate::feed::{Feed, feed};
 use crate::stats::RelayStats;
-use beats::Asked;
 use feeder::{FeedOrder, Feeder};
 pub use options::{Address, Credentials, ModeOf, RedisOptions, Servers, Tls};
-use orders::Order;
 use replicated::Replicated;
 use shared::Shared;
 
@@ -79,7 +77,7 @@ impl<T> fmt::Debug for RedisBroker<T> {
 /// A node's tasks. They end with it.
 struct Attached<T> {
     shared: Arc<Shared<T>>,
-    commands: mpsc::UnboundedSender<Order<T>>,
+    commands: mpsc::UnboundedSender<BrokerCommand<T>>,
     feed: mpsc::UnboundedSender<FeedOrder>,
     _tasks: JoinSet<()>,
 }
@@ -143,38 +141,7 @@ impl<T: Send + 'static> RedisBroker<T> {
             // The tasks live as long as the entry.
             let _gone = attached.feed.send(order).is_err();
         };
-        let order = match command {
-            BrokerCommand::Publish { ticket, publication, dedup, keep, collapse } => {
-                Order::Publish { ticket, publication, dedup, keep, collapse }
-            }
-            BrokerCommand::Heads { request, rooms } => Order::Heads { request, rooms },
-            BrokerCommand::Read { request, room, keep, span } => {
-                Order::Read { request, room, keep, span }
-            }
-            BrokerCommand::Beat { seq, hears, life, retired, taken } => {
-                Order::Beat(Asked { seq, hears, life, retired, taken })
-            }
-            BrokerCommand::Save { request, save } => Order::Save { request, save },
-            BrokerCommand::Attach { request, attach } => Order::Attach { request, attach },
-            BrokerCommand::EndSessions { request, user, order } => {
-                Order::EndSessions { request, user, order }
-            }
-            BrokerCommand::SetPresence { request, set } => Order::SetPresence { request, set },
-            BrokerCommand::Roster { request, room, after, count_max } => {
-                Order::Roster { request, room, after, count_max }
-            }
-            BrokerCommand::Inbox { request, cursor, keep } => {
-                Order::Inbox { request, cursor, keep }
-            }
-            BrokerCommand::Ack { cursor, keep, acked, told } => {
-                Order::Ack { cursor, keep, acked, told }
-            }
-            BrokerCommand::SetMarks { request, keep, set } => {
-                Order::SetMarks { request, keep, set }
-            }
-            BrokerCommand::Receipts { request, room, keep, of, after, count_max } => {
-                Order::Receipts { request, room, keep, of, after, count_max }
-            }
+        let command = match command {
             BrokerCommand::Subscribe { room, request } => {
                 return feed(FeedOrder::Subscribe { room, request });
             }
@@ -182,14 +149,27 @@ impl<T: Send + 'static> RedisBroker<T> {
             BrokerCommand::Reconnect { link, commands } => {
                 return feed(FeedOrder::Reconnect { link, commands });
             }
+            command @ (BrokerCommand::Publish { .. }
+            | BrokerCommand::Heads { .. }
+            | BrokerCommand::Read { .. }
+            | BrokerCommand::Beat { .. }
+            | BrokerCommand::Save { .. }
+            | BrokerCommand::Attach { .. }
+            | BrokerCommand::EndSessions { .. }
+            | BrokerCommand::SetPresence { .. }
+            | BrokerCommand::Roster { .. }
+            | BrokerCommand::Inbox { .. }
+            | BrokerCommand::Ack { .. }
+            | BrokerCommand::SetMarks { .. }
+            | BrokerCommand::Receipts { .. }) => command,
         };
-        let (weight, pending) = (order.weight(), &attached.shared.pending_bytes);
+        let (weight, pending) = (orders::weight(&command), &attached.shared.pending_bytes);
         let waiting = pending.fetch_add(weight, Ordering::Relaxed);
         if weight > 0 && waiting + weight > attached.shared.options.pending_bytes_max {
             pending.fetch_sub(weight, Ordering::Relaxed);
-            return order.decline(&attached.shared, busy);
+            return orders::decline(command, &attached.shared, busy);
         }
-        let _gone = attached.commands.send(order).is_err();
+        let _gone = attached.commands.send(command).is_err();
     }
 
     /// The words of the command by which an attached node has a publication kept, as a bare program would send them; the

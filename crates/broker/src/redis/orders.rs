@@ -12,15 +12,11 @@ use foldhash::quality::RandomState;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use roomcast_protocol::codes::Refused;
-use roomcast_protocol::envelope::BrokerEvent;
+use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent};
 use roomcast_protocol::ids::SessionId;
-use roomcast_protocol::inbox::{Acked, CursorName};
-use roomcast_protocol::position::{Keep, Kept, Page, Position, Span};
-use roomcast_protocol::presence::SetPresence;
-use roomcast_protocol::publication::Publication;
-use roomcast_protocol::receipts::SetMarks;
+use roomcast_protocol::position::{Keep, Kept, Page};
 use roomcast_protocol::room::RoomName;
-use roomcast_protocol::session::{AttachSession, SaveSession, Unattached};
+use roomcast_protocol::session::Unattached;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
@@ -36,126 +32,70 @@ use crate::feed::EVENT_BYTES;
 /// What a command weighs beside what it names. Units: bytes.
 const ORDER_BYTES: usize = 256;
 
-/// What one node asks of Redis beside its feed.
-pub(crate) enum Order<T> {
-    Publish {
-        ticket: T,
-        publication: Arc<Publication>,
-        dedup: bool,
-        keep: Option<Keep>,
-        collapse: Option<Box<str>>,
-    },
-    Heads {
-        request: u64,
-        rooms: Vec<(RoomName, Keep)>,
-    },
-    Read {
-        request: u64,
-        room: RoomName,
-        keep: Keep,
-        span: Span,
-    },
-    Save {
-        request: u64,
-        save: Box<SaveSession>,
-    },
-    Attach {
-        request: u64,
-        attach: Box<AttachSession>,
-    },
-    EndSessions {
-        request: u64,
-        user: Box<str>,
-        order: Position,
-    },
-    SetPresence {
-        request: u64,
-        set: Box<SetPresence>,
-    },
-    Roster {
-        request: u64,
-        room: RoomName,
-        after: Option<Box<str>>,
-        count_max: u32,
-    },
-    Inbox {
-        request: u64,
-        cursor: CursorName,
-        keep: Keep,
-    },
-    Ack {
-        cursor: CursorName,
-        keep: Keep,
-        acked: Acked,
-        told: u64,
-    },
-    SetMarks {
-        request: u64,
-        keep: Keep,
-        set: Box<SetMarks>,
-    },
-    Receipts {
-        request: u64,
-        room: RoomName,
-        keep: Keep,
-        of: Option<u64>,
-        after: Option<Box<str>>,
-        count_max: u32,
-    },
-    Beat(Asked),
+/// What a command weighs while it waits. What asks for little, a beat, and what the feed does weigh nothing. Units: bytes.
+pub(crate) fn weight<T>(command: &BrokerCommand<T>) -> usize {
+    match command {
+        BrokerCommand::Publish { publication, .. } => publication.weight(),
+        BrokerCommand::Save { save, .. } => {
+            let record = save.record.iter();
+            let rooms = record.flat_map(|it| it.rooms.iter().chain(&it.own));
+            ORDER_BYTES + rooms.map(|it| 64 + it.room.as_str().len()).sum::<usize>()
+        }
+        BrokerCommand::SetPresence { set, .. } => {
+            ORDER_BYTES + set.changes.iter().map(|it| 64 + it.user.len()).sum::<usize>()
+        }
+        BrokerCommand::SetMarks { set, .. } => {
+            ORDER_BYTES + set.changes.iter().map(|it| 32 + it.user.len()).sum::<usize>()
+        }
+        BrokerCommand::Attach { .. }
+        | BrokerCommand::EndSessions { .. }
+        | BrokerCommand::Inbox { .. }
+        | BrokerCommand::Roster { .. }
+        | BrokerCommand::Receipts { .. } => ORDER_BYTES,
+        BrokerCommand::Ack { acked, .. } => ORDER_BYTES + size_of_val(acked.above.as_slice()),
+        BrokerCommand::Heads { .. }
+        | BrokerCommand::Read { .. }
+        | BrokerCommand::Beat { .. }
+        | BrokerCommand::Subscribe { .. }
+        | BrokerCommand::Unsubscribe(_)
+        | BrokerCommand::Reconnect { .. } => 0,
+    }
 }
 
-impl<T> Order<T> {
-    /// What it weighs while it waits. What asks for little, and a beat, weigh nothing. Units: bytes.
-    pub(crate) fn weight(&self) -> usize {
-        match self {
-            Self::Publish { publication, .. } => publication.weight(),
-            Self::Save { save, .. } => {
-                let record = save.record.iter();
-                let rooms = record.flat_map(|it| it.rooms.iter().chain(&it.own));
-                ORDER_BYTES + rooms.map(|it| 64 + it.room.as_str().len()).sum::<usize>()
-            }
-            Self::SetPresence { set, .. } => {
-                ORDER_BYTES + set.changes.iter().map(|it| 64 + it.user.len()).sum::<usize>()
-            }
-            Self::SetMarks { set, .. } => {
-                ORDER_BYTES + set.changes.iter().map(|it| 32 + it.user.len()).sum::<usize>()
-            }
-            Self::Attach { .. }
-            | Self::EndSessions { .. }
-            | Self::Inbox { .. }
-            | Self::Roster { .. }
-            | Self::Receipts { .. } => ORDER_BYTES,
-            Self::Ack { acked, .. } => ORDER_BYTES + size_of_val(acked.above.as_slice()),
-            Self::Heads { .. } | Self::Read { .. } | Self::Beat(_) => 0,
+/// Tells that a command will not be carried out, because too much waits. `busy`: what a publication is told.
+pub(crate) fn decline<T>(
+    command: BrokerCommand<T>,
+    shared: &Shared<T>,
+    busy: impl FnOnce() -> Refused,
+) {
+    let event = match command {
+        BrokerCommand::Publish { ticket, .. } => {
+            BrokerEvent::Published { ticket, outcome: Err(busy()) }
         }
-    }
-
-    /// Tells that it will not be carried out, because too much waits. `busy`: what a publication is told.
-    pub(crate) fn decline(self, shared: &Shared<T>, busy: impl FnOnce() -> Refused) {
-        let event = match self {
-            Self::Publish { ticket, .. } => BrokerEvent::Published { ticket, outcome: Err(busy()) },
-            Self::Heads { request, .. } => BrokerEvent::Heads { request, heads: None },
-            Self::Read { request, .. } => BrokerEvent::Read { request, page: None },
-            Self::Save { request, .. } => BrokerEvent::Saved { request, outcome: None },
-            Self::Attach { request, .. } => {
-                BrokerEvent::Attached { request, outcome: Err(Unattached::Unavailable) }
-            }
-            Self::EndSessions { request, .. } => {
-                BrokerEvent::SessionsEnded { request, done: false }
-            }
-            Self::SetPresence { request, .. } => {
-                BrokerEvent::PresenceSet { request, outcome: None }
-            }
-            Self::Roster { request, .. } => BrokerEvent::Roster { request, page: None },
-            Self::Inbox { request, .. } => BrokerEvent::Inbox { request, state: None },
-            Self::SetMarks { request, .. } => BrokerEvent::MarksSet { request, outcome: None },
-            Self::Receipts { request, .. } => BrokerEvent::Receipts { request, page: None },
-            Self::Beat(asked) => BrokerEvent::BeatAnswered { seq: asked.seq, report: None },
-            Self::Ack { .. } => return,
-        };
-        shared.tell(event);
-    }
+        BrokerCommand::Heads { request, .. } => BrokerEvent::Heads { request, heads: None },
+        BrokerCommand::Read { request, .. } => BrokerEvent::Read { request, page: None },
+        BrokerCommand::Save { request, .. } => BrokerEvent::Saved { request, outcome: None },
+        BrokerCommand::Attach { request, .. } => {
+            BrokerEvent::Attached { request, outcome: Err(Unattached::Unavailable) }
+        }
+        BrokerCommand::EndSessions { request, .. } => {
+            BrokerEvent::SessionsEnded { request, done: false }
+        }
+        BrokerCommand::SetPresence { request, .. } => {
+            BrokerEvent::PresenceSet { request, outcome: None }
+        }
+        BrokerCommand::Roster { request, .. } => BrokerEvent::Roster { request, page: None },
+        BrokerCommand::Inbox { request, .. } => BrokerEvent::Inbox { request, state: None },
+        BrokerCommand::SetMarks { request, .. } => BrokerEvent::MarksSet { request, outcome: None },
+        BrokerCommand::Receipts { request, .. } => BrokerEvent::Receipts { request, page: None },
+        BrokerCommand::Beat { seq, .. } => BrokerEvent::BeatAnswered { seq, report: None },
+        // Nothing answers an ack, and the feed's commands do not come here.
+        BrokerCommand::Ack { .. }
+        | BrokerCommand::Subscribe { .. }
+        | BrokerCommand::Unsubscribe(_)
+        | BrokerCommand::Reconnect { .. } => return,
+    };
+    shared.tell(event);
 }
 
 /// What is under way one by one.
@@ -180,20 +120,27 @@ enum Kind {
 }
 
 impl Kind {
-    fn of<T>(order: &Order<T>) -> Self {
-        match order {
-            Order::Publish { keep: Some(Keep { replicated: true, .. }), .. } => Self::Slow,
-            Order::Publish { .. } => Self::Quick,
-            Order::Heads { .. } | Order::Read { .. } | Order::Beat(_) => Self::Question,
-            Order::Save { save, .. } => Self::Record(Some(Chain::Session(save.session))),
-            Order::SetPresence { set, .. } => Self::Record(Some(Chain::Users(set.room.clone()))),
-            Order::Attach { .. }
-            | Order::EndSessions { .. }
-            | Order::Roster { .. }
-            | Order::Inbox { .. }
-            | Order::Ack { .. }
-            | Order::SetMarks { .. }
-            | Order::Receipts { .. } => Self::Record(None),
+    fn of<T>(command: &BrokerCommand<T>) -> Self {
+        match command {
+            BrokerCommand::Publish { keep: Some(Keep { replicated: true, .. }), .. } => Self::Slow,
+            BrokerCommand::Publish { .. } => Self::Quick,
+            BrokerCommand::Heads { .. }
+            | BrokerCommand::Read { .. }
+            | BrokerCommand::Beat { .. }
+            | BrokerCommand::Subscribe { .. }
+            | BrokerCommand::Unsubscribe(_)
+            | BrokerCommand::Reconnect { .. } => Self::Question,
+            BrokerCommand::Save { save, .. } => Self::Record(Some(Chain::Session(save.session))),
+            BrokerCommand::SetPresence { set, .. } => {
+                Self::Record(Some(Chain::Users(set.room.clone())))
+            }
+            BrokerCommand::Attach { .. }
+            | BrokerCommand::EndSessions { .. }
+            | BrokerCommand::Roster { .. }
+            | BrokerCommand::Inbox { .. }
+            | BrokerCommand::Ack { .. }
+            | BrokerCommand::SetMarks { .. }
+            | BrokerCommand::Receipts { .. } => Self::Record(None),
         }
     }
 }
@@ -225,7 +172,7 @@ impl<O> Chains<O> {
 /// Carries out orders until there are none any more.
 pub(crate) async fn run<T: Send + 'static>(
     shared: Arc<Shared<T>>,
-    mut orders: mpsc::UnboundedReceiver<Order<T>>,
+    mut orders: mpsc::UnboundedReceiver<BrokerCommand<T>>,
     replicated: Replicated,
 ) {
     let mut under_way = FuturesUnordered::new();
@@ -233,7 +180,7 @@ pub(crate) async fn run<T: Send + 'static>(
     // Those that wait for replicas keep nobody else waiting.
     let (mut quick, mut slow, mut records) = (Turns::new(), Turns::new(), Turns::new());
     let mut chains = Chains(HashMap::default());
-    let begin = |(order, began): (Order<T>, Instant)| {
+    let begin = |(order, began): (BrokerCommand<T>, Instant)| {
         let kind = Kind::of(&order);
         let carried = carry_out(Arc::clone(&shared), (order, began), replicated.clone());
         async move {
@@ -283,12 +230,12 @@ pub(crate) async fn run<T: Send + 'static>(
 
 async fn carry_out<T>(
     shared: Arc<Shared<T>>,
-    (order, began): (Order<T>, Instant),
+    (order, began): (BrokerCommand<T>, Instant),
     replicated: Replicated,
 ) {
-    let weight = order.weight();
+    let weight = weight(&order);
     match order {
-        Order::Publish { ticket, publication, dedup, keep, collapse } => {
+        BrokerCommand::Publish { ticket, publication, dedup, keep, collapse } => {
             let way = match keep {
                 Some(keep) => Way::Kept(keep, replicated, collapse),
                 None if dedup => Way::Remembered,
@@ -298,78 +245,90 @@ async fn carry_out<T>(
             shared.stats.publish_us.observe(micros(began));
             shared.tell(BrokerEvent::Published { ticket, outcome });
         }
-        Order::Heads { request, rooms } => {
+        BrokerCommand::Heads { request, rooms } => {
             let heads = Box::pin(history::heads(&shared, &rooms)).await;
             shared.tell(BrokerEvent::Heads { request, heads });
         }
-        Order::Read { request, room, keep, span } => {
+        BrokerCommand::Read { request, room, keep, span } => {
             let page = Box::pin(history::read(&shared, &room, &keep, &span)).await;
             let weight = EVENT_BYTES + page.as_ref().map_or(0, page_weight);
             shared.feed.send(weight, BrokerEvent::Read { request, page });
         }
-        Order::Beat(asked) => {
+        BrokerCommand::Beat { seq, hears, life, retired, taken } => {
+            let asked = Asked { seq, hears, life, retired, taken };
             shared.stats.beats_sent.fetch_add(1, Ordering::Relaxed);
             let report = Box::pin(beats::beat(&shared, &asked)).await;
             if report.is_some() {
                 shared.stats.beats_answered.fetch_add(1, Ordering::Relaxed);
             }
-            shared.tell(BrokerEvent::BeatAnswered { seq: asked.seq, report });
+            shared.tell(BrokerEvent::BeatAnswered { seq, report });
         }
-        record @ (Order::Save { .. }
-        | Order::Attach { .. }
-        | Order::EndSessions { .. }
-        | Order::SetPresence { .. }
-        | Order::Roster { .. }
-        | Order::Inbox { .. }
-        | Order::Ack { .. }
-        | Order::SetMarks { .. }
-        | Order::Receipts { .. }) => Box::pin(carry_out_record(&shared, record, began)).await,
+        record @ (BrokerCommand::Save { .. }
+        | BrokerCommand::Attach { .. }
+        | BrokerCommand::EndSessions { .. }
+        | BrokerCommand::SetPresence { .. }
+        | BrokerCommand::Roster { .. }
+        | BrokerCommand::Inbox { .. }
+        | BrokerCommand::Ack { .. }
+        | BrokerCommand::SetMarks { .. }
+        | BrokerCommand::Receipts { .. }) => {
+            Box::pin(carry_out_record(&shared, record, began)).await
+        }
+        BrokerCommand::Subscribe { .. }
+        | BrokerCommand::Unsubscribe(_)
+        | BrokerCommand::Reconnect { .. } => {}
     }
     shared.pending_bytes.fetch_sub(weight, Ordering::Relaxed);
 }
 
 /// What is kept of sessions, users, cursors and receipts.
-async fn carry_out_record<T>(shared: &Shared<T>, order: Order<T>, began: Instant) {
+async fn carry_out_record<T>(shared: &Shared<T>, order: BrokerCommand<T>, began: Instant) {
     let until = |limit_ms| began + Duration::from_millis(limit_ms);
     match order {
-        Order::Save { request, save } => {
+        BrokerCommand::Save { request, save } => {
             let outcome = sessions::save(shared, &save, until(TRY_MS)).await;
             shared.tell(BrokerEvent::Saved { request, outcome });
         }
-        Order::Attach { request, attach } => {
+        BrokerCommand::Attach { request, attach } => {
             let outcome = sessions::attach(shared, &attach, until(ASK_MS)).await;
             shared.tell(BrokerEvent::Attached { request, outcome });
         }
-        Order::EndSessions { request, user, order } => {
+        BrokerCommand::EndSessions { request, user, order } => {
             let done = sessions::end(shared, (&user, order), until(TRY_MS)).await;
             shared.tell(BrokerEvent::SessionsEnded { request, done });
         }
-        Order::SetPresence { request, set } => {
+        BrokerCommand::SetPresence { request, set } => {
             let outcome = presence::set(shared, &set, until(TRY_MS)).await;
             shared.tell(BrokerEvent::PresenceSet { request, outcome });
         }
-        Order::Roster { request, room, after, count_max } => {
+        BrokerCommand::Roster { request, room, after, count_max } => {
             let after = after.as_deref();
             let page = presence::roster(shared, &room, after, count_max, until(ASK_MS)).await;
             shared.tell(BrokerEvent::Roster { request, page });
         }
-        Order::Inbox { request, cursor, keep } => {
+        BrokerCommand::Inbox { request, cursor, keep } => {
             let state = inbox::state(shared, &cursor, &keep, until(ASK_MS)).await;
             shared.tell(BrokerEvent::Inbox { request, state });
         }
-        Order::Ack { cursor, keep, acked, told } => {
+        BrokerCommand::Ack { cursor, keep, acked, told } => {
             inbox::ack(shared, &cursor, &keep, (&acked, told), until(TRY_MS)).await;
         }
-        Order::SetMarks { request, keep, set } => {
+        BrokerCommand::SetMarks { request, keep, set } => {
             let outcome = receipts::set(shared, &keep, &set, until(TRY_MS)).await;
             shared.tell(BrokerEvent::MarksSet { request, outcome });
         }
-        Order::Receipts { request, room, keep, of, after, count_max } => {
+        BrokerCommand::Receipts { request, room, keep, of, after, count_max } => {
             let question = (of, after.as_deref(), count_max);
             let page = receipts::page(shared, &room, &keep, question, until(ASK_MS)).await;
             shared.tell(BrokerEvent::Receipts { request, page });
         }
-        Order::Publish { .. } | Order::Heads { .. } | Order::Read { .. } | Order::Beat(_) => {}
+        BrokerCommand::Publish { .. }
+        | BrokerCommand::Heads { .. }
+        | BrokerCommand::Read { .. }
+        | BrokerCommand::Beat { .. }
+        | BrokerCommand::Subscribe { .. }
+        | BrokerCommand::Unsubscribe(_)
+        | BrokerCommand::Reconnect { .. } => {}
     }
 }
 
