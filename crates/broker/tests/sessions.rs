@@ -31,8 +31,10 @@ fn token(session: u128, secret: u128) -> Wish {
 
 fn record(rooms: &[&str]) -> SessionRecord {
     let safe = Some(Position { epoch: Epoch(7), offset: 9 });
-    let room = |name: &&str| RoomRecord { room: RoomName::parse(name).unwrap(), safe };
-    let own = vec![RoomRecord { room: RoomName::parse("user-ann").unwrap(), safe: None }];
+    let room =
+        |name: &&str| RoomRecord { room: RoomName::parse(name).unwrap(), safe, unacked: None };
+    let own = RoomName::parse("user-ann").unwrap();
+    let own = vec![RoomRecord { room: own, safe: None, unacked: Some(7) }];
     SessionRecord { rooms: rooms.iter().map(room).collect(), own }
 }
 

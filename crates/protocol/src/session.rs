@@ -54,6 +54,9 @@ pub struct RoomRecord {
     pub room: RoomName,
     /// What its client has certainly got; what follows is given again. `None`: the room is ephemeral, or was not live.
     pub safe: Option<Position>,
+    /// The offset of the oldest publication that waits for its ack (G15): who says itself that it has got more is given
+    /// those again that it has not acked.
+    pub unacked: Option<u64>,
 }
 
 /// What is kept of a session beside its secrets.

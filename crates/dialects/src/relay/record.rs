@@ -10,19 +10,26 @@ use roomcast_protocol::session::{RoomRecord, SessionRecord};
 
 use crate::native::writer::written;
 
-/// Columns that this version writes: names and places of the rooms, then of the user's own.
+/// Columns that every version writes: names and places of the rooms, then of the user's own.
 const COLUMNS: u32 = 4;
+
+/// Columns behind them, where anything waits for its ack: the oldest of each room, then of each of the user's own.
+const UNACKED_COLUMNS: u32 = 2;
 
 /// A place: epoch (16) and offset (8).
 const PLACE_BYTES: usize = 24;
 const EPOCH_BYTES: usize = 16;
+const OFFSET_BYTES: usize = 8;
 
 /// The offset of a room without a place: none that a publication can have.
 const NOWHERE: u64 = u64::MAX;
 
 pub(super) fn encode(record: &SessionRecord, out: &mut Vec<u8>) {
-    written(encode::write_array_len(out, COLUMNS));
-    for rooms in [&record.rooms, &record.own] {
+    let both = [&record.rooms, &record.own];
+    let waits = both.into_iter().flatten().any(|kept| kept.unacked.is_some());
+    let more = if waits { UNACKED_COLUMNS } else { 0 };
+    written(encode::write_array_len(out, COLUMNS + more));
+    for rooms in both {
         written(encode::write_array_len(out, length(rooms.len())));
         for RoomRecord { room, .. } in rooms {
             written(encode::write_str(out, room.as_str()));
@@ -34,6 +41,12 @@ pub(super) fn encode(record: &SessionRecord, out: &mut Vec<u8>) {
             out.extend_from_slice(&offset.to_be_bytes());
         }
     }
+    for rooms in both.into_iter().filter(|_| waits) {
+        written(encode::write_bin_len(out, length(OFFSET_BYTES * rooms.len())));
+        for RoomRecord { unacked, .. } in rooms {
+            out.extend_from_slice(&unacked.unwrap_or(NOWHERE).to_be_bytes());
+        }
+    }
 }
 
 fn length(count: usize) -> u32 {
@@ -43,8 +56,32 @@ fn length(count: usize) -> u32 {
 /// Columns of later versions are passed over.
 pub(super) fn decode(mut bytes: &[u8]) -> Option<SessionRecord> {
     let columns = decode::read_array_len(&mut bytes).ok().filter(|count| *count >= COLUMNS)?;
-    let record = SessionRecord { rooms: rooms(&mut bytes)?, own: rooms(&mut bytes)? };
-    (columns > COLUMNS || bytes.is_empty()).then_some(record)
+    let mut record = SessionRecord { rooms: rooms(&mut bytes)?, own: rooms(&mut bytes)? };
+    let known = COLUMNS + UNACKED_COLUMNS;
+    if columns >= known {
+        unacked(&mut bytes, &mut record.rooms)?;
+        unacked(&mut bytes, &mut record.own)?;
+    }
+    let whole = columns == COLUMNS || columns == known;
+    (!whole || bytes.is_empty()).then_some(record)
+}
+
+fn unacked(rest: &mut &[u8], rooms: &mut [RoomRecord]) -> Option<()> {
+    let length = usize::try_from(decode::read_bin_len(rest).ok()?).ok()?;
+    let (offsets, behind) = rest.split_at_checked(length)?;
+    *rest = behind;
+    let (offsets, left) = offsets.as_chunks::<OFFSET_BYTES>();
+    if offsets.len() != rooms.len() || !left.is_empty() {
+        return None;
+    }
+    for (kept, bytes) in rooms.iter_mut().zip(offsets) {
+        let offset = u64::from_be_bytes(*bytes);
+        if offset != NOWHERE && offset > OFFSET_MAX {
+            return None;
+        }
+        kept.unacked = (offset != NOWHERE).then_some(offset);
+    }
+    Some(())
 }
 
 fn rooms(rest: &mut &[u8]) -> Option<Vec<RoomRecord>> {
@@ -64,7 +101,9 @@ fn rooms(rest: &mut &[u8]) -> Option<Vec<RoomRecord>> {
         return None;
     }
     let pairs = names.into_iter().zip(places);
-    pairs.map(|(room, place)| Some(RoomRecord { room, safe: safe(place)? })).collect()
+    pairs
+        .map(|(room, place)| Some(RoomRecord { room, safe: safe(place)?, unacked: None }))
+        .collect()
 }
 
 /// `None`: no place that can be.

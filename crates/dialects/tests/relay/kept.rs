@@ -37,7 +37,15 @@ struct RecordCase {
     expect: Option<Record>,
 }
 
-type Rooms = Vec<(String, Option<(String, u64)>)>;
+type Rooms = Vec<Kept>;
+
+/// A room's name, its safe position, and what waits for its ack there.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Kept {
+    Acked(String, Option<(String, u64)>),
+    Waits(String, Option<(String, u64)>, u64),
+}
 
 #[derive(Deserialize)]
 struct Record {
@@ -84,13 +92,16 @@ fn agents() -> RoomName {
 }
 
 fn rooms(rooms: &Rooms) -> Vec<RoomRecord> {
-    let one = |(name, place): &(String, Option<(String, u64)>)| {
-        let place = place.as_ref();
+    let one = |kept: &Kept| {
+        let (name, place, unacked) = match kept {
+            Kept::Acked(name, place) => (name, place.as_ref(), None),
+            Kept::Waits(name, place, unacked) => (name, place.as_ref(), Some(*unacked)),
+        };
         let safe = place.map(|(epoch, offset)| Position {
             epoch: Epoch::parse(epoch).unwrap(),
             offset: *offset,
         });
-        RoomRecord { room: RoomName::parse(name).unwrap(), safe }
+        RoomRecord { room: RoomName::parse(name).unwrap(), safe, unacked }
     };
     rooms.iter().map(one).collect()
 }
@@ -117,7 +128,7 @@ fn every_record_of_the_vectors_is_read_and_written_so() {
             assert!(page.contains(&case.hex), "the page shows other bytes");
         }
     }
-    assert_eq!(written, 3);
+    assert_eq!(written, 4);
 }
 
 #[test]
@@ -205,11 +216,14 @@ fn receipts_with_another_byte_are_none() {
 #[test]
 fn records_are_read_as_they_are_written() {
     let place = (any::<u128>(), 0..=OFFSET_MAX);
-    let one = ("[a-z]{1,9}-[a-zé部]{0,9}", prop::option::of(place));
+    let unacked = prop::option::of(0..=OFFSET_MAX);
+    let one = ("[a-z]{1,9}-[a-zé部]{0,9}", prop::option::of(place), unacked);
     let all = vec(one, 0..20).prop_map(|rooms| {
-        let record = |(name, place): (String, Option<(u128, u64)>)| RoomRecord {
+        type One = (String, Option<(u128, u64)>, Option<u64>);
+        let record = |(name, place, unacked): One| RoomRecord {
             room: RoomName::parse(&name).unwrap(),
             safe: place.map(|(epoch, offset)| Position { epoch: Epoch(epoch), offset }),
+            unacked,
         };
         rooms.into_iter().map(record).collect::<Vec<_>>()
     });

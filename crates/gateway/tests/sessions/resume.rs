@@ -15,6 +15,7 @@ on_both_brokers!(
     a_session_is_resumed_on_the_other_node_with_rooms_and_positions,
     a_client_without_a_token_gets_its_only_detached_session_back,
     what_an_answered_ping_proves_is_not_given_again,
+    what_a_client_has_and_has_not_acked_is_given_again_when_it_is_resumed,
     a_session_is_nobody_elses,
     a_session_whose_window_is_over_begins_anew,
     a_session_that_is_taken_over_leaves_its_old_connection,
@@ -99,6 +100,41 @@ fn what_an_answered_ping_proves_is_not_given_again(broker: Broker) {
     let notes = notes_until(&mut ann, "kept-1", "three");
     let ids: Vec<_> = notes.iter().map(|note| &*note.id).collect();
     assert_eq!(ids, ["two", "three"], "it never said that it has two");
+}
+
+fn what_a_client_has_and_has_not_acked_is_given_again_when_it_is_resumed(broker: Broker) {
+    let Stage { first, second, .. } = &Stage::new(broker, "");
+    let (mut ann, welcome) = authenticate(first, "ann", &json!({}));
+    join(&mut ann, "acked-1");
+    for id in ["one", "two", "three"] {
+        publish(first, "acked-1", id);
+    }
+    let mut covered = json!(null);
+    while covered["offset"] != 3 {
+        let note = next_of(&mut ann, "note");
+        assert_eq!(note["requiresAck"], true, "the rule asks for it: {note}");
+        covered = note["metadata"].clone();
+    }
+    ann.tell(&json!({ "type": "ack", "ackId": "two" }));
+    ann.tell(&json!({ "type": "ping", "timestamp": 1 }));
+    next_of(&mut ann, "pong");
+    vanish(ann, first);
+    let data = json!({
+        "resume_token": welcome["resume_token"],
+        "covered": { "acked-1": { "epoch": covered["epoch"], "offset": 3 } },
+    });
+    let (mut ann, again) = authenticate(second, "ann", &data);
+    assert_eq!(again["resumed"], true, "{again}");
+    publish(second, "acked-1", "four");
+    let mut heard = Vec::new();
+    while heard.last().is_none_or(|(id, _)| id != "four") {
+        let note = next_of(&mut ann, "note");
+        heard.push((note["id"].as_str().unwrap().to_owned(), note["redelivered"] == true));
+    }
+    // What it has acked between them may come again, and says so.
+    heard.retain(|it| *it != ("two".to_owned(), true));
+    let expected = [("one", true), ("three", true), ("four", false)];
+    assert_eq!(heard, expected.map(|(id, again)| (id.to_owned(), again)));
 }
 
 fn a_session_is_nobody_elses(broker: Broker) {

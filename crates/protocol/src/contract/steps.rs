@@ -126,7 +126,9 @@ impl<B: BrokerUnderTest> Stage<B> {
         let rooms = |name: &str| {
             let rooms = options.get(name).map_or("", |rooms| *rooms).split(',');
             let rooms = rooms.filter(|name| !name.is_empty());
-            rooms.map(|name| Some(RoomRecord { room: room(name)?, safe: None })).collect()
+            rooms
+                .map(|name| Some(RoomRecord { room: room(name)?, safe: None, unacked: None }))
+                .collect()
         };
         let (rooms, own): (Option<Vec<_>>, Option<Vec<_>>) = (rooms("rooms"), rooms("own"));
         let is_given = options.contains_key("rooms") || options.contains_key("own");

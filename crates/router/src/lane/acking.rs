@@ -10,7 +10,7 @@ use roomcast_protocol::guard::Principal;
 use roomcast_protocol::ids::{SessionId, SessionKey};
 use roomcast_protocol::limits::LimitName;
 use roomcast_protocol::outbound::Outbound;
-use roomcast_protocol::position::Position;
+use roomcast_protocol::position::{Kept, Page, Position};
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
@@ -328,30 +328,65 @@ impl Lane {
     /// How far a session that is resumed needs nothing again of a room, when all it was given up to `safe` has arrived:
     /// what waits for its ack, and what an inbox has not given, is given then.
     pub(super) fn acked_run(&self, index: u32, key: SessionKey, safe: Position) -> Position {
-        let Some(acks) = self.session(key).and_then(|session| session.acks.as_ref()) else {
-            return safe;
-        };
-        let waiting = acks.inflight.iter();
-        let offsets = waiting.filter(|it| it.room == index).filter_map(Inflight::offset);
-        let first = offsets.min().map_or(u64::MAX, |offset| offset.saturating_sub(1));
+        let first = self.oldest_unacked(index, key);
+        let first = first.map_or(u64::MAX, |offset| offset.saturating_sub(1));
         let safe = safe.at(safe.offset.min(first));
-        let inbox = acks.inboxes.iter().find(|inbox| inbox.room == index);
+        let acks = self.session(key).and_then(|session| session.acks.as_ref());
+        let inbox = acks.and_then(|acks| acks.inboxes.iter().find(|inbox| inbox.room == index));
         inbox.map_or(safe, |inbox| inbox.cursor.whole_run(safe))
     }
 
-    /// Whether a publication of the room has to be acked by its members here.
-    pub(super) fn is_to_be_acked(&mut self, index: u32, publication: &Publication) -> bool {
-        let Some(room) = self.rooms.get(index as usize) else { return false };
+    /// The offset of the oldest publication of a room that waits for the session's ack, or is to be given again for it.
+    pub(super) fn oldest_unacked(&self, index: u32, key: SessionKey) -> Option<u64> {
+        let session = self.session(key)?;
+        let waiting = session.acks.iter().flat_map(|acks| &acks.inflight);
+        let waiting = waiting.filter(|it| it.room == index).filter_map(Inflight::offset);
+        let catch_up = self.catching.get(&(index, key.index)).filter(|it| it.key == key);
+        let known = catch_up.filter(|it| it.covered.offset < it.known_to);
+        let restored = session.lasting.as_ref().and_then(|lasting| lasting.restored(index));
+        let untold = restored.and_then(|it| it.unacked);
+        waiting.chain(known.map(|it| it.covered.offset + 1)).chain(untold).min()
+    }
+
+    /// A publication of the room as its members here have to ack it; `None`: they have not to.
+    pub(super) fn to_be_acked(
+        &mut self,
+        index: u32,
+        publication: &Arc<Publication>,
+    ) -> Option<Arc<Publication>> {
+        let room = self.rooms.get(index as usize)?;
         if !publication.requires_ack && !self.guard.policy(room.rule).requires_ack {
-            return false;
+            return None;
         }
         let crowded = room.members.len() > ACKED_MEMBERS_MAX;
         self.counters.acks_ignored += u64::from(crowded);
-        !crowded
+        (!crowded).then(|| requiring_ack(publication))
+    }
+
+    /// A page of a room whose rule asks for acks: its entries say so. `None`: they do, or it does not ask.
+    pub(super) fn page_to_be_acked(&self, index: u32, page: &Page) -> Option<Page> {
+        let room = self.rooms.get(index as usize)?;
+        let asks = self.guard.policy(room.rule).requires_ack;
+        if !asks || room.members.len() > ACKED_MEMBERS_MAX {
+            return None;
+        }
+        let one = |kept: &Kept| match kept {
+            Kept::Publication(it) => Kept::Publication(requiring_ack(it)),
+            Kept::Unreadable(_) | Kept::Removed(_) => kept.clone(),
+        };
+        Some(Page { entries: page.entries.iter().map(one).collect(), ..*page })
     }
 
     fn profile(&self, key: SessionKey) -> Option<&'static Profile> {
         let format = self.session(key)?.format;
         self.formats.get(usize::from(format)).map(|format| format.dialect.profile())
     }
+}
+
+/// The publication, which tells whoever gets it to ack it.
+fn requiring_ack(publication: &Arc<Publication>) -> Arc<Publication> {
+    if publication.requires_ack {
+        return Arc::clone(publication);
+    }
+    Arc::new(Publication { requires_ack: true, ..(**publication).clone() })
 }

@@ -100,6 +100,32 @@ impl Lane {
         self.catching.insert((index, key.index), catch_up);
     }
 
+    /// Who is resumed, and has got more than it has acked, is given again what waits for its ack. Gives every other join
+    /// back.
+    pub(super) fn give_unacked(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        index: u32,
+        ask: Ask,
+        out: &mut Vec<Effect>,
+    ) -> Option<Ask> {
+        let at = self.position(index);
+        let (Some(since), Some(unacked)) = (ask.since, ask.unacked) else { return Some(ask) };
+        let is_below = (1..=since.offset).contains(&unacked);
+        let is_there = at.is_some_and(|at| at.epoch == since.epoch && since.offset <= at.offset);
+        if !is_below || !is_there {
+            return Some(ask);
+        }
+        let from = since.at(unacked - 1);
+        let catch_up = CatchUp { known_to: since.offset, ..CatchUp::new(key, from) };
+        self.open_catch_up(index, catch_up);
+        self.answer_entry(index, key, &ask.reply, (since, Some(Ok(()))), out);
+        self.give_time(now, index, key);
+        self.catch_up_on(now, index, key, out);
+        None
+    }
+
     /// A session that catches up is given no more until it has acked. Joins that came meanwhile are answered.
     pub(super) fn hold_for_acks(
         &mut self,

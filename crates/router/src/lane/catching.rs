@@ -104,6 +104,7 @@ impl Lane {
         }
         let Some(at) = self.position(index) else { return };
         let Some(ask) = self.ask_inbox(now, key, index, ask, out) else { return };
+        let Some(ask) = self.give_unacked(now, key, index, ask, out) else { return };
         self.tell_skips(index);
         if self.is_member(index, key) {
             if self.turns.held {
@@ -200,6 +201,8 @@ impl Lane {
     ) {
         let renamed = page.and_then(|page| self.in_one_epoch(index, page));
         let page = renamed.as_ref().or(page);
+        let flagged = page.and_then(|page| self.page_to_be_acked(index, page));
+        let page = flagged.as_ref().or(page);
         let mut shared = Shared::new(page);
         for key in sharers {
             let found = self.catching.get(&(index, key.index));
@@ -539,7 +542,7 @@ impl CatchUp {
     pub(super) fn unanswered(self) -> (Vec<Ask>, Option<Position>) {
         let told = self.reply.is_none().then_some(self.covered);
         let since = Some(self.covered);
-        let first = self.reply.map(|reply| Ask { reply, since });
+        let first = self.reply.map(|reply| Ask { reply, since, unacked: None });
         (first.into_iter().chain(self.behind).collect(), told)
     }
 }

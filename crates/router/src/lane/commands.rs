@@ -311,7 +311,7 @@ impl Lane {
             let refused = Refused::new(Refusal::PermissionDenied);
             return self.refuse(key, &request.reply, &refused, out);
         };
-        let ask = Ask { reply: request.reply, since: request.since };
+        let ask = Ask { reply: request.reply, since: request.since, unacked: None };
         self.enter(now, key, &name, rule, ask, out);
     }
 

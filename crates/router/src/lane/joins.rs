@@ -10,6 +10,8 @@ pub(crate) struct Ask {
     pub(crate) reply: ReplyTo,
     /// The member wants to be told what it missed since then.
     pub(crate) since: Option<Position>,
+    /// A member that is resumed has `since` from its client, and has not acked this offset, which is below (G15).
+    pub(crate) unacked: Option<u64>,
 }
 
 /// A join that waits for the room to become live.

@@ -55,11 +55,21 @@ pub(crate) struct Got {
     pub(crate) pinged_ms: u64,
 }
 
+/// A room that a session that is resumed has yet to enter.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Restored {
+    pub(crate) room: u32,
+    /// Since when it lacks publications.
+    pub(crate) since: Option<Position>,
+    /// The oldest of those before that it has not acked.
+    pub(crate) unacked: Option<u64>,
+}
+
 /// What a session waits for.
 #[derive(Debug, Default)]
 pub(crate) struct Moment {
-    /// Its rooms from before, not entered yet, and since when it lacks their publications. Bounds: its limit of rooms.
-    pub(crate) restored: Vec<(u32, Option<Position>)>,
+    /// Its rooms from before, not entered yet. Bounds: its limit of rooms.
+    pub(crate) restored: Vec<Restored>,
     /// Rooms from before that it does not get back. Bounds: those of its record.
     pub(crate) refused: Vec<(RoomName, Refused)>,
     /// What became of its wish, until it is told.
@@ -169,7 +179,7 @@ impl Lasting {
             }
         }
         if let Some(moment) = &mut self.moment {
-            moment.restored.retain(|(held, _)| *held != room);
+            moment.restored.retain(|held| held.room != room);
         }
         let joins = self.take_joins(room).len();
         u32::try_from(joins).unwrap_or(u32::MAX)
@@ -187,19 +197,19 @@ impl Lasting {
         taken
     }
 
-    /// Since when it lacks the publications of a room from before, if it has yet to enter it.
-    pub(crate) fn restored(&self, room: u32) -> Option<Option<Position>> {
-        let restored = self.moment.as_ref()?.restored.iter();
-        restored.clone().find(|(held, _)| *held == room).map(|(_, since)| *since)
+    /// A room from before that it has yet to enter.
+    pub(crate) fn restored(&self, room: u32) -> Option<Restored> {
+        let restored = &self.moment.as_ref()?.restored;
+        restored.iter().find(|held| held.room == room).copied()
     }
 
-    /// The same, and it enters now.
-    pub(crate) fn take_restored(&mut self, room: u32) -> Option<Option<Position>> {
+    /// A room from before, if it has yet to enter it: it does now.
+    pub(crate) fn take_restored(&mut self, room: u32) -> Option<Restored> {
         let restored = &mut self.moment.as_mut()?.restored;
-        let at = restored.iter().position(|(held, _)| *held == room)?;
-        let (_, since) = restored.swap_remove(at);
+        let at = restored.iter().position(|held| held.room == room)?;
+        let held = restored.swap_remove(at);
         self.tidy();
-        Some(since)
+        Some(held)
     }
 
     /// The number of the next ping, behind which the client has all that `given` says, by room; what it has got already

@@ -123,7 +123,8 @@ impl Lane {
             if room.stream.is_some() && safe.is_none() && state == SessionState::Attached {
                 continue;
             }
-            let kept = RoomRecord { room: room.name.clone(), safe };
+            let unacked = self.oldest_unacked(entry.room, key);
+            let kept = RoomRecord { room: room.name.clone(), safe, unacked };
             if !own_rooms || !is_own(who, session.id, &room.name) {
                 record.rooms.push(kept);
             } else if room.stream.is_some() {

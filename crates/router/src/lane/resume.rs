@@ -20,7 +20,7 @@ use roomcast_protocol::time::Now;
 use super::Lane;
 use super::alarms::Alarm;
 use super::counters::add_one;
-use super::lasting::{JOINS_MAX, Lasting};
+use super::lasting::{JOINS_MAX, Lasting, Restored};
 use super::records::What;
 use super::rooms::Ask;
 use super::welcoming::Covered;
@@ -244,7 +244,8 @@ impl Lane {
             }
             let plain_own = is_in && since.is_none();
             if !plain_own && lasting.restored(index).is_none() {
-                lasting.moment().restored.push((index, since));
+                let unacked = kept.unacked.filter(|_| since.is_some() && since == said);
+                lasting.moment().restored.push(Restored { room: index, since, unacked });
             }
         }
     }
@@ -318,7 +319,7 @@ impl Lane {
         let proves = lasting.unproven;
         let (mut restored, mut refused) = (Vec::new(), Vec::new());
         if let Some(moment) = &mut lasting.moment {
-            restored.extend(moment.restored.iter().map(|(room, _)| *room));
+            restored.extend(moment.restored.iter().map(|held| held.room));
             refused.append(&mut moment.refused);
             lasting.tidy();
         }
@@ -347,9 +348,9 @@ impl Lane {
     ) {
         let restored = self.lasting_mut(key).and_then(|lasting| lasting.take_restored(index));
         match (restored, self.name_of(index)) {
-            (Some(since), Some(name)) => {
+            (Some(Restored { since, unacked, .. }), Some(name)) => {
                 let reply = ReplyTo { id: None, room: Some(name.as_str().into()) };
-                let ask = Ask { reply, since };
+                let ask = Ask { reply, since, unacked };
                 if since.is_none() && self.position(index).is_some() {
                     // It was not live before: from now on its record says from where on it is heard.
                     self.enter_recorded(now, key, index, ask, out);

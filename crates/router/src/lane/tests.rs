@@ -555,15 +555,17 @@ impl World {
         }
     }
 
-    /// `2 as=1 gen=3 rooms=news,tape@5 own=user-ann@3 [attached|handed]`, or `2 token`: why not.
+    /// `2 as=1 gen=3 rooms=news,tape@5!4 own=user-ann@3 [attached|handed]`, or `2 token`: why not.
     fn attached(&self, text: &str) -> LaneMessage {
         let number = text.split(' ').next().unwrap().parse::<u32>().unwrap();
         let option = |name| options(text).find(|(held, _)| *held == name).map(|(_, value)| value);
         let why = Unattached::ALL.into_iter().find(|why| text.ends_with(why.name()));
         let rooms = |name| {
             let one = |text: &str| {
+                let (text, unacked) = text.split_once('!').unwrap_or((text, ""));
                 let (name, at) = text.split_once('@').unwrap_or((text, ""));
-                RoomRecord { room: room(name), safe: (!at.is_empty()).then(|| position(at)) }
+                let safe = (!at.is_empty()).then(|| position(at));
+                RoomRecord { room: room(name), safe, unacked: unacked.parse().ok() }
             };
             option(name).map_or(Vec::new(), |list: &str| list.split(',').map(one).collect())
         };
@@ -720,7 +722,8 @@ fn saved(save: &SaveSession) -> String {
     let list = |rooms: &[RoomRecord]| {
         let one = |kept: &RoomRecord| {
             let at = kept.safe.map_or(String::new(), |at| format!("@{}", frames::place(at)));
-            format!("{}{at}", kept.room)
+            let waits = kept.unacked.map_or(String::new(), |offset| format!("!{offset}"));
+            format!("{}{at}{waits}", kept.room)
         };
         rooms.iter().map(one).collect::<Vec<_>>().join(",")
     };

@@ -68,8 +68,9 @@ fn positions_come_back_as_they_were_written() {
         rooms: vec![RoomRecord {
             room: room("a"),
             safe: Some(Position { epoch: Epoch(7), offset }),
+            unacked: Some(offset + 1),
         }],
-        own: vec![RoomRecord { room: room("user-ann"), safe: None }],
+        own: vec![RoomRecord { room: room("user-ann"), safe: None, unacked: None }],
     };
     let written = SaveSession { record: Some(record(9)), ..save("ann", 1, SessionState::Attached) };
     store.save_session(0, NODE, &written);
@@ -83,7 +84,7 @@ fn positions_come_back_as_they_were_written() {
 #[test]
 fn what_is_over_is_freed_and_weighs_nothing() {
     let mut store = Store::<u64>::new(RULES, 1);
-    let rooms = vec![RoomRecord { room: room("a-room"), safe: None }; 2];
+    let rooms = vec![RoomRecord { room: room("a-room"), safe: None, unacked: None }; 2];
     let record = Some(SessionRecord { rooms: rooms.clone(), own: rooms });
     for (user, session) in [("ann", 1), ("ann", 2), ("bob", 3), ("cid", 4)] {
         store.save_session(0, NODE, &save(user, session, SessionState::Detached));

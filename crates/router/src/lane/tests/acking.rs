@@ -554,9 +554,9 @@ fn a_record_says_that_what_waits_for_its_ack_is_given_once_more() {
          1: tape a @10
          1: tape b @11
          1: tape c @12
-         hub save 1/1 attached with 1 [tape@9] own []
+         hub save 1/1 attached with 1 [tape@9!11] own []
          1: ping 1
-         hub save 1/1 detached with 1 [tape@10] own [], the last
+         hub save 1/1 detached with 1 [tape@10!11] own [], the last
          hub leave tape",
     );
 }
