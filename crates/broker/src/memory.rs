@@ -16,7 +16,7 @@ use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::envelope::{Accepted, BrokerCommand, BrokerEvent, Envelope};
 use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::position::{Epoch, Keep, Kept, Page, Position, Span};
-use roomcast_protocol::presence::PresenceDiff;
+use roomcast_protocol::presence::Incarnation;
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::session::AttachSession;
@@ -86,8 +86,6 @@ struct State<T> {
     nodes: Vec<Attached<T>>,
     limits: MemoryLimits,
     store: Store<Arc<Publication>>,
-    /// What was settled in the system's own rooms since a node beat last.
-    settled: Vec<PresenceDiff>,
     /// With keys of this process: peers cannot aim at what they make.
     hashers: [RandomState; 2],
     /// Epochs drawn so far.
@@ -125,7 +123,6 @@ impl<T> MemoryBroker<T> {
             nodes: Vec::new(),
             limits,
             store: Store::new(rules, MASTER),
-            settled: Vec::new(),
             hashers: [RandomState::new(), RandomState::new()],
             drawn: 0,
             now_ms: 0,
@@ -229,9 +226,9 @@ impl<T> State<T> {
                 let (weight, page) = self.receipts(&room, of, after.as_deref(), count_max);
                 (weight, BrokerEvent::Receipts { request, page })
             }
-            BrokerCommand::Beat { seq, hears: _, life, retired, taken: _ } => {
-                let report = Some(self.beat(node, life, retired));
-                (EVENT_BYTES, BrokerEvent::BeatAnswered { seq, report })
+            BrokerCommand::Beat { seq, hears: _, life, retired, taken: _, told } => {
+                let (weight, report) = self.beat(Incarnation { node, life }, retired, told);
+                (weight, BrokerEvent::BeatAnswered { seq, report: Some(report) })
             }
             // Nothing can be cut off inside a process, and each node hears every room.
             BrokerCommand::Unsubscribe(_) | BrokerCommand::Reconnect { .. } => return None,

@@ -56,7 +56,7 @@ fn stateful(random: &mut Random, at: u64, loses: bool) -> String {
     let user = random.one_of(&["ann", "bob"]);
     let id = format!("s{}", 1 + random.below(4));
     let (secret, other) = (1 + random.below(5), 1 + random.below(5));
-    let room = random.one_of(&["few", "lobby", "$agents"]);
+    let room = random.one_of(&["few", "lobby"]);
     let (inbox, keep) = BOXES[usize::try_from(random.below(2)).unwrap()];
     let device = random.one_of(&["", " device=a", " device=b"]);
     match random.below(100) {

@@ -82,7 +82,8 @@ impl World {
     #[track_caller]
     fn beat(&mut self, now_ms: u64, node: NodeId) -> BeatReport {
         let (life, taken) = (1, Vec::new());
-        let beat = BrokerCommand::Beat { seq: 7, hears: true, life, retired: None, taken };
+        let beat =
+            BrokerCommand::Beat { seq: 7, hears: true, life, retired: None, taken, told: None };
         self.broker.execute(node, now_ms, beat);
         let report = self.events(node).into_iter().find_map(|event| match event {
             BrokerEvent::BeatAnswered { seq: 7, report } => report,
@@ -118,10 +119,10 @@ fn any_command_settles_what_is_due_and_the_next_beat_tells_of_it() {
     let rooms: Vec<_> = second.iter().map(|diff| diff.room.as_str()).collect();
     assert_eq!(rooms, ["$agents", "news"]);
     assert!(Arc::ptr_eq(&first[2], &second[0]), "nodes share one diff");
-    let settled = world.beat(120, TWO).settled;
-    assert_eq!(settled.len(), 1);
-    assert_eq!((settled[0].room.as_str(), &*settled[0].left[0]), ("$agents", "u1"));
-    assert!(world.beat(120, ONE).settled.is_empty(), "it is told once");
+    let agents = world.beat(120, TWO).agents;
+    let [came, gone] = agents.as_slice() else { panic!("{agents:?}") };
+    assert_eq!((&*came.joined[0], &*gone.left[0], gone.room.as_str()), ("u1", "u1", "$agents"));
+    assert!(world.beat(120, ONE).agents.is_empty(), "one node tells it");
 }
 
 #[test]
@@ -138,20 +139,20 @@ fn all_of_a_large_node_go_with_it_and_stay_gone() {
     let left: usize = diffs.iter().map(|diff| diff.left.len()).sum();
     assert_eq!(left, 3 * 512 + 1, "those who are elsewhere too stay");
     assert!(diffs.iter().all(|diff| diff.left.len() <= 500));
-    assert_eq!(world.beat(0, TWO).settled.len(), 1);
+    assert_eq!(world.beat(0, TWO).agents.len(), 2, "that they came, and that they went");
     // Nobody is there to be told of the last one's.
     world.broker.detach(TWO);
     let again = NodeId(3);
     let mut feed = world.broker.attach(again, &Arc::default());
     let (life, taken) = (1, Vec::new());
-    let beat = BrokerCommand::Beat { seq: 9, hears: true, life, retired: None, taken };
+    let beat = BrokerCommand::Beat { seq: 9, hears: true, life, retired: None, taken, told: None };
     world.broker.execute(again, 0, beat);
     let mut events = Vec::new();
     feed.try_recv_many(&mut events, usize::MAX);
     let [BrokerEvent::BeatAnswered { report: Some(report), .. }] = events.as_slice() else {
         panic!("{events:?}")
     };
-    assert!(report.settled.is_empty());
+    assert!(report.agents.is_empty());
 }
 
 #[test]

@@ -156,8 +156,8 @@ fn what_a_life_entered_goes_when_it_is_over_but_for_what_another_has_taken_over(
         broker.stepped(B, 1, "news", vec![part(4, "cid", true)], LONG_MS);
         let report = broker.beat_as(ONE, 2, Some(1));
         assert_eq!(report.lease, Lease::Held);
-        let settled: Vec<_> = report.settled.iter().map(told).collect();
-        assert_eq!(settled, ["$agents 2 of 0 + -agent"]);
+        let agents: Vec<_> = report.agents.iter().map(told).collect();
+        assert_eq!(agents, ["$agents 1 of 1 +agent -", "$agents 2 of 0 + -agent"]);
         assert_eq!(broker.users(TWO, "news"), ["bob", "cid"]);
         assert_eq!(broker.users(TWO, "else"), Vec::<String>::new());
         // Never again.
@@ -368,6 +368,8 @@ fn what_others_put_in_place_of_presence_is_replaced() {
         "lives",
         "said-",
         "$occupancy",
+        "untold",
+        "telling",
         "nodes",
         "reaped",
     ];
@@ -377,7 +379,7 @@ fn what_others_put_in_place_of_presence_is_replaced() {
         .into_iter()
         .filter(|key| own.iter().any(|own| key.contains(&format!(":{own}"))))
         .collect();
-    keys.push(format!("{prefix}reaped:"));
+    keys.extend(["reaped:", "untold:", "telling:"].map(|own| format!("{prefix}{own}")));
     assert!(keys.len() >= own.len(), "{keys:?}");
     let mut seq = 2;
     for key in &keys {

@@ -111,6 +111,7 @@ fn a_beat_comes_back_over_every_link_and_tells_of_the_others() {
                 life: 1,
                 retired: None,
                 taken: Vec::new(),
+                told: None,
             };
             broker.command(TWO, beat(1));
             broker.wait(TWO, "its answer", |event| match event {
@@ -190,7 +191,14 @@ fn nodes_of_other_modes_hear_each_other_until_they_agree() {
         for (broker, node) in [(&mut one, ONE), (&mut two, TWO)] {
             broker.command(
                 node,
-                BrokerCommand::Beat { seq, hears: true, life: 1, retired: None, taken: Vec::new() },
+                BrokerCommand::Beat {
+                    seq,
+                    hears: true,
+                    life: 1,
+                    retired: None,
+                    taken: Vec::new(),
+                    told: None,
+                },
             );
             broker.wait(node, "the beat's answer", |event| {
                 matches!(event, BrokerEvent::BeatAnswered { report: Some(_), .. }).then_some(())
@@ -249,7 +257,14 @@ fn without_a_server_the_outcome_is_certain_and_nothing_ends() {
     broker.wait(ONE, "the loss", |event| matches!(event, BrokerEvent::FeedDown).then_some(()));
     broker.command(
         ONE,
-        BrokerCommand::Beat { seq: 1, hears: false, life: 1, retired: None, taken: Vec::new() },
+        BrokerCommand::Beat {
+            seq: 1,
+            hears: false,
+            life: 1,
+            retired: None,
+            taken: Vec::new(),
+            told: None,
+        },
     );
     broker.wait(ONE, "an answer all the same", |event| {
         matches!(event, BrokerEvent::BeatAnswered { seq: 1, report: None }).then_some(())

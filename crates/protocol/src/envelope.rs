@@ -197,6 +197,8 @@ pub enum BrokerCommand<T> {
         retired: Option<u32>,
         /// How far the node has followed each partition by beats of this feed; those it has not heard of are absent.
         taken: Vec<Count>,
+        /// What reports gave to tell of the agents' room was told up to this version; `None`: nothing since the last beat.
+        told: Option<Position>,
     },
     /// This link of the feed is silent, late, or hears another master: connect it anew.
     Reconnect {
@@ -362,8 +364,9 @@ pub struct BeatReport {
     pub peers: Vec<Peer>,
     /// This node's own lease.
     pub lease: Lease,
-    /// What this beat settled in the system's own rooms: users whose grace was over, or whose node's lease was.
-    pub settled: Vec<PresenceDiff>,
+    /// What this node is to tell of the agents' room, oldest first: agents whom any node entered, and who left. No other
+    /// node is given anything of it until it is told, or for some seconds.
+    pub agents: Vec<PresenceDiff>,
 }
 
 /// Another node of the cluster, as its lease shows it.

@@ -99,6 +99,10 @@ pub enum PresenceSet {
     Reaped,
 }
 
+/// The room in which agents are present. It has no members: nobody hears it. What happens there is told by nodes, each
+/// diff at least once, in order (G19).
+pub const AGENTS: &str = "$agents";
+
 /// Part of a room's roster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RosterPage {

@@ -40,7 +40,7 @@ use roomcast_protocol::time::Now;
 
 use crate::messages::{HubEffect, HubMessage, LaneMessage, Ticket};
 use agents::Notices;
-pub use agents::{AGENTS, NOTICE_AGAIN_MS, NOTICE_MS, NOTICES_MAX, NOTICES_UNDER_WAY_MAX};
+pub use agents::{NOTICE_AGAIN_MS, NOTICE_MS, NOTICES_MAX, NOTICES_UNDER_WAY_MAX};
 use asks::Asks;
 pub use asks::{ASK_AGAIN_MS, ASKS_MAX, JITTER_MS, REFRESH_MS, REPAIR_MS};
 use control::Control;

@@ -386,7 +386,7 @@ impl World {
             let peer = |it: &Node| Peer { node: it.id, hears: true, agrees: true };
             let peers = peers.map(peer).collect();
             let report =
-                BeatReport { master, masters: master, links, peers, lease, settled: Vec::new() };
+                BeatReport { master, masters: master, links, peers, lease, agents: Vec::new() };
             let event = BrokerEvent::BeatAnswered { seq, report: Some(report) };
             let delay_ms = self.random.below(20);
             self.cause(node, delay_ms, Coming::Event(event));

@@ -11,7 +11,7 @@ use roomcast_protocol::envelope::{
     Accepted, BeatReport, BrokerCommand, BrokerEvent, Count, Envelope, LinkId, MasterId,
 };
 use roomcast_protocol::ids::NodeId;
-use roomcast_protocol::position::{Epoch, Keep, Kept, Page};
+use roomcast_protocol::position::{Epoch, Keep, Kept, Page, Position};
 use roomcast_protocol::presence::{Incarnation, Occupancy, PresenceDiff};
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::receipts::{ReceiptDiff, SetMarks};
@@ -112,25 +112,24 @@ impl Bare {
         node: NodeId,
         now_ms: u64,
         (life, retired): (u32, Option<u32>),
-        seq: u64,
+        (seq, told): (u64, Option<Position>),
         taken: &[Count],
     ) {
         let at = self.at(now_ms);
         let Beaten { lease, mut tended } = self.store.beat(at, Incarnation { node, life }, retired);
-        let mut settled = Vec::new();
         loop {
             tended.diffs.iter().for_each(|diff| self.spread_presence(diff));
-            settled.extend(tended.settled().cloned());
             if !tended.more {
                 break;
             }
             tended = self.store.tend(at);
         }
+        let agents = self.store.give_untold(now_ms, told);
         let moved = self.store.moved(now_ms, taken);
         let master = MasterId(self.master);
         self.tell(node, BrokerEvent::Beat { link: LinkId(0), seq, master, moved });
         let (links, peers) = (vec![LinkId(0)], Vec::new());
-        let report = Some(BeatReport { master, masters: master, links, peers, lease, settled });
+        let report = Some(BeatReport { master, masters: master, links, peers, lease, agents });
         self.tell(node, BrokerEvent::BeatAnswered { seq, report });
     }
 
@@ -224,8 +223,8 @@ impl BrokerUnderTest for Bare {
                 let page = self.store.read(&room, &keep, at, &span).map(page);
                 self.tell(node, BrokerEvent::Read { request, page });
             }
-            BrokerCommand::Beat { seq, hears: _, life, retired, taken } => {
-                self.beat(node, mono_ms, (life, retired), seq, &taken);
+            BrokerCommand::Beat { seq, hears: _, life, retired, taken, told } => {
+                self.beat(node, mono_ms, (life, retired), (seq, told), &taken);
             }
             BrokerCommand::Save { request, save } => {
                 let outcome = Some(self.store.save_session(mono_ms, node, &save));

@@ -27,7 +27,7 @@ pub const fn quiet_ms(lease_ms: u64) -> u64 {
 pub struct Beaten {
     /// Whether the node's lease holds.
     pub lease: Lease,
-    /// What is to be published, and told.
+    /// What is to be published.
     pub tended: Tended,
 }
 
@@ -38,14 +38,6 @@ pub struct Tended {
     pub diffs: Vec<Arc<PresenceDiff>>,
     /// More is due: call again at once.
     pub more: bool,
-}
-
-impl Tended {
-    /// The diffs of the system's own rooms: what the answer to a beat tells.
-    pub fn settled(&self) -> impl Iterator<Item = &PresenceDiff> {
-        let own = self.diffs.iter().filter(|diff| diff.room.as_str().starts_with('$'));
-        own.map(|diff| &**diff)
-    }
 }
 
 /// Leases, and lives that are over.
@@ -156,6 +148,7 @@ impl<E: Clone> Store<E> {
             let (place, presence) = self.presence_mut(&room);
             tended.diffs.extend(presence.reap(&room, sessions, (place, at)));
         }
+        tended.diffs.iter().for_each(|diff| self.untold_mut().push(diff));
         let due = self.presence().leaves_ms().is_some_and(|due_ms| due_ms <= at.now_ms);
         tended.more = due || !self.presence().entered_by(reaped.into_iter(), 1).is_empty();
         tended

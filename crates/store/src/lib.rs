@@ -16,6 +16,7 @@ mod room;
 mod sessions;
 mod store;
 mod stream;
+mod untold;
 
 #[cfg(test)]
 mod tests;
@@ -33,3 +34,4 @@ pub use store::{
     At, Found, ID_BYTES, Keys, Published, Put, ROOM_BYTES, Remembered, Rules, Store, Swept,
 };
 pub use stream::{ENTRY_BYTES, Entry, HOLE_BYTES, KEY_BYTES, Place};
+pub use untold::{CLAIM_MAX, CLAIM_MS, UNTOLD_MAX};

@@ -119,6 +119,7 @@ impl<E: Clone> Store<E> {
             }
         });
         presence.remember(set, publish.clone());
+        publish.iter().for_each(|diff| self.untold_mut().push(diff));
         Stepped { answer: PresenceSet::Done(publish.as_deref().cloned()), publish }
     }
 

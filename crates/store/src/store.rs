@@ -17,6 +17,7 @@ use crate::presence::{self, Presence};
 use crate::room::{Meta, Named, Room, Touched};
 use crate::sessions::{Sessions, length};
 use crate::stream::{ENTRY_BYTES, Entry, KEY_BYTES, Place};
+use crate::untold::Untold;
 
 /// What a room weighs beside its entries and ids. Units: bytes.
 pub const ROOM_BYTES: u64 = 1_024;
@@ -156,6 +157,7 @@ pub struct Store<E> {
     sessions: Arc<Sessions>,
     presence: Arc<Presence>,
     leases: Arc<Leases>,
+    untold: Arc<Untold>,
     bytes: u64,
 }
 
@@ -173,6 +175,7 @@ impl<E: Clone> Store<E> {
             sessions: Arc::default(),
             presence: Arc::default(),
             leases: Arc::default(),
+            untold: Arc::default(),
             bytes: 0,
         }
     }
@@ -394,6 +397,10 @@ impl<E: Clone> Store<E> {
 
     pub(crate) fn leases_mut(&mut self) -> &mut Leases {
         Arc::make_mut(&mut self.leases)
+    }
+
+    pub(crate) fn untold_mut(&mut self) -> &mut Untold {
+        Arc::make_mut(&mut self.untold)
     }
 
     pub(crate) fn presence(&self) -> &Presence {

@@ -32,7 +32,7 @@ const RULES: Rules = Rules {
 };
 
 fn room(name: &str) -> RoomName {
-    RoomName::parse(name).unwrap()
+    RoomName::system(name).unwrap()
 }
 
 /// Runs a script and compares what was answered. One step a line: `at 500`, `put news [id=7] [text=2] [bytes=9]

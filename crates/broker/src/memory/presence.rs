@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use roomcast_protocol::envelope::{BeatReport, BrokerEvent, Envelope, MasterId};
 use roomcast_protocol::ids::NodeId;
+use roomcast_protocol::position::Position;
 use roomcast_protocol::presence::{
     Incarnation, PresenceDiff, PresenceSet, RosterPage, SetPresence,
 };
@@ -54,15 +55,23 @@ impl<T> State<T> {
     }
 
     /// A node's beat. Nothing can be cut off inside a process, so there are no links, and nobody asks for peers.
-    pub(super) fn beat(&mut self, node: NodeId, life: u32, retired: Option<u32>) -> BeatReport {
+    /// Answers with what the answer weighs, too.
+    pub(super) fn beat(
+        &mut self,
+        incarnation: Incarnation,
+        retired: Option<u32>,
+        told: Option<Position>,
+    ) -> (usize, BeatReport) {
         let at = self.at();
-        let Beaten { lease, tended } = self.store.beat(at, Incarnation { node, life }, retired);
-        self.take(&tended);
+        let Beaten { lease, tended } = self.store.beat(at, incarnation, retired);
+        self.spread_tended(&tended);
         if tended.more {
             self.tend();
         }
-        let (master, settled) = (MasterId(1), std::mem::take(&mut self.settled));
-        BeatReport { master, masters: master, links: Vec::new(), peers: Vec::new(), lease, settled }
+        let (master, agents) = (MasterId(1), self.store.give_untold(self.now_ms, told));
+        let weight = EVENT_BYTES + agents.iter().map(diff_weight).sum::<usize>();
+        let (links, peers) = (Vec::new(), Vec::new());
+        (weight, BeatReport { master, masters: master, links, peers, lease, agents })
     }
 
     /// A node is gone, and with it all that it entered.
@@ -73,7 +82,7 @@ impl<T> State<T> {
         self.tend();
         if self.nodes.is_empty() {
             // Whoever comes later was not there.
-            self.settled.clear();
+            self.store.forget_untold();
         }
     }
 
@@ -85,14 +94,13 @@ impl<T> State<T> {
             }
             let at = self.at();
             let tended = self.store.tend(at);
-            self.take(&tended);
+            self.spread_tended(&tended);
         }
     }
 
-    /// Tells all nodes, and the one that beats next of the system's own rooms.
-    fn take(&mut self, tended: &Tended) {
+    /// Tells all nodes.
+    fn spread_tended(&self, tended: &Tended) {
         tended.diffs.iter().for_each(|diff| self.spread_presence(diff));
-        self.settled.extend(tended.settled().cloned());
     }
 
     /// Puts a diff into every feed.

@@ -14,9 +14,11 @@ use fred::types::Value;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use roomcast_protocol::envelope::{BeatReport, Count, MasterId};
+use roomcast_protocol::position::Position;
 use roomcast_protocol::relay::{RelayKeys, RelayMode};
 use tokio::time::Instant;
 
+use super::agents;
 use super::channels::{self, Kind, PARTITIONS, beat_name, key};
 use super::faults::{Fault, mend};
 use super::functions::{self, BEAT, Beaten, LEASE_MS, LINK, PART};
@@ -38,6 +40,7 @@ pub(crate) struct Asked {
     pub(crate) life: u32,
     pub(crate) retired: Option<u32>,
     pub(crate) taken: Vec<Count>,
+    pub(crate) told: Option<Position>,
 }
 
 impl Asked {
@@ -101,7 +104,8 @@ pub(crate) async fn beat<T>(shared: &Shared<T>, asked: &Asked) -> Option<BeatRep
         presence::adopt(shared, &client).await;
     }
     let leaving = Leaving { over: answer.over, due };
-    let settled = presence::clear_up(shared, &client, &keys, &leaving).await;
+    presence::clear_up(shared, &client, &keys, &leaving).await;
+    let agents = agents::give(shared, &client, &keys, asked.told).await;
     let links = links.into_iter().map(|link| link.link).collect();
     Some(BeatReport {
         master: shared.master(answer.master),
@@ -109,7 +113,7 @@ pub(crate) async fn beat<T>(shared: &Shared<T>, asked: &Asked) -> Option<BeatRep
         links,
         peers: answer.peers,
         lease: answer.lease,
-        settled,
+        agents,
     })
 }
 

@@ -43,6 +43,9 @@ pub(crate) const PRESENCE: &str = "presence";
 /// When users leave first in each partition; of a partition: which incarnations were reaped there.
 pub(crate) const DUE: &str = "due";
 pub(crate) const REAPED: &str = "reaped";
+/// Of the agents' room: what has yet to be told of it, and that a node was given some of that.
+pub(crate) const UNTOLD: &str = "untold";
+pub(crate) const TELLING: &str = "telling";
 /// Of a user, in the partition of the user's own room: which sessions are kept, and each of them.
 pub(crate) const SESSIONS: &str = "sessions";
 pub(crate) const SESSION: &str = "session";

@@ -13,6 +13,7 @@ pub(crate) const LIBRARY: &str = concat!(
     include_str!("functions/ids.lua"),
     include_str!("functions/cursors.lua"),
     include_str!("functions/marks.lua"),
+    include_str!("functions/agents.lua"),
     include_str!("functions/stream.lua"),
     include_str!("functions/history.lua"),
     include_str!("functions/inbox.lua"),
@@ -51,6 +52,9 @@ pub(crate) const ROSTER: &str = "rc1_roster";
 
 /// Lets users leave whose grace is over, and what incarnations entered whose lease is.
 pub(crate) const LEAVE: &str = "rc1_leave";
+
+/// Gives what has yet to be told of the agents' room.
+pub(crate) const UNTOLD: &str = "rc1_untold";
 
 /// Answers with the incarnations that have entered anything.
 pub(crate) const LIVES: &str = "rc1_lives";

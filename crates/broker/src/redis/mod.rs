@@ -4,6 +4,7 @@
 //! of losing publications. Everything runs in the runtime of the node's core thread. Decides nothing: when to beat,
 //! when a link counts as dead and what a cut means is the hub's business.
 
+mod agents;
 mod asking;
 mod beats;
 mod channels;

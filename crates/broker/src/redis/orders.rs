@@ -254,8 +254,8 @@ async fn carry_out<T>(
             let weight = EVENT_BYTES + page.as_ref().map_or(0, page_weight);
             shared.feed.send(weight, BrokerEvent::Read { request, page });
         }
-        BrokerCommand::Beat { seq, hears, life, retired, taken } => {
-            let asked = Asked { seq, hears, life, retired, taken };
+        BrokerCommand::Beat { seq, hears, life, retired, taken, told } => {
+            let asked = Asked { seq, hears, life, retired, taken, told };
             shared.stats.beats_sent.fetch_add(1, Ordering::Relaxed);
             let report = Box::pin(beats::beat(&shared, &asked)).await;
             if report.is_some() {

@@ -12,8 +12,7 @@ use futures_util::stream::FuturesUnordered;
 use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::position::{Epoch, OFFSET_MAX, Position};
 use roomcast_protocol::presence::{
-    Incarnation, PRESENCE_CHANGES_MAX, PresenceDiff, PresenceSet, ROSTER_PAGE_MAX, RosterPage,
-    SetPresence,
+    Incarnation, PRESENCE_CHANGES_MAX, PresenceSet, ROSTER_PAGE_MAX, RosterPage, SetPresence,
 };
 use roomcast_protocol::relay::{RelayKeys, RelayMode};
 use roomcast_protocol::room::RoomName;
@@ -158,29 +157,27 @@ pub(crate) struct Leaving {
     pub(crate) due: BTreeSet<usize>,
 }
 
-/// Lets users leave whose grace is over, and all that incarnations entered whose lease is. Answers with what that
-/// changed in rooms of the system. What fails is the next beat's.
+/// Lets users leave whose grace is over, and all that incarnations entered whose lease is. What fails is the next beat's.
 pub(crate) async fn clear_up<T>(
     shared: &Shared<T>,
     client: &Client,
     keys: &RelayKeys,
     leaving: &Leaving,
-) -> Vec<PresenceDiff> {
+) {
     let Leaving { over, due } = leaving;
     let everywhere = 0..PARTITIONS;
     let concerned: Vec<usize> =
         everywhere.filter(|partition| !over.is_empty() || due.contains(partition)).collect();
     if concerned.is_empty() {
-        return Vec::new();
+        return;
     }
     let calls = memories(shared, &concerned).into_iter().map(|(tag, memory)| {
         let memory = std::iter::once(due_key(shared, tag)).chain(memory).collect();
-        clear_up_in(shared, client, keys, memory, over)
+        clear_up_in(client, keys, memory, over)
     });
     let mut calls: FuturesUnordered<_> = calls.collect();
-    let (mut told, mut whole) = (Vec::new(), true);
-    while let Some((mut diffs, done)) = calls.next().await {
-        told.append(&mut diffs);
+    let mut whole = true;
+    while let Some(done) = calls.next().await {
         whole &= done;
     }
     if whole && !over.is_empty() {
@@ -192,7 +189,6 @@ pub(crate) async fn clear_up<T>(
             tracing::debug!(%error, "leases that are over stay for the next beat");
         }
     }
-    told
 }
 
 /// The keys by which calls name these partitions, each with the tag of the first. In a Cluster, one call names keys of
@@ -238,15 +234,13 @@ async fn give_leases<T>(shared: &Shared<T>, client: &Client, lives: impl Iterato
     }
 }
 
-/// Answers with what it changed in rooms of the system, and whether nothing is left to do.
-async fn clear_up_in<T>(
-    shared: &Shared<T>,
+/// Answers with whether nothing is left to do.
+async fn clear_up_in(
     client: &Client,
     keys: &RelayKeys,
     memory: Vec<String>,
     over: &[String],
-) -> (Vec<PresenceDiff>, bool) {
-    let mut told = Vec::new();
+) -> bool {
     for _ in 0..ROUNDS_MAX {
         let round = async {
             let key = Bytes::copy_from_slice(&keys.current);
@@ -255,37 +249,17 @@ async fn clear_up_in<T>(
             arguments.extend(over.iter().map(|it| Value::from(it.as_str())));
             hurried(client, None).fcall::<Value, _, _, _>(LEAVE, memory.clone(), arguments).await
         };
-        match round.await.map(|answer| left(shared, keys, answer)) {
-            Ok(Some((mut diffs, more))) => {
-                told.append(&mut diffs);
-                if !more {
-                    return (told, true);
-                }
-            }
-            Ok(None) => return (told, false),
+        match round.await.map(|answer| answer.as_u64()) {
+            Ok(Some(0)) => return true,
+            Ok(Some(_)) => {}
+            Ok(None) => return false,
             Err(error) => {
                 tracing::debug!(%error, "users who left stay for the next beat");
-                return (told, false);
+                return false;
             }
         }
     }
-    (told, false)
-}
-
-/// Reads the answer of [`LEAVE`]: what changed in rooms of the system, and whether there is more to do.
-fn left<T>(
-    shared: &Shared<T>,
-    keys: &RelayKeys,
-    answer: Value,
-) -> Option<(Vec<PresenceDiff>, bool)> {
-    let parts = answer.into_array();
-    let (more, rooms) = parts.split_first()?;
-    let diff = |pair: &[Value]| {
-        let [name, told] = pair else { return None };
-        let room = RoomName::system(name.as_str()?.as_ref()).ok()?;
-        shared.options.codec.presence(keys, &room, told.clone().into_bytes()?.as_ref())
-    };
-    Some((rooms.chunks_exact(2).filter_map(diff).collect(), more.as_u64()? == 1))
+    false
 }
 
 #[cfg(test)]

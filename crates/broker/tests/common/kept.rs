@@ -177,7 +177,10 @@ impl Real {
         retired: Option<u32>,
     ) -> BeatReport {
         let taken = Vec::new();
-        self.command(node, BrokerCommand::Beat { seq, hears: true, life, retired, taken });
+        self.command(
+            node,
+            BrokerCommand::Beat { seq, hears: true, life, retired, taken, told: None },
+        );
         let report = self.wait(node, "a beat's answer", |event| match event {
             BrokerEvent::BeatAnswered { seq: it, report } if *it == seq => Some(report.clone()),
             _ => None,

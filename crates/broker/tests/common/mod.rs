@@ -584,7 +584,14 @@ impl Real {
         let taken = taken.to_vec();
         self.command(
             node,
-            BrokerCommand::Beat { seq: beat, hears: true, life: 1, retired: None, taken },
+            BrokerCommand::Beat {
+                seq: beat,
+                hears: true,
+                life: 1,
+                retired: None,
+                taken,
+                told: None,
+            },
         );
         self.wait(node, "a beat's answer", |event| match event {
             BrokerEvent::BeatAnswered { seq, report } if *seq == beat => {
@@ -730,6 +737,7 @@ impl Real {
                 life: 1,
                 retired: None,
                 taken: Vec::new(),
+                told: None,
             },
         );
         self.wait(node, "a beat's answer", |event| match event {
@@ -767,6 +775,7 @@ impl Real {
                 life: 1,
                 retired: None,
                 taken: Vec::new(),
+                told: None,
             },
         );
         let links = self.wait(node, "a beat's answer", |event| match event {
@@ -859,8 +868,8 @@ impl BrokerUnderTest for Real {
                     matches!(event, BrokerEvent::Read { request: it, .. } if *it == request)
                 });
             }
-            BrokerCommand::Beat { seq, hears, life, retired, taken } => {
-                self.command(node, BrokerCommand::Beat { seq, hears, life, retired, taken });
+            BrokerCommand::Beat { seq, hears, life, retired, taken, told } => {
+                self.command(node, BrokerCommand::Beat { seq, hears, life, retired, taken, told });
                 self.until(node, "a beat's answer", |event| {
                     matches!(event, BrokerEvent::BeatAnswered { seq: it, .. } if *it == seq)
                 });

@@ -274,18 +274,94 @@ pub const PRESENCE: &[Script] = &[
             occupancies: occupied news e0:1, vacated news e0:4, occupied news e0:5",
     },
     Script {
-        claim: "a beat tells what it settled in the system's own rooms",
+        claim: "what happens among agents is given to one node to tell, in order, and the next when it was told",
         steps: "1 attaches
+            2 attaches
             1 sets $agents 1 +7/s1 +8/s2
             1 sets news 1 +ann/s3
+            2 lives
+            1 lives
             1 sets $agents 2 -7/s1 grace=300
             1 sets news 2 -ann/s3 grace=300
+            1 hears answers
+            2 hears answers
             at 600
+            2 lives
             1 lives
+            1 sets $agents 3 +9/s4
+            2 lives told=e0:1
             1 lives
+            1 lives told=e0:2
+            2 lives told=e0:3
+            1 lives
+            1 hears answers
+            2 hears answers",
+        expected: "1: done $agents +7 +8 e0:1 of 2, done news +ann e1:1 of 1, held, done, done
+            2: held $agents +7 +8 e0:1 of 2
+            1: held, done $agents +9 e0:3 of 2, held, held, held
+            2: held, held $agents -7 e0:2 of 1 $agents +9 e0:3 of 2, held",
+    },
+    Script {
+        claim: "what a node does not say to have told is given again, to whoever beats then",
+        steps: "1 attaches
+            2 attaches
+            1 sets $agents 1 +7/s1
+            1 sets $agents 2 +8/s2
+            1 lives
+            2 lives
+            1 hears answers
+            2 hears answers
+            at 2500
+            1 lives
+            2 lives
+            at 3500
+            1 lives
+            2 lives told=e0:2
+            1 lives
+            1 hears answers
+            2 hears answers",
+        expected: "1: done $agents +7 e0:1 of 1, done $agents +8 e0:2 of 2, held $agents +7 e0:1 of 1 $agents +8 e0:2 of 2
+            2: held
+            1: held, held $agents +7 e0:1 of 1 $agents +8 e0:2 of 2, held
+            2: held, held",
+    },
+    Script {
+        claim: "as much as one node is given among agents waits for it alone, the rest for the next beat",
+        steps: "1 attaches
+            1 sets $agents 1 +1/s1
+            1 sets $agents 2 +2/s2
+            1 sets $agents 3 +3/s3
+            1 sets $agents 4 +4/s4
+            1 sets $agents 5 +5/s5
+            1 sets $agents 6 +6/s6
+            1 sets $agents 7 +7/s7
+            1 sets $agents 8 +8/s8
+            1 sets $agents 9 -1/s1
+            1 sets $agents 10 -2/s2
+            1 sets $agents 11 -3/s3
+            1 sets $agents 12 -4/s4
+            1 sets $agents 13 -5/s5
+            1 sets $agents 14 -6/s6
+            1 sets $agents 15 -7/s7
+            1 sets $agents 16 -8/s8
+            1 sets $agents 17 +1/s1
+            1 lives
+            1 hears answers
+            1 lives told=e0:15
+            1 lives told=e0:16
+            1 lives told=e0:17
             1 hears answers",
-        expected: "1: done $agents +7 +8 e0:1 of 2, done news +ann e1:1 of 1, done, done, \
-                   held $agents -7 e0:2 of 1, held",
+        expected: "1: done $agents +1 e0:1 of 1, done $agents +2 e0:2 of 2, done $agents +3 e0:3 of 3, \
+                   done $agents +4 e0:4 of 4, done $agents +5 e0:5 of 5, done $agents +6 e0:6 of 6, \
+                   done $agents +7 e0:7 of 7, done $agents +8 e0:8 of 8, done $agents -1 e0:9 of 7, \
+                   done $agents -2 e0:10 of 6, done $agents -3 e0:11 of 5, done $agents -4 e0:12 of 4, \
+                   done $agents -5 e0:13 of 3, done $agents -6 e0:14 of 2, done $agents -7 e0:15 of 1, \
+                   done $agents -8 e0:16 of 0, done $agents +1 e0:17 of 1, held $agents +1 e0:1 of 1 $agents +2 e0:2 of 2 \
+               $agents +3 e0:3 of 3 $agents +4 e0:4 of 4 $agents +5 e0:5 of 5 $agents +6 e0:6 of 6 \
+               $agents +7 e0:7 of 7 $agents +8 e0:8 of 8 $agents -1 e0:9 of 7 $agents -2 e0:10 of 6 \
+               $agents -3 e0:11 of 5 $agents -4 e0:12 of 4 $agents -5 e0:13 of 3 $agents -6 e0:14 of 2 \
+               $agents -7 e0:15 of 1 $agents -8 e0:16 of 0
+            1: held, held $agents +1 e0:17 of 1, held",
     },
     Script {
         claim: "a life that is retired takes along what the next one has not entered",
@@ -440,7 +516,7 @@ pub const PRESENCE: &[Script] = &[
             1 sets news 1 +ann/s1 life=2
             1 hears answers",
         expected: "2: subscribed news, news +ann +bob e0:1 of 2, $agents +7 e1:1 of 1, done, $agents -7 e1:2 of 0, \
-                   news -ann e0:2 of 1, held $agents -7 e1:2 of 0
+                   news -ann e0:2 of 1, held $agents +7 e1:1 of 1 $agents -7 e1:2 of 0
             1: reaped, done news +ann e0:3 of 2",
     },
     Script {

@@ -116,6 +116,7 @@ impl<B: BrokerUnderTest> Stage<B> {
                     life: 1,
                     retired: None,
                     taken,
+                    told: None,
                 };
                 self.broker.execute(node, self.mono_ms, command);
             }

@@ -76,7 +76,9 @@ impl<B: BrokerUnderTest> Stage<B> {
                 let retired = if let Some(life) = retired { Some(life?) } else { None };
                 let life = number(&options, "life", 1)?.try_into().ok()?;
                 let (seq, taken) = (self.request, Vec::new());
-                BrokerCommand::Beat { seq, hears: true, life, retired, taken }
+                let told = options.get("told").map(|at| self.epochs.named(at));
+                let told = if let Some(at) = told { Some(at?) } else { None };
+                BrokerCommand::Beat { seq, hears: true, life, retired, taken, told }
             }
             "looks" => {
                 let cursor = cursor(words, &options)?;
@@ -217,10 +219,8 @@ impl Epochs {
                     Lease::Held => "held",
                     Lease::Lost => "lost",
                 };
-                let mut settled: Vec<_> = report.settled.iter().collect();
-                settled.sort_by_key(|diff| (&diff.room, diff.version.offset));
-                let settled = settled.into_iter().map(|diff| format!(" {}", self.diff(diff)));
-                format!("{lease}{}", settled.collect::<String>())
+                let agents = report.agents.iter().map(|diff| format!(" {}", self.diff(diff)));
+                format!("{lease}{}", agents.collect::<String>())
             }
             BrokerEvent::Saved { outcome: None, .. }
             | BrokerEvent::SessionsEnded { done: false, .. }

@@ -1,5 +1,7 @@
 //! Which agents are connected, in the whole cluster: each is a user of the system's own room `$agents`, and what comes of
-//! presence there is told in the rooms made for it, once, by the node whom the broker told of it.
+//! presence there is told in the rooms made for it, by the node to whom the broker gave it to tell. The broker keeps it
+//! until a beat says that it was told, and gives it to another node where that takes too long: so the notices are all
+//! nodes', and their ids and their sender the same whoever tells.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -8,16 +10,14 @@ use bytes::Bytes;
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::content::Content;
 use roomcast_protocol::envelope::{Accepted, Level};
-use roomcast_protocol::presence::PresenceDiff;
+use roomcast_protocol::position::Position;
+use roomcast_protocol::presence::{AGENTS, PresenceDiff};
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::{Now, iso8601};
 
 use super::Hub;
 use crate::messages::{HubEffect, Ticket};
-
-/// The room in which agents are present. It has no members: nobody hears it.
-pub const AGENTS: &str = "$agents";
 
 /// Notices of agents that are kept until they are accepted; beyond it the oldest is lost, counted.
 pub const NOTICES_MAX: usize = 20_000;
@@ -35,6 +35,8 @@ pub const NOTICE_AGAIN_MS: u64 = 1_000;
 struct Notice {
     publication: Arc<Publication>,
     agent: Box<str>,
+    /// Of which version of the agents' room it tells.
+    version: Position,
     /// When it is given up. Units: monotonic milliseconds.
     until_ms: u64,
     /// When it is tried next; `None`: it is under way, or an older one of its agent in its room comes first.
@@ -51,6 +53,10 @@ pub(super) struct Notices {
     /// Those whose turn it is, by when they are tried.
     due: BTreeSet<(u64, u64)>,
     under_way: usize,
+    /// What was given to this node to tell, oldest first, and how many notices of it there are still.
+    telling: VecDeque<(Position, usize)>,
+    /// All up to there was told: the next beat says so.
+    told: Option<Position>,
     ended: Vec<(u64, Result<Accepted, Refused>)>,
 }
 
@@ -60,7 +66,12 @@ impl Notices {
         self.ended.push((number, outcome));
     }
 
-    fn add(&mut self, now: Now, agent: &str, publication: Publication) -> bool {
+    fn add(
+        &mut self,
+        now: Now,
+        (version, agent): (Position, &str),
+        publication: Publication,
+    ) -> bool {
         let full = self.all.len() >= NOTICES_MAX;
         if full && let Some((&oldest, _)) = self.all.first_key_value() {
             self.remove(now, oldest);
@@ -74,10 +85,14 @@ impl Notices {
         let notice = Notice {
             publication: Arc::new(publication),
             agent: agent.into(),
+            version,
             until_ms,
             due_ms: None,
         };
         self.all.insert(number, notice);
+        if let Some((_, left)) = self.telling.iter_mut().find(|(it, _)| *it == version) {
+            *left += 1;
+        }
         if first {
             self.try_at(now.mono_ms, number);
         }
@@ -97,6 +112,9 @@ impl Notices {
         if let Some(due_ms) = notice.due_ms {
             self.due.remove(&(due_ms, number));
         }
+        if let Some((_, left)) = self.telling.iter_mut().find(|(it, _)| *it == notice.version) {
+            *left -= 1;
+        }
         let key = (notice.publication.room.clone(), notice.agent);
         let Some(chain) = self.chains.get_mut(&key) else { return };
         chain.retain(|other| *other != number);
@@ -108,16 +126,39 @@ impl Notices {
         }
     }
 
+    /// Whether the broker has yet to hear that something was told.
+    pub(super) fn owes(&self) -> bool {
+        self.told.is_some() || !self.telling.is_empty()
+    }
+
+    /// Up to where all was told since a beat said so last.
+    pub(super) const fn take_told(&mut self) -> Option<Position> {
+        self.told.take()
+    }
+
+    /// The oldest of what was given has no notice left: it was told, or tried for long enough.
+    fn see_told(&mut self) {
+        while let Some((version, _)) = self.telling.pop_front_if(|(_, left)| *left == 0) {
+            self.told = Some(version);
+        }
+    }
+
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
         let Self { all, chains, due, under_way, ended, .. } = self;
-        all.is_empty() && chains.is_empty() && due.is_empty() && *under_way == 0 && ended.is_empty()
+        let none = all.is_empty() && chains.is_empty() && due.is_empty() && ended.is_empty();
+        none && *under_way == 0 && !self.owes()
     }
 }
 
 impl Hub {
-    /// Agents came or went, as a step or a beat of this node decided: it is this node that tells so.
+    /// Agents came or went, and the broker gave it to this node to tell: once more, if the node takes long with it.
     pub(super) fn tell_of_agents(&mut self, now: Now, diff: &PresenceDiff) {
+        let version = diff.version;
+        if self.notices.telling.iter().any(|(it, _)| *it == version) {
+            return;
+        }
+        self.notices.telling.push_back((version, 0));
         let came = diff.joined.iter().map(|id| ("agent_connected", "online", id));
         let gone = diff.left.iter().map(|id| ("agent_disconnected", "offline", id));
         for (number, (kind, status, id)) in came.chain(gone).enumerate() {
@@ -125,16 +166,15 @@ impl Hub {
             let content = agent_content(id, status, &timestamp);
             for name in ["agents".to_owned(), format!("agent-{id}")] {
                 let Ok(room) = RoomName::parse(&name) else { continue };
-                let version = diff.version;
-                // A repeat of the same step, or of the same notice, has the same id.
+                // Told once more, by whichever node, it has the same id.
                 let notice = Publication {
                     id: format!("agents-{}-{}-{number}", version.epoch, version.offset).into(),
                     kind: kind.into(),
                     timestamp: timestamp.as_str().into(),
-                    sender: self.config.node.clone(),
+                    sender: AGENTS.into(),
                     ..Publication::bare(room, Content::Json(content.clone()))
                 };
-                let kept = self.notices.add(now, id, notice);
+                let kept = self.notices.add(now, (version, id), notice);
                 self.counters.notices_lost += u64::from(!kept);
             }
         }
@@ -156,6 +196,12 @@ impl Hub {
         }
         // What is refused or delivered on the spot.
         self.end_notices(now);
+        self.notices.see_told();
+        if let Some(watch) = self.watch.as_mut()
+            && let Some(told) = self.notices.take_told()
+        {
+            watch.told(told);
+        }
     }
 
     fn end_notices(&mut self, now: Now) {

@@ -6,7 +6,6 @@ use roomcast_protocol::presence::Lease;
 use roomcast_protocol::time::Now;
 
 use super::Hub;
-use super::agents::AGENTS;
 use super::watch::BEAT_MS;
 use crate::messages::{HubEffect, LaneMessage};
 
@@ -78,7 +77,7 @@ impl Lives {
 }
 
 impl Hub {
-    /// A beat was answered: what it settled is told, and whether the lease holds is seen.
+    /// A beat was answered: what it gives to tell is told, and whether the lease holds is seen.
     pub(super) fn see_report(
         &mut self,
         now: Now,
@@ -86,7 +85,7 @@ impl Hub {
         report: &BeatReport,
         out: &mut Vec<HubEffect>,
     ) {
-        for diff in report.settled.iter().filter(|diff| diff.room.as_str() == AGENTS) {
+        for diff in &report.agents {
             self.tell_of_agents(now, diff);
         }
         // Late answers, and those about the life before, say nothing of this one.
@@ -169,7 +168,7 @@ impl Hub {
         if self.watch.is_some() {
             return;
         }
-        if !self.presence.is_unused() {
+        if !self.presence.is_unused() || self.notices.owes() {
             let lasts_ms = self.config.leave_grace_ms.saturating_add(SETTLE_MS);
             self.lives.used_until_ms = now.mono_ms.saturating_add(lasts_ms);
             self.lives.beat_ms.get_or_insert(now.mono_ms);
@@ -187,7 +186,16 @@ impl Hub {
             life: self.lives.life,
             retired: self.lives.retired(),
             taken: Vec::new(),
+            told: self.notices.take_told(),
         }));
+    }
+
+    /// The next beat goes out at once.
+    pub(super) fn hurry_beat(&mut self, now: Now) {
+        match &mut self.watch {
+            Some(watch) => watch.hurry(),
+            None => self.lives.beat_ms = Some(now.mono_ms),
+        }
     }
 
     /// When [`Hub::beat_alone`] has something to do.

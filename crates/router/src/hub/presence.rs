@@ -8,12 +8,11 @@ use foldhash::quality::FixedState;
 use roomcast_protocol::envelope::BrokerCommand;
 use roomcast_protocol::ids::SessionId;
 use roomcast_protocol::presence::{
-    Incarnation, PRESENCE_CHANGES_MAX, PresenceChange, PresenceSet, SetPresence,
+    AGENTS, Incarnation, PRESENCE_CHANGES_MAX, PresenceChange, PresenceSet, SetPresence,
 };
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
-use super::agents::AGENTS;
 use super::{Hub, HubConfig};
 use crate::messages::HubEffect;
 
@@ -330,9 +329,8 @@ impl Hub {
             self.presence.list(now, &set.room);
         }
         match outcome {
-            PresenceSet::Done(Some(diff)) if diff.room.as_str() == AGENTS => {
-                self.tell_of_agents(now, &diff);
-            }
+            // The answer to a beat brings it, to whichever node is to tell it.
+            PresenceSet::Done(Some(diff)) if diff.room.as_str() == AGENTS => self.hurry_beat(now),
             PresenceSet::Done(_) => {}
             PresenceSet::Reaped if set.incarnation.life == self.lives.life() => {
                 self.begin_life(now, true, out);

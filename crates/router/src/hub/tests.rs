@@ -299,7 +299,7 @@ impl World {
                     links: links(option("over").unwrap_or("1")),
                     peers: peers(option("peers").unwrap_or("")),
                     lease: if line.contains(" lost") { Lease::Lost } else { Lease::Held },
-                    settled: presence::settled(line),
+                    agents: presence::agents(line),
                 };
                 let seq = words[1].parse().unwrap();
                 BrokerEvent::BeatAnswered { seq, report: Some(report) }
@@ -499,7 +499,7 @@ impl World {
                     links,
                     peers,
                     lease: if lost { Lease::Lost } else { Lease::Held },
-                    settled: Vec::new(),
+                    agents: Vec::new(),
                 });
                 events.push(BrokerEvent::BeatAnswered { seq, report });
             }
@@ -584,9 +584,10 @@ impl World {
                 self.questions.push_back((request, Question::Read));
                 format!("read? {room} above {}", span.from)
             }
-            HubEffect::Broker(BrokerCommand::Beat { seq, hears, life, retired, .. }) => {
+            HubEffect::Broker(BrokerCommand::Beat { seq, hears, life, retired, told, .. }) => {
                 let hears = if hears { " hears" } else { "" };
-                format!("beat {seq}{hears}{}", presence::lives(life, retired))
+                let told = told.map_or(String::new(), |at| format!(" told {}", shown_at(at)));
+                format!("beat {seq}{hears}{}{told}", presence::lives(life, retired))
             }
             HubEffect::Broker(BrokerCommand::Save { request, save }) => {
                 format!("save {request} {:x}/{}", save.session.0, save.generation)

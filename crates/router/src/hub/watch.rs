@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use roomcast_protocol::envelope::{BeatReport, BrokerCommand, Count, LinkId, MasterId, Moved};
+use roomcast_protocol::position::Position;
 
 use super::links::{Cause, Links};
 use super::peers::Peers;
@@ -121,6 +122,8 @@ pub(super) struct Watch {
     /// Which life of the node's lease beats renew, and which one they end.
     life: u32,
     retired: Option<u32>,
+    /// How far agents were told of, for the next beat to say.
+    told: Option<Position>,
 }
 
 impl Watch {
@@ -148,6 +151,7 @@ impl Watch {
             counters: WatchCounters::default(),
             life: 1,
             retired: None,
+            told: None,
         }
     }
 
@@ -174,6 +178,11 @@ impl Watch {
     pub(super) const fn live(&mut self, life: u32, retired: Option<u32>) {
         self.life = life;
         self.retired = retired;
+    }
+
+    /// Agents were told of up to this version: the next beat says so.
+    pub(super) const fn told(&mut self, version: Position) {
+        self.told = Some(version);
     }
 
     /// Whether the relay was whole once.
@@ -270,7 +279,7 @@ impl Watch {
         let sent = self.sent.iter().find(|(sent, _)| *sent == seq).copied();
         match (report, sent) {
             (
-                Some(BeatReport { master, masters: _, links, peers, lease: _, settled: _ }),
+                Some(BeatReport { master, masters: _, links, peers, lease: _, agents: _ }),
                 Some(sent),
             ) => {
                 // Answers to older ones that come later tell nothing more.
@@ -363,6 +372,7 @@ impl Watch {
                 life: self.life,
                 retired: self.retired,
                 taken: self.taken(),
+                told: self.told.take(),
             };
             out.push(HubEffect::Broker(beat));
         }

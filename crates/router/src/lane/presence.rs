@@ -10,7 +10,7 @@ use roomcast_protocol::command::{PresenceRequest, ReplyTo};
 use roomcast_protocol::ids::SessionKey;
 use roomcast_protocol::outbound::Outbound;
 use roomcast_protocol::presence::{
-    PresenceChange, PresenceDiff, PresenceMode, ROSTER_PAGE_MAX, RosterPage,
+    AGENTS, PresenceChange, PresenceDiff, PresenceMode, ROSTER_PAGE_MAX, RosterPage,
 };
 use roomcast_protocol::publication::Priority;
 use roomcast_protocol::room::RoomName;
@@ -19,7 +19,7 @@ use roomcast_protocol::time::Now;
 use super::Lane;
 use super::frames::Terms;
 use super::scribe::Scribe;
-use crate::hub::{AGENTS, ROSTER_RETRY_MS, tells_nothing};
+use crate::hub::{ROSTER_RETRY_MS, tells_nothing};
 use crate::messages::{Effect, HubMessage};
 use crate::session::{Membership, Phase, Session};
 

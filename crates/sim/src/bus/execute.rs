@@ -45,9 +45,10 @@ impl World {
             Call::Read { room, keep, span, fresh } => {
                 self.execute_read(server, (&room, &keep, &span), fresh)
             }
-            Call::Beat { seq, hears, lives, taken, fresh } => {
-                let (lease, settled) = self.execute_lives(server, asker, lives, fresh);
-                self.execute_beat(server, asker, (seq, hears), &taken, (lease, settled))
+            Call::Beat { seq, hears, lives, taken, told, fresh } => {
+                let lease = self.execute_lives(server, asker, lives, fresh);
+                let agents = self.execute_untold(server, told);
+                self.execute_beat(server, asker, (seq, hears), &taken, (lease, agents))
             }
             Call::Save(save) => self.execute_save(server, asker, &save),
             Call::Attach(attach) => self.execute_attach(server, asker, &attach),
@@ -215,7 +216,7 @@ impl World {
         asker: Asker,
         (seq, hears): (u64, bool),
         taken: &[Count],
-        (lease, settled): (Lease, Vec<PresenceDiff>),
+        (lease, agents): (Lease, Vec<PresenceDiff>),
     ) -> Answer {
         let id = crate::node::id_of(asker.node, asker.life);
         let it = &mut self.bus.servers[server];
@@ -248,7 +249,7 @@ impl World {
         let servers: Vec<_> = self.bus.servers.iter().map(|it| it.shard).collect();
         let links = self.nodes[asker.node].feed_links(shard, &servers);
         Answer::Beaten {
-            report: BeatReport { master, masters, links, peers, lease, settled },
+            report: BeatReport { master, masters, links, peers, lease, agents },
             time_us: time_ms * 1_000,
         }
     }

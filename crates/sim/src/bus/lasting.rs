@@ -6,7 +6,7 @@ use roomcast_protocol::codes::Refusal;
 use roomcast_protocol::envelope::Envelope;
 use roomcast_protocol::inbox::{Acked, CursorName};
 use roomcast_protocol::position::{Keep, Position};
-use roomcast_protocol::presence::{Incarnation, Lease, PresenceDiff, SetPresence};
+use roomcast_protocol::presence::{AGENTS, Incarnation, Lease, PresenceDiff, SetPresence};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::session::{AttachSession, SaveSession, SavedSession};
 
@@ -145,7 +145,7 @@ impl World {
         asker: Asker,
         (life, retired): (u32, Option<u32>),
         fresh: u128,
-    ) -> (Lease, Vec<PresenceDiff>) {
+    ) -> Lease {
         let at = self.when(server, fresh);
         let incarnation = Incarnation { node: id_of(asker.node, asker.life), life };
         let (shard, owners) = (self.bus.servers[server].shard, self.bus.owners.clone());
@@ -176,8 +176,21 @@ impl World {
         for diff in &diffs {
             self.bring_presence(server, diff);
         }
-        let system = diffs.iter().filter(|diff| diff.room.as_str().starts_with('$'));
-        (lease, system.map(|diff| (**diff).clone()).collect())
+        lease
+    }
+
+    /// A beat's part in what is told of agents, on the server that has their room.
+    pub(super) fn execute_untold(
+        &mut self,
+        server: usize,
+        told: Option<Position>,
+    ) -> Vec<PresenceDiff> {
+        let Ok(room) = RoomName::system(AGENTS) else { return Vec::new() };
+        if self.is_moved(server, &room) {
+            return Vec::new();
+        }
+        let at = self.when(server, 0);
+        self.bus.servers[server].data.store(&room).give_untold(at.now_ms, told)
     }
 
     fn bring_presence(&mut self, server: usize, diff: &Arc<PresenceDiff>) {

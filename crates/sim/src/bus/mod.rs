@@ -62,6 +62,7 @@ pub(crate) enum Call {
         hears: bool,
         lives: (u32, Option<u32>),
         taken: Vec<Count>,
+        told: Option<Position>,
         fresh: u128,
     },
     Save(Box<SaveSession>),

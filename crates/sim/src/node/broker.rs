@@ -157,11 +157,11 @@ impl World {
             BrokerCommand::Read { request, room, keep, span } => {
                 self.ask_one(Work::Read { request }, Call::Read { room, keep, span, fresh })
             }
-            BrokerCommand::Beat { seq, hears, life, retired, taken } => {
+            BrokerCommand::Beat { seq, hears, life, retired, taken, told } => {
                 let lives = (life, retired);
                 let call = |shard| {
                     let taken = taken.clone();
-                    (shard, Call::Beat { seq, hears, lives, taken, fresh })
+                    (shard, Call::Beat { seq, hears, lives, taken, told, fresh })
                 };
                 let shards = 0..self.nodes[node].broker.view.len();
                 (Work::Beat { seq }, shards.map(call).collect())
@@ -560,7 +560,7 @@ fn merged(answers: impl Iterator<Item = Result<Answer, Fault>>) -> Option<BeatRe
             Some(whole) => {
                 whole.masters = whole.masters.and(report.masters);
                 whole.links.extend(report.links);
-                whole.settled.extend(report.settled);
+                whole.agents.extend(report.agents);
                 if report.lease == Lease::Lost {
                     whole.lease = Lease::Lost;
                 }

@@ -473,3 +473,45 @@ fn diffs_add_up_to_who_is_there_whatever_happens() {
         assert_eq!((store.bytes(), store.entered().count()), (0, 0), "seed {seed}");
     }
 }
+
+/// One agent comes, or goes: as many steps as that.
+fn agents(store: &mut Store<u64>, steps: std::ops::Range<u64>) {
+    for seq in steps {
+        let it = change("7", 7, seq % 2 == 1);
+        store.set_presence(at(0), &set("$agents", life(1, 1), seq, 0, vec![it]));
+    }
+}
+
+#[test]
+fn agents_are_told_of_by_one_node_until_its_time_is_over() {
+    let mut store = Store::<u64>::new(RULES, 1);
+    agents(&mut store, 1..3);
+    store.set_presence(at(0), &set("news", life(1, 1), 9, 0, many(1)));
+    let first = store.give_untold(100, None);
+    assert_eq!(first.iter().map(|diff| diff.version.offset).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(store.give_untold(100 + CLAIM_MS - 1, None), []);
+    assert_eq!(store.give_untold(100 + CLAIM_MS, None), first);
+    let behind = first[1].version.next();
+    assert_eq!(store.give_untold(101 + CLAIM_MS, Some(behind)), [], "nothing of that waits");
+    assert_eq!(store.give_untold(101 + CLAIM_MS, Some(first[0].version)), [], "one is left");
+    assert_eq!(store.give_untold(101 + CLAIM_MS, Some(first[1].version)), []);
+    assert_eq!(store.give_untold(u64::MAX, None), []);
+}
+
+#[test]
+fn as_many_diffs_of_agents_are_given_at_once_and_kept_as_may_be() {
+    let mut store = Store::<u64>::new(RULES, 1);
+    let (given_max, max) = (CLAIM_MAX as u64, UNTOLD_MAX as u64);
+    agents(&mut store, 1..given_max + 2);
+    let first = store.give_untold(0, None);
+    assert_eq!(first.len(), CLAIM_MAX);
+    let last = store.give_untold(0, Some(first[CLAIM_MAX - 1].version));
+    assert_eq!(last.iter().map(|diff| diff.version.offset).collect::<Vec<_>>(), [given_max + 1]);
+    for (steps, oldest) in [(max, 1), (max + 1, 2)] {
+        let mut store = Store::<u64>::new(RULES, 1);
+        agents(&mut store, 1..steps + 1);
+        assert_eq!(store.give_untold(0, None)[0].version.offset, oldest);
+    }
+    store.forget_untold();
+    assert_eq!(store.give_untold(u64::MAX, None), []);
+}

@@ -279,6 +279,7 @@ end
 local function look(prefix)
   read(0, 'ZCARD', prefix .. 'leaving:')
   read(0, 'XLEN', prefix .. '$occupancy:')
+  look_untold(prefix)
 end
 
 -- Writes a step. Answers with what nodes are told of it; nil: users neither came nor left.
@@ -293,6 +294,7 @@ local function write_step(room, made, key, due)
       hex(room.epoch), room.version, room.users, quoted(joined), quoted(left))
     local hash = string.sub(redis.sha1hex(key .. room.name .. body .. key), 1, 16)
     told = body .. ',"hash":"' .. hash .. '"}'
+    note_untold(room.prefix, room.name, told)
   end
   write_version(room)
   note_occupancy(room)
@@ -381,7 +383,7 @@ local function own_step(prefix, name, make, key, fresh, out)
   local told = write_step(room, made, key)
   if told then
     local command, channel = way_of(room)
-    out[#out + 1] = { command = command, channel = channel, name = name, payload = told }
+    out[#out + 1] = { command = command, channel = channel, payload = told }
   end
 end
 
@@ -450,7 +452,7 @@ end
 -- these partitions.
 -- Keys: when users leave; the reaped incarnations of each partition. Arguments: relay key, a fresh epoch (16 bytes), the
 -- incarnations.
--- Answers with whether there is more to do, and with name and what was published of each room of the system.
+-- Answers with whether there is more to do.
 local function leave(keys, args)
   local key, fresh = args[1], args[2]
   local at, left, out = clock(), LEAVING_MAX, {}
@@ -472,14 +474,10 @@ local function leave(keys, args)
       end
     end
   end
-  local answer = { left > 0 and 0 or 1 }
   for _, each in ipairs(out) do
     redis.pcall(each.command, each.channel, each.payload)
-    if string.sub(each.name, 1, 1) == '$' then
-      answer[#answer + 1], answer[#answer + 2] = each.name, each.payload
-    end
   end
-  return answer
+  return left > 0 and 0 or 1
 end
 
 -- Which incarnations have entered anything in these partitions. Keys: the reaped ones of each.

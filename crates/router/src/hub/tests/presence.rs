@@ -9,15 +9,15 @@ use roomcast_protocol::envelope::{BrokerEvent, Envelope};
 use roomcast_protocol::guard::Policy;
 use roomcast_protocol::ids::{LaneId, NodeId, SessionId, SessionKey};
 use roomcast_protocol::presence::{
-    PRESENCE_CHANGES_MAX, PresenceChange, PresenceDiff, PresenceMode, PresenceSet, ROSTER_PAGE_MAX,
-    RosterPage, SetPresence,
+    AGENTS, PRESENCE_CHANGES_MAX, PresenceChange, PresenceDiff, PresenceMode, PresenceSet,
+    ROSTER_PAGE_MAX, RosterPage, SetPresence,
 };
 use roomcast_protocol::room::RoomName;
 
 use super::{World, check, option, position, room, shown_at, watch};
 use crate::hub::{
-    AGENTS, NOTICES_MAX, NOTICES_UNDER_WAY_MAX, ROSTER_ASKS_MAX, ROSTER_ASKS_WAITING_MAX,
-    ROSTER_DIFFS_MAX, ROSTER_READS_MAX, STEPS_MAX,
+    NOTICES_MAX, NOTICES_UNDER_WAY_MAX, ROSTER_ASKS_MAX, ROSTER_ASKS_WAITING_MAX, ROSTER_DIFFS_MAX,
+    ROSTER_READS_MAX, STEPS_MAX,
 };
 use crate::messages::{HubMessage, QueryId, Ticket};
 
@@ -91,9 +91,10 @@ fn diff(name: &str, version: &str, line: &str) -> PresenceDiff {
     }
 }
 
-/// `settled=4 -7`: agents whose leave a beat settled.
-pub(super) fn settled(line: &str) -> Vec<PresenceDiff> {
-    option(line, "settled").map(|version| diff(AGENTS, version, line)).into_iter().collect()
+/// `agents=4 -7`: what the node is to tell of agents; `agents=4,5 -7`: the same of two versions.
+pub(super) fn agents(line: &str) -> Vec<PresenceDiff> {
+    let versions = option(line, "agents").into_iter().flat_map(|it| it.split(','));
+    versions.map(|version| diff(AGENTS, version, line)).collect()
 }
 
 /// `1 asks crowd [after=ann] [count=2]` by a session of lane 1; `api asks ..` by the shell.
@@ -862,50 +863,79 @@ fn while_orders_may_be_missing_nobody_is_told_who_is_there() {
     assert_eq!(world.seen.last().unwrap(), "1: presence crowd 6 2 +bob");
 }
 
-const ONLINE: &str = "agent_connected {\"agent_id\":7,\"status\":\"online\",\"last_seen\":\"1970-01-01T00:00:00.000Z\"} by node-1 dedup";
+const ONLINE: &str = "agent_connected {\"agent_id\":7,\"status\":\"online\",\"last_seen\":\"1970-01-01T00:00:00.000Z\"} by $agents dedup";
 
 #[test]
-fn an_agent_is_announced_in_both_rooms_by_the_node_whose_step_brought_it() {
+fn an_agent_is_announced_in_both_rooms_by_the_node_that_is_given_it_and_the_next_beat_says_so() {
     check(
         "enters $agents 1/7
          counted
          enters $agents 2/7
          counted
          done room=$agents version=1 +7
+         answer 2 agents=1 +7
          accepted
+         counted
          accepted
          at 250
          done
          exits $agents 1/7
          at 500
          done
-         counted",
+         counted
+         at 1000",
         &format!(
             "set $agents #1 +1/7
              beat 1 hears
              0 rooms, 1 agents, 0 published, 0 received, 0 unwanted
              0 rooms, 1 agents, 0 published, 0 received, 0 unwanted
+             beat 2 hears
              publish agents {ONLINE}
              publish agent-7 {ONLINE}
+             0 rooms, 1 agents, 2 published, 0 received, 0 unwanted
              set $agents #2 +2/7
              set $agents #3 -1/7
-             0 rooms, 1 agents, 2 published, 0 received, 0 unwanted"
+             0 rooms, 1 agents, 2 published, 0 received, 0 unwanted
+             beat 3 hears told 1"
         ),
     );
 }
 
 #[test]
-fn an_agent_is_gone_once_a_beat_settles_it_whichever_nodes_it_was() {
+fn an_agent_of_any_node_is_told_of_by_the_node_whose_beat_is_given_it() {
     watch(
         "auto over=1
          up 1
-         answer 8 settled=4 -7
-         answer 9 settled=5 -a\u{200b}b",
+         answer 8 agents=4 -7
+         answer 9 agents=5 -a\u{200b}b",
         "whole at 0
-         publish agents agent_disconnected {\"agent_id\":7,\"status\":\"offline\",\"last_seen\":\"1970-01-01T00:00:00.000Z\"} by node-1 dedup
-         publish agent-7 agent_disconnected {\"agent_id\":7,\"status\":\"offline\",\"last_seen\":\"1970-01-01T00:00:00.000Z\"} by node-1 dedup
-         publish agents agent_disconnected {\"agent_id\":\"a\u{200b}b\",\"status\":\"offline\",\"last_seen\":\"1970-01-01T00:00:00.000Z\"} by node-1 dedup",
+         publish agents agent_disconnected {\"agent_id\":7,\"status\":\"offline\",\"last_seen\":\"1970-01-01T00:00:00.000Z\"} by $agents dedup
+         publish agent-7 agent_disconnected {\"agent_id\":7,\"status\":\"offline\",\"last_seen\":\"1970-01-01T00:00:00.000Z\"} by $agents dedup
+         publish agents agent_disconnected {\"agent_id\":\"a\u{200b}b\",\"status\":\"offline\",\"last_seen\":\"1970-01-01T00:00:00.000Z\"} by $agents dedup",
     );
+}
+
+#[test]
+fn what_was_told_is_said_up_to_the_first_of_which_a_notice_is_left() {
+    let mut world = World::new(0);
+    for line in ["enters $agents 1/7", "answer 1 agents=1,2 +7", "accepted", "at 1000"] {
+        world.step(line);
+    }
+    assert_eq!(world.seen.last().unwrap(), "beat 2 hears", "one of two notices is left");
+    // Given once more meanwhile: it is under way.
+    world.step("answer 2 agents=1,2 +7");
+    let notices = |world: &World| world.seen.iter().filter(|it| it.starts_with("publish")).count();
+    assert_eq!(notices(&world), 3, "the second of its agent and room waits for the first");
+    world.step("accepted");
+    world.step("at 2000");
+    assert_eq!(world.seen.last().unwrap(), "beat 3 hears told 1");
+    world.step("accepted");
+    world.step("accepted");
+    world.step("at 3000");
+    assert_eq!((notices(&world), &**world.seen.last().unwrap()), (4, "beat 4 hears told 2"));
+    // The beat that said so was lost: it is told once more, under its ids, and no harm is done.
+    world.step("answer 4 agents=1 +7");
+    assert_eq!(notices(&world), 6);
 }
 
 #[test]
@@ -923,11 +953,14 @@ fn a_notice_is_repeated_with_its_id_until_it_is_accepted_and_the_next_of_its_age
     };
     let both =
         |what: &str| vec![format!("publish agents {what}"), format!("publish agent-7 {what}")];
-    let seen: Vec<String> = step("enters $agents 1/7; done room=$agents version=1 +7");
+    let seen: Vec<String> =
+        step("enters $agents 1/7; done room=$agents version=1 +7; answer 1 agents=1 +7");
     assert_eq!(seen, both("agent_connected"));
     let none: Vec<String> = Vec::new();
     assert_eq!(
-        step("unknown; refused; exits $agents 1/7; at 250; done room=$agents version=2 -7"),
+        step(
+            "unknown; refused; exits $agents 1/7; at 250; done room=$agents version=2 -7; answer 2 agents=2 -7"
+        ),
         none
     );
     assert_eq!(step("at 1000"), both("agent_connected"));
@@ -941,6 +974,7 @@ fn a_notice_that_nobody_accepts_is_given_up_after_a_minute() {
     let mut world = World::new(0);
     world.step("enters $agents 1/a\u{200b}b");
     world.step("done room=$agents version=1 +a\u{200b}b");
+    world.step("answer 1 agents=1 +a\u{200b}b");
     for second in 1..=60 {
         world.step("refused");
         world.step(&format!("at {}", 1_000 * second));
@@ -948,6 +982,9 @@ fn a_notice_that_nobody_accepts_is_given_up_after_a_minute() {
     let count = world.seen.iter().filter(|line| line.starts_with("publish")).count();
     assert_eq!(count, 61);
     world.step("refused");
+    // It counts as told: the broker is not to keep it for ever.
+    world.step("at 62000");
+    assert!(world.seen.iter().any(|it| it.ends_with(" told 1")), "{:?}", world.seen.last());
     assert!(world.hub.notices.is_empty());
     assert_eq!(world.hub.counters().notices_lost, 1);
 }
@@ -959,10 +996,11 @@ fn notices_are_bounded_and_so_are_those_under_way() {
     let version = position("", 1);
     let all = PresenceDiff { room: room(AGENTS), version, count: 1, joined: names, left: vec![] };
     world.hub.tell_of_agents(world.now, &all);
+    let notices = |world: &World| world.seen.iter().filter(|it| it.starts_with("publish")).count();
     world.step("at 1");
-    assert_eq!(world.seen.len(), NOTICES_UNDER_WAY_MAX);
+    assert_eq!(notices(&world), NOTICES_UNDER_WAY_MAX);
     world.step("accepted");
-    assert_eq!(world.seen.len(), NOTICES_UNDER_WAY_MAX + 1);
+    assert_eq!(notices(&world), NOTICES_UNDER_WAY_MAX + 1);
     assert_eq!(world.hub.counters().notices_lost, 0);
     let one = PresenceDiff { joined: vec!["x".into()], version: version.next(), ..all };
     world.hub.tell_of_agents(world.now, &one);
@@ -972,8 +1010,8 @@ fn notices_are_bounded_and_so_are_those_under_way() {
 #[test]
 fn when_all_have_left_and_are_settled_nothing_of_presence_is_kept() {
     let mut world = World::new(0);
-    let lines = "enters crowd 1/ann\nenters $agents 1/7\ndone\ndone room=$agents version=1 +7\naccepted\n\
-                 accepted\nexits crowd 1/ann\nexits $agents 1/7\nat 250\ndone\ndone\nat 60000";
+    let lines = "enters crowd 1/ann\nenters $agents 1/7\ndone\ndone room=$agents version=1 +7\n\
+                 answer 1 agents=1 +7\naccepted\naccepted\nexits crowd 1/ann\nexits $agents 1/7\nat 250\ndone\ndone\nat 60000";
     lines.lines().for_each(|line| world.step(line));
     assert!(world.hub.presence.is_unused() && world.hub.notices.is_empty());
     assert_eq!((world.hub.agents(), world.hub.next_beat_alone_ms()), (0, None));

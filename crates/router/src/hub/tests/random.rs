@@ -213,7 +213,7 @@ impl Model {
             links: self.up.into_iter().collect(),
             peers: self.peers.clone(),
             lease: Lease::Held,
-            settled: Vec::new(),
+            agents: Vec::new(),
         };
         let (delay_ms, report) =
             if self.commands { (delay_ms, Some(report)) } else { (TIMEOUT_MS, None) };

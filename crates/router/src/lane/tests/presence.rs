@@ -2,11 +2,12 @@
 
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::command::{Command, PresenceRequest, ReplyTo};
-use roomcast_protocol::presence::{PresenceChange, PresenceDiff, ROSTER_PAGE_MAX, RosterPage};
+use roomcast_protocol::presence::{
+    AGENTS, PresenceChange, PresenceDiff, ROSTER_PAGE_MAX, RosterPage,
+};
 use roomcast_protocol::room::RoomName;
 
 use super::{World, check, options, position, room, short};
-use crate::hub::AGENTS;
 use crate::messages::LaneMessage;
 
 pub(super) fn told_of(room: &RoomName, change: &PresenceChange) -> String {
