@@ -218,7 +218,7 @@ pub const RECEIPTS: &[Script] = &[
             1 hears answers",
         expected: "1: heads e0:5
             1: marked full, marked of e0:5 2@t0, marked full, marked of e0:5 0@never, marked full, \
-                   receipts of e0:5 version 41 next u00999, marked of e0:5 5@t1 2@t1",
+                   receipts of e0:5 version 210 next u00999, marked of e0:5 5@t1 2@t1",
     },
     Script {
         claim: "receipts that are lost begin anew",

@@ -8,7 +8,7 @@ use roomcast_protocol::codes::Refused;
 use roomcast_protocol::envelope::BrokerCommand;
 use roomcast_protocol::position::Epoch;
 use roomcast_protocol::receipts::{
-    MARKS_MAX, RECEIPTS_PAGE_MAX, Receipt, ReceiptDiff, ReceiptsPage,
+    RECEIPTS_PAGE_MAX, RECEIPTS_TOLD_MAX, Receipt, ReceiptDiff, ReceiptsPage,
 };
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
@@ -89,7 +89,7 @@ impl Hub {
             let Told { epoch, version, receipts } = told;
             let receipts: Vec<Receipt> = receipts.into_values().collect();
             let lanes = self.rooms.get(&room).map_or(0, |room| room.lanes);
-            for receipts in receipts.chunks(MARKS_MAX) {
+            for receipts in receipts.chunks(RECEIPTS_TOLD_MAX) {
                 let (room, receipts) = (room.clone(), receipts.to_vec());
                 let diff = Arc::new(ReceiptDiff { room, epoch, version, receipts });
                 for lane in each_lane(lanes) {

@@ -10,8 +10,8 @@ use roomcast_protocol::guard::Policy;
 use roomcast_protocol::ids::{LaneId, SessionKey};
 use roomcast_protocol::position::{Epoch, Position};
 use roomcast_protocol::receipts::{
-    MARKS_MAX, Mark, MarkChange, Marked, MarksSet, RECEIPTS_PAGE_MAX, Receipt, ReceiptDiff,
-    ReceiptsPage, SetMarks,
+    MARKS_MAX, Mark, MarkChange, Marked, MarksSet, RECEIPTS_PAGE_MAX, RECEIPTS_TOLD_MAX, Receipt,
+    ReceiptDiff, ReceiptsPage, SetMarks,
 };
 use roomcast_protocol::room::RoomName;
 
@@ -462,7 +462,7 @@ fn members_are_told_the_newest_of_each_user_in_a_while() {
 fn receipts_of_many_users_are_told_in_parts() {
     let mut world = World::new(0);
     world.step("1 joins talk");
-    let users: Vec<_> = (0..=MARKS_MAX).map(|user| format!("u{user:03}=1")).collect();
+    let users: Vec<_> = (0..=RECEIPTS_TOLD_MAX).map(|user| format!("u{user:03}=1")).collect();
     world.step(&format!("rose talk 2 {}", users.join(" ")));
     world.seen.clear();
     world.step("at 250");
