@@ -122,8 +122,6 @@ pub struct Policy {
     pub cursor: Option<CursorOf>,
     /// It keeps, and tells, what its users have got and read (G17).
     pub receipts: bool,
-    /// Whoever is put into it unasked, and knows nothing of positions, is not told from where it hears it.
-    pub quiet: bool,
 }
 
 impl Policy {
@@ -144,7 +142,6 @@ impl Policy {
         requires_ack: false,
         cursor: None,
         receipts: false,
-        quiet: false,
     };
 }
 

@@ -502,20 +502,9 @@ impl Lane {
         }
         let Some(name) = self.name_of(index) else { return };
         let entry = Entry { position: Some(position), recovered, live: !self.isolated };
-        if !self.enters_quietly(index, key, reply) {
-            self.send(key, &Outbound::Joined { reply, room: name.as_str(), entry }, out);
-        }
+        self.send(key, &Outbound::Joined { reply, room: name.as_str(), entry }, out);
         self.note_entry(key, index, position);
         self.tell_lost(index, key, out);
-    }
-
-    /// Nobody asked, and the client is one that makes nothing of positions: it would take it for another answer.
-    fn enters_quietly(&self, index: u32, key: SessionKey, reply: &ReplyTo) -> bool {
-        let rule = self.rooms.get(index as usize).map(|room| room.rule);
-        let lasting = self.session(key).and_then(|session| session.lasting.as_ref());
-        *reply == ReplyTo::default()
-            && lasting.is_some_and(|it| it.records_first)
-            && rule.is_some_and(|rule| self.guard.policy(rule).quiet)
     }
 
     pub(super) fn name_of(&self, index: u32) -> Option<RoomName> {

@@ -159,10 +159,7 @@ impl Lane {
 
     fn keep_inbox(&mut self, key: SessionKey, inbox: Inbox) {
         if let Some(session) = self.session_mut(key) {
-            let inboxes = &mut session.acks.get_or_insert_default().inboxes;
-            // Nearly all sessions have one: their user's room.
-            inboxes.reserve_exact(1);
-            inboxes.push(inbox);
+            session.acks.get_or_insert_default().inboxes.push(inbox);
         }
     }
 

@@ -133,47 +133,6 @@ fn the_own_room_is_entered_from_the_cursor_without_holding_the_welcome() {
 }
 
 #[test]
-fn a_quiet_inbox_is_not_told_to_who_knows_nothing_of_positions() {
-    for (quiet, knows, seen) in [
-        ("quiet", "", ""),
-        ("", "", "1: joined user-ann at 8 recovered\n"),
-        ("quiet", " knowing", "1: joined user-ann at 8 recovered\n"),
-    ] {
-        let knowing = !knows.is_empty();
-        let attach = if knowing { "" } else { "hub attached 1 not_one" };
-        let asked = if knowing { "" } else { "hub attach any for ann with 1\n" };
-        check(
-            &format!(
-                "inboxes
-                 {quiet}
-                 manual
-                 1 opens seed as ann{knows}
-                 {attach}
-                 hub joined session-1
-                 hub joined user-ann at 9
-                 hub inbox 1 user-ann acked=8 head=9
-                 hub page 1 in=user-ann head=9 9:a
-                 hub user-ann ten pos=10
-                 serve
-                 1 joins user-ann #2"
-            ),
-            &format!(
-                "{asked}hub join user-ann
-                 hub join session-1
-                 hub inbox? 1 user-ann
-                 1: welcome ann 1 token 1.1
-                 hub save 1/1 attached with 1 [] own []
-                 1 ready
-                 {seen}hub read 1 user-ann above 8
-                 1: user-ann a @9
-                 1: user-ann ten @10
-                 1: joined user-ann #2 at 10"
-            ),
-        );
-    }
-}
-
-#[test]
 fn an_own_room_that_was_away_is_entered_from_the_cursor_on_return() {
     check(
         "inboxes
