@@ -67,9 +67,8 @@ async fn open(options: Options) -> Result<Client, Error> {
         Taker::Client { pending: Arc::clone(&pending), events: events_in },
     );
     if options.token_in == TokenIn::Frame {
-        let auth = wire::auth(&options);
         // A connection that is gone already shows in the wait below.
-        drop(writes.send(Out::Message(wire::encode(options.format, &auth)?)).await);
+        drop(writes.send(Out::Message(wire::auth(&options)?)).await);
     }
     let welcome = welcome.wait("connect", options.connect_timeout).await?;
     Ok(Client {

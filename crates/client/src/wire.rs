@@ -40,7 +40,7 @@ pub struct Outgoing<'a> {
     pub resume_token: Option<&'a str>,
     /// With `auth`: what is covered of that session's rooms.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub covered: Option<&'a BTreeMap<String, Position>>,
+    pub covered: Option<&'a BTreeMap<&'a str, &'a Position>>,
     /// With `auth`: which device of its user this is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub device: Option<&'a str>,
@@ -112,18 +112,40 @@ impl<'a> Outgoing<'a> {
     }
 }
 
-/// The first frame where the token travels there: who this is, and how an older session is to go on.
-#[must_use]
-pub fn auth(options: &Options) -> Outgoing<'_> {
+/// How long the first message may be: a node takes no longer one from whom it does not know yet. Units: bytes.
+pub const FIRST_MESSAGE_BYTES_MAX: usize = 10 * 1_024;
+
+/// What `covered` names in it at least takes so much. Units: bytes.
+const COVERED_BYTES: usize = 64;
+
+/// The first message where the token travels there: who this is, and how an older session is to go on. Of more rooms than
+/// it has space for the rest is left out: of those the node goes by what it knows itself, and publications that come
+/// again are dropped by their position.
+///
+/// # Errors
+/// As of [`encode`].
+pub fn auth(options: &Options) -> Result<Bytes, Error> {
     let Continuation { resume_token, covered, device, hands_over } = &options.continuation;
-    Outgoing {
-        kind: "auth",
-        token: options.token.as_deref(),
-        resume_token: resume_token.as_deref(),
-        covered: Some(covered).filter(|covered| !covered.is_empty()),
-        device: device.as_deref(),
-        handover: Some(*hands_over),
-        ..Outgoing::default()
+    let mut count = covered.len();
+    loop {
+        let named = covered.iter().take(count);
+        let named = named.map(|(room, at)| (room.as_str(), at)).collect::<BTreeMap<_, _>>();
+        let message = Outgoing {
+            kind: "auth",
+            token: options.token.as_deref(),
+            resume_token: resume_token.as_deref(),
+            covered: Some(&named).filter(|named| !named.is_empty()),
+            device: device.as_deref(),
+            handover: Some(*hands_over),
+            ..Outgoing::default()
+        };
+        let bytes = encode(options.format, &message)?;
+        let over = bytes.len().saturating_sub(FIRST_MESSAGE_BYTES_MAX);
+        if over == 0 || count == 0 {
+            return Ok(bytes);
+        }
+        // No entry is longer than a name of 255 bytes and its position make it, so none is left out that has space.
+        count -= (over / (COVERED_BYTES + 255)).clamp(1, count);
     }
 }
 
@@ -537,9 +559,31 @@ mod tests {
     }
 
     #[test]
+    fn the_first_message_names_as_many_rooms_as_have_space() {
+        let position = |offset| Position { epoch: "0".repeat(32), offset };
+        for format in [Format::Json, Format::MessagePack] {
+            let named = |rooms: u64, pad: usize| {
+                let name = |it| format!("room-{it:0>5}{}", "x".repeat(pad));
+                let mut options = Options { format, ..Options::new("ws://h", "t") };
+                options.continuation.covered =
+                    (0..rooms).map(|it| (name(it), position(it))).collect();
+                auth(&options).unwrap()
+            };
+            assert!(named(1_024, 0).len() <= FIRST_MESSAGE_BYTES_MAX);
+            let (one, two) = (named(1, 200).len(), named(2, 200).len());
+            let each = two - one;
+            let full = named(1_024, 200).len();
+            assert!(full <= FIRST_MESSAGE_BYTES_MAX && full + 2 * each > FIRST_MESSAGE_BYTES_MAX);
+            assert!(named(3, 0).len() < FIRST_MESSAGE_BYTES_MAX, "a few are all named");
+        }
+        let long = Options::new("ws://h", "t".repeat(20_000));
+        assert!(auth(&long).is_ok(), "the node says what is wrong with it");
+    }
+
+    #[test]
     fn a_token_is_brought_with_the_wish_to_go_on() {
         let position = Position { epoch: "e".into(), offset: 7 };
-        let covered = BTreeMap::from([("news".to_owned(), position)]);
+        let covered = BTreeMap::from([("news", &position)]);
         let message = Outgoing {
             kind: "auth",
             token: Some("t"),

@@ -437,7 +437,7 @@ async fn connect(
 /// Says who this is, where the token travels in the first frame.
 async fn begin(options: &Options, driver: Driver) -> Result<Driver, Error> {
     if options.token_in == TokenIn::Frame {
-        let bytes = wire::encode(options.format, &wire::auth(options))?;
+        let bytes = wire::auth(options)?;
         if driver.writes.send(Write::Message(bytes)).await.is_err() {
             let reason = "the connection broke".into();
             return Err(Error::Closed(Closed { code: 1_006, reason }));
