@@ -349,7 +349,7 @@ impl Lane {
     }
 
     /// A publication of the room as its members here have to ack it; `None`: they have not to.
-    pub(super) fn to_be_acked(
+    pub(super) fn awaited_of(
         &mut self,
         index: u32,
         publication: &Arc<Publication>,

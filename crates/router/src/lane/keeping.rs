@@ -89,7 +89,7 @@ impl Lane {
                 self.arm_skips(now, index);
             }
         }
-        let acked = self.to_be_acked(index, publication);
+        let acked = self.awaited_of(index, publication);
         let (publication, acked) = (acked.as_ref().unwrap_or(publication), acked.as_ref());
         self.enqueue(index, |room, scribe, served| {
             if tracked.is_some() {
