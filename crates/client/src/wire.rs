@@ -115,8 +115,9 @@ impl<'a> Outgoing<'a> {
 /// How long the first message may be: a node takes no longer one from whom it does not know yet. Units: bytes.
 pub const FIRST_MESSAGE_BYTES_MAX: usize = 10 * 1_024;
 
-/// What `covered` names in it at least takes so much. Units: bytes.
-const COVERED_BYTES: usize = 64;
+/// What one room of `covered` takes in it at most, but for characters that have to be escaped: a name of 255 bytes, an epoch
+/// of 32 and an offset of 16 digits, in JSON. Units: bytes.
+const COVERED_BYTES_MAX: usize = 255 + 32 + 16 + 27;
 
 /// The first message where the token travels there: who this is, and how an older session is to go on. Of more rooms than
 /// it has space for the rest is left out: of those the node goes by what it knows itself, and publications that come
@@ -144,8 +145,8 @@ pub fn auth(options: &Options) -> Result<Bytes, Error> {
         if over == 0 || count == 0 {
             return Ok(bytes);
         }
-        // No entry is longer than a name of 255 bytes and its position make it, so none is left out that has space.
-        count -= (over / (COVERED_BYTES + 255)).clamp(1, count);
+        // So many have to go at least.
+        count -= (over / COVERED_BYTES_MAX).clamp(1, count);
     }
 }
 

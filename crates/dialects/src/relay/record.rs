@@ -67,21 +67,20 @@ pub(super) fn decode(mut bytes: &[u8]) -> Option<SessionRecord> {
 }
 
 fn unacked(rest: &mut &[u8], rooms: &mut [RoomRecord]) -> Option<()> {
-    let length = usize::try_from(decode::read_bin_len(rest).ok()?).ok()?;
-    let (offsets, behind) = rest.split_at_checked(length)?;
-    *rest = behind;
-    let (offsets, left) = offsets.as_chunks::<OFFSET_BYTES>();
-    if offsets.len() != rooms.len() || !left.is_empty() {
-        return None;
-    }
+    let offsets = column::<OFFSET_BYTES>(rest, rooms.len())?;
     for (kept, bytes) in rooms.iter_mut().zip(offsets) {
-        let offset = u64::from_be_bytes(*bytes);
-        if offset != NOWHERE && offset > OFFSET_MAX {
-            return None;
-        }
-        kept.unacked = (offset != NOWHERE).then_some(offset);
+        kept.unacked = offset(*bytes)?;
     }
     Some(())
+}
+
+/// One `bin` with as many bytes for each of `count` rooms.
+fn column<'a, const BYTES: usize>(rest: &mut &'a [u8], count: usize) -> Option<&'a [[u8; BYTES]]> {
+    let length = usize::try_from(decode::read_bin_len(rest).ok()?).ok()?;
+    let (held, behind) = rest.split_at_checked(length)?;
+    *rest = behind;
+    let (each, left) = held.as_chunks();
+    (each.len() == count && left.is_empty()).then_some(each)
 }
 
 fn rooms(rest: &mut &[u8]) -> Option<Vec<RoomRecord>> {
@@ -93,13 +92,7 @@ fn rooms(rest: &mut &[u8]) -> Option<Vec<RoomRecord>> {
         names.push(RoomName::system(name).ok()?);
         *rest = behind;
     }
-    let length = usize::try_from(decode::read_bin_len(rest).ok()?).ok()?;
-    let (places, behind) = rest.split_at_checked(length)?;
-    *rest = behind;
-    let (places, left) = places.as_chunks::<PLACE_BYTES>();
-    if places.len() != count || !left.is_empty() {
-        return None;
-    }
+    let places = column::<PLACE_BYTES>(rest, count)?;
     let pairs = names.into_iter().zip(places);
     pairs
         .map(|(room, place)| Some(RoomRecord { room, safe: safe(place)?, unacked: None }))
@@ -108,11 +101,13 @@ fn rooms(rest: &mut &[u8]) -> Option<Vec<RoomRecord>> {
 
 /// `None`: no place that can be.
 fn safe(place: &[u8; PLACE_BYTES]) -> Option<Option<Position>> {
-    let (epoch, offset) = place.split_first_chunk::<EPOCH_BYTES>()?;
-    let offset = u64::from_be_bytes(*offset.first_chunk()?);
-    if offset == NOWHERE {
-        return Some(None);
-    }
+    let (epoch, bytes) = place.split_first_chunk::<EPOCH_BYTES>()?;
     let epoch = Epoch(u128::from_be_bytes(*epoch));
-    (offset <= OFFSET_MAX).then_some(Some(Position { epoch, offset }))
+    Some(offset(*bytes.first_chunk()?)?.map(|offset| Position { epoch, offset }))
+}
+
+/// `None`: no offset that can be.
+fn offset(bytes: [u8; OFFSET_BYTES]) -> Option<Option<u64>> {
+    let offset = u64::from_be_bytes(bytes);
+    (offset <= OFFSET_MAX || offset == NOWHERE).then(|| Some(offset).filter(|it| *it != NOWHERE))
 }
