@@ -148,7 +148,7 @@ impl<E: Clone> Store<E> {
             let (place, presence) = self.presence_mut(&room);
             tended.diffs.extend(presence.reap(&room, sessions, (place, at)));
         }
-        tended.diffs.iter().for_each(|diff| self.untold_mut().push(diff));
+        tended.diffs.iter().for_each(|diff| self.note_untold(diff));
         let due = self.presence().leaves_ms().is_some_and(|due_ms| due_ms <= at.now_ms);
         tended.more = due || !self.presence().entered_by(reaped.into_iter(), 1).is_empty();
         tended

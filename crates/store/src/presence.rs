@@ -119,7 +119,7 @@ impl<E: Clone> Store<E> {
             }
         });
         presence.remember(set, publish.clone());
-        publish.iter().for_each(|diff| self.untold_mut().push(diff));
+        publish.iter().for_each(|diff| self.note_untold(diff));
         Stepped { answer: PresenceSet::Done(publish.as_deref().cloned()), publish }
     }
 

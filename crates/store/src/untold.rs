@@ -44,6 +44,13 @@ impl<E: Clone> Store<E> {
         untold.diffs.iter().take(untold.given).map(|diff| (**diff).clone()).collect()
     }
 
+    /// A step was made: if it is one of the agents' room, it has yet to be told.
+    pub(crate) fn note_untold(&mut self, diff: &Arc<PresenceDiff>) {
+        if diff.room.as_str() == AGENTS {
+            self.untold_mut().push(Arc::clone(diff));
+        }
+    }
+
     /// Nobody is left to be told anything.
     pub fn forget_untold(&mut self) {
         *self.untold_mut() = Untold::default();
@@ -51,12 +58,8 @@ impl<E: Clone> Store<E> {
 }
 
 impl Untold {
-    /// A step was made: if it is one of the agents' room, it has yet to be told.
-    pub(crate) fn push(&mut self, diff: &Arc<PresenceDiff>) {
-        if diff.room.as_str() != AGENTS {
-            return;
-        }
-        self.diffs.push_back(Arc::clone(diff));
+    fn push(&mut self, diff: Arc<PresenceDiff>) {
+        self.diffs.push_back(diff);
         if self.diffs.len() > UNTOLD_MAX {
             self.diffs.pop_front();
             self.given = self.given.saturating_sub(1);
