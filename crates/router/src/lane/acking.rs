@@ -326,10 +326,15 @@ impl Lane {
     }
 
     /// How far a session that is resumed needs nothing again of a room, when all it was given up to `safe` has arrived:
-    /// what waits for its ack, and what an inbox has not given, is given then.
-    pub(super) fn acked_run(&self, index: u32, key: SessionKey, safe: Position) -> Position {
-        let first = self.oldest_unacked(index, key);
-        let first = first.map_or(u64::MAX, |offset| offset.saturating_sub(1));
+    /// what waits for its ack, from `unacked` on, and what an inbox has not given, is given then.
+    pub(super) fn acked_run(
+        &self,
+        index: u32,
+        key: SessionKey,
+        safe: Position,
+        unacked: Option<u64>,
+    ) -> Position {
+        let first = unacked.map_or(u64::MAX, |offset| offset.saturating_sub(1));
         let safe = safe.at(safe.offset.min(first));
         let acks = self.session(key).and_then(|session| session.acks.as_ref());
         let inbox = acks.and_then(|acks| acks.inboxes.iter().find(|inbox| inbox.room == index));
@@ -358,7 +363,7 @@ impl Lane {
         if !publication.requires_ack && !self.guard.policy(room.rule).requires_ack {
             return None;
         }
-        let crowded = room.members.len() > ACKED_MEMBERS_MAX;
+        let crowded = self.is_crowded(index);
         self.counters.acks_ignored += u64::from(crowded);
         (!crowded).then(|| requiring_ack(publication))
     }
@@ -366,8 +371,7 @@ impl Lane {
     /// A page of a room whose rule asks for acks: its entries say so. `None`: they do, or it does not ask.
     pub(super) fn page_to_be_acked(&self, index: u32, page: &Page) -> Option<Page> {
         let room = self.rooms.get(index as usize)?;
-        let asks = self.guard.policy(room.rule).requires_ack;
-        if !asks || room.members.len() > ACKED_MEMBERS_MAX {
+        if !self.guard.policy(room.rule).requires_ack || self.is_crowded(index) {
             return None;
         }
         let one = |kept: &Kept| match kept {
@@ -375,6 +379,12 @@ impl Lane {
             Kept::Unreadable(_) | Kept::Removed(_) => kept.clone(),
         };
         Some(Page { entries: page.entries.iter().map(one).collect(), ..*page })
+    }
+
+    /// Whether the room has too many members for their acks to be waited for.
+    pub(super) fn is_crowded(&self, index: u32) -> bool {
+        let room = self.rooms.get(index as usize);
+        room.is_some_and(|room| room.members.len() > ACKED_MEMBERS_MAX)
     }
 
     fn profile(&self, key: SessionKey) -> Option<&'static Profile> {

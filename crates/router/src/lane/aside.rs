@@ -6,12 +6,11 @@ use std::sync::Arc;
 use roomcast_protocol::ids::SessionKey;
 use roomcast_protocol::limits::LimitName;
 use roomcast_protocol::outbound::SkipReason;
-use roomcast_protocol::position::{Kept, Position};
+use roomcast_protocol::position::{Kept, Page, Position};
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::time::Now;
 
 use super::Lane;
-use super::acking::ACKED_MEMBERS_MAX;
 use super::catching::{CatchUp, Step};
 use super::pages::why_skipped;
 use super::parking::Until;
@@ -126,6 +125,25 @@ impl Lane {
         None
     }
 
+    /// What a client has, and has not acked, is not kept any more: it goes on with what is. Says whether it was that.
+    pub(super) fn passes_known(
+        &mut self,
+        index: u32,
+        key: SessionKey,
+        page: Option<&Page>,
+    ) -> bool {
+        let Some(catch_up) = self.catching.get_mut(&(index, key.index)) else { return false };
+        let Some(head) = page.map(|page| page.head) else { return false };
+        let (covered, known) = (catch_up.covered, catch_up.known_to);
+        let first = head.first.saturating_sub(1);
+        let to = if first > covered.offset { first.min(known) } else { known };
+        let passes = covered.epoch == head.position.epoch && to > covered.offset;
+        if passes {
+            catch_up.covered = covered.at(to);
+        }
+        passes
+    }
+
     /// A session that catches up is given no more until it has acked. Joins that came meanwhile are answered.
     pub(super) fn hold_for_acks(
         &mut self,
@@ -204,13 +222,11 @@ impl Lane {
         entries: &[Kept],
     ) -> Vec<Share> {
         let mut shares = Vec::with_capacity(entries.len());
-        let found = (self.session(key), self.rooms.get(index as usize));
-        let (Some(session), Some(room)) = found else { return shares };
+        let Some(session) = self.session(key) else { return shares };
         let catch_up = self.catching.get(&(index, key.index));
         let known_to = catch_up.map_or(0, |it| it.known_to);
         let is_acked = |offset| catch_up.is_some_and(|it| it.acked.binary_search(&offset).is_ok());
-        let by_rule = self.guard.policy(room.rule).requires_ack;
-        let crowded = room.members.len() > ACKED_MEMBERS_MAX;
+        let crowded = self.is_crowded(index);
         let mut free = usize::from(self.limits.unacked_max);
         free = free.saturating_sub(session.acks.as_ref().map_or(0, |acks| acks.unacked()));
         let waits = |publication: &Publication| {
@@ -225,7 +241,7 @@ impl Lane {
             let share = match (skipped, entry) {
                 (Some(_), _) if known => Share::Known,
                 (Some(reason), _) => Share::Skipped(reason),
-                (None, Kept::Publication(it)) if !crowded && (by_rule || it.requires_ack) => {
+                (None, Kept::Publication(it)) if !crowded && it.requires_ack => {
                     if !waits(it) {
                         let Some(left) = free.checked_sub(1) else { break };
                         free = left;

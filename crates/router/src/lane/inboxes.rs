@@ -297,18 +297,12 @@ impl Lane {
         page: Option<&Page>,
         out: &mut Vec<Effect>,
     ) -> bool {
-        let Some(head) = page.map(|page| page.head) else { return false };
         let acks = self.session_mut(key).and_then(|session| session.acks.as_mut());
-        let is_inbox = acks.is_some_and(|acks| acks.inbox(index).is_some());
-        let Some(catch_up) = self.catching.get_mut(&(index, key.index)) else { return false };
-        if !is_inbox {
-            // Its client has them; only their acks are missing.
-            let (covered, known) = (catch_up.covered, catch_up.known_to);
-            let first = head.first.saturating_sub(1);
-            let to = if first > covered.offset { first.min(known) } else { known };
-            catch_up.covered = covered.at(to.max(covered.offset));
-            return covered.epoch == head.position.epoch && to > covered.offset;
+        if acks.is_none_or(|acks| acks.inbox(index).is_none()) {
+            return self.passes_known(index, key, page);
         }
+        let Some(catch_up) = self.catching.get_mut(&(index, key.index)) else { return false };
+        let Some(head) = page.map(|page| page.head) else { return false };
         let covered = catch_up.covered;
         let to = covered.at(head.first.saturating_sub(1));
         if catch_up.reply.is_some()

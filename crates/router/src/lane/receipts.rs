@@ -12,7 +12,6 @@ use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
 use super::Lane;
-use super::acking::ACKED_MEMBERS_MAX;
 use super::acks::Inflight;
 use super::alarms::Alarm;
 use crate::hub::{ROSTER_RETRY_MS, has_none};
@@ -140,7 +139,7 @@ impl Lane {
         before: Option<Position>,
         out: &mut Vec<Effect>,
     ) {
-        let at = self.acked_run(index, key, at);
+        let at = self.acked_run(index, key, at, self.oldest_unacked(index, key));
         let is_further = before.is_none_or(|it| it.epoch != at.epoch || it.offset < at.offset);
         if is_further {
             self.mark_arrived(index, key, at, out);
@@ -164,7 +163,8 @@ impl Lane {
         let lasting = self.session(key).and_then(|session| session.lasting.as_deref());
         let safe = lasting.and_then(|lasting| lasting.safe(acked.room));
         let safe = safe.filter(|safe| safe.epoch == at.epoch && safe.offset > at.offset);
-        let run = self.acked_run(acked.room, key, safe.unwrap_or(at));
+        let unacked = self.oldest_unacked(acked.room, key);
+        let run = self.acked_run(acked.room, key, safe.unwrap_or(at), unacked);
         if run.offset >= at.offset {
             self.mark_arrived(acked.room, key, run, out);
         }
@@ -238,10 +238,5 @@ impl Lane {
     fn has_receipts(&self, index: u32) -> bool {
         let room = self.rooms.get(index as usize).filter(|room| room.stream.is_some());
         room.is_some_and(|room| self.guard.policy(room.rule).receipts)
-    }
-
-    fn is_crowded(&self, index: u32) -> bool {
-        let room = self.rooms.get(index as usize);
-        room.is_some_and(|room| room.members.len() > ACKED_MEMBERS_MAX)
     }
 }

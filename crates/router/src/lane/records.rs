@@ -118,12 +118,12 @@ impl Lane {
         let mut record = SessionRecord::default();
         for entry in &session.rooms {
             let Some(room) = self.rooms.get(entry.room as usize) else { continue };
-            let safe = self.safe(session, lasting, entry);
+            let unacked = self.oldest_unacked(entry.room, key);
+            let safe = self.safe(session, lasting, entry, unacked);
             // Once its client is told where it hears a room from, a record without that would make a hole of it.
             if room.stream.is_some() && safe.is_none() && state == SessionState::Attached {
                 continue;
             }
-            let unacked = self.oldest_unacked(entry.room, key);
             let kept = RoomRecord { room: room.name.clone(), safe, unacked };
             if !own_rooms || !is_own(who, session.id, &room.name) {
                 record.rooms.push(kept);
@@ -134,13 +134,19 @@ impl Lane {
         Some(record)
     }
 
-    fn safe(&self, session: &Session, lasting: &Lasting, entry: &Membership) -> Option<Position> {
+    fn safe(
+        &self,
+        session: &Session,
+        lasting: &Lasting,
+        entry: &Membership,
+        unacked: Option<u64>,
+    ) -> Option<Position> {
         #[cfg(feature = "planted")]
         if self.planted == Some(crate::planted::Planted::PositionFromWrites) {
             return self.given(session.key, entry).or(lasting.safe(entry.room));
         }
         let safe = lasting.safe(entry.room)?;
-        Some(self.acked_run(entry.room, session.key, safe))
+        Some(self.acked_run(entry.room, session.key, safe, unacked))
     }
 
     /// What the session was given of a room: a ping that leaves now leaves behind it.

@@ -224,20 +224,17 @@ fn a_resumed_session_is_asked_for_before_anything_of_it_begins() {
     );
 }
 
-#[test]
-fn who_has_got_more_than_it_has_acked_is_given_again_what_it_has_not() {
-    check(
-        "manual
+/// Session 2 is resumed in `tape`, which stands at 9: its client says that it has 8, and has not acked 5.
+#[track_caller]
+fn known_to_8(script: &str, expected: &str) {
+    let start = "manual
          2 opens lasting as ann resume=1.5 covered=tape@8
          hub attached 2 as=1 rooms=tape@4!5
          hub joined user-ann
          hub joined session-1
          hub joined tape at 9
-         hub page 1 head=9 5:a* 6:b 7:c* 8:d 9:e whole
-         2 acks a
-         wait 25000
-         2 gone",
-        "hub attach 1.5 for ann with 1
+         ";
+    let seen = "hub attach 1.5 for ann with 1
          hub join user-ann
          hub join session-1
          hub join tape
@@ -247,7 +244,18 @@ fn who_has_got_more_than_it_has_acked_is_given_again_what_it_has_not() {
          2: ping 1
          2 ready
          hub read 1 tape above 4
-         2: again tape a @5
+         ";
+    check(&format!("{start}{script}"), &format!("{seen}{expected}"));
+}
+
+#[test]
+fn who_has_got_more_than_it_has_acked_is_given_again_what_it_has_not() {
+    known_to_8(
+        "hub page 1 head=9 5:a* 6:b 7:c* 8:d 9:e whole
+         2 acks a
+         wait 25000
+         2 gone",
+        "2: again tape a @5
          2: again tape c @7
          2: tape e @9
          hub save 1/2 attached with 1 [tape@4!5] own []
@@ -262,40 +270,14 @@ fn who_has_got_more_than_it_has_acked_is_given_again_what_it_has_not() {
 
 #[test]
 fn what_waits_for_its_ack_and_is_not_kept_any_more_is_no_gap_for_who_has_it() {
-    let resumed = |page: &str, given: &str| {
-        check(
-            &format!(
-                "manual
-                 2 opens lasting as ann resume=1.5 covered=tape@8
-                 hub attached 2 as=1 rooms=tape@4!5
-                 hub joined user-ann
-                 hub joined session-1
-                 hub joined tape at 9
-                 {page}"
-            ),
-            &format!(
-                "hub attach 1.5 for ann with 1
-                 hub join user-ann
-                 hub join session-1
-                 hub join tape
-                 2: welcome ann 1 token 1.1 resumed
-                 2: joined tape at 8 recovered
-                 hub save 1/2 attached with 1 unconfirmed [tape@4!5] own []
-                 2: ping 1
-                 2 ready
-                 hub read 1 tape above 4
-                 {given}"
-            ),
-        );
-    };
-    resumed(
+    known_to_8(
         "hub page 1 head=9 first=7 7:c* 8:d 9:e whole
          hub page 2 head=9 first=7 7:c* 8:d 9:e whole",
         "hub read 2 tape above 6
          2: again tape c @7
          2: tape e @9",
     );
-    resumed(
+    known_to_8(
         "hub page 1 head=9 first=9 9:e whole
          hub page 2 head=9 first=9 9:e whole",
         "hub read 2 tape above 8
