@@ -122,6 +122,8 @@ pub struct Policy {
     pub cursor: Option<CursorOf>,
     /// It keeps, and tells, what its users have got and read (G17).
     pub receipts: bool,
+    /// Whoever is put into it unasked is not told from where it hears it, unless something is missing.
+    pub quiet: bool,
 }
 
 impl Policy {
@@ -142,6 +144,7 @@ impl Policy {
         requires_ack: false,
         cursor: None,
         receipts: false,
+        quiet: false,
     };
 }
 

@@ -1,6 +1,6 @@
 //! How far each device of a user has acked an inbox, and what was removed before it did (G15, G16).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use roomcast_protocol::inbox::{ACKED_ABOVE_MAX, Acked, DEVICE_IDLE_MS, DEVICES_MAX};
 
@@ -63,9 +63,10 @@ impl Cursor {
     }
 }
 
-/// The cursors of a room, by device; the user's own has no name.
+/// The cursors of a room, by device; the user's own has no name. Most rooms have one, so it is a list with no place to
+/// spare. Bounds: [`DEVICES_MAX`] and the user's own.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Cursors(BTreeMap<Box<str>, Cursor>);
+pub(crate) struct Cursors(Vec<(Box<str>, Cursor)>);
 
 impl Cursors {
     pub(crate) fn is_empty(&self) -> bool {
@@ -75,24 +76,34 @@ impl Cursors {
     /// A device's cursor, made if it is not there: where the furthest one stands. Beyond their number the device that
     /// was idle longest goes.
     pub(crate) fn open(&mut self, device: &str, now_ms: u64) -> &mut Cursor {
-        if !self.0.contains_key(device) {
-            let devices = || self.0.iter().filter(|(name, _)| !name.is_empty());
-            if !device.is_empty() && devices().count() >= DEVICES_MAX {
-                let idle = devices().min_by_key(|(name, it)| (it.moved_ms, (*name).clone()));
-                let idle = idle.map(|(name, _)| name.clone());
-                idle.and_then(|name| self.0.remove(&name));
-            }
-        }
-        let furthest = self.0.values().map(|it| it.watermark).max().unwrap_or(0);
-        let new = || Cursor { watermark: furthest, ..Cursor::default() };
-        let cursor = self.0.entry(device.into()).or_insert_with(new);
+        let at = self.place(device).unwrap_or_else(|_| self.begin(device));
+        #[allow(clippy::indexing_slicing, reason = "it was found there, or put there just now")]
+        let (_, cursor) = &mut self.0[at];
         cursor.moved_ms = cursor.moved_ms.max(now_ms);
         cursor
     }
 
+    fn place(&self, device: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(name, _)| (**name).cmp(device))
+    }
+
+    /// Puts a cursor for a device that has none; says where.
+    fn begin(&mut self, device: &str) -> usize {
+        let devices = || self.0.iter().enumerate().filter(|(_, (name, _))| !name.is_empty());
+        if !device.is_empty() && devices().count() >= DEVICES_MAX {
+            let idle = devices().min_by_key(|(at, (_, it))| (it.moved_ms, *at)).map(|(at, _)| at);
+            idle.map(|at| self.0.remove(at));
+        }
+        let watermark = self.0.iter().map(|(_, it)| it.watermark).max().unwrap_or(0);
+        let at = self.place(device).unwrap_or_else(|at| at);
+        self.0.reserve_exact(1);
+        self.0.insert(at, (device.into(), Cursor { watermark, ..Cursor::default() }));
+        at
+    }
+
     /// These were removed, rising: whoever has not acked them has lost them.
     pub(crate) fn lose(&mut self, removed: &[u64]) {
-        for cursor in self.0.values_mut() {
+        for (_, cursor) in &mut self.0 {
             let from = removed.partition_point(|offset| *offset <= cursor.watermark);
             let unacked = removed.iter().skip(from).filter(|offset| !cursor.is_acked(**offset));
             cursor.lost += u64::try_from(unacked.count()).unwrap_or(u64::MAX);
@@ -101,7 +112,7 @@ impl Cursors {
 
     /// The stream ends at this offset: what lies above it has not been yet.
     pub(crate) fn clamp(&mut self, head: u64) {
-        for cursor in self.0.values_mut().filter(|it| it.watermark > head || !it.above.is_empty()) {
+        for (_, cursor) in &mut self.0 {
             cursor.watermark = cursor.watermark.min(head);
             cursor.above.retain(|offset| *offset <= head);
         }
@@ -114,7 +125,7 @@ impl Cursors {
 
     /// Forgets cursors that were idle too long.
     pub(crate) fn expire(&mut self, now_ms: u64, meta_ms: u64) {
-        self.0.retain(|device, it| ends_ms(device, it, meta_ms) > now_ms);
+        self.0.retain(|(device, it)| ends_ms(device, it, meta_ms) > now_ms);
     }
 
     /// What they weigh. Units: bytes.

@@ -23,6 +23,10 @@ match = "kept-{id}"
 join = "true"
 publish = "user.kind == 'backend'"
 history = {}
+
+[[rooms]]
+match = "user-{id}"
+join = "user.id == id"
 "#;
 
 /// A node with a room that keeps publications.

@@ -1,9 +1,43 @@
 //! The built-in rules: what every room of the native seed is for, safe by default. In Rust, because most joins and
 //! publications end here. Source: delivery, "Rooms".
 
-use roomcast_protocol::guard::{Kind, Principal, PublishRight};
+use roomcast_protocol::guard::{Kind, Policy, Principal, PublishRight};
+use roomcast_protocol::inbox::CursorOf;
+use roomcast_protocol::position::Keep;
+use roomcast_protocol::presence::PresenceMode;
+use roomcast_protocol::publication::Priority;
 
 use super::pattern::is_int;
+
+/// What a user's room keeps: 1,000 publications of 1 MiB, 7 days, until the user has got them on one of its devices.
+const INBOX_KEEP: Keep = Keep {
+    size: 1_000,
+    bytes_max: 1 << 20,
+    ttl_ms: 7 * 86_400_000,
+    replicated: false,
+    inbox: Some(CursorOf::User),
+};
+
+/// What the rule of a user's room says. Each field by name: a static has no rest to take.
+static INBOX: Policy = Policy {
+    priority: Priority::Normal,
+    types: Vec::new(),
+    relay: None,
+    history: Some(INBOX_KEEP),
+    strict: false,
+    presence: PresenceMode::Off,
+    presence_max: Policy::PRESENCE_MAX,
+    conflates: false,
+    collapses: false,
+    requires_ack: false,
+    cursor: Some(CursorOf::User),
+    receipts: false,
+    // All clients have one, few have anything in it, and the seed's client waits for no such answer.
+    quiet: true,
+};
+
+/// What a rule without words of its own says.
+pub(super) static OPEN: Policy = Policy::OPEN;
 
 /// A row of the built-in table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +111,25 @@ impl Builtin {
             "dialog" | "chat" => Some(Self::Private),
             "demo" if dev => Some(Self::Demo),
             _ => None,
+        }
+    }
+
+    /// What the row says beside its rights: a user's room is an inbox (G16), all others keep nothing.
+    pub(super) fn policy(self) -> &'static Policy {
+        match self {
+            Self::User => &INBOX,
+            Self::System
+            | Self::Maintenance
+            | Self::Agents
+            | Self::Agent
+            | Self::Tasks
+            | Self::Task
+            | Self::Group
+            | Self::Team
+            | Self::Role
+            | Self::Session
+            | Self::Private
+            | Self::Demo => &OPEN,
         }
     }
 

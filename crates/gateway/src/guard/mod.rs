@@ -21,7 +21,7 @@ use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 
 use crate::config::Config;
-use builtin::Builtin;
+use builtin::{Builtin, OPEN};
 pub use condition::Condition;
 use condition::Question;
 pub use path::DataPath;
@@ -30,9 +30,6 @@ use token::{API_REALM, Keys};
 
 /// Rules a configuration may have.
 pub const RULES_MAX: usize = 1_000;
-
-/// What every rule without words of its own says.
-static OPEN_POLICY: Policy = Policy::OPEN;
 
 /// Keys the comparison of API keys; no secret: what is compared are hashes, and in constant time.
 const COMPARISON_KEY: &[u8] = b"roomcast compares API keys with this";
@@ -174,7 +171,8 @@ impl Guard for RuleGuard {
     fn policy(&self, rule: RuleIndex) -> &Policy {
         match self.place(rule) {
             Place::Own(rule) => &rule.policy,
-            Place::Builtin(_) | Place::Nowhere => &OPEN_POLICY,
+            Place::Builtin(row) => row.policy(),
+            Place::Nowhere => &OPEN,
         }
     }
 

@@ -13,12 +13,14 @@ on_both_brokers!(
     each_device_gets_what_it_has_not_acked_once_and_in_order,
     a_device_is_told_once_how_much_its_inbox_had_to_remove,
     what_is_published_while_nobody_is_there_waits_for_the_user,
+    a_users_room_is_an_inbox_where_no_rule_says_otherwise,
+    a_client_that_knows_nothing_of_positions_gets_its_inbox_and_no_answer_it_did_not_ask_for,
 );
 
 /// Pings soon after what it is given; its sessions do not outlive their connections for long.
 const PINGS: &str = "[limits]\nping = \"300ms\"\nresume_window = \"1s\"\n";
 
-/// An inbox that all devices of a user share, and one that is soon full.
+/// An inbox that all devices of a user share, one that is soon full, and those of all others.
 const OWN: &str = r#"
 [[rooms]]
 match = "user-7"
@@ -32,6 +34,13 @@ match = "user-9"
 join = "user.id == '9'"
 publish = "user.kind == 'backend'"
 history = { size = 3 }
+cursor = "device"
+
+[[rooms]]
+match = "user-{id}"
+join = "user.id == id"
+publish = "user.kind == 'backend'"
+history = { size = 100 }
 cursor = "device"
 "#;
 
@@ -146,4 +155,41 @@ fn what_is_published_while_nobody_is_there_waits_for_the_user(broker: Broker) {
     while next_of(&mut ws, "note")["id"] != "m-3" {
         assert!(Instant::now() < deadline, "it goes on live");
     }
+}
+
+fn a_users_room_is_an_inbox_where_no_rule_says_otherwise(broker: Broker) {
+    let Stage { first, second, .. } = &Stage::new(broker, PINGS);
+    for id in ["m-1", "m-2"] {
+        publish(first, "user-7", id);
+    }
+    let mut ws = device(second, "7", "phone");
+    let both = vec!["m-1".to_owned(), "m-2".to_owned()];
+    assert_eq!(comes(&mut ws, SETTLED), (both, vec![]));
+    leaves(ws, second, 0.0);
+    let mut ws = device(first, "7", "desk");
+    assert_eq!(comes(&mut ws, Duration::from_millis(500)), (vec![], vec![]), "it has had all");
+    publish(second, "user-7", "m-3");
+    assert_eq!(comes(&mut ws, Duration::from_millis(500)), (vec!["m-3".to_owned()], vec![]));
+}
+
+fn a_client_that_knows_nothing_of_positions_gets_its_inbox_and_no_answer_it_did_not_ask_for(
+    broker: Broker,
+) {
+    let Stage { first, second, .. } = &Stage::new(broker, PINGS);
+    publish(first, "user-21", "m-1");
+    let (mut ws, _) = authenticate(second, "21", &json!({}));
+    let mut heard = Vec::new();
+    let deadline = Instant::now() + WAIT;
+    while heard.last().is_none_or(|last| last != "pong") {
+        if heard.last().is_some_and(|last| last == "note") {
+            ws.tell(&json!({ "type": "ping", "timestamp": 1 }));
+        }
+        let next = ws.heard(deadline.saturating_duration_since(Instant::now()));
+        if let Some(Heard::Text(text)) = next {
+            let message: Value = serde_json::from_str(&text).unwrap();
+            heard.push(message["type"].as_str().unwrap().to_owned());
+        }
+        assert!(Instant::now() < deadline, "{heard:?}");
+    }
+    assert_eq!(heard, ["note", "pong"]);
 }

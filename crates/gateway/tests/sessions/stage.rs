@@ -38,13 +38,6 @@ presence = "members"
 match = "counted-{id}"
 join = "true"
 presence = "count"
-
-[[rooms]]
-match = "user-{id}"
-join = "user.id == id"
-publish = "user.kind == 'backend'"
-history = { size = 100 }
-cursor = "device"
 "#;
 
 /// What carries publications between the nodes.

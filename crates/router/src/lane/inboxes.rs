@@ -159,7 +159,10 @@ impl Lane {
 
     fn keep_inbox(&mut self, key: SessionKey, inbox: Inbox) {
         if let Some(session) = self.session_mut(key) {
-            session.acks.get_or_insert_default().inboxes.push(inbox);
+            let inboxes = &mut session.acks.get_or_insert_default().inboxes;
+            // Nearly all sessions have one: their user's room.
+            inboxes.reserve_exact(1);
+            inboxes.push(inbox);
         }
     }
 

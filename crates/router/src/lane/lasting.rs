@@ -34,7 +34,8 @@ pub(crate) struct Lasting {
     pub(crate) recorded: bool,
     /// Its client goes elsewhere when it is told to.
     pub(crate) hands_over: bool,
-    /// Its client cannot join again by itself: a join is answered once the record has it.
+    /// Its client is the seed's, which knows nothing of sessions and positions and cannot join again by itself: a join is
+    /// answered once the record has it.
     pub(crate) records_first: bool,
     /// It was taken over, and its client has sent nothing since it was welcomed.
     pub(crate) unproven: bool,

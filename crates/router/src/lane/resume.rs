@@ -21,6 +21,7 @@ use super::Lane;
 use super::alarms::Alarm;
 use super::counters::add_one;
 use super::lasting::{JOINS_MAX, Lasting, Restored};
+use super::membership::is_own;
 use super::records::What;
 use super::rooms::Ask;
 use super::welcoming::Covered;
@@ -349,8 +350,7 @@ impl Lane {
         let restored = self.lasting_mut(key).and_then(|lasting| lasting.take_restored(index));
         match (restored, self.name_of(index)) {
             (Some(Restored { since, unacked, .. }), Some(name)) => {
-                let reply = ReplyTo { id: None, room: Some(name.as_str().into()) };
-                let ask = Ask { reply, since, unacked };
+                let ask = Ask { reply: self.unasked(key, &name), since, unacked };
                 if since.is_none() && self.position(index).is_some() {
                     // It was not live before: from now on its record says from where on it is heard.
                     self.enter_recorded(now, key, index, ask, out);
@@ -366,6 +366,15 @@ impl Lane {
                 }
             }
         }
+    }
+
+    /// What an answer says that is about a room from before: that room, unless it is one of the session's own, which
+    /// nobody ever named.
+    fn unasked(&self, key: SessionKey, name: &RoomName) -> ReplyTo {
+        let own = self.session(key).is_some_and(|session| {
+            session.who.as_deref().is_some_and(|who| is_own(who, session.id, name))
+        });
+        ReplyTo { id: None, room: (!own).then(|| name.as_str().into()) }
     }
 
     /// Whether the session was in the room before and has yet to enter it.

@@ -121,6 +121,9 @@ impl World {
         if script.lines().any(|line| line.trim() == "inboxes") {
             table.make_own_rooms_inboxes();
         }
+        if script.lines().any(|line| line.trim() == "quiet") {
+            table.make_own_rooms_quiet();
+        }
         let guard = Arc::new(table);
         let config = LaneConfig {
             id: LaneId(0),
@@ -152,7 +155,7 @@ impl World {
         match subject {
             "limits" => {}
             "manual" => self.manual = true,
-            "kept" | "shown" | "inboxes" => {}
+            "kept" | "shown" | "inboxes" | "quiet" => {}
             "silent" => self.silent = true,
             "asleep" => {
                 self.now.mono_ms += rest.parse::<u64>().unwrap();

@@ -36,6 +36,17 @@ pub(super) static STOCK: Texts = Texts {
     profile: &Profile { resumes: true, resumes_unasked: true, ..Profile::PLAIN },
 };
 
+/// The same, and they join their own rooms at connect: the seed's client.
+pub(super) static SEED: Texts = Texts {
+    name: "seed",
+    profile: &Profile {
+        joins_own_rooms: true,
+        resumes: true,
+        resumes_unasked: true,
+        ..Profile::PLAIN
+    },
+};
+
 /// Clients come back only if they are dropped.
 pub(super) static DROPPED: Texts =
     Texts { name: "dropped", profile: &Profile { drops_on_drain: true, ..Profile::PLAIN } };
@@ -45,7 +56,7 @@ pub(super) static PATIENT: Texts =
     Texts { name: "patient", profile: &Profile { ack_tries: 0, ..Profile::PLAIN } };
 
 /// All of them, by name.
-pub(super) static ALL: [&Texts; 6] = [&PLAIN, &OWN, &LASTING, &STOCK, &DROPPED, &PATIENT];
+pub(super) static ALL: [&Texts; 7] = [&PLAIN, &OWN, &LASTING, &STOCK, &SEED, &DROPPED, &PATIENT];
 
 /// A dialect of short texts.
 pub(super) struct Texts {
@@ -269,6 +280,11 @@ impl Table {
     /// Users' own rooms are inboxes.
     pub(super) fn make_own_rooms_inboxes(&mut self) {
         self.policies[6] = self.policies[15].clone();
+    }
+
+    /// Nobody who knows nothing of positions is told of users' own rooms.
+    pub(super) fn make_own_rooms_quiet(&mut self) {
+        self.policies[6].quiet = true;
     }
 }
 

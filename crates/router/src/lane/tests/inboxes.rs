@@ -132,6 +132,88 @@ fn the_own_room_is_entered_from_the_cursor_without_holding_the_welcome() {
     );
 }
 
+/// Session 1, a client of the seed's or one that knows of positions, is put into its room, which is quiet or not.
+#[track_caller]
+fn put_in(quiet: &str, knows: bool, inbox: &str, seen: &str) {
+    let (knowing, attach, asked) = match knows {
+        true => (" knowing", "", ""),
+        false => ("", "hub attached 1 not_one", "hub attach any for ann with 1\n"),
+    };
+    check(
+        &format!(
+            "inboxes
+             {quiet}
+             manual
+             1 opens seed as ann{knowing}
+             {attach}
+             hub joined session-1
+             hub joined user-ann at 9
+             hub inbox 1 user-ann {inbox}
+             hub page 1 in=user-ann head=9 9:a
+             hub user-ann ten pos=10
+             serve
+             1 joins user-ann #2"
+        ),
+        &format!(
+            "{asked}hub join user-ann
+             hub join session-1
+             hub inbox? 1 user-ann
+             1: welcome ann 1 token 1.1
+             hub save 1/1 attached with 1 [] own []
+             1 ready
+             {seen}1: user-ann ten @10
+             1: joined user-ann #2 at 10"
+        ),
+    );
+}
+
+#[test]
+fn a_quiet_inbox_is_told_to_who_knows_of_positions_if_something_is_missing() {
+    let (read, given) = ("hub read 1 user-ann above 8\n", "1: user-ann a @9\n");
+    let told = format!("1: joined user-ann at 8 recovered\n{read}{given}");
+    let nothing_missing = "acked=8 head=9";
+    put_in("quiet", true, nothing_missing, &format!("{read}{given}"));
+    put_in("quiet", false, nothing_missing, &format!("{read}{given}"));
+    put_in("", true, nothing_missing, &told);
+    put_in("", false, nothing_missing, &told);
+    let lost = "acked=7 head=9 first=9 lost=1";
+    let told = "1: joined user-ann at 8 too_old\n1: lost user-ann 1\n";
+    put_in("quiet", true, lost, &format!("{told}{read}{given}"));
+    put_in("quiet", false, lost, &format!("1: lost user-ann 1\n{read}{given}"));
+}
+
+#[test]
+fn a_quiet_inbox_of_a_session_that_is_resumed_is_not_told_of_either() {
+    for (quiet, told) in [("quiet", ""), ("", "1: joined user-ann at 7 recovered\n")] {
+        check(
+            &format!(
+                "inboxes
+                 {quiet}
+                 manual
+                 1 opens seed as ann
+                 hub attached 1 as=7 own=user-ann@7
+                 hub joined session-7
+                 hub joined user-ann at 9
+                 hub inbox 1 user-ann acked=8 head=9
+                 hub page 1 in=user-ann head=9 9:a"
+            ),
+            &format!(
+                "hub attach any for ann with 1
+                 hub join user-ann
+                 hub join session-7
+                 1: welcome ann 7 token 7.1 resumed
+                 hub inbox? 1 user-ann
+                 hub save 7/2 attached with 1 unconfirmed [] own [user-ann@7]
+                 1: ping 1
+                 1 ready
+                 {told}1: skip user-ann to 8 count 1 acked
+                 hub read 1 user-ann above 8
+                 1: user-ann a @9"
+            ),
+        );
+    }
+}
+
 #[test]
 fn an_own_room_that_was_away_is_entered_from_the_cursor_on_return() {
     check(
