@@ -23,6 +23,7 @@ const ROOM_RECORD_BYTES: u64 = 64;
 /// What is kept of a session.
 #[derive(Clone, Debug)]
 struct Stored {
+    id: u128,
     generation: u64,
     /// It has a connection.
     attached: bool,
@@ -31,24 +32,32 @@ struct Stored {
     /// Who wrote last.
     node: NodeId,
     secret: Secret,
-    /// The secret before it, until the client has certainly got this one.
-    previous: Option<Secret>,
-    /// Who comes with it is handed over.
-    turn: Option<Secret>,
-    record: SessionRecord,
+    /// What else is good; most have nothing, and pay 8 bytes for it.
+    also: Option<Box<Also>>,
+    rooms: Box<[RoomRecord]>,
+    own: Box<[RoomRecord]>,
     /// The record is over then. Units: milliseconds.
     expires_ms: u64,
 }
 
-/// A user's sessions, by their ids.
-type Records = BTreeMap<u128, Stored>;
+/// Secrets of a session that are good for a while.
+#[derive(Clone, Copy, Debug, Default)]
+struct Also {
+    /// The one before its secret, until the client has certainly got that.
+    previous: Option<Secret>,
+    /// Who comes with it is handed over.
+    turn: Option<Secret>,
+}
+
+/// A user's sessions: one, mostly.
+type Records = Arc<[Stored]>;
 
 /// All sessions.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sessions {
-    users: BTreeMap<Box<str>, Arc<Records>>,
+    users: BTreeMap<Arc<str>, Records>,
     /// Each user once, by when the first of its records is over.
-    due: BTreeSet<(u64, Box<str>)>,
+    due: BTreeSet<(u64, Arc<str>)>,
     endings: Endings,
     bytes: u64,
 }
@@ -113,7 +122,7 @@ impl<E: Clone> Store<E> {
 
     /// Loses a session's record.
     pub fn lose_session(&mut self, user: &str, session: SessionId) {
-        self.sessions_mut().write(user, |records| records.remove(&session.0));
+        self.sessions_mut().write(user, |records| retain(records, |it| it.id != session.0));
     }
 
     /// Sessions of which a record is there.
@@ -154,7 +163,7 @@ impl Sessions {
     fn save(&mut self, now_ms: u64, node: NodeId, save: &SaveSession) -> SavedSession {
         self.expire(&save.user, now_ms);
         let id = save.session.0;
-        let known = self.users.get(&save.user).and_then(|records| records.get(&id));
+        let known = self.users.get(&*save.user).and_then(|records| find(records, id));
         if known.is_some_and(|known| known.outranks(save)) {
             return SavedSession::Fenced;
         }
@@ -171,37 +180,30 @@ impl Sessions {
             SessionState::Ended => {
                 // What a former connection has under way would bring it back.
                 let was_taken = save.generation > 1;
-                self.write(&save.user, |records| match records.get_mut(&id) {
+                self.write(&save.user, |records| match find_mut(records, id) {
                     Some(it) if was_taken => it.end(now_ms.saturating_add(ENDED_MS)),
-                    Some(_) | None => drop(records.remove(&id)),
+                    Some(_) => retain(records, |it| it.id != id),
+                    None => {}
                 });
                 return SavedSession::Saved;
             }
         };
-        let previous = known.and_then(|it| it.previous).filter(|_| !save.confirmed);
-        let turn = save.turn.or_else(|| known.and_then(|it| it.turn));
-        let kept = || known.map(|it| it.record.clone()).unwrap_or_default();
-        let record = save.record.clone().unwrap_or_else(kept);
         let expires_ms = now_ms.saturating_add(save.window_ms.saturating_mul(windows));
-        let (generation, secret) = (save.generation, save.secret);
-        let ended = false;
-        let stored = Stored {
-            generation,
-            attached,
-            ended,
-            node,
-            secret,
-            previous,
-            turn,
-            record,
-            expires_ms,
-        };
         self.write(&save.user, |records| {
-            records.insert(id, stored);
+            if let Some(it) = find_or_add(records, id) {
+                let turn = save.turn.or(it.also().turn);
+                let previous = it.also().previous.filter(|_| !save.confirmed);
+                it.set_also(Also { previous, turn });
+                (it.generation, it.secret, it.node) = (save.generation, save.secret, node);
+                (it.attached, it.expires_ms) = (attached, expires_ms);
+                if let Some(record) = &save.record {
+                    it.rooms = record.rooms.as_slice().into();
+                    it.own = record.own.as_slice().into();
+                }
+            }
             if records.len() > SESSIONS_PER_USER_MAX {
-                let first = records.iter().min_by_key(|(id, it)| (it.expires_ms, **id));
-                let first = first.map(|(id, _)| *id);
-                first.and_then(|id| records.remove(&id));
+                let first = records.iter().min_by_key(|it| (it.expires_ms, it.id)).map(|it| it.id);
+                retain(records, |it| Some(it.id) != first);
             }
         });
         SavedSession::Saved
@@ -214,13 +216,12 @@ impl Sessions {
         attach: &AttachSession,
     ) -> Result<AttachedSession, Unattached> {
         self.expire(&attach.user, now_ms);
-        let none = Records::new();
-        let records = self.users.get(&attach.user).map_or(&none, |records| records);
+        let records = self.users.get(&*attach.user).map_or(&[][..], |records| records);
         let (id, presented) = match attach.wish {
             Wish::Token(token) => {
-                let known = records.get(&token.session.0).filter(|it| !it.ended);
+                let known = find(records, token.session.0).filter(|it| !it.ended);
                 let known = known.ok_or(Unattached::Unknown)?;
-                let good = [Some(known.secret), known.previous, known.turn];
+                let good = [Some(known.secret), known.also().previous, known.also().turn];
                 if !good.contains(&Some(token.secret)) {
                     return Err(Unattached::Token);
                 }
@@ -231,23 +232,22 @@ impl Sessions {
                 let lately = |it: &Stored| it.expires_ms + WRITTEN_LATELY_MS > lately_ms;
                 let gone = |it: &Stored| !attach.alive.contains(&it.node) && !lately(it);
                 let loose = |it: &Stored| !it.ended && (!it.attached || gone(it));
-                let mut found = records.iter().filter(|(_, it)| loose(it)).map(|(id, _)| *id);
+                let mut found = records.iter().filter(|it| loose(it)).map(|it| it.id);
                 let only = found.next().filter(|_| found.next().is_none());
                 (only.ok_or(Unattached::NotOne)?, None)
             }
         };
         let expires_ms = now_ms.saturating_add(attach.window_ms.saturating_mul(2));
         let taken = self.write(&attach.user, |records| {
-            let it = records.get_mut(&id)?;
+            let it = find_mut(records, id)?;
             let former = former(it, presented);
             it.generation += 1;
-            it.previous = presented;
-            it.turn = None;
+            it.set_also(Also { previous: presented, turn: None });
             it.secret = attach.secret;
             it.attached = true;
             it.node = node;
             it.expires_ms = expires_ms;
-            let (generation, record) = (it.generation, it.record.clone());
+            let (generation, record) = (it.generation, it.record());
             Some(AttachedSession { session: SessionId(id), generation, record, former })
         });
         taken.ok_or(Unattached::Unknown)
@@ -260,7 +260,7 @@ impl Sessions {
             return;
         }
         self.write(user, |records| {
-            for it in records.values_mut() {
+            for it in Arc::make_mut(records) {
                 it.end(it.expires_ms.max(now_ms.saturating_add(ENDED_MS)));
             }
         });
@@ -270,23 +270,25 @@ impl Sessions {
     fn expire(&mut self, user: &str, now_ms: u64) {
         let due_ms = self.users.get(user).and_then(|records| due_ms(records));
         if due_ms.is_some_and(|due_ms| due_ms <= now_ms) {
-            self.write(user, |records| records.retain(|_, it| it.expires_ms > now_ms));
+            self.write(user, |records| retain(records, |it| it.expires_ms > now_ms));
         }
     }
 
     /// Changes a user's records, and keeps count of what all weigh.
     fn write<R>(&mut self, user: &str, act: impl FnOnce(&mut Records) -> R) -> R {
-        let records = Arc::make_mut(self.users.entry(user.into()).or_default());
+        let known = self.users.get_key_value(user).map(|(name, _)| Arc::clone(name));
+        let name = known.unwrap_or_else(|| user.into());
+        let records = self.users.entry(Arc::clone(&name)).or_default();
         let (before, due) = (weight(records), due_ms(records));
         let result = act(records);
         let (after, next, is_empty) = (weight(records), due_ms(records), records.is_empty());
         self.bytes = self.bytes - before + after;
         if due != next {
             if let Some(due_ms) = due {
-                self.due.remove(&(due_ms, user.into()));
+                self.due.remove(&(due_ms, Arc::clone(&name)));
             }
             if let Some(due_ms) = next {
-                self.due.insert((due_ms, user.into()));
+                self.due.insert((due_ms, name));
             }
         }
         if is_empty {
@@ -297,10 +299,39 @@ impl Sessions {
 }
 
 impl Stored {
+    /// Nothing is known of it yet.
+    fn new(id: u128) -> Self {
+        Self {
+            id,
+            generation: 0,
+            attached: false,
+            ended: false,
+            node: NodeId(0),
+            secret: Secret(0),
+            also: None,
+            rooms: Box::default(),
+            own: Box::default(),
+            expires_ms: 0,
+        }
+    }
+
+    fn also(&self) -> Also {
+        self.also.as_deref().copied().unwrap_or_default()
+    }
+
+    fn set_also(&mut self, also: Also) {
+        let is_any = also.previous.is_some() || also.turn.is_some();
+        self.also = is_any.then(|| Box::new(also));
+    }
+
+    fn record(&self) -> SessionRecord {
+        SessionRecord { rooms: self.rooms.to_vec(), own: self.own.to_vec() }
+    }
+
     /// Whatever is written or wanted of it is refused until then.
     fn end(&mut self, until_ms: u64) {
         self.ended = true;
-        self.record = SessionRecord::default();
+        (self.rooms, self.own) = (Box::default(), Box::default());
         self.expires_ms = until_ms;
     }
 
@@ -314,7 +345,7 @@ impl Stored {
 
 /// What the connection is that a session had before somebody came with this secret; `None`: with none.
 fn former(it: &Stored, presented: Option<Secret>) -> Former {
-    if presented.is_some() && it.turn == presented {
+    if presented.is_some() && it.also().turn == presented {
         Former::HandedOver(it.node)
     } else if presented.is_some() && it.attached {
         Former::Attached(it.node)
@@ -323,20 +354,51 @@ fn former(it: &Stored, presented: Option<Secret>) -> Former {
     }
 }
 
-fn due_ms(records: &Records) -> Option<u64> {
-    records.values().map(|it| it.expires_ms).min()
+fn find(records: &[Stored], id: u128) -> Option<&Stored> {
+    records.iter().find(|it| it.id == id)
 }
 
-fn weight(records: &Records) -> u64 {
+fn find_mut(records: &mut Records, id: u128) -> Option<&mut Stored> {
+    Arc::make_mut(records).iter_mut().find(|it| it.id == id)
+}
+
+/// The record of a session, which there is from now on.
+fn find_or_add(records: &mut Records, id: u128) -> Option<&mut Stored> {
+    if find(records, id).is_none() {
+        *records = records.iter().cloned().chain([Stored::new(id)]).collect();
+    }
+    find_mut(records, id)
+}
+
+fn retain(records: &mut Records, keeps: impl Fn(&Stored) -> bool) {
+    if !records.iter().all(&keeps) {
+        *records = records.iter().filter(|it| keeps(it)).cloned().collect();
+    }
+}
+
+fn due_ms(records: &[Stored]) -> Option<u64> {
+    records.iter().map(|it| it.expires_ms).min()
+}
+
+fn weight(records: &[Stored]) -> u64 {
     let room = |it: &RoomRecord| ROOM_RECORD_BYTES + length(it.room.as_str());
-    let weights = records.values().map(|it| {
-        let rooms = it.record.rooms.iter().chain(&it.record.own);
-        SESSION_BYTES + rooms.map(room).sum::<u64>()
-    });
+    let weights = records
+        .iter()
+        .map(|it| SESSION_BYTES + it.rooms.iter().chain(&it.own).map(room).sum::<u64>());
     weights.sum()
 }
 
 /// How long a text is. Units: bytes.
 pub(crate) fn length(text: &str) -> u64 {
     u64::try_from(text.len()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_of_a_session_stays_small() {
+        assert!(size_of::<Stored>() <= 112, "{}", size_of::<Stored>());
+    }
 }
