@@ -16,18 +16,25 @@ const BUCKETS: u64 = WINDOW_MS / BUCKET_MS + 1;
 const BUCKETS_LEN: usize = 13;
 const _: () = assert!(BUCKETS_LEN as u64 == BUCKETS);
 
-/// Counts what happened in the last 60 s, in 13 buckets of 5 s.
+/// Counts what happened in the last 60 s, in buckets of 5 s.
 ///
 /// Never admits more than its limit in any 60 s; what is counted may weigh up to 5 s longer. Two lanes that count at
 /// the same instant may overshoot by one each.
 #[derive(Debug, Default)]
 pub struct Window {
-    /// Made at the first count, for many users never send anything.
+    /// Enough for whoever sends now and then: another bucket is counted here once this one weighs no more.
+    one: AtomicU64,
+    /// Made for buckets beside a first one that weighs.
     buckets: OnceLock<Box<Buckets>>,
 }
 
 /// Each: number of the bucket since time began (high half), count (low half).
 type Buckets = [AtomicU64; BUCKETS_LEN];
+
+/// The same, of one.
+const fn parts(value: u64) -> (u64, u64) {
+    (value >> 32, value & u32::MAX as u64)
+}
 
 impl Window {
     /// Counts `count` more at `mono_ms`, unless that would be more than `max` in the window.
@@ -37,23 +44,30 @@ impl Window {
     pub fn take(&self, mono_ms: u64, count: u32, max: u32) -> Result<(), u64> {
         let current = (mono_ms / BUCKET_MS) & u64::from(u32::MAX);
         let (mut sum, mut oldest) = (u64::from(count), current);
-        let buckets = self.buckets.get_or_init(Box::default);
-        for bucket in &**buckets {
-            let value = bucket.load(Ordering::Relaxed);
-            let number = value >> 32;
-            if value & u64::from(u32::MAX) > 0 && is_live(number, current) {
-                sum += value & u64::from(u32::MAX);
+        for value in self.values() {
+            let (number, counted) = parts(value);
+            if counted > 0 && is_live(number, current) {
+                sum += counted;
                 oldest = oldest.min(number);
             }
         }
         if sum > u64::from(max) {
             return Err(((oldest + BUCKETS) * BUCKET_MS).saturating_sub(mono_ms).max(1));
         }
+        let began = current << 32 | u64::from(count);
+        let counted_in_one = self.one.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |value| {
+            let (number, counted) = parts(value);
+            let is_over = counted == 0 || number + BUCKETS <= current;
+            let adds = (number == current).then(|| value + u64::from(count));
+            adds.or_else(|| is_over.then_some(began))
+        });
+        if counted_in_one.is_ok() {
+            return Ok(());
+        }
         let place = usize::try_from(current % BUCKETS).unwrap_or_default();
-        if let Some(bucket) = buckets.get(place) {
+        if let Some(bucket) = self.buckets.get_or_init(Box::default).get(place) {
             let added = bucket.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |value| {
-                let base = if value >> 32 == current { value } else { current << 32 };
-                Some(base + u64::from(count))
+                Some(if parts(value).0 == current { value + u64::from(count) } else { began })
             });
             debug_assert!(added.is_ok(), "the update never declines");
         }
@@ -64,11 +78,15 @@ impl Window {
     #[must_use]
     pub fn is_idle(&self, mono_ms: u64) -> bool {
         let current = mono_ms / BUCKET_MS;
-        let mut buckets = self.buckets.get().into_iter().flat_map(|buckets| buckets.iter());
-        buckets.all(|bucket| {
-            let value = bucket.load(Ordering::Relaxed);
-            value & u64::from(u32::MAX) == 0 || !is_live(value >> 32, current)
+        self.values().all(|value| {
+            let (number, counted) = parts(value);
+            counted == 0 || !is_live(number, current)
         })
+    }
+
+    fn values(&self) -> impl Iterator<Item = u64> {
+        let buckets = self.buckets.get().into_iter().flat_map(|buckets| buckets.iter());
+        [&self.one].into_iter().chain(buckets).map(|bucket| bucket.load(Ordering::Relaxed))
     }
 }
 
@@ -188,6 +206,28 @@ mod tests {
         assert_eq!(window.take(30_000 + wait - 1, 1, 100), Err(1));
         assert_eq!(window.take(30_000 + wait, 1, 100), Ok(()));
         assert!((60_000..=65_000).contains(&(30_000 + wait - 1_000 + 1_000)));
+    }
+
+    #[test]
+    fn whoever_sends_now_and_then_has_one_bucket() {
+        let window = Window::default();
+        for at_ms in [1_000, 2_000, 70_000, 74_999, 140_000] {
+            assert_eq!(window.take(at_ms, 1, 2), Ok(()));
+        }
+        assert!(window.buckets.get().is_none());
+        assert_eq!(window.take(146_000, 1, 2), Ok(()), "the next bucket, while that one weighs");
+        assert!(window.buckets.get().is_some());
+        assert!(window.take(146_000, 1, 2).is_err());
+        assert!(!window.is_idle(200_000) && window.is_idle(211_000));
+    }
+
+    #[test]
+    fn a_lane_whose_time_is_behind_takes_nothing_back() {
+        let window = Window::default();
+        assert_eq!(window.take(5_000, 7, 10), Ok(()));
+        assert_eq!(window.take(4_999, 1, 10), Ok(()));
+        assert_eq!(window.take(5_001, 2, 10), Ok(()));
+        assert!(window.take(5_001, 1, 10).is_err());
     }
 
     #[test]
