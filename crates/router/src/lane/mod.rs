@@ -20,6 +20,7 @@ mod inboxes;
 mod joins;
 mod keeping;
 pub(crate) mod lasting;
+mod members;
 mod membership;
 mod orders;
 mod pages;

@@ -19,6 +19,8 @@ use roomcast_protocol::room::RoomName;
 
 use super::frames::{Expiring, Frames, Marking, Rest, Terms};
 pub(crate) use super::joins::{Ask, Waiting};
+pub(crate) use super::members::Member;
+use super::members::Members;
 use super::scribe::Scribe;
 use super::stream::{Run, Stream};
 use crate::messages::Effect;
@@ -32,15 +34,6 @@ pub(crate) const WAITING_MAX: usize = 1_024;
 
 /// What a batch weighs beside its frames. Units: bytes.
 const BATCH_BYTES: usize = 512;
-
-/// A session in a room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Member {
-    /// The session's index in the lane.
-    pub(crate) session: u32,
-    /// Index in the lane's table of formats.
-    pub(crate) format: u8,
-}
 
 /// Frames that go to the same members in one write each.
 #[derive(Debug)]
@@ -79,9 +72,7 @@ pub(crate) struct Room {
     pub(crate) serial: u32,
     /// Sessions that become members with their welcome.
     pub(crate) entering: u32,
-    pub(crate) members: Vec<Member>,
-    /// How many members have each format.
-    pub(crate) formats: Vec<(u8, u32)>,
+    pub(crate) members: Members,
     /// What waits; most rooms are idle, and pay 8 bytes for it.
     work: Option<Box<Work>>,
     /// Where it stands, if it keeps publications.
@@ -112,8 +103,7 @@ impl Room {
             lower: 0,
             serial,
             entering: 0,
-            members: Vec::new(),
-            formats: Vec::new(),
+            members: Members::default(),
             work: None,
             stream,
         }
@@ -171,12 +161,7 @@ impl Room {
     /// The room's own counts.
     #[cfg(test)]
     pub(crate) fn walk(&self) {
-        for (format, count) in &self.formats {
-            let members = self.members.iter().filter(|member| member.format == *format).count();
-            assert_eq!(*count as usize, members);
-        }
-        let counted: u32 = self.formats.iter().map(|(_, count)| count).sum();
-        assert_eq!(counted as usize, self.members.len());
+        self.members.walk();
         assert!(!self.has_work() || self.listed);
         assert!(!self.live || self.work.is_none() || self.has_work(), "idle rooms hold no memory");
         if let Some(work) = &self.work {
@@ -226,17 +211,7 @@ impl Room {
         for batch in self.batches().rev().take_while(|batch| batch.end.is_none()) {
             batch.end = Some(end);
         }
-        if self.members.capacity() == 0 {
-            self.members.reserve_exact(1);
-        }
         self.members.push(member);
-        match self.formats.iter_mut().find(|(format, _)| *format == member.format) {
-            Some((_, count)) => *count += 1,
-            None => {
-                self.formats.reserve_exact(1);
-                self.formats.push((member.format, 1));
-            }
-        }
         u32::try_from(self.members.len() - 1).unwrap_or(u32::MAX - 1)
     }
 
@@ -290,17 +265,6 @@ impl Room {
             batch.start -= usize::from(batch.start > place);
             batch.end = batch.end.map(|end| end - usize::from(end > place));
         }
-        if let Some(at) = self.formats.iter().position(|(format, _)| *format == member.format)
-            && let Some((_, left)) = self.formats.get_mut(at)
-        {
-            *left -= 1;
-            if *left == 0 {
-                self.formats.swap_remove(at);
-            }
-        }
-        if self.members.capacity() > 4 * self.members.len() + 64 {
-            self.members.shrink_to(2 * self.members.len());
-        }
     }
 
     /// Puts one frame of each format in use, `encode`d once, behind what waits already; `stamp` notes when it was
@@ -326,7 +290,7 @@ impl Room {
                 && batch.marking.merges(&mark)
         });
         if !merges {
-            let mut batch = Batch::new(class, self.formats.len(), mark);
+            let mut batch = Batch::new(class, self.members.formats().count(), mark);
             if !requires.is_empty() {
                 batch.requires = Some(requires.into());
                 batch.placed = placed;
@@ -340,12 +304,12 @@ impl Room {
         }
         let Some(batch) = work.queue.back_mut() else { return };
         let mut ends = Vec::new();
-        for (format, _) in &self.formats {
-            let frames = batch.growing(*format);
+        for format in self.members.formats() {
+            let frames = batch.growing(format);
             let before = frames.len();
-            encode(*format, frames);
+            encode(format, frames);
             work.bytes += frames.len() - before;
-            ends.push((*format, before..frames.len()));
+            ends.push((format, before..frames.len()));
         }
         // What is merged leaves in one write, and that is no longer than need be.
         if merges && batch.size() > MERGE_BYTES_MAX {

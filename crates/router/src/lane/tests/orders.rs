@@ -198,9 +198,9 @@ fn an_idle_session_and_its_rooms_stay_small() {
     use crate::session::{Membership, Session};
 
     assert!(size_of::<Session>() <= 128, "{}", size_of::<Session>());
-    assert!(size_of::<crate::lane::Room>() <= 96, "{}", size_of::<crate::lane::Room>());
+    assert!(size_of::<crate::lane::Room>() <= 64, "{}", size_of::<crate::lane::Room>());
     assert!(size_of::<Membership>() <= 8);
-    assert!(size_of::<crate::meter::UserMeter>() <= 40);
+    assert!(size_of::<crate::meter::UserMeter>() <= 56);
     assert!(crate::hub::ROOM_BYTES + size_of::<RoomName>() <= 48, "{}", crate::hub::ROOM_BYTES);
 }
 
