@@ -47,7 +47,7 @@ pub struct Principal {
     pub agent_id: Option<Box<str>>,
     /// The token's `exp`. Units: milliseconds since the Unix epoch.
     pub expires_unix_ms: u64,
-    /// All claims, as the JSON text of an object; what room rules see in `user.claims`.
+    /// All claims, as the JSON text of an object; what room rules see in `user.claims`. Empty where no rule reads them.
     pub claims: Box<str>,
 }
 

@@ -104,6 +104,18 @@ impl Condition {
     }
 
     /// Whether it holds; an error means no.
+    /// Whether it may read claims beside those that have a field of their own: it writes `user` otherwise than in front of
+    /// such a field.
+    #[must_use]
+    pub fn may_read_claims(&self) -> bool {
+        let mut uses = self.source.split("user").skip(1);
+        uses.any(|behind| {
+            let field = behind.strip_prefix('.').unwrap_or_default();
+            let of_their_own = USER_FIELDS.iter().filter(|known| **known != "claims");
+            !of_their_own.into_iter().any(|known| field.starts_with(known))
+        })
+    }
+
     #[must_use]
     pub fn holds(&self, question: Question<'_>) -> bool {
         match self.evaluate(question) {
@@ -287,6 +299,24 @@ mod tests {
                 .into(),
         }
     }
+    #[test]
+    fn whether_claims_may_be_read_is_known_beforehand() {
+        let reads = |source: &str| Condition::compile(source, &["id"]).unwrap().may_read_claims();
+        for source in ["true", "user.id == id || 'x' in user.roles", "room == node && id == '7'"] {
+            assert!(!reads(source), "{source}");
+        }
+        for source in [
+            "user.claims.level == 1",
+            "has(user.claims.level)",
+            "user . claims . level == 1",
+            "user['cl' + 'aims'].level == 1",
+            "[user].exists(it, it.claims.level == 1)",
+            "user.id == id && user.claims.level == 1",
+        ] {
+            assert!(reads(source), "{source}");
+        }
+    }
+
 
     #[track_caller]
     fn check(source: &str, expected: bool) {

@@ -73,6 +73,8 @@ pub struct RuleGuard {
     node: Box<str>,
     dev: bool,
 }
+    /// Some rule may read claims: sessions keep them.
+    keeps_claims: bool,
 
 impl fmt::Debug for RuleGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -98,6 +100,7 @@ impl RuleGuard {
             keys: Keys::new(
                 &config.auth.issuers,
                 config.limits.token_bytes,
+            keeps_claims: conditions.any(|it| it.is_some_and(Condition::may_read_claims)),
                 config.limits.session.leeway_ms,
             ),
             rules: config.rooms.clone(),
@@ -155,7 +158,11 @@ enum Place<'a> {
 
 impl Guard for RuleGuard {
     fn verify(&self, token: &str, unix_ms: u64) -> Result<Principal, AuthError> {
-        self.keys.verify(token, unix_ms).map_err(|failed| failed.error)
+        let mut who = self.keys.verify(token, unix_ms).map_err(|failed| failed.error)?;
+        if !self.keeps_claims {
+            who.claims = Box::default();
+        }
+        Ok(who)
     }
 
     fn rule(&self, room: &RoomName) -> Option<RuleIndex> {

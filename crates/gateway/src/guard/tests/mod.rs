@@ -51,6 +51,10 @@ issuer = "games"
 audience = "play"
 realm = "gs"
 keys = [{{ kid = "g", secret = "{SECRET}" }}]
+
+[[rooms]]
+match = "level-{{level}}"
+join = "string(user.claims.level) == level"
 "#
     ))
 }

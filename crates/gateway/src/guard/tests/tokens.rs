@@ -19,6 +19,20 @@ fn a_good_token_says_who_it_is() {
 }
 
 #[test]
+fn claims_that_no_rule_reads_are_not_kept() {
+    let issuer = format!(
+        "[[auth.issuers]]\nissuer = \"shop\"\naudience = \"roomcast\"\nkeys = [{{ secret = \"{SECRET}\" }}]\n"
+    );
+    let rule = |condition: &str| {
+        format!("{issuer}[[rooms]]\nmatch = \"a\"\njoin = \"true\"\npublish = \"{condition}\"\n")
+    };
+    let claims = |text: &str| guard(text).verify(&token(json!({})), NOW_MS).unwrap().claims;
+    assert_eq!(&*claims(&issuer), "");
+    assert_eq!(&*claims(&rule("user.id == 'alice'")), "");
+    assert!(claims(&rule("user.claims.sub == 'alice'")).contains("alice"));
+}
+
+#[test]
 fn attack_2_a_token_without_a_signature_is_refused_however_none_is_written() {
     for alg in ["none", "None", "nOnE", "NONE", "", "hs256", "HS256 "] {
         let header = json!({ "alg": alg });
