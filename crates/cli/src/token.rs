@@ -304,7 +304,7 @@ fn as_text(report: &TokenReport, now: u64) -> Vec<String> {
             who.expires_unix_ms.saturating_sub(now) / 1_000,
             who.kind.name(),
             who.user_key(),
-            who.permissions.join(", ")
+            who.permissions.iter().collect::<Vec<_>>().join(", ")
         ));
     }
     lines

@@ -197,7 +197,7 @@ mod tests {
             (Kind::Backend, "alice", Some("7"))
         );
         assert!(who.holds("view_agents"));
-        assert_eq!((&*who.roles[0], &*who.teams[0]), ("admin", "red"));
+        assert_eq!((who.roles, who.teams), (["admin"].into(), ["red"].into()));
         assert_eq!(who.expires_unix_ms, 1_750_000_061_000, "rounded up to whole seconds");
         assert!(who.claims.contains("\"agent_id\":7,"), "{}", who.claims);
     }

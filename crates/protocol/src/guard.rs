@@ -7,6 +7,7 @@ use crate::presence::PresenceMode;
 use crate::publication::{Priority, Publication};
 use crate::relay::RelayMode;
 use crate::room::RoomName;
+use crate::texts::Texts;
 
 /// What kind of party acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,11 +39,11 @@ pub struct Principal {
     /// The token's `sub`.
     pub id: Box<str>,
     /// The token's `permissions`.
-    pub permissions: Box<[Box<str>]>,
+    pub permissions: Texts,
     /// The token's `roles`.
-    pub roles: Box<[Box<str>]>,
+    pub roles: Texts,
     /// The token's `teams`.
-    pub teams: Box<[Box<str>]>,
+    pub teams: Texts,
     /// The token's `agent_id`, as text: this connection is that agent.
     pub agent_id: Option<Box<str>>,
     /// The token's `exp`. Units: milliseconds since the Unix epoch.
@@ -65,7 +66,7 @@ impl Principal {
     /// Whether its token holds this permission.
     #[must_use]
     pub fn holds(&self, permission: &str) -> bool {
-        self.permissions.iter().any(|held| &**held == permission)
+        self.permissions.contains(permission)
     }
 }
 

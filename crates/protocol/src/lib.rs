@@ -22,4 +22,5 @@ pub mod receipts;
 pub mod relay;
 pub mod room;
 pub mod session;
+pub mod texts;
 pub mod time;

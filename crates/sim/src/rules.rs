@@ -7,6 +7,7 @@ use roomcast_protocol::inbox::CursorOf;
 use roomcast_protocol::position::Keep;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
+use roomcast_protocol::texts::Texts;
 
 use crate::inboxes;
 use crate::people::presence_of;
@@ -157,9 +158,9 @@ impl Guard for Rules {
             kind: if id.starts_with("backend") { Kind::Backend } else { Kind::User },
             realm: "".into(),
             id: id.into(),
-            permissions: parts.map(Into::into).collect(),
-            roles: Box::default(),
-            teams: Box::default(),
+            permissions: parts.collect(),
+            roles: Texts::default(),
+            teams: Texts::default(),
             agent_id: None,
             expires_unix_ms: 1 << 50,
             claims: "{}".into(),

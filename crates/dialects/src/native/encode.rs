@@ -178,7 +178,8 @@ fn welcome(
         out.text_at("type", "welcome");
         out.text_at("user_id", &who.id);
         out.key("permissions");
-        out.texts(&who.permissions);
+        let permissions: Vec<&str> = who.permissions.iter().collect();
+        out.list(&permissions, |out, permission| out.text(permission));
         out.text_at("session_id", &session.to_string());
         if let Some(offer) = resume {
             out.text_at("resume_token", &offer.token.to_string());

@@ -24,6 +24,7 @@ use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::receipts::{Marked, Receipt, ReceiptDiff, ReceiptsPage};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::session::{ResumeToken, Secret, Unattached};
+use roomcast_protocol::texts::Texts;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -311,9 +312,9 @@ fn user() -> Principal {
         kind: Kind::User,
         realm: "".into(),
         id: "user-7".into(),
-        permissions: ["view_system".into(), "view_agents".into()].into(),
-        roles: [].into(),
-        teams: [].into(),
+        permissions: ["view_system", "view_agents"].into(),
+        roles: Texts::default(),
+        teams: Texts::default(),
         agent_id: None,
         expires_unix_ms: 0,
         claims: "{}".into(),

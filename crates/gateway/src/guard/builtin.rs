@@ -143,8 +143,8 @@ impl Builtin {
             Self::Tasks => who.holds("view_tasks"),
             Self::Task => who.holds("view_tasks") || holds_for(who, "view_task:", id),
             Self::Group => who.holds("view_groups") || holds_for(who, "view_group:", id),
-            Self::Team => who.teams.iter().any(|team| **team == *id),
-            Self::Role => who.roles.iter().any(|role| **role == *id),
+            Self::Team => who.teams.contains(id),
+            Self::Role => who.roles.contains(id),
             Self::User => who.user_key() == id,
             // The router enters own sessions by itself; by name nobody does.
             Self::Session | Self::Private => false,

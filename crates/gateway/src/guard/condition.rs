@@ -10,6 +10,7 @@ use std::sync::Arc;
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr};
 use cel::{Context, Program, Value};
 use roomcast_protocol::guard::{Kind, Principal};
+use roomcast_protocol::texts::Texts;
 use serde_json::Value as Json;
 
 /// Longest condition. Units: bytes.
@@ -103,7 +104,6 @@ impl Condition {
         &self.source
     }
 
-    /// Whether it holds; an error means no.
     /// Whether it may read claims beside those that have a field of their own: it writes `user` otherwise than in front of
     /// such a field.
     #[must_use]
@@ -116,6 +116,7 @@ impl Condition {
         })
     }
 
+    /// Whether it holds; an error means no.
     #[must_use]
     pub fn holds(&self, question: Question<'_>) -> bool {
         match self.evaluate(question) {
@@ -159,9 +160,9 @@ impl Condition {
             kind: Kind::User,
             realm: "".into(),
             id: "1".into(),
-            permissions: ["p".into()].into(),
-            roles: ["r".into()].into(),
-            teams: ["t".into()].into(),
+            permissions: ["p"].into(),
+            roles: ["r"].into(),
+            teams: ["t"].into(),
             agent_id: None,
             expires_unix_ms: 0,
             claims: "{}".into(),
@@ -184,9 +185,7 @@ fn kind_of(error: &cel::ExecutionError) -> String {
 }
 
 fn user(who: &Principal) -> Value {
-    let texts = |list: &[Box<str>]| {
-        Value::List(Arc::new(list.iter().map(|text| Value::from(&**text)).collect()))
-    };
+    let texts = |list: &Texts| Value::List(Arc::new(list.iter().map(Value::from).collect()));
     let claims = serde_json::from_str(&who.claims).map_or(Value::Null, value);
     Value::from(HashMap::from([
         ("id", Value::from(&*who.id)),
@@ -290,15 +289,16 @@ mod tests {
             kind: Kind::Backend,
             realm: "gs".into(),
             id: "alice".into(),
-            permissions: ["view_agents".into(), "view_agent:7".into()].into(),
-            roles: ["admin".into()].into(),
-            teams: ["red".into()].into(),
+            permissions: ["view_agents", "view_agent:7"].into(),
+            roles: ["admin"].into(),
+            teams: ["red"].into(),
             agent_id: None,
             expires_unix_ms: 0,
             claims: r#"{"level":3,"plan":{"name":"pro"},"big":18446744073709551615,"tags":["a"]}"#
                 .into(),
         }
     }
+
     #[test]
     fn whether_claims_may_be_read_is_known_beforehand() {
         let reads = |source: &str| Condition::compile(source, &["id"]).unwrap().may_read_claims();
@@ -316,7 +316,6 @@ mod tests {
             assert!(reads(source), "{source}");
         }
     }
-
 
     #[track_caller]
     fn check(source: &str, expected: bool) {

@@ -19,6 +19,7 @@ use roomcast_protocol::guard::{
 };
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
+use roomcast_protocol::texts::Texts;
 
 use crate::config::Config;
 use builtin::{Builtin, OPEN};
@@ -72,9 +73,9 @@ pub struct RuleGuard {
     hasher: RandomState,
     node: Box<str>,
     dev: bool,
-}
     /// Some rule may read claims: sessions keep them.
     keeps_claims: bool,
+}
 
 impl fmt::Debug for RuleGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -96,11 +97,13 @@ impl RuleGuard {
             let hash = crypto::sign(api_key.secret.expose(), &key, Algorithm::HS256);
             Ok((api_key.name.clone(), hash.map_err(GuardError::ApiKey)?))
         });
+        let mut conditions =
+            config.rooms.iter().flat_map(|rule| [Some(&rule.join), rule.publish.as_ref()]);
         Ok(Self {
+            keeps_claims: conditions.any(|it| it.is_some_and(Condition::may_read_claims)),
             keys: Keys::new(
                 &config.auth.issuers,
                 config.limits.token_bytes,
-            keeps_claims: conditions.any(|it| it.is_some_and(Condition::may_read_claims)),
                 config.limits.session.leeway_ms,
             ),
             rules: config.rooms.clone(),
@@ -225,9 +228,9 @@ pub fn backend(name: &str) -> Principal {
         kind: Kind::Backend,
         realm: API_REALM.into(),
         id: name.into(),
-        permissions: Box::default(),
-        roles: Box::default(),
-        teams: Box::default(),
+        permissions: Texts::default(),
+        roles: Texts::default(),
+        teams: Texts::default(),
         agent_id: None,
         expires_unix_ms: u64::MAX,
         claims: "{}".into(),

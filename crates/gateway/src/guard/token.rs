@@ -8,6 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
 use roomcast_protocol::guard::{AuthError, Kind, Principal};
+use roomcast_protocol::texts::Texts;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Map, Number, Value};
@@ -376,11 +377,11 @@ impl Signed<'_> {
         })
     }
 
-    fn texts(&self, claim: &str, why: &'static str) -> Result<Box<[Box<str>]>, &'static str> {
+    fn texts(&self, claim: &str, why: &'static str) -> Result<Texts, &'static str> {
         match self.claims.get(claim) {
-            None | Some(Value::Null) => Ok(Box::default()),
+            None | Some(Value::Null) => Ok(Texts::default()),
             Some(Value::Array(texts)) => {
-                texts.iter().map(|text| text.as_str().map(Box::from).ok_or(why)).collect()
+                texts.iter().map(|text| text.as_str().ok_or(why)).collect()
             }
             Some(_) => Err(why),
         }
@@ -407,9 +408,9 @@ impl Signed<'_> {
 }
 
 struct Grants {
-    permissions: Box<[Box<str>]>,
-    roles: Box<[Box<str>]>,
-    teams: Box<[Box<str>]>,
+    permissions: Texts,
+    roles: Texts,
+    teams: Texts,
     agent_id: Option<Box<str>>,
 }
 

@@ -11,6 +11,7 @@ use roomcast_protocol::ids::{SessionId, SessionKey};
 use roomcast_protocol::outbound::{Entry, Outbound};
 use roomcast_protocol::position::{Position, Unrecovered};
 use roomcast_protocol::room::RoomName;
+use roomcast_protocol::texts::Texts;
 use roomcast_protocol::time::Now;
 
 use super::Lane;
@@ -504,9 +505,8 @@ pub(super) fn own_rooms(who: &Principal, session: SessionId) -> impl Iterator<It
 /// Whether the room is one of those that [`own_rooms`] names.
 pub(super) fn is_own(who: &Principal, session: SessionId, room: &RoomName) -> bool {
     let name = room.as_str();
-    let among = |kind: &str, held: &[Box<str>]| {
-        name.strip_prefix(kind).is_some_and(|name| held.iter().any(|held| **held == *name))
-    };
+    let among =
+        |kind: &str, held: &Texts| name.strip_prefix(kind).is_some_and(|name| held.contains(name));
     name.strip_prefix("user-").is_some_and(|user| user == who.user_key())
         || name.strip_prefix("session-").is_some_and(|id| id == session.to_string())
         || among("role-", &who.roles)

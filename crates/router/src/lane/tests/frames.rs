@@ -299,9 +299,9 @@ impl Guard for Table {
             kind: Kind::User,
             realm: "".into(),
             id: "".into(),
-            permissions: Box::default(),
-            roles: Box::default(),
-            teams: Box::default(),
+            permissions: Default::default(),
+            roles: Default::default(),
+            teams: Default::default(),
             agent_id: None,
             expires_unix_ms: 1 << 50,
             claims: "{}".into(),
@@ -316,9 +316,9 @@ impl Guard for Table {
             let end = rest.find(['+', '%', '~', '@', '!', '<', '^']).unwrap_or(rest.len());
             let (word, behind) = rest.split_at(end);
             match mark {
-                '+' => permissions.push(word.into()),
-                '%' => roles.push(word.into()),
-                '~' => teams.push(word.into()),
+                '+' => permissions.push(word),
+                '%' => roles.push(word),
+                '~' => teams.push(word),
                 '@' => who.agent_id = Some(word.into()),
                 '!' => {}
                 '<' => who.expires_unix_ms = word.parse::<u64>().unwrap() * 1_000,
@@ -328,9 +328,9 @@ impl Guard for Table {
             mark = behind.chars().next().unwrap_or(' ');
             rest = behind.get(1..).unwrap_or("");
         }
-        who.permissions = permissions.into();
-        who.roles = roles.into();
-        who.teams = teams.into();
+        who.permissions = permissions.into_iter().collect();
+        who.roles = roles.into_iter().collect();
+        who.teams = teams.into_iter().collect();
         if who.expires_unix_ms <= unix_ms {
             return Err(AuthError::Unauthorized("the token has expired"));
         }
