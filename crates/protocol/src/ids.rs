@@ -32,11 +32,13 @@ pub struct SessionKey {
 
 /// A session's public name: 128 bits from the node's random source, written as 32 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(Rust, packed(8))]
 pub struct SessionId(pub u128);
 
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        let Self(bits) = *self;
+        write!(f, "{bits:032x}")
     }
 }
 

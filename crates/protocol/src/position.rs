@@ -9,6 +9,7 @@ use crate::publication::Publication;
 
 /// One incarnation of a room's stream: 16 random bytes. Two epochs are equal or not; neither is older.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(Rust, packed(8))]
 pub struct Epoch(pub u128);
 
 impl Epoch {
@@ -28,7 +29,8 @@ impl Epoch {
 
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        let Self(bits) = *self;
+        write!(f, "{bits:032x}")
     }
 }
 

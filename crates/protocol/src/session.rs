@@ -8,6 +8,7 @@ use crate::room::RoomName;
 
 /// Proves that a client is the one whose session it names: 128 random bits. Never written out by `Debug`.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(Rust, packed(8))]
 pub struct Secret(pub u128);
 
 impl fmt::Debug for Secret {
@@ -43,7 +44,8 @@ impl ResumeToken {
 
 impl fmt::Display for ResumeToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{:032x}", self.session, self.secret.0)
+        let Secret(secret) = self.secret;
+        write!(f, "{}.{secret:032x}", self.session)
     }
 }
 

@@ -632,7 +632,7 @@ impl World {
     fn tell_if_so(&mut self, node: usize, message: HubMessage) {
         let HubMessage::Presence { room, change } = &message else { return };
         let sessions = &self.nodes[node].sessions;
-        let so = sessions.get(&change.session.0).is_some_and(|session| {
+        let so = sessions.get(&{ change.session.0 }).is_some_and(|session| {
             session.rooms.iter().any(|at| ROOMS[*at] == room.as_str())
                 && session.generation == change.generation
                 && !session.dead

@@ -98,7 +98,7 @@ pub(crate) fn show(command: &Command) -> String {
         Command::Join(request) => {
             write!(out, "join {}", request.room).unwrap();
             if let Some(Position { epoch, offset }) = request.since {
-                write!(out, " since={:x}:{offset}", epoch.0).unwrap();
+                write!(out, " since={:x}:{offset}", { epoch.0 }).unwrap();
             }
             &request.reply
         }
@@ -113,7 +113,7 @@ pub(crate) fn show(command: &Command) -> String {
             &request.reply
         }
         Command::Mark(request) => {
-            write!(out, "mark {} epoch={:x}", request.room, request.epoch.0).unwrap();
+            write!(out, "mark {} epoch={:x}", request.room, { request.epoch.0 }).unwrap();
             for (name, offset) in [("delivered", request.delivered), ("read", request.read)] {
                 if let Some(offset) = offset {
                     write!(out, " {name}={offset}").unwrap();
@@ -200,7 +200,7 @@ fn show_continuation(out: &mut String, it: &Continuation) {
         write!(out, " resume={resume}").unwrap();
     }
     for (room, at) in &it.covered {
-        write!(out, " covered={room}@{:x}:{}", at.epoch.0, at.offset).unwrap();
+        write!(out, " covered={room}@{:x}:{}", { at.epoch.0 }, at.offset).unwrap();
     }
     if let Some(device) = &it.device {
         write!(out, " device={device}").unwrap();

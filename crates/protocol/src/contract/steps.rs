@@ -301,7 +301,8 @@ fn taken(attached: &AttachedSession) -> String {
         names.collect::<Vec<_>>().join(" ")
     };
     let (rooms, own) = (names(&record.rooms), names(&record.own));
-    format!("taken s{} gen={generation} rooms=[{rooms}] own=[{own}] from {former}", session.0)
+    let SessionId(id) = *session;
+    format!("taken s{id} gen={generation} rooms=[{rooms}] own=[{own}] from {former}")
 }
 
 fn room(name: &str) -> Option<RoomName> {

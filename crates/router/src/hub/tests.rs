@@ -590,7 +590,7 @@ impl World {
                 format!("beat {seq}{hears}{}{told}", presence::lives(life, retired))
             }
             HubEffect::Broker(BrokerCommand::Save { request, save }) => {
-                format!("save {request} {:x}/{}", save.session.0, save.generation)
+                format!("save {request} {:x}/{}", { save.session.0 }, save.generation)
             }
             HubEffect::Broker(BrokerCommand::Attach { request, attach }) => {
                 let alive: Vec<_> = attach.alive.iter().map(|node| node.0.to_string()).collect();
@@ -656,7 +656,7 @@ fn position(line: &str, offset: u64) -> Position {
 
 /// The offset, with its epoch unless it is the first.
 fn shown_at(Position { epoch, offset }: Position) -> String {
-    if epoch.0 == 1 { offset.to_string() } else { format!("{offset} of {}", epoch.0) }
+    if epoch.0 == 1 { offset.to_string() } else { format!("{offset} of {}", { epoch.0 }) }
 }
 
 /// Where the stream of orders stands while no test is about it.
@@ -757,12 +757,14 @@ fn told(message: &LaneMessage) -> String {
         LaneMessage::Lost(Loss::Overload) => "lost by overload".into(),
         LaneMessage::Hold(hold) => format!("hold {hold}"),
         LaneMessage::Attached { session, outcome } => match outcome {
-            Ok(it) => format!("attached {} as {:x}/{}", session.index, it.session.0, it.generation),
+            Ok(it) => {
+                format!("attached {} as {:x}/{}", session.index, { it.session.0 }, it.generation)
+            }
             Err(why) => format!("attached {} {}", session.index, why.name()),
         },
         LaneMessage::Saved { session, outcome } => format!("saved {} {outcome:?}", session.index),
         LaneMessage::Fence { session, generation, moved } => {
-            format!("fence {:x}/{generation}{}", session.0, if *moved { " moved" } else { "" })
+            format!("fence {:x}/{generation}{}", { session.0 }, if *moved { " moved" } else { "" })
         }
         LaneMessage::Lost(_)
         | LaneMessage::Members { .. }

@@ -461,7 +461,7 @@ impl World {
                 Effect::Hub(message) => self.tell_hub(message, &mut next),
                 Effect::Answer(_, Answer::Members(found)) => {
                     let show = |member: &crate::messages::MemberInfo| {
-                        format!("{}/{:x}", member.user, member.session.0)
+                        format!("{}/{:x}", member.user, { member.session.0 })
                     };
                     let found: Vec<_> = found.iter().map(show).collect();
                     let found = if found.is_empty() { "nobody".into() } else { found.join(" ") };
@@ -524,10 +524,12 @@ impl World {
             HubMessage::Attach { user, wish, secret, window_ms, .. } => {
                 assert_eq!(window_ms, self.lane.limits.resume_window_ms);
                 let wish = match wish {
-                    Wish::Token(token) => format!("{:x}.{}", token.session.0, token.secret.0),
+                    Wish::Token(token) => {
+                        format!("{:x}.{}", { token.session.0 }, { token.secret.0 })
+                    }
                     Wish::OnlyDetached => "any".into(),
                 };
-                self.seen.push(format!("hub attach {wish} for {user} with {}", secret.0));
+                self.seen.push(format!("hub attach {wish} for {user} with {}", { secret.0 }));
             }
             HubMessage::Fence { session, generation, node, moved } => {
                 let how = if moved { " moved" } else { "" };
@@ -737,9 +739,9 @@ fn saved(save: &SaveSession) -> String {
         SessionState::Detached => "detached",
         SessionState::Ended => "ended",
     };
-    let mut text = format!("{:x}/{generation} {state} with {}", session.0, secret.0);
+    let mut text = format!("{:x}/{generation} {state} with {}", { session.0 }, { secret.0 });
     if let Some(turn) = turn {
-        text.push_str(&format!(" turn {}", turn.0));
+        text.push_str(&format!(" turn {}", { turn.0 }));
     }
     if !confirmed {
         text.push_str(" unconfirmed");

@@ -59,7 +59,7 @@ pub(super) fn set_shown(set: &SetPresence) -> String {
     let change = |it: &PresenceChange| {
         let generation = if it.generation == 1 { "".into() } else { format!(".{}", it.generation) };
         let way = if it.present { '+' } else { '-' };
-        format!(" {way}{}/{}{generation}", it.session.0, it.user)
+        format!(" {way}{}/{}{generation}", { it.session.0 }, it.user)
     };
     let changes = if changes.len() > 9 {
         format!(" {} changes", changes.len())

@@ -71,7 +71,7 @@ pub(super) fn set_shown(set: &SetMarks) -> String {
         let mark = if it.mark == Mark::Read { '!' } else { '+' };
         format!(" {}{mark}{}", it.user, it.offset)
     };
-    let epoch = if epoch.0 == 1 { String::new() } else { format!(" e={}", epoch.0) };
+    let epoch = if epoch.0 == 1 { String::new() } else { format!(" e={}", { epoch.0 }) };
     if changes.len() > 9 {
         return format!("marks {room}{epoch} {} changes", changes.len());
     }

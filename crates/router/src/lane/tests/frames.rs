@@ -131,7 +131,7 @@ fn text_of(outbound: &Outbound<'_>) -> String {
                 Some(Ok(())) => " resumed".into(),
                 Some(Err(why)) => format!(" not resumed: {}", why.name()),
             };
-            format!("welcome {} {:x}{offer}{resumed}", who.id, session.0)
+            format!("welcome {} {:x}{offer}{resumed}", who.id, { session.0 })
         }
         Outbound::Pong { timestamp: Some(timestamp), .. } => {
             format!("pong {}", std::str::from_utf8(timestamp).unwrap())
@@ -188,12 +188,12 @@ fn text_of(outbound: &Outbound<'_>) -> String {
 
 /// Short for a token: session and secret.
 fn proof(token: &ResumeToken) -> String {
-    format!("{:x}.{}", token.session.0, token.secret.0)
+    format!("{:x}.{}", { token.session.0 }, { token.secret.0 })
 }
 
 /// Short for a position: the offset, behind its epoch's number where that is not the first.
 pub(super) fn place(Position { epoch, offset }: Position) -> String {
-    if epoch == Epoch(1) { offset.to_string() } else { format!("e{}.{offset}", epoch.0) }
+    if epoch == Epoch(1) { offset.to_string() } else { format!("e{}.{offset}", { epoch.0 }) }
 }
 
 /// Reads what [`place`] writes.

@@ -49,7 +49,7 @@ pub(super) fn hub_hears(message: &HubMessage) -> String {
         let one = |mark, offset: Option<u64>| {
             offset.map_or(String::new(), |offset| format!("{mark}{offset}"))
         };
-        let epoch = if *epoch == Epoch(1) { String::new() } else { format!(" e{}", epoch.0) };
+        let epoch = if *epoch == Epoch(1) { String::new() } else { format!(" e{}", { epoch.0 }) };
         return format!(
             "hub {room} {user} says {}{}{epoch}",
             one('+', *delivered),
@@ -65,7 +65,7 @@ pub(super) fn hub_hears(message: &HubMessage) -> String {
 
 /// `ann+6@1006!5@1005`, with its epoch unless it is the first.
 pub(super) fn shown(epoch: Epoch, receipt: &Receipt) -> String {
-    let epoch = if epoch == Epoch(1) { String::new() } else { format!(" e{}", epoch.0) };
+    let epoch = if epoch == Epoch(1) { String::new() } else { format!(" e{}", { epoch.0 }) };
     format!(" {}{epoch}", one(receipt))
 }
 
