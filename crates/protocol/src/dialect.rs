@@ -92,8 +92,8 @@ pub struct Profile {
     pub resumes: bool,
     /// Clients that bring no resume token get their user's only detached session back.
     pub resumes_unasked: bool,
-    /// When the node stops, clients that do not hand over are dropped without a Close frame, because only that makes
-    /// them come back.
+    /// When the node stops, clients that said nothing of how their session goes on are dropped without a Close frame,
+    /// because only that makes them come back.
     pub drops_on_drain: bool,
     /// Unacked publications are given again after this long. Units: milliseconds.
     pub ack_after_ms: u64,

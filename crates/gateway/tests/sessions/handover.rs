@@ -4,15 +4,18 @@
 use std::time::{Duration, Instant};
 
 use roomcast_protocol::codes::Close;
+use serde_json::json;
 
 use crate::common::ws::{Heard, PONG, Ws};
 use crate::stage::{
-    Broker, Note, Stage, dial, end, join, next_of, notes_until, on_both_brokers, publish, shown,
+    Broker, Note, Stage, authenticate, dial, end, join, next_of, notes_until, on_both_brokers,
+    publish, shown, token_of,
 };
 
 on_both_brokers!(
     a_client_that_hands_over_loses_nothing_and_repeats_nothing,
     clients_that_do_not_hand_over_go_one_after_the_other,
+    only_the_seeds_client_ends_without_a_close_frame,
 );
 
 fn a_client_that_hands_over_loses_nothing_and_repeats_nothing(broker: Broker) {
@@ -58,6 +61,28 @@ fn a_client_that_hands_over_loses_nothing_and_repeats_nothing(broker: Broker) {
     assert_eq!(shown(&heard), ["n0", "n1", "n2", "n3"], "{heard:?}");
     let drained = drain.join().unwrap();
     assert_eq!((drained.clients, drained.cut), (1, 0), "{drained:?}");
+}
+
+fn only_the_seeds_client_ends_without_a_close_frame(broker: Broker) {
+    let stage = Stage::new(broker, "[drain]\nwindow = \"500ms\"\ndeadline = \"10s\"\n");
+    let Stage { first, second, redis: _held } = stage;
+    let (held, welcome) = dial(&second, "back", "");
+    drop(held);
+    let resume = token_of(&welcome);
+    let said = [
+        json!({ "handover": false }),
+        json!({ "device": "phone" }),
+        json!({ "covered": {} }),
+        json!({ "resume_token": resume }),
+    ];
+    let mut told: Vec<Ws> = vec![dial(&first, "query", "&handover=0").0];
+    told.extend(said.iter().map(|said| authenticate(&first, "back", said).0));
+    let mut seed = authenticate(&first, "seed", &json!({})).0;
+    let drain = std::thread::spawn(move || first.drain());
+    let ends: Vec<_> = told.iter_mut().map(|ws| end(ws, Duration::from_secs(10))).collect();
+    assert_eq!(ends, [Some(Close::Drain.row().code); 5]);
+    assert_eq!(end(&mut seed, Duration::from_secs(10)), None);
+    drain.join().unwrap();
 }
 
 fn clients_that_do_not_hand_over_go_one_after_the_other(broker: Broker) {

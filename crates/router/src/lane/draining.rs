@@ -117,7 +117,9 @@ impl Lane {
             }
             return self.save(key, What::Turn(secret), out);
         }
-        if self.profile_of(session).is_some_and(|profile| profile.drops_on_drain) {
+        // Who said how its session is to go on reads Close frames.
+        let said = session.lasting.as_deref().is_some_and(|it| !it.records_first);
+        if !said && self.profile_of(session).is_some_and(|profile| profile.drops_on_drain) {
             add_one(&mut self.counters.drained, Drained::Dropped as usize);
             return self.drop_connection(key, Close::Drain, out);
         }

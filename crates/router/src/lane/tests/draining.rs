@@ -169,6 +169,30 @@ fn clients_that_come_back_only_if_they_are_dropped_are() {
 }
 
 #[test]
+fn clients_that_said_how_their_session_goes_on_are_told_why_it_ends() {
+    check(
+        "1 opens stock as ann
+         hub attached 1 unknown
+         2 opens stock as bob knowing
+         3 opens stock
+         hub drain 3000 1000
+         at 3000
+         counted drained",
+        "hub attach any for ann with 1
+         1: welcome ann 1 token 1.1
+         hub save 1/1 attached with 1 [] own []
+         2: welcome bob 2 token 2.2
+         hub save 2/1 attached with 2 [] own []
+         hub save 1/1 detached with 1 [] own [], the last
+         1 dropped 1012
+         hub save 2/1 detached with 2 [] own [], the last
+         2 closed 1012
+         3 dropped 1012
+         [0, 1, 2, 0] drained",
+    );
+}
+
+#[test]
 fn what_is_under_way_is_given_before_the_turn_ends() {
     check(
         "1 opens as ann

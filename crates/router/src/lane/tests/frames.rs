@@ -30,10 +30,15 @@ pub(super) static LASTING: Texts = Texts {
     profile: &Profile { joins_own_rooms: true, resumes: true, ..Profile::PLAIN },
 };
 
-/// Sessions can be resumed by clients that know nothing of it.
+/// Sessions can be resumed by clients that know nothing of it, and that come back only if they are dropped.
 pub(super) static STOCK: Texts = Texts {
     name: "stock",
-    profile: &Profile { resumes: true, resumes_unasked: true, ..Profile::PLAIN },
+    profile: &Profile {
+        resumes: true,
+        resumes_unasked: true,
+        drops_on_drain: true,
+        ..Profile::PLAIN
+    },
 };
 
 /// The same, and they join their own rooms at connect: the seed's client.
