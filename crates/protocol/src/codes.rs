@@ -159,7 +159,7 @@ pub enum Close {
     Normal,
     /// The node stops.
     Stopping,
-    /// The peer broke RFC 6455.
+    /// The peer broke RFC 6455, or said what no session can begin with.
     Protocol,
     /// Text that is not UTF-8.
     BadText,

@@ -82,7 +82,7 @@ pub struct Authenticate {
     pub token: Box<str>,
     /// The client can inflate large publications.
     pub compressed: bool,
-    /// How its session is to go on; only the first token's counts.
+    /// How its session is to go on; refused with any token but the first.
     pub continuation: Option<Box<Continuation>>,
 }
 

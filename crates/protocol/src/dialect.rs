@@ -1,5 +1,6 @@
 //! The seam to client protocols: how frames become commands, and outbounds become frames.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use crate::codes::Close;
@@ -83,6 +84,15 @@ pub struct Negotiated {
     pub continuation: Option<Box<Continuation>>,
 }
 
+/// A dialect's no to an upgrade.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Declined {
+    /// Of the subprotocols asked for it speaks none.
+    Subprotocol,
+    /// The query says what cannot be meant: what it must be, for a person.
+    Query(Cow<'static, str>),
+}
+
 /// A dialect's policies as data. Router and gateway never ask which dialect it is; they read this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Profile {
@@ -121,8 +131,11 @@ pub trait Dialect: Send + Sync {
     /// The path it is served on.
     fn path(&self) -> &'static str;
 
-    /// Whether it takes this upgrade, and on which terms.
-    fn accepts(&self, handshake: &Handshake) -> Option<Negotiated>;
+    /// On which terms it takes this upgrade.
+    ///
+    /// # Errors
+    /// [`Declined`]: the upgrade asks for what is not spoken, or says what cannot be meant.
+    fn accepts(&self, handshake: &Handshake) -> Result<Negotiated, Declined>;
 
     /// Its policies.
     fn profile(&self) -> &'static Profile;

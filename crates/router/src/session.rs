@@ -17,13 +17,22 @@ use crate::meter::{Place, UserMeter};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     /// No token yet.
-    Connecting,
+    Connecting(Early),
     /// Its token is good; the session that it wants back is asked for.
     Attaching,
     /// Its token is good; this many of its own rooms, and of those from before, are not live yet.
     Joining(u16),
     /// It may act.
     Ready,
+}
+
+/// What was answered to a session before its token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Early {
+    /// Messages.
+    pub(crate) answers: u8,
+    /// One of them by a refusal.
+    pub(crate) refused: bool,
 }
 
 /// A place in a room.
@@ -68,8 +77,6 @@ pub(crate) struct Session {
     pub(crate) rights: Option<Box<HashMap<RoomName, Evaluated, FixedState>>>,
     /// Publications, for the ids of those that came without one.
     pub(crate) ids_made: u64,
-    /// Keep-alives answered before a token came.
-    pub(crate) early_pings: u8,
     /// When bytes last came. Units: monotonic milliseconds.
     pub(crate) heard_ms: u64,
     /// When the last ping left; unanswered if nothing was heard since.
@@ -91,7 +98,9 @@ pub(crate) struct Session {
 pub(crate) enum Due {
     /// Nothing yet.
     Nothing,
-    /// No token in time, or the token expired.
+    /// No token in time.
+    Tokenless,
+    /// The token expired.
     Unauthorized,
     /// Silent for long: ping.
     Ping,
@@ -109,11 +118,16 @@ impl Session {
         self.place.as_ref().map(Place::meter).or_else(leaving)
     }
 
+    /// Whether it has brought no token.
+    pub(crate) const fn is_connecting(&self) -> bool {
+        matches!(self.phase, Phase::Connecting(_))
+    }
+
     /// What is due now.
     pub(crate) fn due(&self, now: Now, limits: &SessionLimits) -> Due {
-        if self.phase == Phase::Connecting {
+        if self.is_connecting() {
             let late = now.mono_ms >= self.heard_ms.saturating_add(limits.first_message_ms);
-            return if late { Due::Unauthorized } else { Due::Nothing };
+            return if late { Due::Tokenless } else { Due::Nothing };
         }
         if let Some(who) = &self.who {
             if now.unix_ms >= who.expires_unix_ms.saturating_add(limits.leeway_ms) {
@@ -144,7 +158,7 @@ impl Session {
 
     /// When to look again. Units: monotonic milliseconds.
     pub(crate) fn next_look_ms(&self, now: Now, limits: &SessionLimits) -> u64 {
-        if self.phase == Phase::Connecting {
+        if self.is_connecting() {
             return self.heard_ms.saturating_add(limits.first_message_ms);
         }
         let expiry = self.who.as_ref().map_or(u64::MAX, |who| {

@@ -1,55 +1,78 @@
-//! The terms of an upgrade: which subprotocol is spoken, and the token it brought. Never checks the token.
+//! The terms of an upgrade: which subprotocol is spoken, the token it brought, and how its session goes on. Never checks
+//! the token.
 
 use roomcast_protocol::command::Continuation;
-use roomcast_protocol::dialect::{Encoding, Handshake, Negotiated};
+use roomcast_protocol::dialect::{Declined, Encoding, Handshake, Negotiated};
 use roomcast_protocol::ids::SessionId;
 use roomcast_protocol::inbox::DEVICE_BYTES_MAX;
 use roomcast_protocol::session::{ResumeToken, Secret};
 
 use super::{SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK};
 
-/// Takes the first subprotocol that is known; none asked for means JSON. `None` if only others are asked for, because
-/// browsers fail a connection whose answer selects none of theirs.
-pub(super) fn negotiate(handshake: &Handshake) -> Option<Negotiated> {
+/// What a client is told that says how its session goes on, but not whose it is.
+const BESIDE_A_TOKEN: &str = "resume, device and handover stand beside a token: where it comes in the first message, say \
+    resume_token, device and handover there";
+
+/// Takes the first subprotocol that is known; none asked for means JSON. Only others are declined, because browsers fail
+/// a connection whose answer selects none of theirs.
+pub(super) fn negotiate(handshake: &Handshake) -> Result<Negotiated, Declined> {
     let (encoding, subprotocol) = if handshake.subprotocols.is_empty() {
         (Encoding::Json, None)
     } else {
-        let (encoding, name) = handshake.subprotocols.iter().find_map(|asked| match &**asked {
+        let known = handshake.subprotocols.iter().find_map(|asked| match &**asked {
             SUBPROTOCOL_JSON => Some((Encoding::Json, SUBPROTOCOL_JSON)),
             SUBPROTOCOL_MSGPACK => Some((Encoding::MessagePack, SUBPROTOCOL_MSGPACK)),
             _ => None,
-        })?;
+        });
+        let (encoding, name) = known.ok_or(Declined::Subprotocol)?;
         (encoding, Some(name))
     };
     let token = query_value(&handshake.query, "token=")
+        // One that is not UTF-8 cannot be good: the replacement characters make its check fail.
+        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         .or_else(|| handshake.authorization.as_deref().and_then(bearer).map(str::to_owned))
         .filter(|token| !token.is_empty())
         .map(String::into_boxed_str);
-    Some(Negotiated { encoding, subprotocol, token, continuation: continuation(&handshake.query) })
+    let continuation = continuation(&handshake.query)?;
+    if token.is_none() && continuation.is_some() {
+        return Err(Declined::Query(BESIDE_A_TOKEN.into()));
+    }
+    Ok(Negotiated { encoding, subprotocol, token, continuation })
 }
 
-/// How the session is to go on: `resume`, `device` and `handover` of the query. What cannot be meant is ignored, but for a
-/// token: that names no session, and the client is told.
-fn continuation(query: &str) -> Option<Box<Continuation>> {
+/// How the session is to go on: `resume`, `device` and `handover` of the query, each as good as absent if it is empty. What
+/// was never a resume token names no session, and the client is told.
+fn continuation(query: &str) -> Result<Option<Box<Continuation>>, Declined> {
+    let said = |name| query_value(query, name).filter(|bytes| !bytes.is_empty());
     let unknown = ResumeToken { session: SessionId(0), secret: Secret(0) };
-    let resume = query_value(query, "resume=").filter(|text| !text.is_empty());
-    let resume = resume.map(|text| ResumeToken::parse(&text).unwrap_or(unknown));
-    let device = query_value(query, "device=")
-        .filter(|device| (1..=DEVICE_BYTES_MAX).contains(&device.len()))
-        .map(String::into_boxed_str);
-    let hands_over = match query_value(query, "handover=").as_deref() {
-        Some("1") => Some(true),
+    let resume = said("resume=").map(|bytes| {
+        let text = String::from_utf8(bytes).unwrap_or_default();
+        ResumeToken::parse(&text).unwrap_or(unknown)
+    });
+    let fits = |device: &String| device.len() <= DEVICE_BYTES_MAX;
+    let device = said("device=").map(|bytes| match String::from_utf8(bytes).ok().filter(fits) {
+        Some(device) => Ok(device.into_boxed_str()),
+        None => Err(must_be("device", &format!("at most {DEVICE_BYTES_MAX} bytes of UTF-8"))),
+    });
+    let device = device.transpose()?;
+    let hands_over = match said("handover=").as_deref() {
+        None => None,
+        Some(b"1") => Some(true),
         // Saying no is saying something: the client wants a session of its own.
-        Some("0") => Some(false),
-        Some(_) | None => None,
+        Some(b"0") => Some(false),
+        Some(_) => return Err(must_be("handover", "1 or 0")),
     };
-    let said = resume.is_some() || device.is_some() || hands_over.is_some();
+    let is_said = resume.is_some() || device.is_some() || hands_over.is_some();
     let (covered, hands_over) = (Vec::new(), hands_over.unwrap_or_default());
-    said.then(|| Box::new(Continuation { resume, covered, device, hands_over }))
+    Ok(is_said.then(|| Box::new(Continuation { resume, covered, device, hands_over })))
+}
+
+fn must_be(name: &str, what: &str) -> Declined {
+    Declined::Query(format!("{name} in the query must be {what}").into())
 }
 
 /// The value of the first pair that begins with `name`, which ends with `=`.
-fn query_value(query: &str, name: &str) -> Option<String> {
+fn query_value(query: &str, name: &str) -> Option<Vec<u8>> {
     let raw = query.split('&').find_map(|pair| pair.strip_prefix(name))?;
     let mut decoded = Vec::with_capacity(raw.len());
     let mut rest = raw.as_bytes();
@@ -64,8 +87,7 @@ fn query_value(query: &str, name: &str) -> Option<String> {
         decoded.push(byte);
         rest = tail;
     }
-    // A token that is not UTF-8 cannot be good: the replacement characters make its check fail.
-    Some(String::from_utf8_lossy(&decoded).into_owned())
+    Some(decoded)
 }
 
 fn digit(hex: u8) -> Option<u8> {
@@ -84,7 +106,11 @@ mod tests {
 
     use super::*;
 
-    fn ask(query: &str, subprotocols: &[&str], authorization: Option<&str>) -> Option<Negotiated> {
+    fn ask(
+        query: &str,
+        subprotocols: &[&str],
+        authorization: Option<&str>,
+    ) -> Result<Negotiated, Declined> {
         negotiate(&Handshake {
             path: "/ws".into(),
             query: query.into(),
@@ -122,27 +148,52 @@ mod tests {
 
     #[test]
     fn unknown_subprotocols_alone_are_refused() {
-        assert_eq!(ask("token=x", &["chat", "roomcast.v2.json"], None), None);
+        let asked = ask("token=x", &["chat", "roomcast.v2.json"], None);
+        assert_eq!(asked, Err(Declined::Subprotocol));
+    }
+
+    /// How the session goes on, beside a token.
+    fn said(query: &str) -> Result<Option<Continuation>, Declined> {
+        ask(&format!("token=t&{query}"), &[], None).map(|it| it.continuation.map(|said| *said))
     }
 
     #[test]
     fn the_query_says_how_the_session_goes_on() {
         let token = format!("{:032x}.{:032x}", 7, 9);
-        let agreed = ask(&format!("resume={token}&device=phone%201&handover=1"), &[], None);
-        let said = agreed.unwrap().continuation.unwrap();
-        assert_eq!(said.resume, ResumeToken::parse(&token));
-        assert_eq!(said.device.as_deref(), Some("phone 1"));
-        assert!(said.hands_over && said.covered.is_empty());
-        let longest = "d".repeat(DEVICE_BYTES_MAX);
-        assert!(ask(&format!("device={longest}"), &[], None).unwrap().continuation.is_some());
-        for nothing in [&format!("device={longest}d"), "device=", "resume=", "handover=yes"] {
-            assert_eq!(ask(nothing, &[], None).unwrap().continuation, None, "{nothing}");
+        let both = said(&format!("resume={token}&device=phone%201&handover=1")).unwrap().unwrap();
+        assert_eq!(both.resume, ResumeToken::parse(&token));
+        assert_eq!(both.device.as_deref(), Some("phone 1"));
+        assert!(both.hands_over && both.covered.is_empty());
+        for nothing in ["", "device=", "resume=", "handover=", "devices=x"] {
+            assert_eq!(said(nothing), Ok(None), "{nothing}");
         }
-        let said = ask("handover=0", &[], None).unwrap().continuation.unwrap();
-        assert_eq!(*said, Continuation::default(), "a session of its own");
-        let said = ask("resume=x", &[], None).unwrap().continuation.unwrap();
+        let own = said("handover=0").unwrap().unwrap();
+        assert_eq!(own, Continuation::default(), "a session of its own");
         let unknown = ResumeToken { session: SessionId(0), secret: Secret(0) };
-        assert_eq!(said.resume, Some(unknown), "it is told that there is none");
+        for none in ["resume=x", "resume=%ff"] {
+            let resume = said(none).unwrap().unwrap().resume;
+            assert_eq!(resume, Some(unknown), "it is told that there is none");
+        }
+    }
+
+    #[test]
+    fn what_the_query_cannot_mean_is_declined_with_what_it_must_be() {
+        let longest = format!("device={}", "d".repeat(DEVICE_BYTES_MAX));
+        assert!(said(&longest).unwrap().is_some());
+        for device in [format!("{longest}d"), "device=%ff".into()] {
+            assert_eq!(said(&device), Err(must_be("device", "at most 64 bytes of UTF-8")));
+        }
+        for handover in ["handover=yes", "handover=2", "handover=true"] {
+            assert_eq!(said(handover), Err(must_be("handover", "1 or 0")), "{handover}");
+        }
+    }
+
+    #[test]
+    fn how_a_session_goes_on_is_said_beside_its_token() {
+        let declined = Err(Declined::Query(BESIDE_A_TOKEN.into()));
+        assert_eq!(ask("handover=1", &[], None), declined);
+        assert_eq!(ask("token=&device=x", &[], None), declined);
+        assert!(ask("handover=1", &[], Some("Bearer h.p.s")).is_ok());
     }
 
     #[test]

@@ -17,7 +17,9 @@ pub(crate) mod writer;
 
 use roomcast_protocol::codes::Refused;
 use roomcast_protocol::command::Publish;
-use roomcast_protocol::dialect::{Decoder, Dialect, Encoding, Handshake, Negotiated, Profile};
+use roomcast_protocol::dialect::{
+    Declined, Decoder, Dialect, Encoding, Handshake, Negotiated, Profile,
+};
 use roomcast_protocol::frame::FrameSink;
 use roomcast_protocol::limits::DecodeLimits;
 use roomcast_protocol::outbound::Outbound;
@@ -57,7 +59,7 @@ impl Dialect for Native {
         "/ws"
     }
 
-    fn accepts(&self, handshake: &Handshake) -> Option<Negotiated> {
+    fn accepts(&self, handshake: &Handshake) -> Result<Negotiated, Declined> {
         handshake::negotiate(handshake)
     }
 

@@ -16,7 +16,7 @@ use roomcast_router::lane::{Admission, Opening};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::connection::Connection;
-use super::refused::{Refusal, bad_origin, bad_subprotocol, draining, over_limit};
+use super::refused::{Refusal, bad_origin, declined, draining, over_limit};
 use super::shell::{Shell, add};
 use super::task;
 use crate::places::{AddressPlace, SocketPlace};
@@ -156,7 +156,7 @@ impl Door {
             settings.places.take_address(key, settings.connections_per_ip).ok_or_else(|| {
                 self.over(LimitName::ConnectionsPerIp, settings.connections_per_ip as usize)
             })?;
-        let negotiated = dialect.accepts(&asked).ok_or_else(bad_subprotocol)?;
+        let negotiated = dialect.accepts(&asked).map_err(|why| declined(&why))?;
         let opening = match &negotiated.token {
             None => {
                 let waiting = self.shell.lane.borrow().sizes().unauthenticated;

@@ -5,6 +5,7 @@ use http_body_util::Full;
 use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use roomcast_protocol::codes::Refusal as Code;
+use roomcast_protocol::dialect::Declined;
 use roomcast_protocol::limits::LimitName;
 use serde_json::json;
 
@@ -26,10 +27,15 @@ pub(super) fn bad_origin() -> Refusal {
     Box::new(problem(StatusCode::FORBIDDEN, "Origin not allowed", detail))
 }
 
-/// None of the subprotocols asked for is spoken here.
-pub(super) fn bad_subprotocol() -> Refusal {
-    let detail = "ask for roomcast.v1.json or roomcast.v1.msgpack, or for none";
-    Box::new(problem(StatusCode::BAD_REQUEST, "No such subprotocol", detail))
+/// What its dialect cannot take.
+pub(super) fn declined(why: &Declined) -> Refusal {
+    let (title, detail) = match why {
+        Declined::Subprotocol => {
+            ("No such subprotocol", "ask for roomcast.v1.json or roomcast.v1.msgpack, or for none")
+        }
+        Declined::Query(detail) => ("Bad query", &**detail),
+    };
+    Box::new(problem(StatusCode::BAD_REQUEST, title, detail))
 }
 
 /// The node lets its clients go: another one serves.

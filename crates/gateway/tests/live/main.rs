@@ -17,6 +17,7 @@ mod bad_frames;
 mod bad_messages;
 mod bad_tokens;
 mod drain;
+mod first_message;
 mod limits_connections;
 mod limits_messages;
 mod limits_slow;

@@ -22,48 +22,25 @@ use crate::session::{Evaluated, Phase, RIGHTS_MAX};
 /// Commands that may wait for their session to become ready. One frame holds no more than a batch.
 const EARLY_MAX: usize = 256;
 
-/// Keep-alives answered before a token came: nobody's limit counts them yet.
-const EARLY_PINGS_MAX: u8 = 16;
+/// What a client is told that says it later.
+pub(super) const WITH_FIRST_TOKEN: &str = "How the session goes on (resume_token, covered, device, handover) is said with the first \
+    token of a connection: leave it out to bring a newer token";
 
 impl Lane {
     /// Takes one command of a session.
     pub fn command(&mut self, now: Now, key: SessionKey, command: Command, out: &mut Vec<Effect>) {
         self.begin_turn(now, out);
-        let Some(session) = self.session_mut(key) else { return };
-        let phase = session.phase;
+        let Some(phase) = self.session(key).map(|session| session.phase) else { return };
         if phase == Phase::Ready {
             self.prove_by_command(key, out);
         }
-        let Some(session) = self.session_mut(key) else { return };
         match (phase, command) {
-            (Phase::Connecting, Command::KeepAlive(_))
-                if session.early_pings >= EARLY_PINGS_MAX =>
-            {
-                self.close(key, Close::Flood, out);
-            }
+            (Phase::Connecting(_), command) => self.early_command(now, key, command, out),
             (_, Command::KeepAlive(timestamp)) => {
-                session.early_pings = session.early_pings.saturating_add(1);
                 if self.may_control(now, key, &ReplyTo::default(), out) {
-                    let timestamp = timestamp.as_deref();
-                    let pong = Outbound::Pong { timestamp, unix_ms: now.unix_ms };
-                    self.send(key, &pong, out);
+                    self.pong(now, key, timestamp.as_deref(), out);
                 }
             }
-            (Phase::Connecting, Command::Authenticate(request)) => {
-                self.authenticate(now, key, &request, out);
-            }
-            (
-                Phase::Connecting,
-                Command::Join(_)
-                | Command::Leave(_)
-                | Command::History(_)
-                | Command::Presence(_)
-                | Command::Mark(_)
-                | Command::Receipts(_)
-                | Command::Publish(_)
-                | Command::Ack(_)
-                | Command::Unreadable(_),
-            ) => self.close(key, Close::Unauthorized, out),
             (Phase::Attaching | Phase::Joining(_), command) => {
                 let early = self.early.entry(key).or_default();
                 if early.len() < EARLY_MAX {
@@ -78,6 +55,17 @@ impl Lane {
                 }
             }
         }
+    }
+
+    /// Answers a keep-alive.
+    pub(super) fn pong(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        timestamp: Option<&[u8]>,
+        out: &mut Vec<Effect>,
+    ) {
+        self.send(key, &Outbound::Pong { timestamp, unix_ms: now.unix_ms }, out);
     }
 
     /// Acts on a command of a session that is ready.
@@ -190,7 +178,7 @@ impl Lane {
         false
     }
 
-    fn authenticate(
+    pub(super) fn authenticate(
         &mut self,
         now: Now,
         key: SessionKey,
@@ -221,6 +209,10 @@ impl Lane {
         request: &Authenticate,
         out: &mut Vec<Effect>,
     ) {
+        if request.continuation.is_some() {
+            let refused = Refused::because(Refusal::Schema, WITH_FIRST_TOKEN.into());
+            return self.refuse(key, &request.reply, &refused, out);
+        }
         let who = match self.guard.verify(&request.token, now.unix_ms) {
             Ok(who) => who,
             Err(error) => return self.close(key, error.close(), out),

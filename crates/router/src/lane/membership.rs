@@ -228,7 +228,7 @@ impl Lane {
             match (ask, &mut session.phase) {
                 (
                     Some(ask),
-                    Phase::Connecting | Phase::Attaching | Phase::Joining(_) | Phase::Ready,
+                    Phase::Connecting(_) | Phase::Attaching | Phase::Joining(_) | Phase::Ready,
                 ) => self.record_and_enter(now, key, index, ask, out),
                 (None, Phase::Joining(count)) if !told => {
                     *count = count.saturating_sub(1);
@@ -236,7 +236,7 @@ impl Lane {
                 }
                 // Welcomed while the broker was away.
                 (None, Phase::Ready) => self.enter_reserved(now, index, key, out),
-                (None, Phase::Connecting | Phase::Attaching | Phase::Joining(_)) => {}
+                (None, Phase::Connecting(_) | Phase::Attaching | Phase::Joining(_)) => {}
             }
         }
         for key in behind {
@@ -266,13 +266,13 @@ impl Lane {
             match (reply, &mut session.phase) {
                 (
                     Some(reply),
-                    Phase::Connecting | Phase::Attaching | Phase::Joining(_) | Phase::Ready,
+                    Phase::Connecting(_) | Phase::Attaching | Phase::Joining(_) | Phase::Ready,
                 ) => self.tell_away(key, name, &reply, out),
                 (None, Phase::Joining(count)) => {
                     *count = count.saturating_sub(1);
                     self.try_ready(now, key, out);
                 }
-                (None, Phase::Connecting | Phase::Attaching | Phase::Ready) => {}
+                (None, Phase::Connecting(_) | Phase::Attaching | Phase::Ready) => {}
             }
         }
         for key in behind {

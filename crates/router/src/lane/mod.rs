@@ -13,6 +13,7 @@ mod commands;
 mod counters;
 mod cursor;
 mod draining;
+mod early;
 mod frames;
 mod history;
 mod holding;
@@ -58,7 +59,7 @@ use slab::Slab;
 
 use crate::messages::{Effect, LaneMessage};
 use crate::meter::{Place, Users};
-use crate::session::{Due, Phase, Session};
+use crate::session::{Due, Early, Phase, Session};
 use crate::wheel::Wheel;
 pub use acking::{ACKED_MEMBERS_MAX, FAILED_MAX, FailedDelivery};
 use alarms::Alarms;
@@ -286,13 +287,12 @@ impl Lane {
             key,
             id,
             format,
-            phase: Phase::Connecting,
+            phase: Phase::Connecting(Early::default()),
             who: None,
             place: None,
             rooms: Vec::new(),
             rights: None,
             ids_made: 0,
-            early_pings: 0,
             heard_ms: now.mono_ms,
             pinged_ms: 0,
             armed_ms: u64::MAX,
@@ -316,7 +316,7 @@ impl Lane {
     /// Bytes came from the session's client.
     pub fn heard(&mut self, now: Now, key: SessionKey) {
         if let Some(session) = self.session_mut(key)
-            && session.phase != Phase::Connecting
+            && !session.is_connecting()
         {
             session.heard_ms = now.mono_ms;
         }
@@ -491,6 +491,10 @@ impl Lane {
                         self.send_ping(now, key, number, out);
                     }
                 }
+                Due::Tokenless => {
+                    self.end_tokenless(key, out);
+                    continue;
+                }
                 Due::Unauthorized => {
                     self.close(key, Close::Unauthorized, out);
                     continue;
@@ -571,7 +575,7 @@ impl Lane {
         if self.sessions.is_empty() {
             self.sessions.shrink_to_fit();
         }
-        if session.phase == Phase::Connecting {
+        if session.is_connecting() {
             self.unauthenticated -= 1;
         }
     }

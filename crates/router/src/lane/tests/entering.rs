@@ -1,5 +1,7 @@
 //! Tokens: becoming ready, staying so, and what a session may do before.
 
+use super::super::commands::WITH_FIRST_TOKEN;
+use super::super::early::TOKEN_FIRST;
 use super::check;
 
 #[test]
@@ -21,10 +23,31 @@ fn a_bad_token_closes_4001_and_a_failed_check_4000() {
 }
 
 #[test]
-fn commands_before_a_token_close_4001() {
-    for command in ["joins news", "leaves news", "publishes news hi", "acks x", "garbles"] {
-        check(&format!("1 opens\n1 {command}; token ann"), "1 closed 4001");
+fn commands_before_a_token_are_refused_and_a_token_is_still_taken() {
+    let commands = [
+        "joins news #q",
+        "leaves news #q",
+        "publishes news hi #q",
+        "asks news #q",
+        "queries news #q",
+    ];
+    for command in commands {
+        let said = format!("1 opens\n1 {command}; token ann");
+        check(&said, &format!("1: refused news #q: {TOKEN_FIRST}\n1: welcome ann 1"));
     }
+    let said = "1 opens\n1 acks x; token ann";
+    check(said, &format!("1: refused: {TOKEN_FIRST}\n1: welcome ann 1"));
+    check(
+        "1 opens\n1 garbles #q; token ann",
+        "1: refused #q: The message cannot be read\n1: welcome ann 1",
+    );
+}
+
+#[test]
+fn who_was_refused_before_a_token_is_not_told_to_get_another_one() {
+    let refused = "1: refused: The message cannot be read";
+    check("1 opens\n1 garbles\nat 5000", &format!("{refused}\n1 closed 1002"));
+    check("1 opens\n1 garbles; token bad", &format!("{refused}\n1 closed 4001"));
 }
 
 #[test]
@@ -42,11 +65,14 @@ fn keep_alives_are_answered_before_a_token() {
 }
 
 #[test]
-fn a_flood_of_keep_alives_before_a_token_closes_1008() {
-    let pings = |count| format!("1 opens\n{}", "1 pings x\n".repeat(count));
-    let pongs = "1: pong x\n".repeat(16);
-    check(&pings(16), &pongs);
-    check(&pings(17), &format!("{pongs}1 closed 1008"));
+fn a_flood_before_a_token_closes_1008() {
+    let unread = "refused: The message cannot be read";
+    for (verb, answer) in [("pings x", "pong x"), ("garbles", unread)] {
+        let said = |count| format!("1 opens\n{}", format!("1 {verb}\n").repeat(count));
+        let answers = format!("1: {answer}\n").repeat(16);
+        check(&format!("{}1 token ann", said(16)), &format!("{answers}1: welcome ann 1"));
+        check(&format!("{}1 token ann", said(17)), &format!("{answers}1 closed 1008"));
+    }
 }
 
 #[test]
@@ -224,6 +250,20 @@ fn a_second_token_refreshes() {
          1: refreshed until 1125899906842624
          1: refreshed until 80000
          1: joined news",
+    );
+}
+
+#[test]
+fn how_a_session_goes_on_is_said_with_its_first_token_only() {
+    check(
+        "1 opens as ann
+         1 token ann resume=9.9 #q
+         1 token ann",
+        &format!(
+            "1: welcome ann 1
+             1: refused #q: {WITH_FIRST_TOKEN}
+             1: refreshed until 1125899906842624"
+        ),
     );
 }
 

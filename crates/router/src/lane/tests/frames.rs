@@ -1,7 +1,9 @@
 //! The scripts' dialect and guard: frames that a person can read, rights that a table holds.
 
 use roomcast_protocol::command::ReplyTo;
-use roomcast_protocol::dialect::{Decoder, Dialect, Encoding, Handshake, Negotiated, Profile};
+use roomcast_protocol::dialect::{
+    Declined, Decoder, Dialect, Encoding, Handshake, Negotiated, Profile,
+};
 use roomcast_protocol::frame::FrameSink;
 use roomcast_protocol::guard::{
     AuthError, Guard, Kind, Policy, Principal, PublishRight, RuleIndex,
@@ -78,8 +80,8 @@ impl Dialect for Texts {
         "/"
     }
 
-    fn accepts(&self, _handshake: &Handshake) -> Option<Negotiated> {
-        None
+    fn accepts(&self, _handshake: &Handshake) -> Result<Negotiated, Declined> {
+        Err(Declined::Subprotocol)
     }
 
     fn profile(&self) -> &'static Profile {
