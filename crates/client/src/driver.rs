@@ -90,7 +90,8 @@ pub(crate) fn start(stream: TokioIo<Upgraded>, options: &Options, taker: Taker) 
     let (writes, outs) = mpsc::channel(WRITES_MAX);
     let (ended, end) = watch::channel(false);
     let assembler = Assembler::new(options.message_bytes_max);
-    let reading = Reading { format: options.format, assembler, taker, writes: writes.downgrade() };
+    let (format, writes_of) = (options.format, writes.downgrade());
+    let reading = Reading { format, assembler, taker, writes: writes_of, welcomed: false };
     let read_task = tokio::spawn(reading.run(reader, end));
     let write_task = tokio::spawn(write_all(writer, options.format, outs, ended));
     Driver { writes, tasks: (read_task, write_task) }
@@ -130,6 +131,7 @@ struct Reading {
     assembler: Assembler,
     taker: Taker,
     writes: mpsc::WeakSender<Out>,
+    welcomed: bool,
 }
 
 impl Reading {
@@ -205,8 +207,16 @@ impl Reading {
         }
     }
 
-    async fn take(&self, message: &[u8]) -> Result<(), Closed> {
+    async fn take(&mut self, message: &[u8]) -> Result<(), Closed> {
         let incoming = wire::decode(self.format, message)?;
+        match &incoming {
+            Incoming::Welcome(_) => self.welcomed = true,
+            // The node waits for a better first message, which would be the same again.
+            Incoming::Event(Event::Error(refused)) if !self.welcomed => {
+                return Err(Closed { code: 1002, reason: refused.to_string() });
+            }
+            Incoming::Answer { .. } | Incoming::Pong(_) | Incoming::Event(_) => {}
+        }
         let (pending, events) = match &self.taker {
             Taker::Client { pending, events } => (pending, events),
             Taker::Session { link, heard } => {

@@ -105,6 +105,20 @@ async fn bad_tokens_are_closed_with_4001_wherever_they_travel() {
 }
 
 #[tokio::test]
+async fn a_device_whose_name_is_too_long_is_told_so_at_once_wherever_it_is_said() {
+    let node = Node::start(&[]);
+    for (token_in, told) in
+        [(TokenIn::Frame, "data.device must be"), (TokenIn::Query, "device in the query must be")]
+    {
+        let mut options = Options { token_in, ..Options::new(node.url(), viewer()) };
+        options.continuation.device = Some("d".repeat(65));
+        let error = connect(options).await.unwrap_err();
+        assert!(error.to_string().contains(told), "{error}");
+        assert!(!error.retry(), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn a_token_is_refreshed_in_place_but_not_for_another_subject() {
     let node = Node::start(&[]);
     let client = connect(Options::new(node.url(), viewer())).await.unwrap();
