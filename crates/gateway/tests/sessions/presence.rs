@@ -10,6 +10,7 @@ on_both_brokers!(
     members_are_told_who_comes_and_who_leaves,
     where_only_numbers_are_told_nobody_is_named,
     the_users_of_a_node_that_ends_are_gone_and_those_elsewhere_stay,
+    a_room_that_was_empty_is_known_from_its_first_user_on,
 );
 
 /// The roster as the server API tells it.
@@ -85,6 +86,24 @@ fn members_are_told_who_comes_and_who_leaves(broker: Broker) {
     assert_eq!(left["data"]["count"], 1);
     let version = |diff: &Value| diff["metadata"]["offset"].as_u64().unwrap();
     assert!(version(&left) > version(&came));
+}
+
+fn a_room_that_was_empty_is_known_from_its_first_user_on(broker: Broker) {
+    let Stage { first, .. } = &Stage::new(broker, "");
+    let (mut ann, _) = dial(first, "ann", "");
+    join(&mut ann, "known-1");
+    let (mut bob, _) = dial(first, "bob", "");
+    join(&mut bob, "known-1");
+    while !next_of(&mut ann, "presence")["data"]["joined"].to_string().contains("bob") {}
+    ann.tell(&json!({ "type": "presence", "id": "q", "data": { "room": "known-1" } }));
+    let answered = next_of(&mut ann, "presence");
+    assert_eq!(answered["data"]["users"], json!(["ann", "bob"]));
+    let version = &roster(first, "known-1")["version"];
+    assert_eq!(answered["metadata"]["epoch"], version["epoch"]);
+    // What was read of the empty room was not read anew, which takes a second.
+    let diffs = || first.metric("roomcast_presence_diffs_total");
+    soon("both have been counted", || diffs() >= Some(2.0));
+    assert_eq!(first.metric("roomcast_presence_gaps_total"), Some(0.0));
 }
 
 fn where_only_numbers_are_told_nobody_is_named(broker: Broker) {

@@ -121,6 +121,11 @@ impl Roster {
         self.version
     }
 
+    /// Whether the broker knew nothing of the room when it was read: nobody had ever been entered, or not for long.
+    pub(super) fn is_blank(&self) -> bool {
+        self.version.is_some_and(|version| version.offset == 0)
+    }
+
     /// Whether members are told who comes and goes, not only how many there are.
     pub(super) const fn lists(&self) -> bool {
         self.users.is_some()
@@ -241,10 +246,12 @@ impl Roster {
     fn finish(&mut self) -> Turned {
         let Some(reading) = &mut self.reading else { return Turned::Torn };
         let Some((first, last)) = reading.versions else { return Turned::Torn };
-        let mut at = first;
+        let born = reading.diffs.iter().find(|diff| follows(first, diff.version));
+        let epoch = born.map_or(first.epoch, |diff| diff.version.epoch);
+        let mut at = Position { epoch, ..first };
         let mut run = Vec::new();
         reading.diffs.sort_by_key(|diff| diff.version.offset);
-        for diff in reading.diffs.iter().filter(|diff| diff.version.epoch == first.epoch) {
+        for diff in reading.diffs.iter().filter(|diff| diff.version.epoch == epoch) {
             if diff.version == at.next() {
                 at = diff.version;
                 run.push(Arc::clone(diff));
@@ -258,7 +265,7 @@ impl Roster {
         let later = reading
             .diffs
             .iter()
-            .any(|diff| diff.version.epoch == first.epoch && diff.version.offset > at.offset);
+            .any(|diff| diff.version.epoch == epoch && diff.version.offset > at.offset);
         let Some(mut reading) = self.reading.take().filter(|_| !later) else {
             return Turned::Torn;
         };
@@ -321,8 +328,11 @@ impl Roster {
         if diff.version.epoch == version.epoch && diff.version.offset <= version.offset {
             return Heard::Nothing;
         }
-        if diff.version != version.next() {
+        if !follows(version, diff.version) {
             return Heard::Gap;
+        }
+        if self.entered_under == Some(version.epoch) {
+            self.entered_under = Some(diff.version.epoch);
         }
         self.version = Some(diff.version);
         self.count = diff.count;
@@ -418,6 +428,11 @@ impl Roster {
             assert_eq!(there, *came, "{user} is told what is not so");
         }
     }
+}
+
+/// Whether a version is the next one. A room of which nothing was known begins under an epoch that nobody could foresee.
+fn follows(version: Position, next: Position) -> bool {
+    next == version.next() || version.offset == 0 && next.offset == 1
 }
 
 /// A user has come, or gone, since members were told; both cancel each other.

@@ -44,7 +44,7 @@ struct RosterAsk {
 pub(super) struct RosterAsks {
     pub(super) requests: u64,
     /// Bounds: [`ROSTER_ASKS_MAX`].
-    under_way: BTreeMap<u64, (Asker, RoomName)>,
+    under_way: BTreeMap<u64, RosterAsk>,
     /// Bounds: [`ROSTER_ASKS_WAITING_MAX`].
     waiting: VecDeque<RosterAsk>,
 }
@@ -62,7 +62,9 @@ impl Hub {
         if self.presence_of(&room).0 == PresenceMode::Off {
             return answer_roster(asker, room, Err(tells_nothing()), out);
         }
+        // Whoever has just come into a room that was empty wants to hear more than that it was.
         if let Asker::Lane(..) = asker
+            && !self.rosters.is_blank(&room)
             && let Some(shown) = self.rosters.shown(&room, after.as_deref(), count_max)
         {
             // Somebody may ask whose session is to end.
@@ -87,14 +89,14 @@ impl Hub {
         while (!may_ask || self.roster_asks.under_way.len() < ROSTER_ASKS_MAX)
             && let Some(ask) = self.roster_asks.waiting.pop_front()
         {
-            let RosterAsk { asker, room, after, count_max } = ask;
             if !may_ask {
-                answer_roster(asker, room, Err(not_now()), out);
+                answer_roster(ask.asker, ask.room, Err(not_now()), out);
                 continue;
             }
             self.roster_asks.requests += 1;
             let request = self.roster_asks.requests;
-            self.roster_asks.under_way.insert(request, (asker, room.clone()));
+            let (room, after, count_max) = (ask.room.clone(), ask.after.clone(), ask.count_max);
+            self.roster_asks.under_way.insert(request, ask);
             let command = BrokerCommand::Roster { request, room, after, count_max };
             out.push(HubEffect::Broker(command));
         }
@@ -111,11 +113,23 @@ impl Hub {
         if self.roster_page(now, request, page.as_ref(), out) {
             return;
         }
-        let Some((asker, room)) = self.roster_asks.under_way.remove(&request) else { return };
+        let Some(ask) = self.roster_asks.under_way.remove(&request) else { return };
+        let RosterAsk { asker, room, after, count_max } = ask;
         let (mode, users_max) = self.presence_of(&room);
         let lists = |page: &RosterPage| match asker {
             Asker::Lane(..) => mode == PresenceMode::Members && page.count <= users_max.into(),
             Asker::Query(_) => true,
+        };
+        let page = match asker {
+            // What members are told next is what differs from what they were told.
+            Asker::Lane(..) if self.rosters.is_blank(&room) => {
+                page.filter(|page| page.version.offset == 0)
+            }
+            Asker::Lane(..) => {
+                let shown = self.rosters.shown(&room, after.as_deref(), count_max);
+                shown.unwrap_or(page)
+            }
+            Asker::Query(_) => page,
         };
         let outcome = match page {
             Some(_) if self.control.is_open() => Err(not_now()),

@@ -127,6 +127,11 @@ impl Rosters {
         }
     }
 
+    /// Whether the room has members here, and nobody had been entered in it when its roster was read.
+    pub(super) fn is_blank(&self, name: &RoomName) -> bool {
+        self.rooms.get(name).is_some_and(|roster| roster.is_blank())
+    }
+
     /// Who may be in a room, as its members on this node know it; `None`: no member of it is on this node.
     pub(super) fn shown(
         &self,

@@ -573,6 +573,64 @@ fn a_roster_is_shown_as_members_were_told_so_that_the_next_difference_fits() {
     );
 }
 
+/// Room `crowd` is heard by lane 1, and the broker knew nothing of it.
+const BLANK: &str = "1 joins crowd\nsubscribed crowd\nroster 0 e=9\n";
+
+#[test]
+fn a_room_of_which_nothing_was_known_goes_on_with_its_first_step() {
+    check(
+        &format!(
+            "{BLANK}diff crowd 1 count=1 +ann
+             diff crowd 2 count=2 +bob
+             1 asks crowd
+             at 250
+             1 asks crowd"
+        ),
+        &format!(
+            "{ASKED}1: presence crowd 1 1 +ann
+             1: roster crowd 1 at 1: ann
+             1: presence crowd 2 2 +bob
+             1: roster crowd 2 at 2: ann,bob"
+        ),
+    );
+    // The answer may be behind what the feed brought.
+    check(
+        "1 joins crowd
+         subscribed crowd
+         diff crowd 1 count=1 +ann
+         roster 0 e=9
+         1 asks crowd",
+        &format!("{ASKED}1: roster crowd 1 at 1: ann"),
+    );
+    // Another step than the first one is a gap all the same.
+    check(&format!("{BLANK}diff crowd 2 count=2 +bob\nat 1000"), &format!("{ASKED}roster? crowd"));
+}
+
+#[test]
+fn who_asks_before_a_rooms_first_step_is_answered_as_the_room_is_then() {
+    check(
+        &format!(
+            "{BLANK}1 asks crowd
+             diff crowd 1 count=1 +ann
+             roster 1 ann"
+        ),
+        &format!(
+            "{ASKED}roster? crowd
+             1: presence crowd 1 1 +ann
+             1: roster crowd 1 at 1: ann"
+        ),
+    );
+    // An answer ahead of the feed: the next difference would not fit to it.
+    check(
+        &format!("{BLANK}1 asks crowd\nroster 1 ann"),
+        &format!("{ASKED}roster? crowd\n1: roster crowd unavailable 1000 ms"),
+    );
+    check(
+        &format!("{BLANK}1 asks crowd\nroster 0 e=8"),
+        &format!("{ASKED}roster? crowd\n1: roster crowd 0 at 0 of 8: -"),
+    );
+}
+
 #[test]
 fn a_version_that_jumps_is_a_gap_and_the_difference_is_told_once_it_is_read() {
     known(
