@@ -248,10 +248,13 @@ impl Roster {
         let Some((first, last)) = reading.versions else { return Turned::Torn };
         let born = reading.diffs.iter().find(|diff| follows(first, diff.version));
         let epoch = born.map_or(first.epoch, |diff| diff.version.epoch);
+        if reading.diffs.iter().any(|diff| diff.version.epoch != epoch) {
+            return Turned::Torn; // which of both is the newer one only another reading says
+        }
         let mut at = Position { epoch, ..first };
         let mut run = Vec::new();
         reading.diffs.sort_by_key(|diff| diff.version.offset);
-        for diff in reading.diffs.iter().filter(|diff| diff.version.epoch == epoch) {
+        for diff in &reading.diffs {
             if diff.version == at.next() {
                 at = diff.version;
                 run.push(Arc::clone(diff));
@@ -262,10 +265,7 @@ impl Roster {
         if at.offset < last.offset {
             return Turned::Waits;
         }
-        let later = reading
-            .diffs
-            .iter()
-            .any(|diff| diff.version.epoch == epoch && diff.version.offset > at.offset);
+        let later = reading.diffs.iter().any(|diff| diff.version.offset > at.offset);
         let Some(mut reading) = self.reading.take().filter(|_| !later) else {
             return Turned::Torn;
         };

@@ -712,6 +712,24 @@ fn a_new_epoch_is_read_and_what_this_node_entered_is_entered_again() {
 }
 
 #[test]
+fn a_reading_that_another_epoch_overtakes_is_done_again() {
+    check(
+        "1 joins crowd
+         subscribed crowd
+         diff crowd 1 e=2 count=1 +ann
+         roster 3 bob
+         at 1000
+         roster 1 ann e=2
+         1 asks crowd",
+        "subscribe crowd
+         1: joined crowd
+         roster? crowd
+         roster? crowd
+         1: roster crowd 1 at 1 of 2: ann",
+    );
+}
+
+#[test]
 fn after_the_feed_was_lost_all_rosters_are_read_again() {
     watch(
         "auto over=1
