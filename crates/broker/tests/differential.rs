@@ -70,7 +70,10 @@ fn stateful(random: &mut Random, at: u64, loses: bool) -> String {
                 "{node} saves {user} {id} gen={generation} secret={secret}{state}{more}{obeyed}"
             )
         }
-        15..25 => format!("{node} takes {user} {id} secret={} new={other}", 1 + random.below(6)),
+        15..25 => {
+            let above = random.one_of(&["", "", " above=3"]);
+            format!("{node} takes {user} {id} secret={} new={other}{above}", 1 + random.below(6))
+        }
         25 => format!("{node} ends {user} order={}", random.one_of(&["1", "2", "3", "2:1", "2:2"])),
         26..30 => {
             let alive = random.one_of(&["", " alive=1", " alive=2", " alive=1,2"]);

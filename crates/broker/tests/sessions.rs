@@ -18,8 +18,8 @@ use roomcast_protocol::position::{Epoch, Position};
 use roomcast_protocol::relay::RelayMode;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::session::{
-    Former, ResumeToken, RoomRecord, SESSIONS_PER_USER_MAX, SaveSession, SavedSession, Secret,
-    SessionRecord, SessionState, Unattached, WRITTEN_LATELY_MS, Wish,
+    AttachSession, Former, ResumeToken, RoomRecord, SESSIONS_PER_USER_MAX, SaveSession,
+    SavedSession, Secret, SessionRecord, SessionState, Unattached, WRITTEN_LATELY_MS, Wish,
 };
 
 const ONE: NodeId = NodeId(1);
@@ -131,10 +131,7 @@ fn a_record_is_kept_for_one_window_and_with_a_connection_for_two() {
     assert!(broker.take_over(TWO, again).is_ok());
     // That is for two windows of its own.
     std::thread::sleep(Duration::from_millis(1_600));
-    let brief = roomcast_protocol::session::AttachSession {
-        window_ms: 1,
-        ..attach("ann", token(1, 99), &[])
-    };
+    let brief = AttachSession { window_ms: 1, ..attach("ann", token(1, 99), &[]) };
     assert!(broker.take_over(ONE, brief).is_ok());
     std::thread::sleep(Duration::from_millis(50));
     assert_eq!(broker.take_over(ONE, attach("ann", token(1, 99), &[])), Err(Unattached::Unknown));
@@ -209,6 +206,23 @@ fn what_others_put_in_place_of_sessions_is_replaced() {
     let record = Some(record(&[]));
     broker.save(ONE, SaveSession { generation: 9, state, record, ..save("ann", 1) });
     assert!(broker.take_over(TWO, attach("ann", Wish::OnlyDetached, &[])).is_ok());
+}
+
+#[test]
+fn a_generation_is_not_given_twice_although_records_were_lost() {
+    for topology in [Topology::standalone(), Topology::cluster()] {
+        let mut broker = two_nodes(&topology);
+        let wish = || AttachSession { above: None, ..attach("ann", token(1, 1), &[]) };
+        broker.save(ONE, save("ann", 1));
+        let former = broker.take_over(TWO, wish()).unwrap().generation;
+        topology.flush();
+        // A connection from before that brings its own record back.
+        broker.save(ONE, save("ann", 1));
+        let newest = broker.take_over(ONE, wish()).unwrap().generation;
+        assert!(newest > former, "{newest} {former}");
+        let late = SaveSession { generation: former, secret: Secret(99), ..save("ann", 1) };
+        assert_eq!(broker.save(TWO, late), Some(SavedSession::Fenced));
+    }
 }
 
 #[track_caller]

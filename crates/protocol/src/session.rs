@@ -88,7 +88,7 @@ pub struct SaveSession {
     pub user: Box<str>,
     /// Which session.
     pub session: SessionId,
-    /// Which attachment of it writes; the first is 1.
+    /// Which attachment of it writes; the first is 1, later ones are numbered by time.
     pub generation: u64,
     /// Whether it has a connection.
     pub state: SessionState,
@@ -147,6 +147,9 @@ pub struct AttachSession {
     pub alive: Vec<NodeId>,
     /// How long it can be resumed from then on. Units: milliseconds.
     pub window_ms: u64,
+    /// The generation rises above this as well; `None`: above the broker's time in milliseconds, so that no generation is
+    /// given twice although records were lost. Who has to foretell generations, as scripts do, says something else.
+    pub above: Option<u64>,
 }
 
 /// What a session's former connection is.

@@ -269,7 +269,7 @@ impl Hub {
             }
             HubMessage::Attach { lane, session, user, wish, secret, window_ms } => {
                 let alive = Vec::new();
-                let attach = AttachSession { user, wish, secret, alive, window_ms };
+                let attach = AttachSession { user, wish, secret, alive, window_ms, above: None };
                 self.attach((lane, session), attach, out);
             }
             HubMessage::Save { lane, session, save } => self.save((lane, session), save, out),

@@ -415,6 +415,10 @@ impl World {
         let query = self.ask_core(node, Asked::Disconnect { client, asked_ms: self.now_ms });
         let message = roomcast_router::messages::HubMessage::Disconnect { query, user };
         self.tell_core_from_lane(node, 128, FromLane::Hub(message));
+        // Often it has gone before its node hears of it, and wants its session back.
+        if self.random.chance(2) {
+            self.vanish(client, true);
+        }
     }
 
     /// A question of the run's own.

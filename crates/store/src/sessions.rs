@@ -238,10 +238,11 @@ impl Sessions {
             }
         };
         let expires_ms = now_ms.saturating_add(attach.window_ms.saturating_mul(2));
+        let above = attach.above.unwrap_or(now_ms);
         let taken = self.write(&attach.user, |records| {
             let it = find_mut(records, id)?;
             let former = former(it, presented);
-            it.generation += 1;
+            it.generation = it.generation.max(above).saturating_add(1);
             it.set_also(Also { previous: presented, turn: None });
             it.secret = attach.secret;
             it.attached = true;
@@ -335,8 +336,8 @@ impl Stored {
         self.expires_ms = until_ms;
     }
 
-    /// Whether another attachment has it than the one that writes. Where a broker has lost records a generation may be
-    /// given twice; then it is the one's whose secret is kept.
+    /// Whether another attachment has it than the one that writes. Should a generation come twice, because records were lost
+    /// and clocks of masters stand apart, it is the one's whose secret is kept.
     fn outranks(&self, save: &SaveSession) -> bool {
         let twice = self.generation == save.generation && self.secret != save.secret;
         self.generation > save.generation || twice

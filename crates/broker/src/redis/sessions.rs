@@ -124,6 +124,7 @@ async fn taken_over<T>(
         shared.node.to_string().into(),
         attach.window_ms.min(WINDOW_MS_MAX).to_string().into(),
         alive.join(" ").into(),
+        attach.above.map_or_else(String::new, |above| above.to_string()).into(),
     ];
     let answer: Value = hurried(&client, None).fcall(ATTACH, memory, arguments).await?;
     attached(answer).ok_or_else(no_answer)

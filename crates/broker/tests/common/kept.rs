@@ -37,8 +37,8 @@ pub fn save(user: &str, session: u128) -> SaveSession {
 
 /// A session is wanted; its secret is 99 from then on.
 pub fn attach(user: &str, wish: Wish, alive: &[NodeId]) -> AttachSession {
-    let alive = alive.to_vec();
-    AttachSession { user: user.into(), wish, secret: Secret(99), alive, window_ms: 60_000 }
+    let (alive, above) = (alive.to_vec(), Some(0));
+    AttachSession { user: user.into(), wish, secret: Secret(99), alive, window_ms: 60_000, above }
 }
 
 /// A session is in a room, or has left.

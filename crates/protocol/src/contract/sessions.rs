@@ -337,7 +337,7 @@ pub const SESSIONS: &[Script] = &[
             2: over, over, saved, saved, saved, over, saved, saved",
     },
     Script {
-        claim: "where a generation was given twice, the session is whose secret is kept",
+        claim: "should a generation come twice, the session is whose secret is kept",
         steps: "1 attaches
             2 attaches
             1 saves ann s1 secret=7
@@ -349,6 +349,23 @@ pub const SESSIONS: &[Script] = &[
             2 hears",
         expected: "1: saved, saved
             2: fenced, fenced, saved",
+    },
+    Script {
+        claim: "a record that was lost and came back gives no generation twice",
+        steps: "1 attaches
+            2 attaches
+            1 saves ann s1 secret=7
+            2 takes ann s1 secret=7 new=8 above=40
+            1 takes ann s1 secret=8 new=9 above=5
+            loses session ann s1
+            1 saves ann s1 secret=7
+            2 takes ann s1 secret=7 new=10 above=60
+            1 saves ann s1 gen=42 secret=9
+            2 saves ann s1 gen=61 secret=10
+            1 hears
+            2 hears",
+        expected: "1: saved, taken s1 gen=42 rooms=[] own=[] from node 2, saved, fenced
+            2: taken s1 gen=41 rooms=[] own=[] from node 1, taken s1 gen=61 rooms=[] own=[] from node 1, saved",
     },
     Script {
         claim: "sessions are lost with everything, and kept by another master",

@@ -1,8 +1,8 @@
 //! Steps of scripts about sessions, presence and inboxes, and what is heard of them.
 //!
 //! Sessions: `1 saves ann s1 gen=1 secret=7 [detached|ended] [turn=9] [confirmed] [rooms=news,talk] [own=x] [window=ms]
-//! [obeyed=4]` (without `rooms` and `own` what is kept stays), `2 takes ann s1 secret=7 new=8 [alive=1,2] [window=ms]`, or `2 takes
-//! ann any new=8` for the only one without a connection; `2 ends ann order=5` (of epoch 1; `2:5` of the second), `loses session ann s1`. `s2..9` are several, one by one.
+//! [obeyed=4]` (without `rooms` and `own` what is kept stays), `2 takes ann s1 secret=7 new=8 [alive=1,2] [window=ms] [above=5]`, or
+//! `2 takes ann any new=8` for the only one without a connection; `2 ends ann order=5` (of epoch 1; `2:5` of the second), `loses session ann s1`. `s2..9` are several, one by one.
 //!
 //! Presence: `1 sets news 3 +ann/s1 -bob/s2 +cid/s3/2 [life=2] [grace=ms]`: step 3 of node 1's incarnation in the room;
 //! a change is a user, its session, and the session's generation (1); `+u*500` are users u001 to u500. More than eight
@@ -167,6 +167,7 @@ impl<B: BrokerUnderTest> Stage<B> {
             secret: secret(options, "new")?,
             alive: alive.into_iter().map(NodeId).collect(),
             window_ms: number(options, "window", WINDOW_MS)?,
+            above: Some(number(options, "above", 0)?),
         };
         Some(BrokerCommand::Attach { request: self.request, attach: Box::new(attach) })
     }

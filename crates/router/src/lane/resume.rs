@@ -185,7 +185,7 @@ impl Lane {
         let Some(session) = self.session_mut(key) else { return };
         session.id = id;
         // Ids of publications are made of the session's and a count, and must not come twice.
-        session.ids_made = generation.saturating_sub(1) << 32;
+        session.ids_made = (generation.saturating_sub(1) & u64::from(u32::MAX)) << 32;
         let Some(lasting) = session.lasting.as_deref_mut() else { return };
         lasting.generation = generation;
         lasting.recorded = true;

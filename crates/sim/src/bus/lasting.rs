@@ -33,6 +33,10 @@ impl World {
         let (at, node) = (self.when(server, 0), id_of(asker.node, asker.life));
         let store = self.bus.servers[server].data.store(&room);
         let outcome = store.save_session(at.now_ms, node, save);
+        self.trace.line(self.now_ms, || {
+            let SaveSession { session, generation, state, .. } = save;
+            format!("server {server}: {session}.{generation} is saved {state:?}: {outcome:?}")
+        });
         if outcome == SavedSession::Saved {
             self.check_save(server, save);
         }
@@ -52,6 +56,9 @@ impl World {
         let (at, node) = (self.when(server, 0), id_of(asker.node, asker.life));
         let store = self.bus.servers[server].data.store(&room);
         let outcome = store.attach_session(at.now_ms, node, attach).map(Box::new);
+        self.trace.line(self.now_ms, || {
+            format!("server {server}: {:?} of {} is taken: {outcome:?}", attach.wish, attach.user)
+        });
         if let Ok(attached) = &outcome {
             self.book_attach(server, attached.session.0, attached.generation);
         }
@@ -87,6 +94,7 @@ impl World {
             self.bus.servers[server].data.store(&set.room).forget_reaped();
         }
         let stepped = self.bus.servers[server].data.store(&set.room).set_presence(at, set);
+        self.trace.line(self.now_ms, || format!("server {server} takes {set:?}"));
         if let Some(diff) = stepped.publish {
             self.bring_presence(server, &diff);
         }

@@ -38,6 +38,7 @@ fn take(store: &mut Store<u64>, now_ms: u64, session: u128) -> Result<AttachedSe
         secret,
         alive: Vec::new(),
         window_ms: WINDOW_MS,
+        above: None,
     };
     store.attach_session(now_ms, NODE, &attach)
 }
@@ -117,6 +118,22 @@ fn a_user_has_a_bounded_number_of_sessions_and_others_have_theirs() {
     assert_eq!(store.session_count(), 2 * SESSIONS_PER_USER_MAX);
     assert_eq!(take(&mut store, 1, max + 1), Err(Unattached::Unknown));
     assert!(take(&mut store, 1, 1).is_ok());
+}
+
+#[test]
+fn generations_rise_with_time_so_that_none_comes_twice() {
+    let mut store = Store::new(RULES, 1);
+    let first = save("ann", 1, SessionState::Attached);
+    store.save_session(0, NODE, &first);
+    let former = take(&mut store, 500, 1).unwrap().generation;
+    // All is lost; a connection from before that brings its own record back, and somebody takes that over.
+    store.lose_everything();
+    store.save_session(501, NODE, &first);
+    let newest = take(&mut store, 502, 1).unwrap().generation;
+    assert!(newest > former, "{newest} {former}");
+    assert_eq!(take(&mut store, 502, 1).unwrap().generation, newest + 1, "one more at once");
+    let late = SaveSession { generation: former, ..first };
+    assert_eq!(store.save_session(503, NODE, &late), SavedSession::Fenced);
 }
 
 #[test]

@@ -93,7 +93,7 @@ local function save(keys, args)
   read(0, 'ZCARD', keys[1])
   local above = known and known.generation - tonumber(generation)
   if known and (above > 0 or above == 0 and known.secret ~= secret) then
-    -- Where records were lost a generation may be given twice: then it is the one's whose secret is kept.
+    -- Should a generation come twice, because clocks of masters stand apart, it is the one's whose secret is kept.
     return 0
   elseif known and known.state == 'E' then
     return 2
@@ -138,11 +138,12 @@ end
 
 -- Takes a session over.
 -- Keys: the user's sessions, the session ('' is none: the only one without a connection). Arguments: user, session,
--- the secret that was brought, the one from now on, node, how long it can be resumed (ms), the nodes that are alive.
+-- the secret that was brought, the one from now on, node, how long it can be resumed (ms), the nodes that are alive, and
+-- above what the generation rises as well ('' is the time: so it rises too where a record was lost and came back).
 -- Answers with 0, session, generation, what is kept, what its former connection is (0: gone, 1: on a node, 2: it waits
 -- on a node) and that node; or why not: 1 (no such session), 2 (the secret is not its own), 3 (none, or more than one).
 local function attach(keys, args)
-  local user, name, brought, secret, node, window, alive = unpack(args)
+  local user, name, brought, secret, node, window, alive, above = unpack(args)
   local at = clock()
   local prefix = string.match(keys[1], '^rc:{.-}:')
   read(0, 'ZCARD', keys[1])
@@ -163,7 +164,8 @@ local function attach(keys, args)
     brought = NO_SECRET
   end
   local before = it.node
-  it.state, it.generation, it.node, it.secret = 'A', it.generation + 1, node, secret
+  it.state, it.generation = 'A', math.max(it.generation, tonumber(above) or at) + 1
+  it.node, it.secret = node, secret
   it.former, it.turn, it.ends = brought, NO_SECRET, at + 2 * tonumber(window)
   write_session(prefix, user, name, it, at)
   return { 0, name, it.generation, it.record, former, before }
