@@ -392,6 +392,9 @@ impl Lane {
     }
 
     /// Tells the broker of cursors that have moved, each at most once a second.
+    ///
+    /// Without the session's generation, unlike its record: that a device has got something, or was told of a loss, stays true
+    /// when its session has gone on elsewhere, and cursors only grow. So what a former connection reports late counts as well.
     pub(super) fn report_cursors(&mut self, now: Now, key: SessionKey, out: &mut Vec<Effect>) {
         let Some(acks) = self.session_mut(key).and_then(|it| it.acks.as_mut()) else { return };
         for inbox in &mut acks.inboxes {
