@@ -69,14 +69,10 @@ impl Cursor {
 pub(crate) struct Cursors(Vec<(Box<str>, Cursor)>);
 
 impl Cursors {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// A device's cursor, made if it is not there: where the furthest one stands. Beyond their number the device that
-    /// was idle longest goes.
-    pub(crate) fn open(&mut self, device: &str, now_ms: u64) -> &mut Cursor {
-        let at = self.place(device).unwrap_or_else(|_| self.begin(device));
+    /// A device's cursor, made if it is not there: where the furthest one stands, or, where there is none, before all
+    /// that there was, of which so much is `lost`. Beyond their number the device that was idle longest goes.
+    pub(crate) fn open(&mut self, device: &str, now_ms: u64, lost: u64) -> &mut Cursor {
+        let at = self.place(device).unwrap_or_else(|_| self.begin(device, lost));
         #[allow(clippy::indexing_slicing, reason = "it was found there, or put there just now")]
         let (_, cursor) = &mut self.0[at];
         cursor.moved_ms = cursor.moved_ms.max(now_ms);
@@ -88,16 +84,17 @@ impl Cursors {
     }
 
     /// Puts a cursor for a device that has none; says where.
-    fn begin(&mut self, device: &str) -> usize {
+    fn begin(&mut self, device: &str, lost: u64) -> usize {
         let devices = || self.0.iter().enumerate().filter(|(_, (name, _))| !name.is_empty());
         if !device.is_empty() && devices().count() >= DEVICES_MAX {
             let idle = devices().min_by_key(|(at, (_, it))| (it.moved_ms, *at)).map(|(at, _)| at);
             idle.map(|at| self.0.remove(at));
         }
-        let watermark = self.0.iter().map(|(_, it)| it.watermark).max().unwrap_or(0);
+        let furthest = self.0.iter().map(|(_, it)| it.watermark).max();
+        let (watermark, lost) = furthest.map_or((0, lost), |watermark| (watermark, 0));
         let at = self.place(device).unwrap_or_else(|at| at);
         self.0.reserve_exact(1);
-        self.0.insert(at, (device.into(), Cursor { watermark, ..Cursor::default() }));
+        self.0.insert(at, (device.into(), Cursor { watermark, lost, ..Cursor::default() }));
         at
     }
 

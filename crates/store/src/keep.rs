@@ -26,7 +26,7 @@ impl<E: Clone> Store<E> {
             let meta = room.meta?;
             let first = room.stream.kept_first(&meta.kept(keep, at.now_ms));
             let head = Head { position: meta.position(), first };
-            let cursor = room.cursors.open(device, at.now_ms);
+            let cursor = room.cursors.open(device, at.now_ms, meta.lost);
             let watermark = head.position.at(cursor.watermark);
             let above = cursor.above.iter().copied().collect();
             let (lost, told) = (cursor.lost, cursor.told);
@@ -53,7 +53,8 @@ impl<E: Clone> Store<E> {
         let counts = meta.epoch == acked.watermark.epoch;
         self.write(room, |room| {
             room.lapse(keep, at.now_ms);
-            let cursor = room.cursors.open(device, at.now_ms);
+            let lost = room.meta.map_or(0, |meta| meta.lost);
+            let cursor = room.cursors.open(device, at.now_ms, lost);
             cursor.tell(told);
             if counts {
                 cursor.ack(meta.head, acked);
@@ -107,7 +108,7 @@ impl<E> Room<E> {
     fn lapse(&mut self, keep: &Keep, now_ms: u64) {
         let Some(meta) = self.meta else { return };
         let gone = self.stream.trim(&meta.kept(keep, now_ms));
-        self.cursors.lose(&gone);
+        self.lose(&gone);
         self.find_first();
     }
 
@@ -120,7 +121,7 @@ impl<E> Room<E> {
             let among = if span > SPAN_TIMES * size { 0 } else { OLDEST_MAX };
             let goes = self.stream.first_to_go(among).filter(|_| !fits || among == 0);
             let Some(offset) = goes else { return };
-            self.cursors.lose(&[offset]);
+            self.lose(&[offset]);
             self.stream.remove(offset);
             self.find_first();
         }

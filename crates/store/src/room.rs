@@ -26,6 +26,8 @@ pub(crate) struct Meta {
     pub(crate) until_ms: u64,
     /// The room is forgotten once this has passed. Units: milliseconds.
     pub(crate) expires_ms: u64,
+    /// Entries of an inbox that went, but for those whose place a newer one took: who has acked nothing lost so many.
+    pub(crate) lost: u64,
 }
 
 impl Meta {
@@ -90,15 +92,20 @@ impl<E> Room<E> {
     /// Removes the parts whose time is over.
     pub(crate) fn expire(&mut self, now_ms: u64) {
         if self.stream.expires_ms < now_ms {
-            if !self.cursors.is_empty() {
-                self.cursors.lose(&self.stream.offsets());
-            }
+            self.lose(&self.stream.offsets());
             self.stream = Stream::default();
         }
         self.cursors.expire(now_ms, self.meta.map_or(0, |meta| meta.expires_ms + 1));
         self.meta = self.meta.filter(|meta| meta.expires_ms >= now_ms);
         self.ids.expire(now_ms);
         self.receipts.expire(now_ms);
+    }
+
+    /// These were removed, rising, and no newer ones took their places.
+    pub(crate) fn lose(&mut self, offsets: &[u64]) {
+        self.cursors.lose(offsets);
+        let count = u64::try_from(offsets.len()).unwrap_or(u64::MAX);
+        self.meta = self.meta.map(|meta| Meta { lost: meta.lost + count, ..meta });
     }
 
     /// What is to be known of the stream from now on. Nothing is written.
@@ -152,6 +159,8 @@ impl<E> Room<E> {
         let total = self.stream.last().map_or(0, |it| it.cum);
         // What was removed last had its offset all the same.
         let head = self.stream.end().unwrap_or(0);
-        Meta { epoch, head, master, total, first, until_ms: self.stream.expires_ms, expires_ms: 0 }
+        let (until_ms, expires_ms) = (self.stream.expires_ms, 0);
+        // What lay below went somehow: nobody says that it was acked.
+        Meta { epoch, head, master, total, first, until_ms, expires_ms, lost: first - 1 }
     }
 }

@@ -11,6 +11,7 @@ use crate::stage::{Broker, Stage, authenticate, next_of, on_both_brokers, publis
 
 on_both_brokers!(
     each_device_gets_what_it_has_not_acked_once_and_in_order,
+    a_user_who_comes_for_the_first_time_is_told_how_much_the_inbox_had_to_remove,
     a_device_is_told_once_how_much_its_inbox_had_to_remove,
     what_is_published_while_nobody_is_there_waits_for_the_user,
     a_users_room_is_an_inbox_where_no_rule_says_otherwise,
@@ -117,6 +118,23 @@ fn each_device_gets_what_it_has_not_acked_once_and_in_order(broker: Broker) {
         let heard = comes(&mut again, Duration::from_millis(500));
         assert_eq!(heard, (vec![], vec![]), "{name} has had all");
     }
+}
+
+fn a_user_who_comes_for_the_first_time_is_told_how_much_the_inbox_had_to_remove(broker: Broker) {
+    let Stage { first, second, .. } = &Stage::new(broker, &format!("{PINGS}{OWN}"));
+    for number in 1..=5 {
+        publish(second, "user-9", &format!("m-{number}"));
+    }
+    let kept = ["m-3", "m-4", "m-5"].map(str::to_owned).to_vec();
+    let mut phone = device(first, "9", "phone");
+    let joined = next_of(&mut phone, "subscribed");
+    assert_eq!(
+        (&joined["data"]["recovered"], &joined["data"]["reason"]),
+        (&json!(false), &json!("too_old"))
+    );
+    assert_eq!(comes(&mut phone, SETTLED), (kept, vec![2]));
+    let mut desk = device(first, "9", "desk");
+    assert_eq!(comes(&mut desk, SETTLED), (vec![], vec![]), "it begins where the phone is");
 }
 
 fn a_device_is_told_once_how_much_its_inbox_had_to_remove(broker: Broker) {

@@ -218,6 +218,38 @@ pub const INBOX: &[Script] = &[
                    inbox e0:1 of 4 to 6 lost 0, page e0:6 from 4: e0:4 d; e0:5 e; e0:6 e; whole",
     },
     Script {
+        claim: "a cursor that begins where there is none has lost all that went but what newer ones took the place of",
+        steps: "1 attaches
+            1 publishes box a keep=3 inbox=device
+            1 publishes box b collapse=k
+            1 publishes box c collapse=k
+            1 publishes box d low
+            1 publishes box e
+            1 publishes box f
+            1 looks box device=a
+            1 looks box device=b
+            1 hears answers
+            loses cursors box
+            1 looks box device=b
+            1 looks box device=a
+            1 hears answers",
+        expected: "1: stored 1 e0:1, stored 2 e0:2, stored 3 e0:3, stored 4 e0:4, stored 5 e0:5, stored 6 e0:6, \
+                   inbox e0:0 of 3 to 6 lost 2, inbox e0:0 of 3 to 6 lost 0
+            1: inbox e0:0 of 3 to 6 lost 2, inbox e0:0 of 3 to 6 lost 0",
+    },
+    Script {
+        claim: "what was past its time before there was a cursor is lost to the first",
+        steps: "1 attaches
+            1 publishes box a keep=9 keep_ttl=1000 inbox=user
+            1 publishes box b
+            1 hears answers
+            at 2200
+            1 looks box
+            1 hears answers",
+        expected: "1: stored 1 e0:1, stored 2 e0:2
+            1: inbox e0:0 of 3 to 2 lost 2",
+    },
+    Script {
         claim: "what a device was told of is lost no more, said once or twice, and never more than was lost",
         steps: "1 attaches
             1 publishes box a keep=1 inbox=user

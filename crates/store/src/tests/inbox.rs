@@ -111,6 +111,39 @@ fn what_expired_unseen_is_lost_to_who_had_not_acked_it() {
 }
 
 #[test]
+fn a_cursor_that_begins_where_there_is_none_has_lost_all_that_went_unread() {
+    let keep = Keep { size: 3, ..KEEP };
+    let mut store = Store::new(RULES, 1);
+    publish(&mut store, 0, &keep, put(1));
+    // The one that takes the place of another is no loss, the low one that goes from the middle is.
+    publish(&mut store, 0, &keep, Put { collapse: Some("k"), ..put(2) });
+    publish(&mut store, 0, &keep, Put { collapse: Some("k"), ..put(3) });
+    publish(&mut store, 0, &keep, Put { low: true, ..put(4) });
+    publish(&mut store, 0, &keep, put(5));
+    let mut copy = store.clone();
+    let lost = |store: &mut Store<u64>, now_ms, device| {
+        store.inbox(at(now_ms), &cursor(device), &keep).unwrap().untold()
+    };
+    assert_eq!(lost(&mut store, 0, "a"), 1);
+    assert_eq!(lost(&mut store, 0, "b"), 0, "it has what the furthest has");
+    // The rest is past its time: one by one, and the whole stream at once.
+    assert_eq!(lost(&mut copy.clone(), 1_000, "a"), 4);
+    copy.sweep(1_251, 9);
+    assert_eq!(lost(&mut copy, 1_251, "a"), 4);
+}
+
+#[test]
+fn where_only_entries_are_left_a_new_cursor_has_lost_all_below_them() {
+    let mut store = Store::new(RULES, 1);
+    for key in 0..7 {
+        publish(&mut store, 0, &KEEP, put(key));
+    }
+    store.lose(&room("box"), Keys::Meta);
+    let state = store.inbox(at(1), &cursor("a"), &KEEP).unwrap();
+    assert_eq!((state.head.first, state.untold()), (4, 3));
+}
+
+#[test]
 fn as_many_devices_have_a_cursor_as_may_be_beside_the_users_own() {
     let mut store = Store::<u64>::new(RULES, 1);
     publish(&mut store, 0, &KEEP, put(1));
@@ -205,6 +238,8 @@ struct Cursor {
 struct Model {
     head: u64,
     kept: Vec<Kept>,
+    /// What went whose place no newer one took.
+    lost: u64,
     cursors: BTreeMap<&'static str, Cursor>,
 }
 
@@ -215,6 +250,7 @@ impl Model {
 
     fn remove(&mut self, index: usize) {
         let gone = self.kept.remove(index);
+        self.lost += 1;
         for cursor in self.cursors.values_mut() {
             cursor.lost += u64::from(!cursor.acked.contains(&gone.offset));
         }
@@ -246,8 +282,10 @@ impl Model {
     }
 
     fn open(&mut self, device: &'static str) -> &mut Cursor {
-        let furthest = self.cursors.values().map(watermark_of).max().unwrap_or(0);
-        let new = || Cursor { acked: (1..=furthest).collect(), ..Cursor::default() };
+        let furthest = self.cursors.values().map(watermark_of).max();
+        let lost = if furthest.is_none() { self.lost } else { 0 };
+        let acked = (1..=furthest.unwrap_or(0)).collect();
+        let new = || Cursor { acked, lost, told: 0 };
         self.cursors.entry(device).or_insert_with(new)
     }
 }
@@ -259,7 +297,7 @@ fn watermark_of(cursor: &Cursor) -> u64 {
 #[test]
 fn an_inbox_is_what_counting_one_by_one_makes_of_it() {
     let devices = ["a", "b", ""];
-    let mut holes = 0;
+    let (mut holes, mut begun) = (0, 0);
     for seed in 0..80 {
         let mut random = Random(seed);
         let (mut store, mut model) = (Store::<u64>::new(RULES, 1), Model::default());
@@ -290,6 +328,12 @@ fn an_inbox_is_what_counting_one_by_one_makes_of_it() {
                     let acked = Acked { watermark: head.at(offset), above: above.collect() };
                     // A part of it, more, or again what was said before.
                     let told = random.below(model.open(device).lost + 2);
+                    // Now and then the room's cursors are lost just then.
+                    if random.below(8) == 0 {
+                        store.lose(&room("box"), Keys::Cursors);
+                        model.cursors.clear();
+                        begun += 1;
+                    }
                     let counts = random.below(4) > 0;
                     let mut said = acked.clone();
                     said.watermark.epoch.0 ^= u128::from(!counts);
@@ -343,4 +387,5 @@ fn an_inbox_is_what_counting_one_by_one_makes_of_it() {
         }
     }
     assert!(holes > 1_000, "there were holes: {holes}");
+    assert!(begun > 100, "cursors began anew: {begun}");
 }

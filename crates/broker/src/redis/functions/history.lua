@@ -133,13 +133,19 @@ local function trim(keys, room, keep, at)
   end
 end
 
+-- These offsets of an inbox were removed, and no newer ones took their places.
+local function lose(keys, room, offsets)
+  room.lost = room.lost + #offsets
+  lose_unacked(beside(keys[1], 'cursors'), offsets)
+end
+
 -- What of an inbox is past its time goes; who has not acked it has lost it. Answers whether anything went.
 local function lapse(keys, room, keep, at)
   local first, below = lowest_kept(keys[2], room, keep, at)
   if first == room.first then
     return false
   end
-  lose_unacked(beside(keys[1], 'cursors'), standing(keys, room.first, first - 1))
+  lose(keys, room, standing(keys, room.first, first - 1))
   trim_to(keys, room, first, below)
   return true
 end
@@ -182,7 +188,7 @@ local function hold_quota(keys, room, keep)
     remove(keys, room, it)
   end
   if #removed > 0 then
-    lose_unacked(beside(keys[1], 'cursors'), removed)
+    lose(keys, room, removed)
   end
 end
 

@@ -13,13 +13,13 @@ local function idlest(cursors)
   return found
 end
 
--- A device's cursor, made if it is not there: where the furthest one stands. Cursors that were idle too long go, and
--- beyond their number the device that was idle longest. `known`: the room was known before.
-local function open_cursor(key, device, at, known)
+-- A device's cursor, made if it is not there: where the furthest one stands, or, where there is none, before all that
+-- there was in the room. Cursors that were idle too long go, and beyond their number the device that was idle longest.
+local function open_cursor(key, device, at, room)
   local cursors, devices = cursors_in(key), 0
   for name, it in pairs(cursors) do
     local ends = it.moved + (name == '' and USER_IDLE_MS or DEVICE_IDLE_MS)
-    if ends <= at and not (name == '' and known) then
+    if ends <= at and not (name == '' and room.known) then
       redis.call('HDEL', key, name)
       cursors[name] = nil
     elseif name ~= '' then
@@ -32,11 +32,11 @@ local function open_cursor(key, device, at, known)
       redis.call('HDEL', key, idle)
       cursors[idle] = nil
     end
-    local furthest = 0
+    local furthest, lost = 0, next(cursors) and 0 or room.lost
     for _, it in pairs(cursors) do
       furthest = math.max(furthest, it.watermark)
     end
-    cursors[device] = { watermark = furthest, lost = 0, told = 0, moved = at, above = {} }
+    cursors[device] = { watermark = furthest, lost = lost, told = 0, moved = at, above = {} }
   end
   local it = cursors[device]
   it.moved = math.max(it.moved, at)
@@ -73,7 +73,7 @@ local function inbox_of(keys, room, keep, device, at, name)
   if lapse(keys, room, keep, at) then
     write_meta(keys[1], room)
   end
-  return open_cursor(beside(keys[1], 'cursors'), device, at, room.known)
+  return open_cursor(beside(keys[1], 'cursors'), device, at, room)
 end
 
 local function keep_cursor(keys, room, device, it, at)

@@ -16,8 +16,9 @@ local CHUNK = 16
 -- Meta is one string: epoch, head, bytes of all envelopes that were ever appended, the lowest offset that is there, the
 -- bytes below it, until when the entries certainly are there (ms), and the master it was last written under. Then, of
 -- the young ids: when they began and when they expire (ms), the head then, whether the memory was too short; of the old
--- ones, the highest offset they name. Then how many entries were removed from among others, and their bytes.
-local META, META_BYTES = '>c16I8I8I8I8I8c40I8I8I8BI8I8I8', 145
+-- ones, the highest offset they name. Then how many entries were removed from among others, and their bytes. Last, how
+-- many of an inbox went whose place no newer one took: who has acked nothing lost so many.
+local META, META_BYTES = '>c16I8I8I8I8I8c40I8I8I8BI8I8I8I8', 153
 
 local function place(offset)
   return string.format('%.0f-0', offset)
@@ -83,7 +84,7 @@ local function mend(room, keys, length, at, ttl)
   if not room.epoch then
     room.head, room.total, room.ends = 0, 0, 0
     room.first, room.below, room.holes, room.gone = 1, 0, 0, 0
-    room.renewed = true
+    room.lost, room.renewed = lowest and lowest.offset - 1 or 0, true
   end
   local holes = last and lowest and holes_above(beside(keys[1], 'holes'), lowest.offset, last.offset)
   if holes and holes.last - lowest.offset + 1 == length + holes.count and holes.last >= room.head then
@@ -103,6 +104,9 @@ local function mend(room, keys, length, at, ttl)
     -- What is past its time went by itself.
     local is_lost = room.first <= room.head and at <= room.ends
     room.lapsed = room.first <= room.head and not is_lost and room.first
+    if room.lapsed then
+      room.lost = room.lost + room.head - room.first + 1 - room.holes
+    end
     room.renewed = room.renewed or is_lost
     forget(room)
   end
@@ -115,12 +119,12 @@ local function touch(keys, at, fresh, ttl)
   local length = read(0, 'XLEN', keys[2])
   local room
   if held and #held == META_BYTES then
-    local epoch, head, total, first, below, ends, written, began, ids_end, base, short, high, holes, gone =
+    local epoch, head, total, first, below, ends, written, began, ids_end, base, short, high, holes, gone, lost =
       struct.unpack(META, held)
     room = {
       epoch = epoch, head = head, total = total, first = first, below = below, ends = ends, master = master(),
-      began = began, ids_end = ids_end, base = base, short = short, high = high, holes = holes, gone = gone, known = true,
-      renewed = false, changed = false, arm = false, drop = false,
+      began = began, ids_end = ids_end, base = base, short = short, high = high, holes = holes, gone = gone, lost = lost,
+      known = true, renewed = false, changed = false, arm = false, drop = false,
     }
     room.renewed = written ~= room.master
   else
@@ -162,7 +166,7 @@ end
 
 local function write_meta(key, room)
   redis.call('SET', key, struct.pack(META, room.epoch, room.head, room.total, room.first, room.below, room.ends,
-    room.master, room.began, room.ids_end, room.base, room.short, room.high, room.holes, room.gone), 'KEEPTTL')
+    room.master, room.began, room.ids_end, room.base, room.short, room.high, room.holes, room.gone, room.lost), 'KEEPTTL')
 end
 
 -- The offsets from one to another at which an entry stands or stood that was not removed from among others.
