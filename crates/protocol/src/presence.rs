@@ -125,6 +125,9 @@ pub enum Lease {
     /// It holds.
     #[default]
     Held,
+    /// It begins with this beat: there was none that a beat had renewed. Where one had, the broker has lost it, and with it
+    /// may have lost what the node entered.
+    New,
     /// It had ended, so what its incarnation entered is reaped: the node needs another life.
     Lost,
 }

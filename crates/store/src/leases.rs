@@ -40,11 +40,19 @@ pub struct Tended {
     pub more: bool,
 }
 
+/// One life's lease.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    /// Until when it holds. Units: milliseconds.
+    ends_ms: u64,
+    /// A beat has renewed it.
+    is_renewed: bool,
+}
+
 /// Leases, and lives that are over.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Leases {
-    /// Until when each holds. Units: milliseconds.
-    held: BTreeMap<Incarnation, u64>,
+    held: BTreeMap<Incarnation, Held>,
     /// Until when each is remembered that was reaped. Units: milliseconds.
     reaped: BTreeMap<Incarnation, u64>,
 }
@@ -64,7 +72,7 @@ impl<E: Clone> Store<E> {
     }
 
     /// Renews a lease, and ends the one of the life before it. One that is over is not renewed, unless it ended while
-    /// nobody beat for [`quiet_ms`]: such a time counts for no lease.
+    /// nobody beat for [`quiet_ms`]: such a time counts for no lease. Says whether it is the first time.
     pub fn renew(&mut self, now_ms: u64, incarnation: Incarnation, retired: Option<u32>) -> Lease {
         let lease_ms = self.rules().lease_ms;
         let leases = self.leases_mut();
@@ -73,15 +81,16 @@ impl<E: Clone> Store<E> {
         if let Some(life) = retired {
             let retired = Incarnation { life, ..incarnation };
             if !leases.reaped.contains_key(&retired) {
-                leases.held.insert(retired, now_ms);
+                leases.held.insert(retired, Held { ends_ms: now_ms, is_renewed: true });
             }
         }
-        let is_over = leases.held.get(&incarnation).is_some_and(|ends_ms| *ends_ms <= now_ms);
-        if is_over || leases.reaped.contains_key(&incarnation) {
+        let known = leases.held.get(&incarnation).copied();
+        if known.is_some_and(|it| it.ends_ms <= now_ms) || leases.reaped.contains_key(&incarnation) {
             return Lease::Lost;
         }
-        leases.held.insert(incarnation, now_ms.saturating_add(lease_ms));
-        Lease::Held
+        let ends_ms = now_ms.saturating_add(lease_ms);
+        leases.held.insert(incarnation, Held { ends_ms, is_renewed: true });
+        if known.is_some_and(|it| it.is_renewed) { Lease::Held } else { Lease::New }
     }
 
     /// Incarnations of which sessions are in rooms.
@@ -97,20 +106,21 @@ impl<E: Clone> Store<E> {
         let leases = self.leases_mut();
         for incarnation in entered {
             let is_reaped = leases.reaped.contains_key(incarnation);
-            leases.held.entry(*incarnation).or_insert(if is_reaped { now_ms } else { ends_ms });
+            let ends_ms = if is_reaped { now_ms } else { ends_ms };
+            leases.held.entry(*incarnation).or_insert(Held { ends_ms, is_renewed: false });
         }
     }
 
     /// Nodes that hold a lease.
     pub fn leased(&self, now_ms: u64) -> impl Iterator<Item = NodeId> {
-        let held = self.leases().held.iter().filter(move |(_, ends_ms)| **ends_ms > now_ms);
+        let held = self.leases().held.iter().filter(move |(_, it)| it.ends_ms > now_ms);
         held.map(|(incarnation, _)| incarnation.node).collect::<BTreeSet<_>>().into_iter()
     }
 
     /// Incarnations whose lease is over, and that are not marked as reaped yet.
     #[must_use]
     pub fn overdue(&self, now_ms: u64) -> Vec<Incarnation> {
-        let over = self.leases().held.iter().filter(|(_, ends_ms)| **ends_ms <= now_ms);
+        let over = self.leases().held.iter().filter(|(_, it)| it.ends_ms <= now_ms);
         over.map(|(incarnation, _)| *incarnation).collect()
     }
 
@@ -129,7 +139,12 @@ impl<E: Clone> Store<E> {
         let entered: Vec<_> = self.entered().filter(|it| it.node == node).collect();
         self.adopt(now_ms, &entered);
         let held = self.leases_mut().held.iter_mut().filter(|(it, _)| it.node == node);
-        held.for_each(|(_, ends_ms)| *ends_ms = now_ms);
+        held.for_each(|(_, it)| it.ends_ms = now_ms);
+    }
+
+    /// Loses all leases.
+    pub fn lose_leases(&mut self) {
+        self.leases_mut().held.clear();
     }
 
     /// Does what is due in rooms: users leave whose grace is over, then what reaped incarnations entered goes. At most
@@ -158,7 +173,7 @@ impl<E: Clone> Store<E> {
     #[must_use]
     pub fn is_due(&self, now_ms: u64) -> bool {
         self.presence().leaves_ms().is_some_and(|due_ms| due_ms <= now_ms)
-            || self.leases().held.values().any(|ends_ms| *ends_ms <= now_ms)
+            || self.leases().held.values().any(|it| it.ends_ms <= now_ms)
             || self.entered().any(|it| self.leases().reaped.contains_key(&it))
     }
 
@@ -176,13 +191,13 @@ impl<E: Clone> Store<E> {
 impl Leases {
     /// Where nobody beat for long, whoever held a lease until then has one lease's time to come again.
     fn excuse(&mut self, now_ms: u64, lease_ms: u64) {
-        let Some(newest_ms) = self.held.values().max() else { return };
+        let Some(newest_ms) = self.held.values().map(|it| it.ends_ms).max() else { return };
         let beaten_ms = newest_ms.saturating_sub(lease_ms);
         if now_ms < beaten_ms.saturating_add(quiet_ms(lease_ms)) {
             return;
         }
-        for ends_ms in self.held.values_mut().filter(|ends_ms| **ends_ms > beaten_ms) {
-            *ends_ms = now_ms.saturating_add(lease_ms);
+        for held in self.held.values_mut().filter(|it| it.ends_ms > beaten_ms) {
+            held.ends_ms = now_ms.saturating_add(lease_ms);
         }
     }
 

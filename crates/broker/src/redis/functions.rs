@@ -212,7 +212,12 @@ pub(crate) fn beaten(answer: Value, digest: &str) -> Option<Beaten> {
     };
     let time_us = seconds.as_u64()?.checked_mul(1_000_000)?.checked_add(micros.as_u64()?)?;
     let master = master_of(master.as_str()?.as_bytes());
-    let lease = if held.as_u64()? == 1 { Lease::Held } else { Lease::Lost };
+    let lease = match held.as_u64()? {
+        0 => Lease::Lost,
+        1 => Lease::Held,
+        2 => Lease::New,
+        _ => return None,
+    };
     let over = over.clone().into_array();
     let over = over.iter().map(|it| Some(it.as_str()?.to_string())).collect::<Option<_>>()?;
     let due = due.clone().into_array();

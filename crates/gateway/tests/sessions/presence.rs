@@ -1,8 +1,12 @@
 //! Who is in a room is one answer on all nodes (G18, G19).
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
+use xtask::servers::Redis;
 
 use crate::common::Live;
+use crate::common::ws::{Dial, Ws};
 use crate::stage::{Broker, Stage, dial, join, next_of, on_both_brokers, soon};
 
 on_both_brokers!(
@@ -132,4 +136,70 @@ fn the_users_of_a_node_that_ends_are_gone_and_those_elsewhere_stay(broker: Broke
     soon_there(&second, "known-1", &["ann", "bob"]);
     first.stop();
     soon("bob's ghost is gone", || roster(&second, "known-1")["users"] == json!(["ann"]));
+}
+
+/// How long it may take until what a server lost is right again.
+const MENDED: Duration = Duration::from_secs(15);
+
+/// Waits until Redis and both nodes' members know again who is there, for no longer than it may take.
+#[track_caller]
+fn mended(stage: &Stage, lost: &str, [ann, bob]: [&mut Ws; 2]) {
+    let began = Instant::now();
+    let redis = stage.redis.as_ref().unwrap();
+    let both = json!(["ann", "bob"]);
+    loop {
+        let kept = [&stage.first, &stage.second].map(|live| roster(live, "known-1")["users"].take());
+        let told = [&mut *ann, &mut *bob].map(told_roster);
+        let agent = keys(redis, "rc:*:presence:$agents")
+            .iter()
+            .any(|key| redis.command(&["HGET", key, "u7"]).unwrap().text() == "1");
+        if agent && kept.iter().chain(&told).all(|users| *users == both) {
+            return;
+        }
+        let after = began.elapsed();
+        assert!(after < MENDED, "{lost}: {kept:?}, told {told:?}, agent {agent}, {after:?} later");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Who is in the room, as the client's node has told its members.
+fn told_roster(ws: &mut Ws) -> Value {
+    ws.tell(&json!({ "type": "presence", "id": "q", "data": { "room": "known-1" } }));
+    loop {
+        let mut answer = ws.json();
+        if answer["metadata"]["correlation_id"] == "q" {
+            return answer["data"]["users"].take();
+        }
+    }
+}
+
+fn keys(redis: &Redis, pattern: &str) -> Vec<String> {
+    let found = redis.command(&["KEYS", pattern]).unwrap();
+    found.items().iter().map(xtask::servers::Reply::text).collect()
+}
+
+#[test]
+fn whatever_keys_redis_loses_everybody_who_is_there_is_entered_again() {
+    let stage = &Stage::new(Broker::Redis, "");
+    let redis = stage.redis.as_ref().unwrap();
+    let (mut ann, _) = dial(&stage.first, "ann", "");
+    let (mut bob, _) = dial(&stage.second, "bob", "");
+    for ws in [&mut ann, &mut bob] {
+        join(ws, "known-1");
+    }
+    let claims = json!({ "sub": "seven", "kind": "user", "agent_id": 7 });
+    let path = format!("/ws?token={}", stage.first.token_of(&claims));
+    let mut agent = Dial::default().path(&path).open(stage.first.public());
+    agent.welcome();
+    mended(stage, "nothing", [&mut ann, &mut bob]);
+    let each = ["presence:known-1", "roster:known-1", "presence:$agents"];
+    for lost in each {
+        let [key] = &keys(redis, &format!("rc:*:{lost}"))[..] else { panic!("no {lost}") };
+        assert_eq!(redis.command(&["DEL", key]).unwrap().text(), "1");
+        mended(stage, lost, [&mut ann, &mut bob]);
+    }
+    // The lease goes along with all the rest: the next beat shows it.
+    redis.command(&["FLUSHALL"]).unwrap();
+    mended(stage, "everything", [&mut ann, &mut bob]);
+    drop(agent);
 }

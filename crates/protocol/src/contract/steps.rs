@@ -217,7 +217,8 @@ impl Epochs {
             BrokerEvent::Inbox { state: Some(state), .. } => self.inbox(state),
             BrokerEvent::BeatAnswered { report: Some(report), .. } => {
                 let lease = match report.lease {
-                    Lease::Held => "held",
+                    // Which beat is the first depends on who was asked before: brokers' own tests look at that.
+                    Lease::Held | Lease::New => "held",
                     Lease::Lost => "lost",
                 };
                 let agents = report.agents.iter().map(|diff| format!(" {}", self.diff(diff)));

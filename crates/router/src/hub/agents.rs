@@ -9,9 +9,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::content::Content;
-use roomcast_protocol::envelope::{Accepted, Level};
-use roomcast_protocol::position::Position;
-use roomcast_protocol::presence::{AGENTS, PresenceDiff};
+use roomcast_protocol::envelope::{Accepted, BrokerCommand, Level};
+use roomcast_protocol::position::{Epoch, Position};
+use roomcast_protocol::presence::{AGENTS, PresenceDiff, RosterPage};
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::{Now, iso8601};
@@ -58,6 +58,18 @@ pub(super) struct Notices {
     /// All up to there was told: the next beat says so.
     told: Option<Position>,
     ended: Vec<(u64, Result<Accepted, Refused>)>,
+}
+
+/// Whether the broker still has the agents whom this node entered. Nobody hears their room, so nothing else would show
+/// that it lost them.
+#[derive(Debug, Default)]
+pub(super) struct Compared {
+    /// When it is asked next. Units: monotonic milliseconds.
+    due_ms: Option<u64>,
+    /// The question that is under way.
+    request: Option<u64>,
+    /// The epoch of the room when it was asked last.
+    epoch: Option<Epoch>,
 }
 
 impl Notices {
@@ -223,6 +235,58 @@ impl Hub {
                 self.notices.try_at(again_ms, number);
             }
         }
+    }
+
+    /// Asks now and then under which epoch the broker has the agents' room, while this node has entered some there.
+    pub(super) fn compare_agents(&mut self, now: Now, out: &mut Vec<HubEffect>) {
+        if self.presence.agents() == 0 {
+            self.presence.compared = Compared::default();
+            return;
+        }
+        let next_ms = now.mono_ms.saturating_add(self.rosters.compare_ms());
+        let due_ms = *self.presence.compared.due_ms.get_or_insert(next_ms);
+        let is_due = due_ms <= now.mono_ms && self.presence.compared.request.is_none();
+        let Ok(room) = RoomName::system(AGENTS) else { return };
+        if !is_due || self.watch.is_none() || !self.may_ask() {
+            return;
+        }
+        self.roster_asks.requests += 1;
+        let request = self.roster_asks.requests;
+        self.presence.compared.request = Some(request);
+        self.presence.compared.due_ms = Some(next_ms);
+        out.push(HubEffect::Broker(BrokerCommand::Roster {
+            request,
+            room,
+            after: None,
+            count_max: 1,
+        }));
+    }
+
+    /// The broker answered, or did not: under another epoch it may lack whom this node entered. Says whether it was this
+    /// question.
+    pub(super) fn agents_compared(
+        &mut self,
+        now: Now,
+        request: u64,
+        page: Option<&RosterPage>,
+    ) -> bool {
+        let compared = &mut self.presence.compared;
+        if compared.request != Some(request) {
+            return false;
+        }
+        compared.request = None;
+        let epoch = page.map(|page| page.version.epoch);
+        if epoch.is_some() && std::mem::replace(&mut compared.epoch, epoch) != epoch {
+            let room = RoomName::system(AGENTS);
+            room.iter().for_each(|room| self.presence.reenter(now, room, |_| true));
+        }
+        true
+    }
+
+    /// When [`Hub::compare_agents`] has something to do by itself.
+    pub(super) fn next_compare_ms(&self) -> Option<u64> {
+        let Compared { due_ms, request, .. } = self.presence.compared;
+        due_ms.filter(|_| request.is_none() && self.watch.is_some() && self.may_ask())
     }
 
     /// When [`Hub::notify`] has something to do by itself.

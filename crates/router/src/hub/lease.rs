@@ -1,5 +1,6 @@
 //! The lives of the node's lease (G19). What one life entered goes with it, so a node whose lease has ended, or that
-//! finds a master which may know less, begins another one, enters again who is still there, and gives the former up.
+//! finds a master which may know less, or a lease that was lost, begins another one, enters again who is still there, and
+//! gives the former up.
 
 use roomcast_protocol::envelope::{BeatReport, BrokerCommand, MasterId};
 use roomcast_protocol::presence::Lease;
@@ -96,7 +97,7 @@ impl Hub {
         let before = self.lives.answered.replace((seq, report.masters));
         match report.lease {
             Lease::Lost => self.begin_life(now, true, out),
-            Lease::Held => {
+            Lease::Held | Lease::New => {
                 self.lives.held = true;
                 self.lives.held_ms = now.mono_ms;
                 if self.lives.retired_seq.is_some_and(|since| seq >= since) {
@@ -105,7 +106,11 @@ impl Hub {
                     self.tell_watch();
                 }
                 let renamed = before.is_some_and(|(_, masters)| masters != report.masters);
-                if renamed && !self.presence.is_unused() {
+                // A beat of this life has renewed it before.
+                let since_seq = self.lives.since_seq;
+                let forgotten =
+                    report.lease == Lease::New && before.is_some_and(|(seq, _)| seq >= since_seq);
+                if (renamed || forgotten) && !self.presence.is_unused() {
                     self.begin_life(now, false, out);
                 }
             }

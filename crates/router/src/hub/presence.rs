@@ -13,6 +13,7 @@ use roomcast_protocol::presence::{
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
+use super::agents::Compared;
 use super::{Hub, HubConfig};
 use crate::messages::HubEffect;
 
@@ -86,6 +87,8 @@ pub(super) struct Presence {
     present: usize,
     /// Of the agents' room, how many sessions each agent has.
     agents: HashMap<Box<str>, u32, FixedState>,
+    /// Whether the broker still has them.
+    pub(super) compared: Compared,
 }
 
 impl Presence {
@@ -101,6 +104,7 @@ impl Presence {
             seq: 0,
             present: 0,
             agents: HashMap::with_hasher(hasher),
+            compared: Compared::default(),
         }
     }
 
@@ -184,6 +188,7 @@ impl Hub {
         self.presence_steps(now, out);
         self.beat_alone(now, out);
         self.notify(now, out);
+        self.compare_agents(now, out);
         self.read_rosters(now, out);
         self.ask_rosters(out);
         self.tell_rosters(now, out);
@@ -193,7 +198,8 @@ impl Hub {
     pub(super) fn next_presence_ms(&self) -> Option<u64> {
         let step = self.presence.deadlines.first().map(|(at, _)| *at);
         let others = [self.next_beat_alone_ms(), self.next_notice_ms(), self.next_roster_ms()];
-        others.into_iter().chain([step]).flatten().min()
+        let compare = self.next_compare_ms();
+        others.into_iter().chain([step, compare]).flatten().min()
     }
 
     /// A lane says that a session came into a room, or left it.

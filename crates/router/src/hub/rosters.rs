@@ -21,8 +21,12 @@ pub const ROSTER_READS_MAX: usize = 16;
 /// How long after a room's reading began the next one may. Units: milliseconds.
 pub const ROSTER_READ_MS: u64 = 1_000;
 
-/// How often a room's version is compared with the broker's without a cause. Units: milliseconds.
-pub const ROSTER_COMPARE_MS: u64 = 120_000;
+/// How often a room's version is compared with the broker's without a cause: so long for each room that has a roster here,
+/// but no more often than the first of these, and no more seldom than the second. Units: milliseconds.
+pub const ROSTER_COMPARE_MS: (u64, u64) = (10_000, 120_000);
+
+/// Comparing takes so long for each room. Units: milliseconds.
+const COMPARE_EACH_MS: u64 = 20;
 
 /// How long who came and who left is collected until members are told. Units: milliseconds.
 pub const TELL_MS: u64 = 250;
@@ -105,14 +109,21 @@ impl Rosters {
         }
     }
 
+    /// How long it takes until a room is compared again. Units: milliseconds.
+    pub(super) fn compare_ms(&self) -> u64 {
+        let all_ms = (self.rooms.len() as u64).saturating_mul(COMPARE_EACH_MS);
+        all_ms.clamp(ROSTER_COMPARE_MS.0, ROSTER_COMPARE_MS.1)
+    }
+
     /// The roster is known: from now on it is only compared.
     fn compare_later(&mut self, now: Now, name: &RoomName) {
+        let compare_ms = self.compare_ms();
         let Some(roster) = self.rooms.get_mut(name) else { return };
         if let Some(before_ms) = roster.read_at_ms.take() {
             self.reads.remove(&(before_ms, name.clone()));
         }
         let spread_ms = self.hasher.hash_one(name) % ROSTER_READ_MS;
-        self.read_at(now.mono_ms.saturating_add(ROSTER_COMPARE_MS + spread_ms), name, true);
+        self.read_at(now.mono_ms.saturating_add(compare_ms + spread_ms), name, true);
     }
 
     /// Members are told in their time, if there is anything.
@@ -282,6 +293,9 @@ impl Hub {
         page: Option<&RosterPage>,
         out: &mut Vec<HubEffect>,
     ) -> bool {
+        if self.agents_compared(now, request, page) {
+            return true;
+        }
         let Some((name, compares)) = self.rosters.under_way.remove(&request) else { return false };
         let Some(roster) = self.rosters.rooms.get(&name) else { return true };
         let known = roster.version();

@@ -47,7 +47,7 @@ fn check(script: &str, expected: &str) {
 /// `down`, `alive 1`, `beat 1 7 [from=8]` (link 1 brings beat 7, from another master), `answer 7 [by=8] [over=1,2]
 /// [peers=2,3!,4?]` (3 is deaf, 4 disagrees), `unanswered 7` (or `last`). After `auto over=1` the broker answers beats by itself,
 /// and brings them back: beats are not shown any more; `auto` with other options changes that, `auto silent` brings
-/// none back, `auto away` answers none, `auto lost` says that the lease has ended, `auto by=2` is another master, `auto among=2`
+/// none back, `auto away` answers none, `auto lost` says that the lease has ended, `auto new` that there was none, `auto by=2` is another master, `auto among=2`
 /// one among those of a Cluster. `health` and `relay` show figures.
 #[track_caller]
 fn watch(script: &str, expected: &str) {
@@ -72,8 +72,8 @@ struct Auto {
     links: Vec<LinkId>,
     brings: bool,
     peers: Vec<Peer>,
-    /// The node's lease is said to have ended.
-    lost: bool,
+    /// What is said of the node's lease, once.
+    lease: Lease,
     /// Which master it is, but for the first.
     other_master: u64,
     /// The same of all masters of a Cluster, whose beats name none.
@@ -298,7 +298,7 @@ impl World {
                     masters: MasterId(option("by").map_or(1, |by| by.parse().unwrap())),
                     links: links(option("over").unwrap_or("1")),
                     peers: peers(option("peers").unwrap_or("")),
-                    lease: if line.contains(" lost") { Lease::Lost } else { Lease::Held },
+                    lease: presence::lease(line),
                     agents: presence::agents(line),
                 };
                 let seq = words[1].parse().unwrap();
@@ -377,7 +377,7 @@ impl World {
         if let Some(over) = option(line, "over") {
             auto.links = links(over);
         }
-        auto.lost = line.contains(" lost");
+        auto.lease = presence::lease(line);
         auto.other_master = option(line, "by").map_or(0, |by| by.parse::<u64>().unwrap() - 1);
         auto.other_among = option(line, "among").map_or(0, |by| by.parse::<u64>().unwrap() - 1);
         if let Some(listed) = option(line, "peers") {
@@ -483,7 +483,7 @@ impl World {
         for seq in beats {
             let auto = self.auto.clone().unwrap_or_default();
             if let Some(auto) = &mut self.auto {
-                auto.lost = false; // once is enough
+                auto.lease = Lease::Held; // once is enough
             }
             let mut events = Vec::new();
             for link in auto.links.iter().filter(|_| auto.brings) {
@@ -491,14 +491,14 @@ impl World {
                 events.push(BrokerEvent::Beat { link, seq, master, moved });
             }
             if auto.answers {
-                let (master, masters, lost) = (auto.master(), auto.masters(), auto.lost);
-                let Auto { links, peers, .. } = auto;
+                let (master, masters) = (auto.master(), auto.masters());
+                let Auto { links, peers, lease, .. } = auto;
                 let report = Some(BeatReport {
                     master,
                     masters,
                     links,
                     peers,
-                    lease: if lost { Lease::Lost } else { Lease::Held },
+                    lease,
                     agents: Vec::new(),
                 });
                 events.push(BrokerEvent::BeatAnswered { seq, report });

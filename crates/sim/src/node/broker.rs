@@ -561,9 +561,11 @@ fn merged(answers: impl Iterator<Item = Result<Answer, Fault>>) -> Option<BeatRe
                 whole.masters = whole.masters.and(report.masters);
                 whole.links.extend(report.links);
                 whole.agents.extend(report.agents);
-                if report.lease == Lease::Lost {
-                    whole.lease = Lease::Lost;
-                }
+                whole.lease = match (whole.lease, report.lease) {
+                    (Lease::Lost, _) | (_, Lease::Lost) => Lease::Lost,
+                    (Lease::New, _) | (_, Lease::New) => Lease::New,
+                    (Lease::Held, Lease::Held) => Lease::Held,
+                };
             }
         }
     }

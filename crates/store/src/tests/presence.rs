@@ -51,7 +51,7 @@ fn count(store: &mut Store<u64>, name: &str) -> u64 {
 fn a_lease_holds_until_its_last_millisecond() {
     for (now_ms, lease) in [(LEASE_MS + 99, Lease::Held), (LEASE_MS + 100, Lease::Lost)] {
         let mut store = Store::<u64>::new(RULES, 1);
-        assert_eq!(store.beat(at(100), life(1, 1), None).lease, Lease::Held);
+        assert_eq!(store.beat(at(100), life(1, 1), None).lease, Lease::New);
         store.set_presence(at(100), &set("a", life(1, 1), 1, 0, many(1)));
         assert_eq!(store.is_due(now_ms), lease == Lease::Lost);
         store.beat(at(LEASE_MS / 2), life(2, 1), None);
@@ -60,6 +60,23 @@ fn a_lease_holds_until_its_last_millisecond() {
         assert_eq!(beaten.tended.diffs.len(), usize::from(lease == Lease::Lost));
         assert_eq!(store.leased(now_ms).count(), 1 + usize::from(lease == Lease::Held));
     }
+}
+
+#[test]
+fn a_beat_that_finds_no_lease_which_a_beat_had_renewed_says_so() {
+    let mut store = Store::<u64>::new(RULES, 1);
+    store.set_presence(at(0), &set("a", life(1, 1), 1, 0, many(1)));
+    assert_eq!(store.beat(at(0), life(2, 1), None).lease, Lease::New);
+    assert_eq!(store.leased(1).count(), 2, "who has entered has a lease");
+    assert_eq!(store.beat(at(1), life(1, 1), None).lease, Lease::New, "it has not renewed it");
+    assert_eq!(store.beat(at(2), life(1, 1), None).lease, Lease::Held);
+    store.lose_leases();
+    // Whoever beats first gives one to the others.
+    assert_eq!(store.beat(at(3), life(2, 1), None).lease, Lease::New);
+    assert_eq!(store.beat(at(3), life(1, 1), None).lease, Lease::New);
+    assert_eq!(store.beat(at(4), life(1, 1), None).lease, Lease::Held);
+    assert_eq!(store.beat(at(5), life(1, 2), Some(1)).lease, Lease::New);
+    assert_eq!(store.beat(at(6), life(1, 1), None).lease, Lease::Lost);
 }
 
 #[test]
@@ -130,7 +147,7 @@ fn a_life_that_was_reaped_is_remembered_for_an_hour() {
     assert_eq!(store.set_presence(at(late_ms - 1), &step(1)).answer, PresenceSet::Reaped);
     assert_eq!(store.renew(late_ms - 1, life(1, 1), None), Lease::Lost);
     assert!(matches!(store.set_presence(at(late_ms), &step(1)).answer, PresenceSet::Done(Some(_))));
-    assert_eq!(store.renew(late_ms, life(1, 1), None), Lease::Held);
+    assert_eq!(store.renew(late_ms, life(1, 1), None), Lease::New);
 }
 
 #[test]
@@ -138,7 +155,7 @@ fn a_life_is_retired_once_whether_it_ever_beat_or_not() {
     let mut store = Store::<u64>::new(RULES, 1);
     store.set_presence(at(0), &set("a", life(1, 1), 1, 0, many(2)));
     let beaten = store.beat(at(0), life(1, 2), Some(1));
-    assert_eq!((beaten.lease, beaten.tended.diffs.len()), (Lease::Held, 1));
+    assert_eq!((beaten.lease, beaten.tended.diffs.len()), (Lease::New, 1));
     let again = store.beat(at(5), life(1, 2), Some(1));
     assert_eq!((again.lease, again.tended), (Lease::Held, Tended::default()));
     assert_eq!(store.renew(5, life(1, 1), None), Lease::Lost);
@@ -187,10 +204,10 @@ fn stores_of_a_cluster_are_tended_one_by_one() {
     }
     let entered: Vec<_> = stores.iter().flat_map(Store::entered).collect();
     let [leases, _] = &mut stores;
-    assert_eq!(leases.renew(0, dead, None), Lease::Held);
+    assert_eq!(leases.renew(0, dead, None), Lease::New);
     leases.adopt(0, &entered);
     for now_ms in [LEASE_MS / 2, LEASE_MS] {
-        assert_eq!(leases.renew(now_ms, life(2, 1), None), Lease::Held);
+        assert_ne!(leases.renew(now_ms, life(2, 1), None), Lease::Lost);
     }
     let overdue = leases.overdue(LEASE_MS);
     assert_eq!(overdue, [dead]);
@@ -231,7 +248,7 @@ fn the_planted_bug_accepts_a_reaped_life() {
     let step = set("a", life(1, 1), 1, 0, many(1));
     assert_eq!(store.set_presence(at(LEASE_MS), &step).answer, PresenceSet::Reaped);
     store.forget_reaped();
-    assert_eq!(store.renew(LEASE_MS, life(1, 1), None), Lease::Held);
+    assert_eq!(store.renew(LEASE_MS, life(1, 1), None), Lease::New);
     assert!(store.set_presence(at(LEASE_MS), &step).publish.is_some());
 }
 
@@ -436,7 +453,7 @@ fn diffs_add_up_to_who_is_there_whatever_happens() {
                 16..18 => {
                     let (now, beat) = (at(now_ms), life(node, lives[slot]));
                     let Beaten { lease, tended } = store.beat(now, beat, None);
-                    assert_eq!(lease, Lease::Held);
+                    assert_ne!(lease, Lease::Lost);
                     for diff in tended.diffs {
                         heard.entry(diff.room.clone()).or_default().hear(&diff);
                     }

@@ -131,17 +131,18 @@ local function excuse(nodes, reaped, at, lease)
   end
 end
 
--- When the lease of an incarnation ends; nil: it has none.
+-- When the lease of an incarnation ends, and whether a beat has renewed it; nil: it has none.
 local function ends_of(nodes, name)
-  local held = read(false, 'HGET', nodes, name)
-  return held and tonumber(string.match(held, '^(%d+) %d %x+ %x+$'))
+  local held = read(false, 'HGET', nodes, name) or ''
+  local ends, hears = string.match(held, '^(%d+) (%d) %x+ %x+$')
+  return tonumber(ends), ends ~= nil and hears ~= ADOPTED
 end
 
 -- Renews the lease of an incarnation, unless it has ended; one that ended is never renewed, unless it did so while nobody
--- beat for long.
+-- beat for long. Answers with 1, with 2 where no beat had renewed it before, or with 0: it has ended.
 local function renew(nodes, own, retired, at, lease, args, replid)
   local reaped = string.match(nodes, '^rc:{.-}:') .. 'reaped:'
-  local ends = ends_of(nodes, own)
+  local ends, is_renewed = ends_of(nodes, own)
   if (ends or 0) <= at + lease - QUIET * lease then
     excuse(nodes, reaped, at, lease)
     ends = ends_of(nodes, own)
@@ -154,7 +155,7 @@ local function renew(nodes, own, retired, at, lease, args, replid)
   if retired and not read(false, 'ZSCORE', reaped, retired) then
     redis.call('HSET', nodes, retired, '0 0 0 0')
   end
-  return is_held
+  return is_held and (is_renewed and 1 or 2) or 0
 end
 
 -- A node's heartbeat: renews its lease, tells the others whether its feed hears, and comes back over its own feed.
@@ -163,8 +164,8 @@ end
 -- relay modes, lease (ms), kind, channel ('' for none), name, relay key, number, partitions, how many keys stand before
 -- the counters, the life of its lease, the one before it that is over ('' for none); for each counter, how far the node
 -- has followed it ('' for not at all).
--- Answers with the time (s, us), the master, the relay's key, partitions, whether the lease holds, the incarnations whose
--- lease is over, the prefixes of partitions where users are to leave, and node, hears, digest of each other node that holds a lease.
+-- Answers with the time (s, us), the master, the relay's key, partitions, how the lease is (as `renew` says it), the
+-- incarnations whose lease is over, the prefixes of partitions where users are to leave, and node, hears, digest of each other node that holds a lease.
 local function beat(keys, args)
   local nodes, node = keys[1], args[1]
   local lease, before = tonumber(args[4]), tonumber(args[11])
@@ -174,7 +175,7 @@ local function beat(keys, args)
   local replid = master()
   local relay_key = before > 2 and agree(keys[3], args[8]) or ''
   local answer = { seconds, micros, replid, relay_key, layout(keys[2], args[10]) }
-  answer[6] = renew(nodes, own, retired, at, lease, args, replid) and 1 or 0
+  answer[6] = renew(nodes, own, retired, at, lease, args, replid)
   local over, peers = lessees(nodes, node, at, lease, replid)
   answer[7], answer[8] = over, {}
   for name, peer in pairs(peers) do

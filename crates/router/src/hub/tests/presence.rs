@@ -9,15 +9,15 @@ use roomcast_protocol::envelope::{BrokerEvent, Envelope};
 use roomcast_protocol::guard::Policy;
 use roomcast_protocol::ids::{LaneId, NodeId, SessionId, SessionKey};
 use roomcast_protocol::presence::{
-    AGENTS, PRESENCE_CHANGES_MAX, PresenceChange, PresenceDiff, PresenceMode, PresenceSet,
+    AGENTS, Lease, PRESENCE_CHANGES_MAX, PresenceChange, PresenceDiff, PresenceMode, PresenceSet,
     ROSTER_PAGE_MAX, RosterPage, SetPresence,
 };
 use roomcast_protocol::room::RoomName;
 
 use super::{World, check, option, position, room, shown_at, watch};
 use crate::hub::{
-    NOTICES_MAX, NOTICES_UNDER_WAY_MAX, ROSTER_ASKS_MAX, ROSTER_ASKS_WAITING_MAX, ROSTER_DIFFS_MAX,
-    ROSTER_READS_MAX, STEPS_MAX,
+    NOTICES_MAX, NOTICES_UNDER_WAY_MAX, ROSTER_ASKS_MAX, ROSTER_ASKS_WAITING_MAX,
+    ROSTER_COMPARE_MS, ROSTER_DIFFS_MAX, ROSTER_READS_MAX, STEPS_MAX,
 };
 use crate::messages::{HubMessage, QueryId, Ticket};
 
@@ -95,6 +95,15 @@ fn diff(name: &str, version: &str, line: &str) -> PresenceDiff {
 pub(super) fn agents(line: &str) -> Vec<PresenceDiff> {
     let versions = option(line, "agents").into_iter().flat_map(|it| it.split(','));
     versions.map(|version| diff(AGENTS, version, line)).collect()
+}
+
+/// What a line says of the node's lease: ` lost`, ` new`, or that it holds.
+pub(super) fn lease(line: &str) -> Lease {
+    match (line.contains(" lost"), line.contains(" new")) {
+        (true, _) => Lease::Lost,
+        (false, true) => Lease::New,
+        (false, false) => Lease::Held,
+    }
 }
 
 /// `1 asks crowd [after=ann] [count=2]` by a session of lane 1; `api asks ..` by the shell.
@@ -512,6 +521,44 @@ fn another_master_among_those_of_a_cluster_is_another_master() {
 }
 
 #[test]
+fn a_lease_that_the_broker_has_lost_is_the_end_of_a_life_in_which_all_are_entered_again() {
+    entered(
+        "auto over=1 new
+         at 1000
+         at 1200
+         done
+         at 5000",
+        "beat life 2
+         set crowd #3 life 2 +1/ann +2/bob
+         beat life 2, 1 is over
+         beat life 2",
+    );
+    // The first beats of a life find none: of this one, and of that after a lease that had ended.
+    watch(
+        "auto over=1 new
+         up 1
+         enters crowd 1/ann
+         done
+         auto away
+         at 1000
+         answer 2 lost
+         enters crowd 1/ann
+         answer 3 new
+         auto over=1
+         done
+         at 5000",
+        "whole at 0
+         set crowd #1 +1/ann
+         0: presents since 1000
+         1: presents since 1000
+         2: presents since 1000
+         beat life 2, 1 is over
+         set crowd #2 life 2 +1/ann
+         beat life 2",
+    );
+}
+
+#[test]
 fn a_node_that_was_stopped_past_its_lease_begins_another_life_by_itself() {
     entered(
         "asleep until 20000
@@ -890,18 +937,53 @@ fn a_reading_that_takes_too_long_begins_anew() {
 #[test]
 fn now_and_then_a_rosters_version_is_compared() {
     known(
-        "at 119000
-         at 121000
+        "at 9000
+         at 11000
          roster 5 count=2
-         at 242000
+         at 22000
          roster 6 count=3
-         at 243999
+         at 23999
          roster 6 ann,bob,cid",
         "roster? crowd limit 1
          roster? crowd limit 1
          roster? crowd
          1: presence crowd 6 3 +cid",
     );
+}
+
+#[test]
+fn many_rosters_are_compared_more_seldom() {
+    let [first_ms, last_ms] = [ROSTER_COMPARE_MS.0, ROSTER_COMPARE_MS.1];
+    for (rooms, after_ms) in [(1, first_ms), (600, 12_000), (7_000, last_ms)] {
+        let mut world = World::new(0);
+        for number in 0..rooms {
+            world.hub.want_roster(&room(&format!("crowd-{number}")));
+        }
+        assert_eq!(world.hub.rosters.compare_ms(), after_ms, "{rooms} rooms");
+    }
+}
+
+#[test]
+fn agents_are_entered_again_where_the_broker_has_lost_them() {
+    let mut world = World::watched();
+    let mut lines = |lines: &str| {
+        world.seen.clear();
+        lines.split("; ").for_each(|line| world.step(line));
+        let seen = std::mem::take(&mut world.seen).into_iter();
+        seen.filter(|line| line.contains(AGENTS)).collect::<Vec<_>>()
+    };
+    let asked = "roster? $agents limit 1";
+    assert_eq!(lines("auto over=1; up 1; enters $agents 1/7; done; at 9999").len(), 1, "entered");
+    assert_eq!(lines("at 10000"), [asked]);
+    // Lost before it was asked the first time, it would be under another epoch than the steps.
+    assert_eq!(lines("roster 3 count=1 e=1; at 10300"), ["set $agents #2 +1/7"]);
+    assert_eq!(lines("done; at 20000; roster 4 count=1 e=1; at 29999"), [asked]);
+    assert_eq!(lines("at 30000; roster 0 e=2; at 30300; done"), [asked, "set $agents #3 +1/7"]);
+    assert_eq!(lines("at 40000; roster none; at 49999"), [asked], "not answered");
+    assert_eq!(lines("at 50000; exits $agents 1/7; done; at 59999"), [asked, "set $agents #4 -1/7"]);
+    // Nobody is left to be lost.
+    assert_eq!(lines("roster 5 count=0 e=3; at 90000"), Vec::<String>::new());
+    assert!(world.hub.presence.is_unused());
 }
 
 #[test]
