@@ -15,6 +15,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use roomcast_protocol::envelope::{BeatReport, Count, MasterId};
 use roomcast_protocol::position::Position;
+use roomcast_protocol::presence::Lease;
 use roomcast_protocol::relay::{RelayKeys, RelayMode};
 use tokio::time::Instant;
 
@@ -29,7 +30,8 @@ use super::pulse::number;
 use super::shared::{LinkBeat, RELAY_KEY, Shared};
 
 /// Which beats look into every partition: for users who are to leave, and for incarnations without a lease. What says
-/// so at once may have been lost.
+/// so at once may have been lost. A beat does so too where a partition has another master than before, or where the
+/// node's lease is new.
 const ALL_EVERY: u64 = 64;
 
 /// A beat as the hub asks for it.
@@ -93,15 +95,22 @@ pub(crate) async fn beat<T>(shared: &Shared<T>, asked: &Asked) -> Option<BeatRep
     let prefixes = shared.tags.all().enumerate();
     let prefixes = prefixes.filter(|(_, tag)| answer.due.contains(&channels::prefix(tag)));
     let mut due: BTreeSet<usize> = prefixes.map(|(partition, _)| partition).collect();
-    let mut masters = answer.master;
+    let (mut told, mut whole) = (vec![(0, answer.master)], true);
     if matches!(shared.options.servers, Servers::Cluster(_)) {
-        let told;
         (due, told) = parts(shared, &client, &keys, &links, asked).await;
-        masters = shared.masters().see(&told);
+        whole = told.len() == PARTITIONS;
     }
-    if asked.seq.is_multiple_of(ALL_EVERY) {
+    let masters = shared.masters().see(&told);
+    let in_turn = asked.seq.is_multiple_of(ALL_EVERY);
+    if answer.lease == Lease::New || in_turn {
+        shared.masters().doubt();
+    }
+    // Not with each beat while some of them do not answer.
+    if (whole || in_turn) && shared.masters().are_doubted() {
         due.extend(0..PARTITIONS);
-        presence::adopt(shared, &client).await;
+        if presence::adopt(shared, &client).await {
+            shared.masters().searched();
+        }
     }
     let leaving = Leaving { over: answer.over, due };
     presence::clear_up(shared, &client, &keys, &leaving).await;

@@ -1,21 +1,23 @@
-//! Which masters keep the data, as beats tell: one of a Cluster that takes another's place may lack its newest steps of
-//! presence, and nothing else says so.
+//! Which masters keep the data, as beats tell: one that takes another's place may lack its newest steps of presence, and
+//! what it has of them may be over for long; nothing else says so.
 
 use std::collections::BTreeMap;
 
 use roomcast_protocol::envelope::MasterId;
 
-/// The master of each partition, as it told last.
+/// The master of each partition, as it told last; without a Cluster, that of the first stands for all.
 #[derive(Debug)]
 pub(crate) struct Masters {
     /// By partition. Bounds: as many as there are.
     known: BTreeMap<usize, MasterId>,
     all: MasterId,
+    /// All partitions were searched for what is over since one of them changed its master.
+    is_searched: bool,
 }
 
 impl Masters {
     pub(crate) const fn new() -> Self {
-        Self { known: BTreeMap::new(), all: MasterId(0) }
+        Self { known: BTreeMap::new(), all: MasterId(0), is_searched: true }
     }
 
     /// Takes in who answered for which partition; those that nobody answered for stay as they were. Answers with all of
@@ -29,9 +31,25 @@ impl Masters {
             if replaces && !before.contains(master) && !new.contains(master) {
                 new.push(*master);
             }
+            self.is_searched &= !replaces;
         }
         self.all = new.into_iter().fold(self.all, MasterId::and);
         self.all
+    }
+
+    /// All partitions are to be searched: what says at once what is over may have been lost.
+    pub(crate) const fn doubt(&mut self) {
+        self.is_searched = false;
+    }
+
+    /// All partitions were searched.
+    pub(crate) const fn searched(&mut self) {
+        self.is_searched = true;
+    }
+
+    /// Whether all partitions have yet to be searched.
+    pub(crate) const fn are_doubted(&self) -> bool {
+        !self.is_searched
     }
 }
 
@@ -61,5 +79,23 @@ mod tests {
         let first = masters.see(&[(0, OLD), (1, OTHER)]);
         assert_eq!(masters.see(&[(0, OTHER), (1, OTHER)]), first);
         assert_ne!(masters.see(&[(0, NEW), (1, NEW)]), first);
+    }
+
+    #[test]
+    fn whatever_partition_has_another_master_all_are_searched_once() {
+        let mut masters = Masters::new();
+        masters.see(&[(0, OLD), (1, OTHER)]);
+        assert!(!masters.are_doubted(), "nothing was there before");
+        for told in [[(0, OTHER), (1, OTHER)], [(0, OTHER), (1, NEW)]] {
+            masters.see(&told);
+            assert!(masters.are_doubted());
+            masters.see(&told);
+            assert!(masters.are_doubted(), "until it is done");
+            masters.searched();
+            masters.see(&told);
+            assert!(!masters.are_doubted());
+        }
+        masters.doubt();
+        assert!(masters.are_doubted());
     }
 }

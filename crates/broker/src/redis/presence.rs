@@ -208,8 +208,8 @@ fn memories<'a, T>(shared: &'a Shared<T>, partitions: &[usize]) -> Vec<(&'a str,
 }
 
 /// Gives a lease to incarnations that entered rooms and have none: where the leases were lost, whoever is gone would
-/// stay in its rooms for ever. What fails is done another time.
-pub(crate) async fn adopt<T>(shared: &Shared<T>, client: &Client) {
+/// stay in its rooms for ever. Answers with whether it is done everywhere; else it is done another time.
+pub(crate) async fn adopt<T>(shared: &Shared<T>, client: &Client) -> bool {
     let everywhere: Vec<_> = (0..PARTITIONS).collect();
     let calls = memories(shared, &everywhere).into_iter().map(|(_, memory)| {
         let client = hurried(client, None);
@@ -217,21 +217,23 @@ pub(crate) async fn adopt<T>(shared: &Shared<T>, client: &Client) {
     });
     let calls: FuturesUnordered<_> = calls.collect();
     let found: Vec<_> = calls.collect().await;
+    let whole = found.iter().all(Result::is_ok);
     let lives: BTreeSet<String> = found.into_iter().flatten().flatten().collect();
-    if !lives.is_empty() {
-        give_leases(shared, client, lives.into_iter()).await;
-    }
+    let given = lives.is_empty() || give_leases(shared, client, lives.into_iter()).await;
+    whole && given
 }
 
-/// Gives a lease to those incarnations that have none. What fails is done by a later beat.
-async fn give_leases<T>(shared: &Shared<T>, client: &Client, lives: impl Iterator<Item = String>) {
+/// Gives a lease to those incarnations that have none. Answers with whether it is done; else a later beat does it.
+async fn give_leases<T>(
+    shared: &Shared<T>,
+    client: &Client,
+    lives: impl Iterator<Item = String>,
+) -> bool {
     let common = shared.tags.common();
     let memory = vec![key(common, channels::NODES, ""), key(common, channels::REAPED, "")];
     let arguments: Vec<_> = std::iter::once(LEASE_MS.to_string()).chain(lives).collect();
     let adopted: Result<(), Error> = hurried(client, None).fcall(ADOPT, memory, arguments).await;
-    if let Err(error) = adopted {
-        tracing::debug!(%error, "leases are not made yet");
-    }
+    adopted.inspect_err(|error| tracing::debug!(%error, "leases are not made yet")).is_ok()
 }
 
 /// Answers with whether nothing is left to do.

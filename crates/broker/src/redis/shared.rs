@@ -192,7 +192,7 @@ impl<T> Shared<T> {
         }
     }
 
-    /// Which masters keep the partitions of a Cluster.
+    /// Which masters keep the partitions.
     pub(crate) fn masters(&self) -> MutexGuard<'_, Masters> {
         self.masters.lock().unwrap_or_else(PoisonError::into_inner)
     }
