@@ -23,7 +23,7 @@ const ROOM_RECORD_BYTES: u64 = 64;
 /// What is kept of a session.
 #[derive(Clone, Debug)]
 struct Stored {
-    id: u128,
+    id: SessionId,
     generation: u64,
     /// It has a connection.
     attached: bool,
@@ -122,7 +122,7 @@ impl<E: Clone> Store<E> {
 
     /// Loses a session's record.
     pub fn lose_session(&mut self, user: &str, session: SessionId) {
-        self.sessions_mut().write(user, |records| retain(records, |it| it.id != session.0));
+        self.sessions_mut().write(user, |records| retain(records, |it| it.id != session));
     }
 
     /// Sessions of which a record is there.
@@ -162,7 +162,7 @@ impl Sessions {
 
     fn save(&mut self, now_ms: u64, node: NodeId, save: &SaveSession) -> SavedSession {
         self.expire(&save.user, now_ms);
-        let id = save.session.0;
+        let id = save.session;
         let known = self.users.get(&*save.user).and_then(|records| find(records, id));
         if known.is_some_and(|known| known.outranks(save)) {
             return SavedSession::Fenced;
@@ -219,13 +219,13 @@ impl Sessions {
         let records = self.users.get(&*attach.user).map_or(&[][..], |records| records);
         let (id, presented) = match attach.wish {
             Wish::Token(token) => {
-                let known = find(records, token.session.0).filter(|it| !it.ended);
+                let known = find(records, token.session).filter(|it| !it.ended);
                 let known = known.ok_or(Unattached::Unknown)?;
                 let good = [Some(known.secret), known.also().previous, known.also().turn];
                 if !good.contains(&Some(token.secret)) {
                     return Err(Unattached::Token);
                 }
-                (token.session.0, Some(token.secret))
+                (token.session, Some(token.secret))
             }
             Wish::OnlyDetached => {
                 let lately_ms = now_ms + attach.window_ms.saturating_mul(2);
@@ -249,7 +249,7 @@ impl Sessions {
             it.node = node;
             it.expires_ms = expires_ms;
             let (generation, record) = (it.generation, it.record());
-            Some(AttachedSession { session: SessionId(id), generation, record, former })
+            Some(AttachedSession { session: id, generation, record, former })
         });
         taken.ok_or(Unattached::Unknown)
     }
@@ -301,7 +301,7 @@ impl Sessions {
 
 impl Stored {
     /// Nothing is known of it yet.
-    fn new(id: u128) -> Self {
+    fn new(id: SessionId) -> Self {
         Self {
             id,
             generation: 0,
@@ -355,16 +355,16 @@ fn former(it: &Stored, presented: Option<Secret>) -> Former {
     }
 }
 
-fn find(records: &[Stored], id: u128) -> Option<&Stored> {
+fn find(records: &[Stored], id: SessionId) -> Option<&Stored> {
     records.iter().find(|it| it.id == id)
 }
 
-fn find_mut(records: &mut Records, id: u128) -> Option<&mut Stored> {
+fn find_mut(records: &mut Records, id: SessionId) -> Option<&mut Stored> {
     Arc::make_mut(records).iter_mut().find(|it| it.id == id)
 }
 
 /// The record of a session, which there is from now on.
-fn find_or_add(records: &mut Records, id: u128) -> Option<&mut Stored> {
+fn find_or_add(records: &mut Records, id: SessionId) -> Option<&mut Stored> {
     if find(records, id).is_none() {
         *records = records.iter().cloned().chain([Stored::new(id)]).collect();
     }
