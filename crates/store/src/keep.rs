@@ -78,7 +78,9 @@ impl<E> Room<E> {
             let armed_ms = now_ms.saturating_add(keep.ttl_ms);
             meta.until_ms = armed_ms.saturating_add(keep.ttl_ms.div_ceil(4));
             meta.expires_ms = meta.expires_ms.max(meta.until_ms + crate::META_MS);
-            self.receipts.live_until(meta.expires_ms);
+            if let Some(receipts) = &mut self.receipts {
+                receipts.live_until(meta.expires_ms);
+            }
         }
         self.meta = Some(meta);
         self.stream.expires_ms = meta.until_ms;

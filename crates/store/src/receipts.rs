@@ -52,7 +52,7 @@ impl<E: Clone> Store<E> {
             return unchanged(MarksSet::Done { head, marked });
         }
         let (marked, publish) = self.write(&set.room, |room| {
-            let kept = &mut room.receipts;
+            let kept = room.receipts.get_or_insert_default();
             kept.live_until(meta.expires_ms);
             let receipts = kept.mark(&changes, unix_ms);
             let marked = changes.iter().map(|it| kept.marked(it)).collect();
@@ -86,7 +86,7 @@ impl<E: Clone> Store<E> {
 
     fn receipts_in(&self, room: &RoomName) -> &Receipts {
         static NONE: Receipts = Receipts::NONE;
-        self.room(room).map_or(&NONE, |room| &room.receipts)
+        self.room(room).and_then(|room| room.receipts.as_deref()).unwrap_or(&NONE)
     }
 }
 

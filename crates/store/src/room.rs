@@ -53,21 +53,21 @@ pub(crate) struct Named {
     pub(crate) position: Position,
 }
 
-/// A room: five parts, each of which can be lost by itself.
+/// A room: five parts, each of which can be lost by itself. Those that a room without publications has not take 8 bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Room<E> {
     pub(crate) meta: Option<Meta>,
     pub(crate) stream: Stream<E>,
-    pub(crate) ids: Ids<Named>,
+    pub(crate) ids: Option<Box<Ids<Named>>>,
     /// Of an inbox.
     pub(crate) cursors: Cursors,
-    pub(crate) receipts: Receipts,
+    pub(crate) receipts: Option<Box<Receipts>>,
 }
 
 impl<E> Default for Room<E> {
     fn default() -> Self {
-        let (stream, ids, cursors) = (Stream::default(), Ids::default(), Cursors::default());
-        Self { meta: None, stream, ids, cursors, receipts: Receipts::default() }
+        let (stream, cursors) = (Stream::default(), Cursors::default());
+        Self { meta: None, stream, ids: None, cursors, receipts: None }
     }
 }
 
@@ -85,8 +85,9 @@ impl<E> Room<E> {
         let stream = (!self.stream.is_empty()).then_some(self.stream.expires_ms + 1);
         let meta = self.meta.map(|meta| meta.expires_ms + 1);
         let cursors = self.cursors.due_ms(meta.unwrap_or(0));
-        let receipts = self.receipts.due_ms();
-        [stream, meta, self.ids.due_ms(), cursors, receipts].into_iter().flatten().min()
+        let receipts = self.receipts.as_ref().and_then(|receipts| receipts.due_ms());
+        let ids = self.ids.as_ref().and_then(|ids| ids.due_ms());
+        [stream, meta, ids, cursors, receipts].into_iter().flatten().min()
     }
 
     /// Removes the parts whose time is over.
@@ -97,8 +98,12 @@ impl<E> Room<E> {
         }
         self.cursors.expire(now_ms, self.meta.map_or(0, |meta| meta.expires_ms + 1));
         self.meta = self.meta.filter(|meta| meta.expires_ms >= now_ms);
-        self.ids.expire(now_ms);
-        self.receipts.expire(now_ms);
+        if let Some(ids) = &mut self.ids {
+            ids.expire(now_ms);
+        }
+        if let Some(receipts) = &mut self.receipts {
+            receipts.expire(now_ms);
+        }
     }
 
     /// These were removed, rising, and no newer ones took their places.
@@ -143,13 +148,17 @@ impl<E> Room<E> {
         if self.stream.last().is_some_and(|last| last.position.offset < meta.first) {
             self.stream = Stream::default();
         }
-        if self.meta.is_none() {
-            self.ids.forget_turns();
+        if self.meta.is_none()
+            && let Some(ids) = &mut self.ids
+        {
+            ids.forget_turns();
         }
         self.stream.end_at(meta.head);
         self.cursors.clamp(meta.head);
-        self.receipts.clamp(meta.head);
-        self.receipts.live_until(meta.expires_ms);
+        if let Some(receipts) = &mut self.receipts {
+            receipts.clamp(meta.head);
+            receipts.live_until(meta.expires_ms);
+        }
         self.meta = Some(meta);
     }
 
@@ -162,5 +171,15 @@ impl<E> Room<E> {
         let (until_ms, expires_ms) = (self.stream.expires_ms, 0);
         // What lay below went somehow: nobody says that it was acked.
         Meta { epoch, head, master, total, first, until_ms, expires_ms, lost: first - 1 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_room_without_publications_stays_small() {
+        assert!(size_of::<Room<u64>>() <= 208, "{}", size_of::<Room<u64>>());
     }
 }

@@ -222,7 +222,7 @@ impl<E: Clone> Store<E> {
         let none = Room::default();
         let old = self.rooms.get(room).map_or(&none, |room| &**room);
         let Touched { meta, .. } = old.touch(at.now_ms, self.master, at.fresh);
-        let known = old.ids.get(put.id.key);
+        let known = old.ids.as_ref().and_then(|ids| ids.get(put.id.key));
         match known {
             Some(first) if first.content != put.id.content => return Published::Other,
             Some(first) if !is_lost(old, &meta, first.position) => {
@@ -250,7 +250,7 @@ impl<E: Clone> Store<E> {
             let until_ms = room.meta.map_or(0, |meta| meta.until_ms);
             let hold = Hold::Kept { offset: position.offset, first, until_ms };
             let named = Named { content: put.id.content, position };
-            room.ids.insert(at.now_ms, bounds, hold, put.id.key, named)
+            room.ids.get_or_insert_default().insert(at.now_ms, bounds, hold, put.id.key, named)
         });
         self.move_room(room, at.fresh);
         Published::Stored { position, short }
@@ -335,9 +335,13 @@ impl<E: Clone> Store<E> {
                 Keys::Meta => room.meta = None,
                 Keys::Stream => room.stream = Default::default(),
                 Keys::Newest => room.stream.lose_last(),
-                Keys::Ids => room.ids.retain(|_| false),
+                Keys::Ids => {
+                    if let Some(ids) = &mut room.ids {
+                        ids.retain(|_| false);
+                    }
+                }
                 Keys::Cursors => room.cursors = Default::default(),
-                Keys::Receipts => room.receipts = Default::default(),
+                Keys::Receipts => room.receipts = None,
                 Keys::Presence => {}
             });
         }
@@ -504,11 +508,11 @@ fn is_lost<E>(room: &Room<E>, meta: &Meta, named: Position) -> bool {
 }
 
 fn weight<E>(room: &Room<E>) -> u64 {
-    let ids = u64::try_from(room.ids.len()).unwrap_or(u64::MAX);
+    let ids = room.ids.as_ref().map_or(0, |ids| u64::try_from(ids.len()).unwrap_or(u64::MAX));
     ROOM_BYTES
         + room.stream.weight()
         + room.cursors.weight()
-        + room.receipts.weight()
+        + room.receipts.as_ref().map_or(0, |receipts| receipts.weight())
         + ID_BYTES * ids
 }
 

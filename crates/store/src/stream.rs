@@ -63,26 +63,33 @@ impl<E> Place<E> {
     }
 }
 
+/// By offset, each with the epoch of what stood there; all above the first entry.
+type Holes = BTreeMap<u64, Epoch>;
+
+/// The newest entry of each key.
+#[derive(Clone, Debug, Default)]
+struct Keys {
+    offsets: BTreeMap<Arc<str>, u64>,
+    /// What they weigh. Units: bytes.
+    bytes: u64,
+}
+
 /// The entries, oldest first, and the holes between and behind them.
 #[derive(Clone, Debug)]
 pub(crate) struct Stream<E> {
     entries: VecDeque<Entry<E>>,
-    /// By offset, each with the epoch of what stood there; all above the first entry.
-    holes: BTreeMap<u64, Epoch>,
-    /// The newest entry of each key.
-    keys: BTreeMap<Arc<str>, u64>,
+    /// Few have any, the others pay 8 bytes for them.
+    holes: Option<Box<Holes>>,
+    keys: Option<Box<Keys>>,
     /// Bytes of all entries.
     bytes: u64,
-    /// What the keys weigh. Units: bytes.
-    key_bytes: u64,
     /// They are gone once this has passed. Units: milliseconds.
     pub(crate) expires_ms: u64,
 }
 
 impl<E> Default for Stream<E> {
     fn default() -> Self {
-        let (entries, holes, keys) = (VecDeque::new(), BTreeMap::new(), BTreeMap::new());
-        Self { entries, holes, keys, bytes: 0, key_bytes: 0, expires_ms: 0 }
+        Self { entries: VecDeque::new(), holes: None, keys: None, bytes: 0, expires_ms: 0 }
     }
 }
 
@@ -111,7 +118,8 @@ impl<E> Stream<E> {
 
     /// The newest offset that it answers for.
     pub(crate) fn end(&self) -> Option<u64> {
-        let hole = self.holes.last_key_value().map(|(offset, _)| *offset);
+        let last = self.holes.as_ref().and_then(|holes| holes.last_key_value());
+        let hole = last.map(|(offset, _)| *offset);
         self.last().map(|last| last.position.offset).max(hole)
     }
 
@@ -122,7 +130,7 @@ impl<E> Stream<E> {
 
     /// The index of the first entry at an offset or above it.
     fn index_of(&self, offset: u64) -> usize {
-        if self.holes.is_empty() {
+        if self.holes.is_none() {
             let first = self.first().map_or(0, |first| first.position.offset);
             let below = offset.saturating_sub(first);
             return usize::try_from(below).unwrap_or(usize::MAX).min(self.entries.len());
@@ -137,7 +145,7 @@ impl<E> Stream<E> {
 
     /// Whether something stood there and was removed.
     pub(crate) fn is_hole(&self, offset: u64) -> bool {
-        self.holes.contains_key(&offset)
+        self.hole(offset).is_some()
     }
 
     /// Appends an entry. Answers with the offset of the older one whose place it takes: it is to be removed.
@@ -145,8 +153,9 @@ impl<E> Stream<E> {
         self.bytes += entry.bytes;
         let older = entry.collapse.clone().and_then(|key| {
             let weight = key_weight(&key);
-            let older = self.keys.insert(key, entry.position.offset);
-            self.key_bytes += if older.is_none() { weight } else { 0 };
+            let keys = self.keys.get_or_insert_default();
+            let older = keys.offsets.insert(key, entry.position.offset);
+            keys.bytes += if older.is_none() { weight } else { 0 };
             older
         });
         self.entries.push_back(entry);
@@ -161,9 +170,7 @@ impl<E> Stream<E> {
 
     /// Holes above this offset are none: it is the newest there has been.
     pub(crate) fn end_at(&mut self, head: u64) {
-        while self.holes.last_key_value().is_some_and(|(hole, _)| *hole > head) {
-            self.holes.pop_last();
-        }
+        self.keep_holes(|hole| hole <= head);
     }
 
     /// Removes an entry, if it is there: the front moves, or there is a hole.
@@ -175,7 +182,7 @@ impl<E> Stream<E> {
         if let Some(entry) = self.entries.remove(index) {
             self.let_go(&entry);
             if index > 0 {
-                self.holes.insert(offset, entry.position.epoch);
+                self.holes.get_or_insert_default().insert(offset, entry.position.epoch);
             }
         }
         self.close();
@@ -204,20 +211,40 @@ impl<E> Stream<E> {
     fn let_go(&mut self, entry: &Entry<E>) {
         self.bytes -= entry.bytes;
         if let Some(key) = &entry.collapse
-            && self.keys.get(key) == Some(&entry.position.offset)
+            && let Some(keys) = &mut self.keys
+            && keys.offsets.get(key) == Some(&entry.position.offset)
         {
-            self.keys.remove(key);
-            self.key_bytes -= key_weight(key);
+            keys.offsets.remove(key);
+            keys.bytes -= key_weight(key);
+            if keys.offsets.is_empty() {
+                self.keys = None;
+            }
         }
     }
 
     /// Holes below the first entry are none: the front has moved.
     fn close(&mut self) {
         let first = self.first().map(|first| first.position.offset);
-        let is_below = |hole: &u64| first.is_none_or(|first| *hole < first);
-        while self.holes.first_key_value().is_some_and(|(hole, _)| is_below(hole)) {
-            self.holes.pop_first();
+        self.keep_holes(|hole| first.is_some_and(|first| hole >= first));
+    }
+
+    /// Forgets the holes at either end that are none.
+    fn keep_holes(&mut self, is_one: impl Fn(u64) -> bool) {
+        let Some(holes) = &mut self.holes else { return };
+        while holes.first_key_value().is_some_and(|(hole, _)| !is_one(*hole)) {
+            holes.pop_first();
         }
+        while holes.last_key_value().is_some_and(|(hole, _)| !is_one(*hole)) {
+            holes.pop_last();
+        }
+        if holes.is_empty() {
+            self.holes = None;
+        }
+    }
+
+    /// The epoch of what stood at an offset and was removed.
+    fn hole(&self, offset: u64) -> Option<Epoch> {
+        self.holes.as_ref()?.get(&offset).copied()
     }
 
     /// How many entries at the front are not kept any more. In an inbox those that are too many are removed when one
@@ -277,9 +304,9 @@ impl<E> Stream<E> {
         let mut bytes = 0;
         let mut count = 0;
         for offset in offsets {
-            let place = match (self.get(offset), self.holes.get(&offset)) {
+            let place = match (self.get(offset), self.hole(offset)) {
                 (Some(entry), _) => Place::Entry(entry.clone()),
-                (None, Some(epoch)) => Place::Removed(Position { epoch: *epoch, offset }),
+                (None, Some(epoch)) => Place::Removed(Position { epoch, offset }),
                 (None, None) => continue,
             };
             bytes += match &place {
@@ -302,7 +329,7 @@ impl<E> Stream<E> {
 
     /// How many holes there are.
     pub(crate) fn hole_count(&self) -> u64 {
-        u64::try_from(self.holes.len()).unwrap_or(u64::MAX)
+        self.holes.as_ref().map_or(0, |holes| u64::try_from(holes.len()).unwrap_or(u64::MAX))
     }
 
     /// Their own bytes.
@@ -312,7 +339,8 @@ impl<E> Stream<E> {
 
     /// What it weighs: entries, holes and keys. Units: bytes.
     pub(crate) fn weight(&self) -> u64 {
-        self.bytes + ENTRY_BYTES * self.count() + HOLE_BYTES * self.hole_count() + self.key_bytes
+        let keys = self.keys.as_ref().map_or(0, |keys| keys.bytes);
+        self.bytes + ENTRY_BYTES * self.count() + HOLE_BYTES * self.hole_count() + keys
     }
 }
 
