@@ -8,6 +8,9 @@ use tokio::sync::{Notify, mpsc};
 /// Bytes that may wait in one node's feed, each event counted with its payload.
 pub const FEED_BYTES_MAX: usize = 8 << 20;
 
+/// Places that an empty list keeps: a burst leaves no more behind.
+const SPARE_MAX: usize = 256;
+
 /// What an event weighs beside its publication. Units: bytes.
 pub(crate) const EVENT_BYTES: usize = 128;
 
@@ -121,5 +124,6 @@ impl<E> Feed<E> {
             self.level.drained.notify_waiters();
         }
         into.extend(self.taken.drain(..).map(|(_, event)| event));
+        self.taken.shrink_to(SPARE_MAX);
     }
 }

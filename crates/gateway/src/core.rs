@@ -26,7 +26,7 @@ use roomcast_router::meter::Users;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::clock::Clock;
-use crate::queue::{Receiver, Sender};
+use crate::queue::{Receiver, SPARE_MAX, Sender};
 pub(crate) use handle::CoreHandle;
 use owed::Owed;
 use relay_log::RelayLog;
@@ -316,6 +316,9 @@ impl Core {
             let more = self.feed.try_recv_many(events, TURN_MAX)
                 + self.parts.from_lanes.try_recv_many(messages, TURN_MAX);
             if more == 0 {
+                events.shrink_to(SPARE_MAX);
+                messages.shrink_to(SPARE_MAX);
+                self.effects.shrink_to(SPARE_MAX);
                 self.tell_of_stop();
                 return;
             }

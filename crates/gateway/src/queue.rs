@@ -62,6 +62,9 @@ pub(crate) struct Receiver<T> {
     taken: Vec<(usize, T)>,
 }
 
+/// Places that an empty list keeps: a burst of thousands, as when all connect at once, leaves no more behind.
+pub(crate) const SPARE_MAX: usize = 256;
+
 /// A queue that counts as full beyond `max` bytes.
 pub(crate) fn queue<T>(max: usize) -> (Sender<T>, Receiver<T>) {
     let (sender, items) = mpsc::unbounded_channel();
@@ -110,6 +113,7 @@ impl<T> Receiver<T> {
         let weight = self.taken.iter().map(|(weight, _)| weight).sum();
         self.pressure.bytes.fetch_sub(weight, Ordering::Relaxed);
         into.extend(self.taken.drain(..).map(|(_, item)| item));
+        self.taken.shrink_to(SPARE_MAX);
     }
 }
 

@@ -26,7 +26,7 @@ use crate::drain::Draining;
 use crate::metrics::Latencies;
 use crate::places::Places;
 use crate::public::Site;
-use crate::queue::{Receiver, Sender};
+use crate::queue::{Receiver, SPARE_MAX, Sender};
 use crate::system::{raise_open_files, sockets_max};
 use crate::transport::client_addr::TrustedProxies;
 use crate::transport::http::HttpLimits;
@@ -251,6 +251,7 @@ fn turn(shell: &Shell, taken: &mut Vec<LaneMessage>) -> bool {
         stopping |= matches!(message, LaneMessage::Stop);
         shell.act(|lane, effects| lane.message(now, message, effects));
     }
+    taken.shrink_to(SPARE_MAX);
     if shell.lane.borrow().next_wake().is_some_and(|wake| wake <= now.mono_ms) {
         shell.act(|lane, effects| lane.tick(now, effects));
     }

@@ -18,7 +18,7 @@ use super::connection::{Connection, Ending};
 use super::turns::Longest;
 use super::{DRAIN_REPORT_MS, HOUSEKEEPING_MS, LaneSettings};
 use crate::core::FromLane;
-use crate::queue::Sender;
+use crate::queue::{SPARE_MAX, Sender};
 
 /// What a message to the core weighs beside its publication. Units: bytes.
 const MESSAGE_BYTES: usize = 128;
@@ -100,9 +100,7 @@ impl Shell {
         let result = act(&mut self.lane.borrow_mut(), &mut effects);
         self.execute(&mut effects);
         effects.clear();
-        if effects.capacity() > 4_096 {
-            effects.shrink_to(1_024);
-        }
+        effects.shrink_to(SPARE_MAX);
         self.effects.replace(effects);
         result
     }
@@ -132,9 +130,11 @@ impl Shell {
 
     /// Sends what is for the core. Every task that lets the lane act calls it at the end of its turn.
     pub(crate) fn flush(&self) {
-        for (weight, message) in self.outgoing.borrow_mut().drain(..) {
+        let mut outgoing = self.outgoing.borrow_mut();
+        for (weight, message) in outgoing.drain(..) {
             self.to_core.send(weight, message);
         }
+        outgoing.shrink_to(SPARE_MAX);
     }
 
     /// Hands over commands of one session, in order.
