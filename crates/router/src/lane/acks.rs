@@ -187,7 +187,11 @@ impl Acks {
     /// A ping was answered; says how many had been sent with it. `None`: it is none of those under way.
     pub(super) fn answered(&mut self, number: u32) -> Option<u32> {
         let at = self.under_way.iter().position(|(sent, _)| *sent == number)?;
-        self.under_way.drain(..=at).next_back().map(|(_, pings)| pings)
+        let pings = self.under_way.drain(..=at).next_back().map(|(_, pings)| pings);
+        if self.under_way.is_empty() {
+            self.under_way = VecDeque::new();
+        }
+        pings
     }
 
     /// Nothing is in it that is not there by default.

@@ -213,7 +213,7 @@ impl Lane {
         if members == 0 || stream.shed {
             return;
         }
-        stream.run.get_or_insert_with(|| Run::empty(position)).skip(position, reason);
+        stream.run.get_or_insert_with(|| Run::empty(position).into()).skip(position, reason);
         if let Some(counter) = self.counters.skips.get_mut(reason as usize) {
             *counter += members;
         }

@@ -180,7 +180,7 @@ impl Room {
         let waiting = self.under_way(place).find_map(|batch| batch.marking.mark().before);
         let member = self.members.get(place)?;
         let own = stream.own.get(&member.session).map(Run::before);
-        own.or(waiting).or(stream.run.as_ref().map(Run::before)).or(stream.position)
+        own.or(waiting).or(stream.run.as_ref().map(|run| run.before())).or(stream.position)
     }
 
     /// Whether the member at `place` has yet to be given something that has no position, and would not get it with this

@@ -62,8 +62,8 @@ pub(crate) struct Stream {
     pub(crate) served: Option<Position>,
     /// The hub said that the broker is away.
     pub(crate) away: bool,
-    /// What all members skip, up to the position, and have yet to be told.
-    pub(crate) run: Option<Run>,
+    /// What all members skip, up to the position, and have yet to be told; for a while.
+    pub(crate) run: Option<Box<Run>>,
     /// What members skipped on their own, by session, and have yet to be told. Bounds: the room's members.
     pub(crate) own: BTreeMap<u32, Run>,
     /// When skips are told by themselves; `u64::MAX`: none wait. Units: monotonic milliseconds.
