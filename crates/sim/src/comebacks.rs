@@ -9,6 +9,7 @@ use roomcast_protocol::ids::SessionId;
 use roomcast_protocol::position::Position;
 use roomcast_protocol::session::ResumeToken;
 
+use crate::bus::home_of;
 use crate::rules::{ROOMS, name_of, rule};
 use crate::wire::{Data, Wire};
 use crate::world::{Event, World};
@@ -82,6 +83,19 @@ impl World {
         let covered = kept.map(|(room, at)| (name_of(*room).into(), *at)).collect();
         let hands_over = it.comeback.hands_over;
         Some(Box::new(Continuation { resume, covered, device: None, hands_over }))
+    }
+
+    /// A server loses the record of a session, which may have a connection.
+    pub(crate) fn forget_session(&mut self) {
+        let it = &self.clients[self.random.index(self.clients.len())];
+        let Some(token) = it.comeback.token else { return };
+        let user = it.user.clone();
+        let home = home_of(&user);
+        let server = self.bus.masters[self.bus.shard_of(&home)];
+        self.trace.line(self.now_ms, || format!("server {server} loses {}", token.session));
+        self.bus.servers[server].data.store(&home).lose_session(&user, token.session);
+        self.forget_fence(server, token.session.0);
+        *self.stats.faults.entry("session lost").or_default() += 1;
     }
 
     /// A welcome says how the session comes back, and whether it did.

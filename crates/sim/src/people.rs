@@ -37,8 +37,15 @@ pub(crate) fn rooms() -> impl Iterator<Item = usize> {
 /// Users of a page of a roster, where clients ask for small ones.
 const PAGE: u32 = 4;
 
-/// When a node is away for longer than its lease. Units: milliseconds.
+/// How long a node is away that is away for longer than its lease. Units: milliseconds.
 const AWAY_MS: (u64, u64) = (9_000, 13_000);
+
+/// How long an outage takes in which short windows of sessions end as well, also of those with a connection. Units:
+/// milliseconds.
+const LONG_MS: (u64, u64) = (9_000, 18_000);
+
+/// Sessions that servers forget in a run.
+const LAPSES: u64 = 10;
 
 /// When a node is killed while all else is calm. Units: milliseconds.
 const CALM_MS: u64 = HEAL_MS + 13_000;
@@ -53,8 +60,14 @@ pub(crate) enum Turn {
     Stop,
     /// A node's commands go nowhere for longer than its lease.
     Cut,
+    /// The same, and it hears nothing either.
+    Part,
+    /// All servers are frozen for longer than all leases.
+    Freeze,
     /// A server forgets who is in a room.
     Forget,
+    /// A server forgets a session.
+    Lapse,
     /// A node is killed, and some of its clients do not come back for a while.
     Kill,
     /// A client acks something.
@@ -150,6 +163,16 @@ impl World {
                 self.at(at, Event::People(turn));
             }
         }
+        for _ in 0..LAPSES {
+            let at = self.random.range(begin_ms, HEAL_MS);
+            self.at(at, Event::People(Turn::Lapse));
+        }
+        for turn in [Turn::Part, Turn::Freeze] {
+            if self.random.chance(4) {
+                let at = self.random.range(begin_ms, HEAL_MS - 20_000);
+                self.at(at, Event::People(turn));
+            }
+        }
         self.at(CALM_MS, Event::People(Turn::Kill));
     }
 
@@ -158,7 +181,13 @@ impl World {
             return self.send_ack(socket, number);
         }
         let node = self.random.index(NODES);
-        let until = self.now_ms + self.random.range(AWAY_MS.0, AWAY_MS.1);
+        let (least_ms, most_ms) = match turn {
+            Turn::Part | Turn::Freeze => LONG_MS,
+            Turn::Stop | Turn::Cut | Turn::Forget | Turn::Lapse | Turn::Kill | Turn::Ack { .. } => {
+                AWAY_MS
+            }
+        };
+        let until = self.now_ms + self.random.range(least_ms, most_ms);
         self.trace.line(self.now_ms, || format!("FAULT {turn:?} (node {node})"));
         match turn {
             Turn::Stop => {
@@ -172,17 +201,38 @@ impl World {
                 *self.stats.faults.entry("node stopped for long").or_default() += 1;
             }
             Turn::Cut => {
-                let it = &mut self.nodes[node];
-                for road in &mut it.broker.roads {
-                    road.silent_until_ms = road.silent_until_ms.max(until);
-                }
-                it.troubled_ms = it.troubled_ms.max(until);
+                self.cut_commands(node, until);
                 *self.stats.faults.entry("commands away for long").or_default() += 1;
             }
+            Turn::Part => {
+                self.cut_commands(node, until);
+                let feed = &mut self.nodes[node].broker.feed;
+                feed.cut_until_ms = feed.cut_until_ms.max(until);
+                feed.links.iter_mut().for_each(|link| link.silent = true);
+                *self.stats.faults.entry("node cut off for long").or_default() += 1;
+            }
+            Turn::Freeze => {
+                for server in self.bus.masters.clone() {
+                    let it = &mut self.bus.servers[server];
+                    it.frozen_until_ms = it.frozen_until_ms.max(until);
+                }
+                self.nodes.iter_mut().for_each(|it| it.troubled_ms = it.troubled_ms.max(until));
+                *self.stats.faults.entry("Redis frozen for long").or_default() += 1;
+            }
             Turn::Forget => self.forget_presence(),
+            Turn::Lapse => self.forget_session(),
             Turn::Kill => self.kill_in_calm(node),
             Turn::Ack { .. } => {}
         }
+    }
+
+    /// A node's commands go nowhere.
+    fn cut_commands(&mut self, node: usize, until_ms: u64) {
+        let it = &mut self.nodes[node];
+        for road in &mut it.broker.roads {
+            road.silent_until_ms = road.silent_until_ms.max(until_ms);
+        }
+        it.troubled_ms = it.troubled_ms.max(until_ms);
     }
 
     fn forget_presence(&mut self) {

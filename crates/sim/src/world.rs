@@ -89,6 +89,9 @@ pub(crate) enum Event {
     End,
 }
 
+/// How long sessions can be resumed: longer than any outage, or not as long as the long ones. Units: milliseconds.
+const WINDOWS_MS: [u64; 3] = [120_000, 120_000, 6_000];
+
 /// Everything of a run.
 pub(crate) struct World {
     pub(crate) now_ms: u64,
@@ -104,6 +107,8 @@ pub(crate) struct World {
     pub(crate) stats: Stats,
     pub(crate) trace: Trace,
     pub(crate) planted: Option<Planted>,
+    /// How long sessions without a connection can be resumed. Units: milliseconds.
+    window_ms: u64,
     /// All faults are over.
     pub(crate) healed: bool,
     /// Clients connect no more.
@@ -119,6 +124,7 @@ impl World {
         let shards = if hearing == Hearing::Exact && random.chance(2) { 2 } else { 1 };
         let bus = Bus::new(shards, hearing, &mut random);
         let rules = Arc::new(Rules::new());
+        let window_ms = random.pick(&WINDOWS_MS);
         let mut world = Self {
             now_ms: 0,
             random,
@@ -133,6 +139,7 @@ impl World {
             stats: Stats::default(),
             trace: Trace::new(readable),
             planted,
+            window_ms,
             healed: false,
             leaving: false,
             ended: false,
@@ -181,6 +188,7 @@ impl World {
             seed: self.random.next(),
             now_ms: self.now_ms,
             planted: self.planted.and_then(Planted::in_router),
+            window_ms: self.window_ms,
             view: self.bus.masters.clone(),
         }
     }

@@ -120,7 +120,7 @@ impl Default for Book {
             probes: vec![None; ROOMS_ALL],
             orders: BTreeMap::new(),
             kicks: Vec::new(),
-            fences: fences::Fences::new(),
+            fences: fences::Fences::default(),
             queries: 0,
             people: presence::People::default(),
             violation: None,

@@ -58,6 +58,8 @@ pub(crate) struct Birth {
     pub(crate) now_ms: u64,
     /// The bug of the router that is planted in it.
     pub(crate) planted: Option<roomcast_router::planted::Planted>,
+    /// How long sessions without a connection can be resumed. Units: milliseconds.
+    pub(crate) window_ms: u64,
     /// The masters that it finds.
     pub(crate) view: Vec<usize>,
 }
@@ -95,6 +97,7 @@ impl Node {
                 ping_ms: 5_000,
                 unacked_max: UNACKED_MAX,
                 pong_ms: 3_000,
+                resume_window_ms: birth.window_ms,
                 ..SessionLimits::default()
             };
             LaneActor::new(Lane::new(LaneConfig {
