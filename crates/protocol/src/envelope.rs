@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::codes::Refused;
 use crate::ids::NodeId;
-use crate::inbox::{Acked, CursorName, InboxState};
+use crate::inbox::{Acked, CursorName, InboxState, Told};
 use crate::position::{Keep, Page, Position, Span};
 use crate::presence::{Lease, PresenceDiff, PresenceSet, RosterPage, SetPresence};
 use crate::publication::Publication;
@@ -156,8 +156,8 @@ pub enum BrokerCommand<T> {
         keep: Keep,
         /// What was acked; void in another epoch than the room's.
         acked: Acked,
-        /// Of how many removed publications the device has been told, since there is the cursor; counts in any epoch.
-        told: u64,
+        /// Of how many removed publications the device has been told; counts in any epoch, for that cursor alone.
+        told: Told,
     },
     /// Mark what users have got and read of a room. Answered by [`BrokerEvent::MarksSet`]; done twice it is done once.
     SetMarks {

@@ -57,6 +57,24 @@ pub struct Acked {
     pub above: Vec<u64>,
 }
 
+/// Of how many lost publications a device was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Whose count that is: a cursor that begins anew, because the one before it was lost, has another number.
+    pub cursor: u64,
+    /// Of so many, since there is that cursor.
+    pub count: u64,
+}
+
+impl Told {
+    /// What two say together, of which `other` is the later one.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        let same = self.cursor == other.cursor;
+        if same { Self { count: self.count.max(other.count), ..other } } else { other }
+    }
+}
+
 /// What stands for a device in an inbox. A device that is new starts at the furthest cursor there is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InboxState {
@@ -66,14 +84,27 @@ pub struct InboxState {
     pub head: Head,
     /// Unacked publications that were removed, since there is the cursor.
     pub lost: u64,
-    /// How many of them the device has been told of. Bounds: at most `lost`.
-    pub told: u64,
+    /// Of how many of them the device has been told. Bounds: at most `lost`.
+    pub told: Told,
 }
 
 impl InboxState {
     /// Unacked publications that were removed, and that the device has not been told of.
     #[must_use]
     pub const fn untold(&self) -> u64 {
-        self.lost.saturating_sub(self.told)
+        self.lost.saturating_sub(self.told.count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_one_cursor_only_grows_and_of_another_the_later_counts() {
+        let told = |cursor, count| Told { cursor, count };
+        assert_eq!(told(1, 5).and(told(1, 3)), told(1, 5));
+        assert_eq!(told(1, 3).and(told(1, 5)), told(1, 5));
+        assert_eq!(told(1, 5).and(told(2, 3)), told(2, 3));
     }
 }

@@ -7,7 +7,7 @@ use roomcast_protocol::codes::{Close, Refused};
 use roomcast_protocol::command::ReplyTo;
 use roomcast_protocol::envelope::{Accepted, BrokerCommand};
 use roomcast_protocol::ids::{LaneId, NodeId, SessionId, SessionKey};
-use roomcast_protocol::inbox::{Acked, CursorName, InboxState};
+use roomcast_protocol::inbox::{Acked, CursorName, InboxState, Told};
 use roomcast_protocol::outbound::{Loss, SkipReason};
 use roomcast_protocol::position::{Epoch, Kept, Page, Position, Span};
 use roomcast_protocol::presence::{PresenceChange, PresenceDiff, RosterPage};
@@ -434,8 +434,8 @@ pub enum HubMessage {
         cursor: CursorName,
         /// What was acked.
         acked: Acked,
-        /// Of how many removed publications the device has been told, since there is the cursor.
-        told: u64,
+        /// Of how many removed publications the device has been told.
+        told: Told,
     },
     /// A user has certainly got a room up to there.
     Arrived {

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use roomcast_protocol::inbox::{ACKED_ABOVE_MAX, Acked, DEVICE_IDLE_MS, DEVICES_MAX};
+use roomcast_protocol::inbox::{ACKED_ABOVE_MAX, Acked, DEVICE_IDLE_MS, DEVICES_MAX, Told};
+use roomcast_protocol::position::Epoch;
 
 use crate::sessions::length;
+use crate::store::At;
 
 /// How long a user's own cursor is kept that nobody asks for or moves, if its room is not known any more. Units:
 /// milliseconds.
@@ -23,6 +25,8 @@ pub(crate) struct Cursor {
     pub(crate) watermark: u64,
     /// And these above it.
     pub(crate) above: BTreeSet<u64>,
+    /// Told from whatever stood for the device before.
+    pub(crate) number: u64,
     /// Unacked ones that were removed, ever.
     pub(crate) lost: u64,
     /// How many of those the device has been told of.
@@ -44,8 +48,11 @@ impl Cursor {
     }
 
     /// The device has been told of so many lost ones, as far as there are as many: said again it changes nothing.
-    pub(crate) fn tell(&mut self, told: u64) {
-        self.told = self.told.max(told).min(self.lost);
+    /// What another cursor told, which was lost, says nothing of this one.
+    pub(crate) fn tell(&mut self, told: Told) {
+        if told.cursor == self.number {
+            self.told = self.told.max(told.count).min(self.lost);
+        }
     }
 
     /// The watermark swallows what is next to it; of the rest the lowest stay.
@@ -71,8 +78,9 @@ pub(crate) struct Cursors(Vec<(Box<str>, Cursor)>);
 impl Cursors {
     /// A device's cursor, made if it is not there: where the furthest one stands, or, where there is none, before all
     /// that there was, of which so much is `lost`. Beyond their number the device that was idle longest goes.
-    pub(crate) fn open(&mut self, device: &str, now_ms: u64, lost: u64) -> &mut Cursor {
-        let at = self.place(device).unwrap_or_else(|_| self.begin(device, lost));
+    pub(crate) fn open(&mut self, device: &str, at: At, lost: u64) -> &mut Cursor {
+        let At { now_ms, fresh } = at;
+        let at = self.place(device).unwrap_or_else(|_| self.begin(device, lost, fresh));
         #[allow(clippy::indexing_slicing, reason = "it was found there, or put there just now")]
         let (_, cursor) = &mut self.0[at];
         cursor.moved_ms = cursor.moved_ms.max(now_ms);
@@ -84,7 +92,7 @@ impl Cursors {
     }
 
     /// Puts a cursor for a device that has none; says where.
-    fn begin(&mut self, device: &str, lost: u64) -> usize {
+    fn begin(&mut self, device: &str, lost: u64, fresh: Epoch) -> usize {
         let devices = || self.0.iter().enumerate().filter(|(_, (name, _))| !name.is_empty());
         if !device.is_empty() && devices().count() >= DEVICES_MAX {
             let idle = devices().min_by_key(|(at, (_, it))| (it.moved_ms, *at)).map(|(at, _)| at);
@@ -93,8 +101,11 @@ impl Cursors {
         let furthest = self.0.iter().map(|(_, it)| it.watermark).max();
         let (watermark, lost) = furthest.map_or((0, lost), |watermark| (watermark, 0));
         let at = self.place(device).unwrap_or_else(|at| at);
+        // Its lower half is as random as the whole.
+        let number = u64::try_from(fresh.0 & u128::from(u64::MAX)).unwrap_or_default();
+        let cursor = Cursor { watermark, number, lost, ..Cursor::default() };
         self.0.reserve_exact(1);
-        self.0.insert(at, (device.into(), Cursor { watermark, lost, ..Cursor::default() }));
+        self.0.insert(at, (device.into(), cursor));
         at
     }
 

@@ -1,7 +1,7 @@
 //! What a room lets go: in batches where nobody counts, one by one in an inbox, whose cursors are told of what they lose
 //! (G16); and what a newer publication takes the place of.
 
-use roomcast_protocol::inbox::{Acked, CursorName, InboxState};
+use roomcast_protocol::inbox::{Acked, CursorName, InboxState, Told};
 use roomcast_protocol::position::{Head, Keep};
 
 use crate::room::{Meta, Room};
@@ -26,23 +26,24 @@ impl<E: Clone> Store<E> {
             let meta = room.meta?;
             let first = room.stream.kept_first(&meta.kept(keep, at.now_ms));
             let head = Head { position: meta.position(), first };
-            let cursor = room.cursors.open(device, at.now_ms, meta.lost);
+            let cursor = room.cursors.open(device, at, meta.lost);
             let watermark = head.position.at(cursor.watermark);
             let above = cursor.above.iter().copied().collect();
-            let (lost, told) = (cursor.lost, cursor.told);
+            let told = Told { cursor: cursor.number, count: cursor.told };
+            let lost = cursor.lost;
             Some(InboxState { acked: Acked { watermark, above }, head, lost, told })
         })
     }
 
-    /// Moves a cursor, and notes of how much its device has been told. Answers whether it moved: what was acked in
-    /// another epoch is void.
+    /// Moves a cursor, and notes of how much its device has been told, if that cursor told it. Answers whether it moved:
+    /// what was acked in another epoch is void.
     pub fn ack(
         &mut self,
         at: At,
         cursor: &CursorName,
         keep: &Keep,
         acked: &Acked,
-        told: u64,
+        told: Told,
     ) -> bool {
         let CursorName { room, device } = cursor;
         self.expire(room, at.now_ms);
@@ -54,7 +55,7 @@ impl<E: Clone> Store<E> {
         self.write(room, |room| {
             room.lapse(keep, at.now_ms);
             let lost = room.meta.map_or(0, |meta| meta.lost);
-            let cursor = room.cursors.open(device, at.now_ms, lost);
+            let cursor = room.cursors.open(device, at, lost);
             cursor.tell(told);
             if counts {
                 cursor.ack(meta.head, acked);

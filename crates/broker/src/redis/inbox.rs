@@ -4,7 +4,7 @@ use bytes::Bytes;
 use fred::error::Error;
 use fred::interfaces::FunctionInterface;
 use fred::types::Value;
-use roomcast_protocol::inbox::{ACKED_ABOVE_MAX, Acked, CursorName, InboxState};
+use roomcast_protocol::inbox::{ACKED_ABOVE_MAX, Acked, CursorName, InboxState, Told};
 use roomcast_protocol::position::{Head, Keep, OFFSET_MAX};
 use tokio::time::Instant;
 
@@ -35,19 +35,22 @@ pub(crate) async fn ack<T>(
     shared: &Shared<T>,
     cursor: &CursorName,
     keep: &Keep,
-    (acked, told): (&Acked, u64),
+    (acked, told): (&Acked, Told),
     deadline: Instant,
 ) {
     let Acked { watermark, above } = acked;
     let place = [&watermark.epoch.0.to_be_bytes()[..], &watermark.offset.to_be_bytes()].concat();
+    let Told { cursor: number, count } = told;
+    let told = [number.to_be_bytes(), count.min(OFFSET_MAX).to_be_bytes()].concat();
     let above = above.iter().take(ACKED_ABOVE_MAX).flat_map(|offset| offset.to_be_bytes());
     let above: Bytes = above.collect();
     let moved = ask(shared, deadline, Again::Always, |client| {
-        let (place, above) = (Bytes::copy_from_slice(&place), above.clone());
+        let (place, told) = (Bytes::copy_from_slice(&place), Bytes::copy_from_slice(&told));
+        let above = above.clone();
         async move {
             let memory = room_keys(shared, cursor.room.as_str()).to_vec();
             let mut arguments = arguments(cursor, keep)?;
-            arguments.extend([place.into(), told.min(OFFSET_MAX).to_string().into(), above.into()]);
+            arguments.extend([place.into(), told.into(), above.into()]);
             hurried(&client, None).fcall::<(), _, _, _>(ACK, memory, arguments).await
         }
     });
@@ -68,7 +71,9 @@ fn read(answer: Value) -> Option<InboxState> {
     let position = functions::position(parts.next()?, &parts.next()?)?;
     let head = Head { position, first: parts.next()?.as_u64()? };
     let watermark = parts.next()?.as_u64().filter(|offset| *offset <= position.offset)?;
-    let (lost, told) = (parts.next()?.as_u64()?, parts.next()?.as_u64()?);
+    let (lost, count) = (parts.next()?.as_u64()?, parts.next()?.as_u64()?);
+    let number = parts.next()?.into_bytes()?;
+    let told = Told { cursor: u64::from_be_bytes((&*number).try_into().ok()?), count };
     let above = parts.map(|offset| offset.as_u64()).collect::<Option<_>>()?;
     let acked = Acked { watermark: position.at(watermark), above };
     Some(InboxState { acked, head, lost, told })
@@ -88,12 +93,14 @@ mod tests {
             number(3),
             number(4),
             number(1),
+            Value::Bytes(Bytes::from_static(&[0, 0, 0, 0, 0, 0, 1, 2])),
             number(5),
             number(7),
         ];
         let state = read(Value::Array(sound.to_vec())).unwrap();
         assert_eq!((state.head.position.offset, state.head.first), (9, 2));
-        assert_eq!((state.lost, state.told, state.untold()), (4, 1, 3));
+        assert_eq!((state.lost, state.told), (4, Told { cursor: 258, count: 1 }));
+        assert_eq!(state.untold(), 3);
         assert_eq!((state.acked.watermark.offset, &*state.acked.above), (3, &[5, 7][..]));
         for (at, bad) in [
             (0, text("x")),
@@ -101,12 +108,13 @@ mod tests {
             (2, text("x")),
             (3, number(10)),
             (5, text("x")),
-            (7, text("x")),
+            (6, text("x")),
+            (8, text("x")),
         ] {
             let mut parts = sound.to_vec();
             parts[at] = bad;
             assert_eq!(read(Value::Array(parts)), None, "part {at}");
         }
-        assert_eq!(read(Value::Array(sound[..5].to_vec())), None);
+        assert_eq!(read(Value::Array(sound[..6].to_vec())), None);
     }
 }

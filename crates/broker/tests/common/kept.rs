@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use roomcast_protocol::envelope::{BeatReport, BrokerCommand, BrokerEvent, Envelope};
 use roomcast_protocol::ids::{NodeId, SessionId};
-use roomcast_protocol::inbox::{Acked, CursorName, InboxState};
+use roomcast_protocol::inbox::{Acked, CursorName, InboxState, Told};
 use roomcast_protocol::position::{Epoch, Keep, Position};
 use roomcast_protocol::presence::{
     Incarnation, PresenceChange, PresenceDiff, PresenceSet, RosterPage, SetPresence,
@@ -231,6 +231,8 @@ impl Real {
         (watermark, above): (Position, &[u64]),
         told: u64,
     ) -> InboxState {
+        let number = self.inbox(node, room, device, keep).told.cursor;
+        let told = Told { cursor: number, count: told };
         let cursor = CursorName { room: RoomName::system(room).unwrap(), device: device.into() };
         let acked = Acked { watermark, above: above.to_vec() };
         self.command(node, BrokerCommand::Ack { cursor, keep, acked, told });

@@ -285,6 +285,26 @@ pub const INBOX: &[Script] = &[
             1: inbox e0:0 of 3 to 3 lost 1",
     },
     Script {
+        claim: "what a device was told of by a cursor that is lost does not count for the one after it",
+        steps: "1 attaches
+            1 publishes box a keep=1 inbox=user
+            1 publishes box b repeat=2
+            1 looks box
+            1 hears answers
+            loses cursors box
+            1 acks box e0:0 told=2
+            1 looks box
+            1 acks box e0:0 told=2
+            1 looks box
+            1 hears answers
+            1 acks box e0:0 told=2
+            1 looks box
+            1 hears answers",
+        expected: "1: stored 1 e0:1, stored 2 e0:2, stored 3 e0:3, inbox e0:0 of 3 to 3 lost 2
+            1: inbox e0:0 of 3 to 3 lost 2, inbox e0:0 of 3 to 3 lost 2
+            1: inbox e0:0 of 3 to 3 lost 0",
+    },
+    Script {
         claim: "of too many the oldest of low priority goes first, and leaves a hole",
         steps: "1 attaches
             1 publishes box a keep=3 inbox=user

@@ -7,7 +7,7 @@ use super::{BrokerUnderTest, Brought, Lost};
 use crate::content::Content;
 use crate::envelope::{BrokerCommand, BrokerEvent, Count, Envelope, Moved};
 use crate::ids::NodeId;
-use crate::inbox::CursorOf;
+use crate::inbox::{CursorName, CursorOf};
 use crate::position::{Direction, Epoch, Keep, Kept, Page, Position, Span};
 use crate::publication::{Priority, Publication};
 use crate::room::RoomName;
@@ -24,6 +24,10 @@ pub(super) struct Stage<B> {
     pub(super) request: u64,
     /// Beats of which the answer is shown, and nothing else.
     pub(super) lives: BTreeSet<u64>,
+    /// Which cursor was asked for.
+    pub(super) looks: BTreeMap<u64, CursorName>,
+    /// Their numbers, as last heard of.
+    pub(super) cursors: BTreeMap<CursorName, u64>,
     /// Publications that got no id from the script.
     named: u64,
     /// What rooms keep, as the script last said.
@@ -43,6 +47,8 @@ impl<B: BrokerUnderTest> Stage<B> {
             ticket: 0,
             request: 0,
             lives: BTreeSet::new(),
+            looks: BTreeMap::new(),
+            cursors: BTreeMap::new(),
             named: 0,
             keeps: BTreeMap::new(),
             taken: BTreeMap::new(),
@@ -221,6 +227,11 @@ impl<B: BrokerUnderTest> Stage<B> {
             if let BrokerEvent::Beat { moved, .. } = event {
                 let told = moved.iter().map(|moved| (moved.count.partition, moved.count.count));
                 self.taken.entry(node).or_default().extend(told);
+            }
+            if let BrokerEvent::Inbox { request, state: Some(state) } = event
+                && let Some(cursor) = self.looks.remove(request)
+            {
+                self.cursors.insert(cursor, state.told.cursor);
             }
         }
         if what == "quietly" {

@@ -19,7 +19,7 @@ use super::stage::{Epochs, Stage, options};
 use super::{BrokerUnderTest, Lost};
 use crate::envelope::{BrokerCommand, BrokerEvent};
 use crate::ids::{NodeId, SessionId};
-use crate::inbox::{Acked, CursorName, InboxState};
+use crate::inbox::{Acked, CursorName, InboxState, Told};
 use crate::position::{Epoch, Position};
 use crate::presence::{
     Incarnation, Lease, Occupancy, PresenceChange, PresenceDiff, PresenceSet, ROSTER_PAGE_MAX,
@@ -83,6 +83,7 @@ impl<B: BrokerUnderTest> Stage<B> {
             "looks" => {
                 let cursor = cursor(words, &options)?;
                 let keep = self.keep(&cursor.room, &options)??;
+                self.looks.insert(self.request, cursor.clone());
                 BrokerCommand::Inbox { request: self.request, cursor, keep }
             }
             "acks" => {
@@ -90,7 +91,9 @@ impl<B: BrokerUnderTest> Stage<B> {
                 let keep = self.keep(&cursor.room, &options)??;
                 let watermark = self.epochs.named(words.get(1)?)?;
                 let above = options.get("above").map_or(Some(Vec::new()), |it| list(it))?;
-                let told = number(&options, "told", 0)?;
+                let count = number(&options, "told", 0)?;
+                let number = self.cursors.get(&cursor).copied().unwrap_or(0);
+                let told = Told { cursor: number, count };
                 BrokerCommand::Ack { cursor, keep, acked: Acked { watermark, above }, told }
             }
             _ => return None,

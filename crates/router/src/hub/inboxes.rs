@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use roomcast_protocol::envelope::BrokerCommand;
 use roomcast_protocol::ids::{LaneId, SessionKey};
-use roomcast_protocol::inbox::{ACKED_ABOVE_MAX, Acked, CursorName, InboxState};
+use roomcast_protocol::inbox::{ACKED_ABOVE_MAX, Acked, CursorName, InboxState, Told};
 use roomcast_protocol::position::{Epoch, Keep};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
@@ -49,7 +49,7 @@ pub(super) struct Inboxes {
     /// Nothing is asked before, after a question that was not answered. Units: monotonic milliseconds.
     rest_ms: u64,
     /// Where cursors have moved to while the broker was away. Bounds: [`CURSORS_WAITING_MAX`].
-    moved: BTreeMap<CursorName, (Acked, u64)>,
+    moved: BTreeMap<CursorName, (Acked, Told)>,
 }
 
 impl Inboxes {
@@ -85,7 +85,7 @@ impl Hub {
         &mut self,
         cursor: CursorName,
         acked: Acked,
-        told: u64,
+        told: Told,
         out: &mut Vec<HubEffect>,
     ) {
         let Some(keep) = self.keep_of(&cursor.room).filter(|keep| keep.inbox.is_some()) else {
@@ -97,7 +97,7 @@ impl Hub {
         let moved = &mut self.inboxes.moved;
         if let Some((held, held_told)) = moved.get_mut(&cursor) {
             merge(held, acked);
-            *held_told = told.max(*held_told);
+            *held_told = held_told.and(told);
         } else if moved.len() < CURSORS_WAITING_MAX {
             moved.insert(cursor, (acked, told));
         } else {

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use roomcast_protocol::inbox::{Acked, CursorName, InboxState};
+use roomcast_protocol::inbox::{Acked, CursorName, InboxState, Told};
 use roomcast_protocol::position::Position;
 use roomcast_protocol::publication::Publication;
 
@@ -60,7 +60,7 @@ impl Inflight {
 pub(super) struct Lost {
     all: u64,
     /// Of so many it certainly knows.
-    known: u64,
+    known: Told,
     /// It was told of the rest, when so many pings had been sent.
     behind: Option<u32>,
     /// The broker has yet to be told what is known.
@@ -74,7 +74,7 @@ impl Lost {
 
     /// Of how many the client has to be told now, if of any: it counts as told.
     pub(super) fn tell(&mut self, pings: u32) -> Option<u64> {
-        let count = self.all.checked_sub(self.known).filter(|count| *count > 0);
+        let count = self.all.checked_sub(self.known.count).filter(|count| *count > 0);
         let count = count.filter(|_| self.behind.is_none())?;
         self.behind = Some(pings);
         Some(count)
@@ -83,7 +83,7 @@ impl Lost {
     /// The ping with which so many had been sent was answered: what was told before it is known.
     pub(super) fn arrived(&mut self, answered: u32) {
         if self.behind.take_if(|pings| *pings < answered).is_some() {
-            (self.known, self.is_news) = (self.all, true);
+            (self.known.count, self.is_news) = (self.all, true);
         }
     }
 }
@@ -116,7 +116,7 @@ impl Inbox {
 
     /// What the broker is told: what is acked, and of how many lost publications the client knows. Both are said whole,
     /// so what the broker did not take in it hears with the next report.
-    pub(super) fn report(&mut self) -> (Acked, u64) {
+    pub(super) fn report(&mut self) -> (Acked, Told) {
         self.lost.is_news = false;
         (self.cursor.report(), self.lost.known)
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use roomcast_protocol::codes::Refusal;
 use roomcast_protocol::envelope::Envelope;
-use roomcast_protocol::inbox::{Acked, CursorName};
+use roomcast_protocol::inbox::{Acked, CursorName, Told};
 use roomcast_protocol::position::{Keep, Position};
 use roomcast_protocol::presence::{AGENTS, Incarnation, Lease, PresenceDiff, SetPresence};
 use roomcast_protocol::room::RoomName;
@@ -135,7 +135,7 @@ impl World {
         &mut self,
         server: usize,
         (cursor, keep): (&CursorName, &Keep),
-        (acked, told): (&Acked, u64),
+        (acked, told): (&Acked, Told),
         fresh: u128,
     ) -> Answer {
         if self.is_moved(server, &cursor.room) {

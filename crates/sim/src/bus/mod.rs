@@ -13,7 +13,7 @@ use foldhash::quality::FixedState;
 use roomcast_protocol::codes::Refused;
 use roomcast_protocol::envelope::{BeatReport, Count, Envelope, MasterId, Moved};
 use roomcast_protocol::ids::NodeId;
-use roomcast_protocol::inbox::{Acked, CursorName, InboxState};
+use roomcast_protocol::inbox::{Acked, CursorName, InboxState, Told};
 use roomcast_protocol::position::{Keep, Kept, Page, Position, Span};
 use roomcast_protocol::presence::{PresenceSet, RosterPage, SetPresence};
 use roomcast_protocol::publication::Publication;
@@ -90,7 +90,7 @@ pub(crate) enum Call {
         cursor: CursorName,
         keep: Keep,
         acked: Acked,
-        told: u64,
+        told: Told,
         fresh: u128,
     },
     SetMarks {

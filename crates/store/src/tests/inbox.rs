@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use roomcast_protocol::inbox::{Acked, CursorName, CursorOf, DEVICE_IDLE_MS, DEVICES_MAX};
+use roomcast_protocol::inbox::{Acked, CursorName, CursorOf, DEVICE_IDLE_MS, DEVICES_MAX, Told};
 use roomcast_protocol::position::{Direction, Epoch, Keep, Position, Span};
 
 use super::super::*;
@@ -37,7 +37,8 @@ fn publish(store: &mut Store<u64>, now_ms: u64, keep: &Keep, put: Put<'_>) -> Po
 }
 
 fn ack(store: &mut Store<u64>, now_ms: u64, device: &str, watermark: Position) -> bool {
-    store.ack(at(now_ms), &cursor(device), &KEEP, &Acked { watermark, above: Vec::new() }, 0)
+    let acked = Acked { watermark, above: Vec::new() };
+    store.ack(at(now_ms), &cursor(device), &KEEP, &acked, Told::default())
 }
 
 fn watermark(store: &mut Store<u64>, now_ms: u64, device: &str) -> u64 {
@@ -75,7 +76,7 @@ fn a_users_own_cursor_is_kept_for_seven_days_and_while_its_room_is_known() {
         &cursor(""),
         &long,
         &Acked { watermark: first, above: Vec::new() },
-        0
+        Told::default()
     ));
     store.sweep(20 * USER_IDLE_MS, 9);
     let state = store.inbox(at(20 * USER_IDLE_MS), &cursor(""), &long).unwrap();
@@ -335,12 +336,19 @@ fn an_inbox_is_what_counting_one_by_one_makes_of_it() {
                         begun += 1;
                     }
                     let counts = random.below(4) > 0;
+                    // Now and then by a cursor that is there no more.
+                    let by = store.inbox(at(now_ms), &cursor(device), &KEEP).unwrap().told.cursor;
+                    let is_other = random.below(6) == 0;
+                    let said_told = Told { cursor: by ^ u64::from(is_other), count: told };
                     let mut said = acked.clone();
                     said.watermark.epoch.0 ^= u128::from(!counts);
-                    assert_eq!(store.ack(at(now_ms), &cursor(device), &KEEP, &said, told), counts);
+                    let moved = store.ack(at(now_ms), &cursor(device), &KEEP, &said, said_told);
+                    assert_eq!(moved, counts);
                     let top = model.head;
                     let own = model.open(device);
-                    own.told = own.told.max(told).min(own.lost);
+                    if !is_other {
+                        own.told = own.told.max(told).min(own.lost);
+                    }
                     if counts {
                         own.acked.extend(1..=offset);
                         own.acked.extend(acked.above.iter().filter(|it| **it <= top));
@@ -354,7 +362,7 @@ fn an_inbox_is_what_counting_one_by_one_makes_of_it() {
                     let own = model.open(device);
                     let watermark = watermark_of(own);
                     let above: Vec<_> = own.acked.range(watermark + 1..).copied().collect();
-                    let losses = (state.lost, state.told);
+                    let losses = (state.lost, state.told.count);
                     let seen = (state.acked.watermark.offset, state.acked.above, losses);
                     let losses = (own.lost, own.told);
                     assert_eq!(seen, (watermark, above, losses), "seed {seed}, step {step}");

@@ -7,15 +7,15 @@ local DEVICE_IDLE_MS, USER_IDLE_MS = 2592000000, 604800000
 local DEVICES_MAX, ABOVE_MAX = 16, 256
 
 -- A cursor: all up to here is acked; how many were lost, ever, and of how many of them the device was told; when it was
--- moved last (ms). Behind them, 8 bytes each, what is acked above.
-local CURSOR, CURSOR_BYTES = '>I8I8I8I8', 32
+-- moved last (ms); a number by which it is told from whatever stood for the device before. Behind them, 8 bytes each, what is acked above.
+local CURSOR, CURSOR_BYTES = '>I8I8I8I8c8', 40
 
 local function cursor_of(held)
   if #held < CURSOR_BYTES or #held % 8 ~= 0 then
     return nil
   end
   local it = { above = {} }
-  it.watermark, it.lost, it.told, it.moved = struct.unpack(CURSOR, held)
+  it.watermark, it.lost, it.told, it.moved, it.number = struct.unpack(CURSOR, held)
   for at = CURSOR_BYTES + 1, #held, 8 do
     table.insert(it.above, (struct.unpack('>I8', held, at)))
   end
@@ -23,7 +23,7 @@ local function cursor_of(held)
 end
 
 local function write_cursor(key, device, it)
-  local parts = { struct.pack(CURSOR, it.watermark, it.lost, it.told, it.moved) }
+  local parts = { struct.pack(CURSOR, it.watermark, it.lost, it.told, it.moved, it.number) }
   for _, offset in ipairs(it.above) do
     parts[#parts + 1] = struct.pack('>I8', offset)
   end

@@ -36,7 +36,7 @@ local function open_cursor(key, device, at, room)
     for _, it in pairs(cursors) do
       furthest = math.max(furthest, it.watermark)
     end
-    cursors[device] = { watermark = furthest, lost = lost, told = 0, moved = at, above = {} }
+    cursors[device] = { watermark = furthest, lost = lost, told = 0, moved = at, above = {}, number = string.sub(room.fresh, 9) }
   end
   local it = cursors[device]
   it.moved = math.max(it.moved, at)
@@ -85,20 +85,20 @@ end
 -- What stands for a device in an inbox. A device that is new is remembered from now on.
 -- Keys: meta, stream, counter, moved. Arguments: name, a fresh epoch (16 bytes) and what is kept, device.
 -- Answers with epoch, head, the lowest kept offset, the watermark, how many were lost, of how many the device was told,
--- and what is acked above.
+-- the cursor's number (8 bytes), and what is acked above.
 local function inbox(keys, args)
   local at, keep = clock(), keep_of(args[2], 17)
   local room = touch(keys, at, string.sub(args[2], 1, 16), keep.ttl)
   local it = inbox_of(keys, room, keep, args[3], at, args[1])
   keep_cursor(keys, room, args[3], it, at)
   local first = lowest_kept(keys[2], room, keep, at)
-  return { room.epoch, room.head, first, it.watermark, it.lost, it.told, unpack(it.above) }
+  return { room.epoch, room.head, first, it.watermark, it.lost, it.told, it.number, unpack(it.above) }
 end
 
--- Moves a cursor, unless it was acked in another epoch, and notes of how many lost ones its device was told, as far as
--- there are as many: done again it changes nothing.
--- Keys: meta, stream, counter, moved. Arguments: as of `inbox`; the epoch (16 bytes) and the watermark in it, of how many
--- lost ones the device was told, ever, and what was acked above (8 bytes each).
+-- Moves a cursor, unless it was acked in another epoch, and notes of how many lost ones its device was told by that same
+-- cursor, as far as there are as many: done again it changes nothing.
+-- Keys: meta, stream, counter, moved. Arguments: as of `inbox`; the epoch (16 bytes) and the watermark in it; a cursor's
+-- number and of how many lost ones it told the device, ever; what was acked above (8 bytes each).
 -- Answers with whether it was moved.
 local function ack(keys, args)
   local at, keep = clock(), keep_of(args[2], 17)
@@ -111,7 +111,10 @@ local function ack(keys, args)
   local epoch, watermark = struct.unpack('>c16I8', args[4])
   local counts = epoch == room.epoch
   local it, above = inbox_of(keys, room, keep, args[3], at, args[1]), {}
-  it.told = math.min(math.max(it.told, tonumber(args[5])), it.lost)
+  local number, told = struct.unpack('>c8I8', args[5])
+  if number == it.number then
+    it.told = math.min(math.max(it.told, told), it.lost)
+  end
   if counts then
     for place_of = 1, #args[6], 8 do
       table.insert(above, (struct.unpack('>I8', args[6], place_of)))

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use roomcast_protocol::envelope::BrokerEvent;
 use roomcast_protocol::guard::Policy;
 use roomcast_protocol::ids::{LaneId, SessionKey};
-use roomcast_protocol::inbox::{Acked, CursorName, CursorOf, InboxState};
+use roomcast_protocol::inbox::{Acked, CursorName, CursorOf, InboxState, Told};
 use roomcast_protocol::position::{Head, Keep};
 use roomcast_protocol::room::RoomName;
 
@@ -36,13 +36,14 @@ pub(super) fn opens(lane: LaneId, room: RoomName, line: &str) -> HubMessage {
     HubMessage::Inbox { lane, session, cursor: cursor(room, line) }
 }
 
-/// `1 acks box to=5 [above=7,9] [told=2] [e=2]`.
+/// `1 acks box to=5 [above=7,9] [told=2] [by=1] [e=2]`.
 pub(super) fn acks(room: RoomName, line: &str) -> HubMessage {
     let number = |name| option(line, name).map_or(0, |it| it.parse().unwrap());
     let above = option(line, "above")
         .map_or(Vec::new(), |it| it.split(',').map(|it| it.parse().unwrap()).collect());
     let acked = Acked { watermark: position(line, number("to")), above };
-    HubMessage::Ack { cursor: cursor(room, line), acked, told: number("told") }
+    let told = Told { cursor: number("by"), count: number("told") };
+    HubMessage::Ack { cursor: cursor(room, line), acked, told }
 }
 
 pub(super) fn named(cursor: &CursorName) -> String {
@@ -50,10 +51,10 @@ pub(super) fn named(cursor: &CursorName) -> String {
     format!("{}{device}{}", cursor.room, cursor.device)
 }
 
-pub(super) fn moved(cursor: &CursorName, acked: &Acked, told: u64) -> String {
+pub(super) fn moved(cursor: &CursorName, acked: &Acked, told: Told) -> String {
     let Acked { watermark, above } = acked;
     let at = super::shown_at(*watermark);
-    format!("move {} to {at} {above:?} told {told}", named(cursor))
+    format!("move {} to {at} {above:?} told {}", named(cursor), told.count)
 }
 
 pub(super) fn told(cursor: &CursorName, state: Option<&InboxState>) -> String {
@@ -72,7 +73,7 @@ impl World {
             acked: Acked { watermark: position("", offset), above: Vec::new() },
             head: Head { position: position("", 9), first: 1 },
             lost: 0,
-            told: 0,
+            told: Told::default(),
         });
         BrokerEvent::Inbox { request, state }
     }

@@ -1,6 +1,6 @@
 //! Inboxes (G16): what a device has not acked is given when it enters, and its cursor moves.
 
-use roomcast_protocol::inbox::{Acked, CursorName, InboxState};
+use roomcast_protocol::inbox::{Acked, CursorName, InboxState, Told};
 use roomcast_protocol::position::Head;
 
 use super::frames::{place, position};
@@ -17,14 +17,14 @@ pub(super) fn named(cursor: &CursorName) -> String {
 }
 
 /// How a cursor is moved.
-pub(super) fn shown(cursor: &CursorName, acked: &Acked, told: u64) -> String {
+pub(super) fn shown(cursor: &CursorName, acked: &Acked, told: Told) -> String {
     let mut text = format!("acked {} to {}", named(cursor), place(acked.watermark));
     if !acked.above.is_empty() {
         let above: Vec<_> = acked.above.iter().map(ToString::to_string).collect();
         text.push_str(&format!(" above {}", above.join(",")));
     }
-    if told > 0 {
-        text.push_str(&format!(" told {told}"));
+    if told.count > 0 {
+        text.push_str(&format!(" told {}", told.count));
     }
     text
 }
@@ -45,7 +45,7 @@ impl World {
             },
             head: Head { position: position(head), first: number("first").unwrap_or(1) },
             lost: number("lost").unwrap_or(0),
-            told: number("told").unwrap_or(0),
+            told: Told { cursor: 1, count: number("told").unwrap_or(0) },
         });
         LaneMessage::Inbox { session, cursor, state }
     }
