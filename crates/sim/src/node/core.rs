@@ -205,28 +205,28 @@ impl World {
         }
     }
 
-    /// Hands a message to a lane. Only publications are ever dropped.
+    /// Hands a message to a lane. Only publications, and what stands in their places, are ever dropped.
     fn tell_lane(&mut self, node: usize, lane: LaneId, message: LaneMessage) {
         let index = usize::from(lane.0);
         let inbox_bytes = self.nodes[node].lanes[index].inbox_bytes;
-        let weight = match &message {
-            LaneMessage::Publication { publication, .. } => {
-                if publication.isolated {
-                    self.note_isolated(&publication.id);
-                }
-                let full = inbox_bytes > LANE_QUEUE_BYTES;
-                if full && self.planted != Some(Planted::UnboundedQueue) {
-                    self.stats.lane_drops += 1;
-                    self.nodes[node].core.lagging[index] = true;
-                    let drops = &mut self.nodes[node].core.dropped_ms[index];
-                    if drops.last() != Some(&self.now_ms) {
-                        drops.push(self.now_ms);
-                    }
-                    self.nodes[node].core.hub.dropped(lane, &message);
-                    return;
-                }
-                publication.weight()
+        if let LaneMessage::Publication { publication, .. } = &message
+            && publication.isolated
+        {
+            self.note_isolated(&publication.id);
+        }
+        let full = inbox_bytes > LANE_QUEUE_BYTES && message.droppable().is_some();
+        if full && self.planted != Some(Planted::UnboundedQueue) {
+            self.stats.lane_drops += 1;
+            self.nodes[node].core.lagging[index] = true;
+            let drops = &mut self.nodes[node].core.dropped_ms[index];
+            if drops.last() != Some(&self.now_ms) {
+                drops.push(self.now_ms);
             }
+            self.nodes[node].core.hub.dropped(lane, &message);
+            return;
+        }
+        let weight = match &message {
+            LaneMessage::Publication { publication, .. } => publication.weight(),
             LaneMessage::Published { ack, outcome, .. } => {
                 if let (Some(id), Ok(Accepted { level: Level::Isolated, .. })) = (ack, outcome) {
                     self.note_isolated(id);
