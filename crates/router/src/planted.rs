@@ -14,6 +14,8 @@ pub enum Planted {
     LostWakeUp,
     /// A cursor counts as acked what was given to its connection.
     CursorFromWrites,
+    /// A device counts as told of what it lost once that was given to its connection.
+    ToldFromWrites,
     /// A session's record says that its client has what was given to its connection.
     PositionFromWrites,
     /// A room's publications count as delivered that were given to a connection.

@@ -8,7 +8,7 @@ use roomcast_protocol::position::{Epoch, Position};
 use crate::check::recovery::Since;
 use crate::check::stay::Stay;
 use crate::comebacks::Comeback;
-use crate::inboxes::Inbox;
+use crate::inboxes::{Inbox, is_phone, user_of};
 use crate::node::lane::Inbound;
 use crate::node::socket::{Said, Socket};
 use crate::node::{LANES, core::Asked, core::FromLane};
@@ -92,14 +92,14 @@ impl Client {
         let mut wanted = BTreeSet::new();
         for (room, rule) in ROOMS.iter().enumerate() {
             let allowed = rule.needs.is_none_or(|it| permissions.contains(it));
-            if allowed && is_for(room, number) && random.chance(2) {
+            if allowed && is_for(room, number) && !is_phone(number) && random.chance(2) {
                 wanted.insert(room);
             }
         }
         Self {
-            user: format!("u{number}"),
+            user: format!("u{}", user_of(number)),
             permissions,
-            hostile: number >= 27,
+            hostile: number >= 27 && !is_phone(number),
             slow: number % 9 == 4,
             socket: None,
             ready: false,
@@ -211,7 +211,8 @@ impl World {
         self.end_connection(client, socket);
         // Often just when the node gives up its rooms.
         let soon = self.random.chance(2);
-        let in_ms = if soon { self.random.range(90, 140) } else { self.random.range(10, 3_000) };
+        let max_ms = if is_phone(client) { 12_000 } else { 3_000 };
+        let in_ms = if soon { self.random.range(90, 140) } else { self.random.range(10, max_ms) };
         self.at(self.now_ms + in_ms, Event::Connect { client });
     }
 
@@ -307,7 +308,10 @@ impl World {
         let room = self.random.index(ROOMS.len());
         let allowed = is_for(room, client)
             && rule(room).needs.is_none_or(|it| self.clients[client].permissions.contains(it));
-        match self.random.below(40) {
+        let turn = self.random.below(40);
+        match turn {
+            // A second device comes and goes, and is in no other room.
+            _ if is_phone(client) && !(18..=25).contains(&turn) => {}
             0..=9 if allowed || self.clients[client].hostile => {
                 if allowed {
                     self.clients[client].wanted.insert(room);
@@ -437,7 +441,9 @@ impl World {
     pub(crate) fn publish_something(&mut self) {
         let client = self.random.index(self.clients.len());
         if self.random.chance(6) {
-            return self.push(own_room(client));
+            // Now and then more at once than the inbox keeps.
+            let count = if self.random.chance(8) { 8 } else { 1 };
+            return (0..count).for_each(|_| self.push(own_room(client)));
         }
         let room = self.random.index(ROOMS.len());
         self.publish_in(client, room);

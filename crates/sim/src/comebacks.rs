@@ -10,6 +10,7 @@ use roomcast_protocol::position::Position;
 use roomcast_protocol::session::ResumeToken;
 
 use crate::bus::home_of;
+use crate::inboxes::is_phone;
 use crate::rules::{ROOMS, name_of, rule};
 use crate::wire::{Data, Wire};
 use crate::world::{Event, World};
@@ -45,7 +46,7 @@ pub(crate) struct Comeback {
 impl Comeback {
     pub(crate) fn new(number: usize) -> Self {
         Self {
-            stock: number % 3 == 1,
+            stock: number % 3 == 1 && !is_phone(number),
             hands_over: number.is_multiple_of(2),
             token: None,
             older: None,
@@ -82,7 +83,8 @@ impl World {
         let kept = kept.filter(|(room, _)| **room < ROOMS.len() && rule(**room).keep.is_some());
         let covered = kept.map(|(room, at)| (name_of(*room).into(), *at)).collect();
         let hands_over = it.comeback.hands_over;
-        Some(Box::new(Continuation { resume, covered, device: None, hands_over }))
+        let device = is_phone(client).then(|| "phone".into());
+        Some(Box::new(Continuation { resume, covered, device, hands_over }))
     }
 
     /// A server loses the record of a session, which may have a connection.

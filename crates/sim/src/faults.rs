@@ -137,6 +137,16 @@ pub(crate) enum Aftermath {
     Burst { left: u32 },
 }
 
+impl Fault {
+    /// Whether a server may have less after it.
+    pub(crate) const fn may_lose(self) -> bool {
+        matches!(
+            self,
+            Self::Failover | Self::RestartEmpty | Self::Flush | Self::KeyLost | Self::SlotMove
+        )
+    }
+}
+
 impl World {
     /// How long a fault lasts; all are over in time.
     fn lasting(&mut self, low_ms: u64, high_ms: u64) -> u64 {
@@ -286,8 +296,11 @@ impl World {
         self.trouble_all(self.now_ms);
     }
 
-    /// One key of one room is lost: its meta, its entries, the newest of them, or the ids.
+    /// One key of one room is lost: its meta, its entries, the newest of them, or the ids; or the cursors of an inbox.
     fn lose_key(&mut self, server: usize) {
+        if self.random.chance(3) {
+            return self.lose_cursors(server);
+        }
         let rule = self.random.pick(&ROOMS);
         let keys =
             self.random.pick(&[Keys::Meta, Keys::Meta, Keys::Stream, Keys::Newest, Keys::Ids]);

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use roomcast_protocol::guard::Policy;
-use roomcast_protocol::inbox::CursorOf;
+use roomcast_protocol::inbox::{CursorName, CursorOf};
 use roomcast_protocol::position::{Epoch, Keep, Kept, Position, Span};
 use roomcast_protocol::room::RoomName;
 use roomcast_store::{At, Place};
@@ -14,7 +14,10 @@ use crate::node::socket::Said;
 use crate::people::Turn;
 use crate::rules::{ROOMS, name_of, own_room, room_index, rule};
 use crate::wire::{Wire, number_of};
-use crate::world::World;
+use crate::world::{CLIENTS, World};
+
+/// How long a client that acks late, or not at all, may wait for the rest of its inbox. Units: milliseconds.
+const GIVEN_MS: u64 = 20_000;
 
 /// How often a publication is given again at most. Source: the native dialect.
 pub(crate) const TRIES_MAX: u32 = 3;
@@ -23,30 +26,65 @@ pub(crate) const TRIES_MAX: u32 = 3;
 /// its way out. Units: milliseconds.
 const ACKED_MS: u64 = 7_000;
 
-/// What an inbox keeps: little, so that its bound bites.
-pub(crate) const fn keep(cursor: CursorOf) -> Keep {
-    let (size, bytes_max, ttl_ms) = (20, 64 << 10, 600_000);
-    Keep { size, bytes_max, ttl_ms, replicated: false, inbox: Some(cursor) }
-}
+/// Users who have a second device: a client of its own, behind those of all users, that is in its own room alone.
+pub(crate) const PHONES: [usize; 4] = [5, 9, 17, 21];
 
-/// Whose cursors count in the own room of a client's user; `None`: it keeps nothing.
-pub(crate) const fn cursor_of(client: usize) -> Option<CursorOf> {
-    match client % 4 {
-        3 => None,
-        1 => Some(CursorOf::Device),
-        _ => Some(CursorOf::User),
-    }
+/// How many rules own rooms have: a user's is that of its number.
+pub(crate) const KINDS: usize = 8;
+
+/// What an inbox keeps: little, so that its bound bites; that of some users very little.
+pub(crate) const fn keep(user: usize) -> Option<Keep> {
+    let is_roomy = matches!(user % KINDS, 0 | 1 | 4);
+    let (size, bytes_max, ttl_ms) = (if is_roomy { 20 } else { 4 }, 64 << 10, 600_000);
+    let cursor = match user % 4 {
+        3 => return None,
+        1 => CursorOf::Device,
+        _ => CursorOf::User,
+    };
+    Some(Keep { size, bytes_max, ttl_ms, replicated: false, inbox: Some(cursor) })
 }
 
 /// What the rule of an own room says.
-pub(crate) fn policy(client: usize) -> Policy {
-    let cursor = cursor_of(client);
-    Policy { history: cursor.map(keep), cursor, ..Policy::default() }
+pub(crate) fn policy(user: usize) -> Policy {
+    let history = keep(user);
+    let cursor = history.and_then(|keep| keep.inbox);
+    Policy { history, cursor, collapses: user % KINDS >= 4, ..Policy::default() }
+}
+
+/// Whose client it is.
+pub(crate) const fn user_of(client: usize) -> usize {
+    if is_phone(client) { PHONES[client - CLIENTS] } else { client }
+}
+
+/// Whether it is a user's second device.
+pub(crate) const fn is_phone(client: usize) -> bool {
+    client >= CLIENTS
+}
+
+/// The cursor of a client in its own room, if that is an inbox.
+pub(crate) fn cursor_of(client: usize) -> Option<CursorName> {
+    let device = match keep(user_of(client))?.inbox? {
+        CursorOf::User => "",
+        CursorOf::Device if is_phone(client) => "phone",
+        CursorOf::Device => "default",
+    };
+    let room = RoomName::parse(&name_of(own_room(client))).expect("the rules name rooms");
+    Some(CursorName { room, device: device.into() })
 }
 
 /// Whether the publication has to be acked by who gets it.
 pub(crate) const fn wants_ack(room: usize, number: usize) -> bool {
     room >= ROOMS.len() && number.is_multiple_of(2)
+}
+
+/// Whether an inbox that is full lets the publication go first.
+pub(crate) fn is_low(room: usize, number: usize) -> bool {
+    room >= ROOMS.len() && rule(room).keep.is_some() && number.is_multiple_of(5)
+}
+
+/// Under which key it takes the place of an older one, where the room's rule wants that.
+pub(crate) const fn key_of(number: usize) -> Option<usize> {
+    if number.is_multiple_of(3) { Some(number / 3 % 4) } else { None }
 }
 
 /// Whether a skip of the room may have such reasons.
@@ -66,6 +104,8 @@ pub(crate) struct Inbox {
     /// Up to where it was told that what it lacks is not available: a client that goes on from there says itself that
     /// it has all before it.
     unknown: Vec<Position>,
+    /// It has to be told that something is lost before it hears anything of the room.
+    owed_lost: bool,
 }
 
 /// What stands in `data` of what is told to be lost.
@@ -87,6 +127,10 @@ impl World {
         let now_ms = self.now_ms;
         if recovered == (Some(false), Some("unavailable")) {
             self.note_unavailable(client, room);
+        }
+        if room >= ROOMS.len() {
+            let is_answered = recovered.0.is_some() && recovered.1 != Some("unavailable");
+            self.clients[client].inbox.owed_lost = is_answered && self.owes_lost(client);
         }
         if let Some(stay) = self.clients[client].stays.get_mut(&room)
             && room >= ROOMS.len()
@@ -127,6 +171,12 @@ impl World {
             inbox.again.clear();
         }
         inbox.heard.insert(number);
+        if std::mem::take(&mut inbox.owed_lost) {
+            self.book.violate("G16", &about, || {
+                format!("c{client} hears p{number} before it is told what its inbox lost")
+            });
+        }
+        let inbox = &mut self.clients[client].inbox;
         let acked_ms = inbox.acked_ms.get(&number).copied();
         if wire.redelivered {
             self.stats.redelivered += 1;
@@ -157,9 +207,12 @@ impl World {
     }
 
     /// A connection that a client has left still answers pings: what arrived there, its user has got.
-    pub(crate) fn heard_before_leaving(&mut self, client: usize, text: &str) {
+    pub(crate) fn heard_before_leaving(&mut self, client: usize, socket: usize, text: &str) {
         let Ok(wire) = Wire::read(text) else { return };
         let room = wire.room.as_deref().and_then(room_index);
+        if wire.kind == "lost" {
+            return self.told_lost(client, socket, &wire);
+        }
         if room == Some(own_room(client)) {
             self.clients[client].inbox.heard.extend(wire.id.as_deref().and_then(number_of));
         }
@@ -200,11 +253,13 @@ impl World {
     }
 
     /// A client is told that something is lost to it.
-    pub(crate) fn told_lost(&mut self, client: usize, wire: &Wire<'_>) {
+    pub(crate) fn told_lost(&mut self, client: usize, socket: usize, wire: &Wire<'_>) {
         let about = [format!("c{client}")];
         match wire.read_data::<Lost>() {
             Ok(lost) if lost.count > 0 && lost.room == name_of(own_room(client)) => {
                 self.stats.lost_told += lost.count;
+                self.clients[client].inbox.owed_lost = false;
+                self.hears_lost(client, socket, lost.count);
             }
             Ok(lost) => self.book.violate("G16/I9", &about, || format!("c{client}: {lost:?}")),
             Err(cause) => self.book.violate("wire", &about, || cause),
@@ -216,9 +271,12 @@ impl World {
         for client in 0..self.clients.len() {
             let room = own_room(client);
             let Some(keep) = rule(room).keep else { continue };
+            let Some(state) = self.inbox_state(client) else { continue };
+            let begun = self.begun(&state);
             // What a gap hides is given on the next connect.
             let stay = self.clients[client].stays.get(&room);
-            if stay.is_none_or(|stay| stay.told_ms.is_some()) {
+            let now_ms = self.now_ms;
+            if stay.is_none_or(|it| it.told_ms.is_some() || it.began_ms + GIVEN_MS > now_ms) {
                 continue;
             }
             let name = RoomName::parse(&name_of(room)).expect("the rules name rooms");
@@ -226,19 +284,25 @@ impl World {
             let at = At { now_ms: server.time_ms(self.now_ms), fresh: Epoch(u128::MAX) };
             let found = server.data.clone().store(&name).read(&name, &keep, at, &Span::above(0));
             let entries = found.map_or_else(Vec::new, |found| found.entries);
-            let count = entries.len();
+            let numbers = entries.iter().filter_map(|place| match place {
+                Place::Entry(entry) => publication_of(&entry.payload),
+                Place::Removed(_) => None,
+            });
+            let numbers: BTreeSet<_> = numbers.collect();
             let Inbox { heard, unknown, .. } = &self.clients[client].inbox;
+            let (heard, is_informed) = (heard.clone(), unknown.is_empty());
             let is_unknown = |at: Position| {
-                unknown.iter().any(|it| it.epoch == at.epoch && at.offset <= it.offset)
+                at.offset <= begun
+                    || unknown.iter().any(|it| it.epoch == at.epoch && at.offset <= it.offset)
             };
             let missed = entries.into_iter().find_map(|place| match place {
                 Place::Entry(entry) if is_unknown(entry.position) => None,
-                Place::Entry(entry) => match entry.payload {
-                    Kept::Publication(it) => number_of(&it.id).filter(|it| !heard.contains(it)),
-                    Kept::Unreadable(_) | Kept::Removed(_) => None,
-                },
+                Place::Entry(entry) => {
+                    publication_of(&entry.payload).filter(|it| !heard.contains(it))
+                }
                 Place::Removed(_) => None,
             });
+            let count = numbers.len();
             if count > keep.size as usize {
                 let about = [name.to_string()];
                 self.book.violate("I9", &about, || format!("{name} keeps {count}"));
@@ -249,6 +313,16 @@ impl World {
                     format!("c{client} never got p{number}, which {name} keeps")
                 });
             }
+            if is_informed {
+                self.check_losses(client, &state, &heard, &numbers);
+            }
         }
+    }
+}
+
+fn publication_of(kept: &Kept) -> Option<usize> {
+    match kept {
+        Kept::Publication(it) => number_of(&it.id),
+        Kept::Unreadable(_) | Kept::Removed(_) => None,
     }
 }

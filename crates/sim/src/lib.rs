@@ -18,6 +18,7 @@ mod clients;
 mod comebacks;
 mod faults;
 mod inboxes;
+mod losses;
 mod node;
 mod people;
 mod planted;

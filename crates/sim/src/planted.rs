@@ -31,11 +31,15 @@ pub enum Planted {
     PositionFromWrites,
     /// A room's publications count as delivered that were only written to the connection.
     MarkFromWrites,
+    /// A device counts as told of what it lost that was only written to the connection.
+    ToldFromWrites,
+    /// A device that comes first to an inbox begins without what that has lost.
+    FirstLossUntold,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::AckBeforeAppend,
         Self::TwoSteps,
         Self::KeepEpoch,
@@ -50,6 +54,8 @@ impl Planted {
         Self::LostWakeUp,
         Self::PositionFromWrites,
         Self::MarkFromWrites,
+        Self::ToldFromWrites,
+        Self::FirstLossUntold,
     ];
 
     /// Its name in the router, if it is one of the router's.
@@ -63,12 +69,14 @@ impl Planted {
             Self::CursorFromWrites => Some(Planted::CursorFromWrites),
             Self::PositionFromWrites => Some(Planted::PositionFromWrites),
             Self::MarkFromWrites => Some(Planted::MarkFromWrites),
+            Self::ToldFromWrites => Some(Planted::ToldFromWrites),
             Self::AckBeforeAppend
             | Self::TwoSteps
             | Self::KeepEpoch
             | Self::ZombieLeaseAccepted
             | Self::NoDedup
             | Self::UnboundedQueue
+            | Self::FirstLossUntold
             | Self::ConfirmedByName => None,
         }
     }
@@ -91,6 +99,8 @@ impl Planted {
             Self::LostWakeUp => "lost-wake-up",
             Self::PositionFromWrites => "position-from-writes",
             Self::MarkFromWrites => "mark-from-writes",
+            Self::ToldFromWrites => "told-from-writes",
+            Self::FirstLossUntold => "first-loss-untold",
         }
     }
 }

@@ -3,15 +3,15 @@
 use roomcast_protocol::guard::{
     AuthError, Guard, Kind, Policy, Principal, PublishRight, RuleIndex,
 };
-use roomcast_protocol::inbox::CursorOf;
 use roomcast_protocol::position::Keep;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::texts::Texts;
 
-use crate::inboxes;
+use crate::inboxes::{self, KINDS};
 use crate::people::presence_of;
 use crate::receipts::has_receipts;
+use crate::wire::number_of;
 
 /// One room of a run.
 #[derive(Clone, Copy, Debug)]
@@ -79,22 +79,23 @@ pub(crate) const PERMISSIONS: [&str; 2] = ["s", "r"];
 /// A user's own room, joined at connect; only back-ends publish there.
 const OWN: RoomRule = ephemeral("own", None);
 
-/// The same where it is an inbox.
-const INBOXES: [RoomRule; 2] = [
-    RoomRule { keep: Some(inboxes::keep(CursorOf::User)), ..OWN },
-    RoomRule { keep: Some(inboxes::keep(CursorOf::Device)), ..OWN },
-];
+/// The same, by the numbers of users: some are inboxes.
+static OWNS: [RoomRule; KINDS] = {
+    let mut owns = [OWN; KINDS];
+    let mut user = 0;
+    while user < KINDS {
+        owns[user].keep = inboxes::keep(user);
+        user += 1;
+    }
+    owns
+};
 
 /// Rooms of a run: those of the rules, then the own room of each client's user.
 pub(crate) const ROOMS_ALL: usize = ROOMS.len() + crate::world::CLIENTS;
 
 /// What is kept of a room, and who may join it.
 pub(crate) fn rule(room: usize) -> &'static RoomRule {
-    let own = || match inboxes::cursor_of(room - ROOMS.len()) {
-        None => &OWN,
-        Some(CursorOf::User) => &INBOXES[0],
-        Some(CursorOf::Device) => &INBOXES[1],
-    };
+    let own = || &OWNS[(room - ROOMS.len()) % KINDS];
     ROOMS.get(room).unwrap_or_else(own)
 }
 
@@ -115,7 +116,7 @@ pub(crate) fn room_index(name: &str) -> Option<usize> {
 
 /// The own room of a client's user.
 pub(crate) const fn own_room(client: usize) -> usize {
-    ROOMS.len() + client
+    ROOMS.len() + inboxes::user_of(client)
 }
 
 /// The guard of every lane and hub.
@@ -134,7 +135,7 @@ impl Rules {
             ..Policy::default()
         };
         // The own rooms of users by their numbers, then those of sessions.
-        let own = (0..4).map(inboxes::policy).chain([Policy::default()]);
+        let own = (0..KINDS).map(inboxes::policy).chain([Policy::default()]);
         Self { policies: ROOMS.iter().map(policy).chain(own).collect() }
     }
 }
@@ -170,9 +171,9 @@ impl Guard for Rules {
     fn rule(&self, room: &RoomName) -> Option<RuleIndex> {
         let name = room.as_str();
         let index = match room_index(name) {
-            Some(index) if index >= ROOMS.len() => ROOMS.len() + (index - ROOMS.len()) % 4,
+            Some(index) if index >= ROOMS.len() => ROOMS.len() + (index - ROOMS.len()) % KINDS,
             Some(index) => index,
-            None if name.starts_with("session-") => ROOMS.len() + 4,
+            None if name.starts_with("session-") => ROOMS.len() + KINDS,
             None => return None,
         };
         u16::try_from(index).ok().map(RuleIndex)
@@ -197,7 +198,8 @@ impl Guard for Rules {
         None
     }
 
-    fn collapse_key(&self, _rule: RuleIndex, _publication: &Publication) -> Option<Box<str>> {
-        None
+    fn collapse_key(&self, _rule: RuleIndex, publication: &Publication) -> Option<Box<str>> {
+        let key = number_of(&publication.id).and_then(inboxes::key_of);
+        key.map(|key| key.to_string().into())
     }
 }

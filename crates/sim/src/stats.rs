@@ -69,6 +69,8 @@ pub struct Stats {
     pub acks_sent: u64,
     /// Publications that clients were told to have lost in their inboxes.
     pub lost_told: u64,
+    /// Publications that went unheard where no server lost anything.
+    pub losses_checked: u64,
     /// Marks that clients said.
     pub marks_said: u64,
     /// Receipts that clients were told of others.
@@ -149,6 +151,7 @@ impl Stats {
             ("given again", &mut self.redelivered),
             ("acks sent", &mut self.acks_sent),
             ("lost told", &mut self.lost_told),
+            ("lost, and counted", &mut self.losses_checked),
             ("marks said", &mut self.marks_said),
             ("receipts told", &mut self.receipts_told),
             ("marks checked", &mut self.marks_checked),

@@ -63,6 +63,16 @@ fn marks_of_what_was_only_written_are_caught() {
 }
 
 #[test]
+fn losses_that_count_as_told_once_written_are_caught() {
+    is_caught(Planted::ToldFromWrites);
+}
+
+#[test]
+fn losses_from_before_a_cursor_that_are_not_told_are_caught() {
+    is_caught(Planted::FirstLossUntold);
+}
+
+#[test]
 fn forgotten_ids_are_caught() {
     is_caught(Planted::NoDedup);
 }

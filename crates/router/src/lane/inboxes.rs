@@ -187,12 +187,18 @@ impl Lane {
     /// Tells a session that has just been answered how much it lost.
     pub(super) fn tell_lost(&mut self, index: u32, key: SessionKey, out: &mut Vec<Effect>) {
         let now = self.turns.now();
+        #[cfg(feature = "planted")]
+        let from_writes = self.planted == Some(crate::planted::Planted::ToldFromWrites);
         let acks = self.session_mut(key).and_then(|session| session.acks.as_mut());
         let Some(acks) = acks else { return };
         let pings = acks.pings;
         let Some(inbox) = acks.inbox(index) else { return };
         let Some(count) = inbox.lost.tell(pings) else { return };
         inbox.moved_ms = inbox.moved_ms.or(Some(now.mono_ms));
+        #[cfg(feature = "planted")]
+        if from_writes {
+            inbox.lost.arrived(u32::MAX);
+        }
         self.counters.inbox_lost += count;
         let Some(name) = self.name_of(index) else { return };
         self.send(key, &Outbound::Lost { room: name.as_str(), count }, out);

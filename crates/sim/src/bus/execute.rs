@@ -58,7 +58,7 @@ impl World {
                 self.execute_roster(server, (&room, after.as_deref(), count_max), fresh)
             }
             Call::Inbox { cursor, keep, fresh } => {
-                self.execute_inbox(server, &cursor, &keep, fresh)
+                self.execute_inbox((server, asker.node), &cursor, &keep, fresh)
             }
             Call::Ack { cursor, keep, acked, told, fresh } => {
                 self.execute_ack(server, (&cursor, &keep), (&acked, told), fresh)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use roomcast_protocol::codes::Refusal;
 use roomcast_protocol::envelope::Envelope;
-use roomcast_protocol::inbox::{Acked, CursorName, Told};
+use roomcast_protocol::inbox::{Acked, CursorName, InboxState, Told};
 use roomcast_protocol::position::{Keep, Position};
 use roomcast_protocol::presence::{AGENTS, Incarnation, Lease, PresenceDiff, SetPresence};
 use roomcast_protocol::room::RoomName;
@@ -117,7 +117,7 @@ impl World {
 
     pub(super) fn execute_inbox(
         &mut self,
-        server: usize,
+        (server, node): (usize, usize),
         cursor: &CursorName,
         keep: &Keep,
         fresh: u128,
@@ -126,7 +126,16 @@ impl World {
             return Answer::Fault(Fault::NotYet);
         }
         let at = self.when(server, fresh);
-        let found = self.bus.servers[server].data.store(&cursor.room).inbox(at, cursor, keep);
+        let mut found = self.bus.servers[server].data.store(&cursor.room).inbox(at, cursor, keep);
+        if let Some(state) = &found {
+            self.book_inbox(node, cursor, state);
+        }
+        let is_first = |it: &&mut InboxState| it.told.count == 0 && it.acked.watermark.offset == 0;
+        if self.planted == Some(Planted::FirstLossUntold)
+            && let Some(first) = found.as_mut().filter(is_first)
+        {
+            first.lost = 0;
+        }
         let full = Answer::Fault(Fault::Declined(Refusal::Unavailable.into()));
         found.map_or(full, Answer::Inbox)
     }
@@ -142,7 +151,11 @@ impl World {
             return Answer::Fault(Fault::NotYet);
         }
         let at = self.when(server, fresh);
-        self.bus.servers[server].data.store(&cursor.room).ack(at, cursor, keep, acked, told);
+        let store = self.bus.servers[server].data.store(&cursor.room);
+        store.ack(at, cursor, keep, acked, told);
+        if let Some(state) = store.clone().inbox(at, cursor, keep) {
+            self.check_told(cursor, &state);
+        }
         Answer::Acked
     }
 

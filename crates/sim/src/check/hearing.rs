@@ -24,7 +24,7 @@ impl World {
     pub(crate) fn client_hears(&mut self, socket: usize, text: &str) {
         let client = self.sockets[socket].client;
         if self.clients[client].socket != Some(socket) {
-            self.heard_before_leaving(client, text);
+            self.heard_before_leaving(client, socket, text);
             return self.note_former(client, text);
         }
         self.note_covered(client);
@@ -46,7 +46,7 @@ impl World {
             Err(cause) => return self.complain("wire", &about, cause),
         };
         match &*wire.kind {
-            "lost" => self.told_lost(client, &wire),
+            "lost" => self.told_lost(client, socket, &wire),
             "presence" => self.told_presence(client, &wire),
             "receipt" => self.told_receipts(client, &wire),
             "welcome" => {

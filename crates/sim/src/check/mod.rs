@@ -13,13 +13,14 @@ mod runs;
 pub(crate) mod stay;
 mod tables;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use roomcast_protocol::codes::Refused;
 use roomcast_protocol::envelope::{Accepted, Level};
 use roomcast_protocol::position::{Epoch, Position};
-use roomcast_protocol::publication::Publication;
+use roomcast_protocol::publication::{Priority, Publication};
 
+use crate::losses::Losses;
 use crate::rules::{ROOMS, ROOMS_ALL, name_of, room_index, rule};
 use crate::wire;
 use crate::world::World;
@@ -106,6 +107,9 @@ pub(crate) struct Book {
     pub(crate) fences: fences::Fences,
     pub(crate) queries: u64,
     pub(crate) people: presence::People,
+    pub(crate) losses: Losses,
+    /// Rooms whose cursors were lost.
+    pub(crate) losses_blurred: BTreeSet<usize>,
     pub(crate) violation: Option<Violation>,
 }
 
@@ -123,6 +127,8 @@ impl Default for Book {
             fences: fences::Fences::default(),
             queries: 0,
             people: presence::People::default(),
+            losses: Losses::default(),
+            losses_blurred: BTreeSet::new(),
             violation: None,
         }
     }
@@ -167,6 +173,11 @@ impl Book {
     /// Servers have lost data in between.
     pub(crate) fn data_was_lost(&self, after: u64, until: u64) -> bool {
         self.ids_were_lost(after, until)
+    }
+
+    /// No server has lost anything in the whole run.
+    pub(crate) fn has_lost_nothing(&self) -> bool {
+        self.ids_lost.is_empty()
     }
 
     fn ids_were_lost(&self, after: u64, until: u64) -> bool {
@@ -270,6 +281,7 @@ impl World {
     fn publish_by_core(&mut self, number: usize, asked: crate::node::core::Asked) {
         let nodes: Vec<_> = (0..self.nodes.len()).filter(|node| self.nodes[*node].up).collect();
         let Some(node) = nodes.get(self.random.index(nodes.len().max(1))).copied() else { return };
+        let is_low = crate::inboxes::is_low(self.book.pubs[number].made.room, number);
         let room = name_of(self.book.pubs[number].made.room);
         let publication = Publication {
             id: format!("p{number}").into(),
@@ -277,6 +289,7 @@ impl World {
             timestamp: "2026-01-01T00:00:00.000Z".into(),
             sender: "backend".into(),
             requires_ack: crate::inboxes::wants_ack(self.book.pubs[number].made.room, number),
+            priority: is_low.then_some(Priority::Low),
             ..Publication::bare(
                 roomcast_protocol::room::RoomName::parse(&room).expect("the rules name rooms"),
                 roomcast_protocol::content::Content::Json(
