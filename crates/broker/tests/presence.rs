@@ -20,6 +20,7 @@ use roomcast_protocol::presence::{
 };
 use roomcast_protocol::relay::RelayMode;
 use roomcast_protocol::room::RoomName;
+use xtask::servers::Cluster;
 
 const ONE: NodeId = NodeId(1);
 const TWO: NodeId = NodeId(2);
@@ -365,6 +366,40 @@ fn what_a_failover_brings_back_of_a_life_that_was_reaped_goes_again() {
     broker.beat_as(TWO, 1, None);
     assert!(broker.users(TWO, "news").is_empty(), "a ghost");
     assert_eq!(topology.int(&["HEXISTS", "rc:{460}:nodes:", &format!("{ONE}.1")]), 0);
+}
+
+#[test]
+fn what_a_failover_of_a_cluster_brings_back_goes_within_ten_seconds() {
+    let mut topology = Topology::cluster();
+    let mut broker = two_nodes(&topology, RelayMode::Pattern);
+    broker.beat_as(TWO, 1, None);
+    broker.beat_as(ONE, 1, None);
+    let rooms: Vec<_> = (0..12).map(|number| format!("room-{number}")).collect();
+    for (seq, name) in rooms.iter().enumerate() {
+        broker.stepped(A, seq as u64 + 1, name, vec![part(1, "ann", true)], LONG_MS);
+        broker.stepped(B, seq as u64 + 1, name, vec![part(2, "bob", true)], LONG_MS);
+    }
+    let Topology::Cluster(cluster) = &mut topology else { panic!("it is a Cluster") };
+    let owner_of = |cluster: &Cluster, key: &str| cluster.owner(cluster.slot_of(key).unwrap());
+    let leases = owner_of(cluster, "rc:{460}:nodes:").unwrap();
+    let owner = (leases + 1) % 3;
+    cluster.replicate(owner).unwrap();
+    cluster.hold_back(owner).unwrap();
+    // One of the nodes dies; all that it entered goes, and the table of leases forgets it.
+    broker.beat_as(ONE, 2, Some(1));
+    let bob = ["bob".to_owned()];
+    assert!(rooms.iter().all(|name| broker.users(TWO, name) == bob), "it is over");
+    cluster.fail_over(owner).unwrap();
+    let back: Vec<_> =
+        rooms.iter().filter(|name| broker.users(TWO, name).len() == 2).cloned().collect();
+    assert!(!back.is_empty(), "the replica knew nothing of it");
+    let began = Instant::now();
+    while !back.iter().all(|name| broker.users(TWO, name) == bob) {
+        assert!(began.elapsed() < Duration::from_secs(10), "ghosts");
+        broker.beat(TWO);
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    assert!(rooms.iter().all(|name| broker.users(TWO, name) == bob));
 }
 
 #[test]

@@ -1,5 +1,6 @@
-//! A small Redis Cluster of masters, whose slots can be moved.
+//! A small Redis Cluster of masters, whose slots can be moved, and of which a replica can take the place.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Redis, Reply, free_port, until};
@@ -16,10 +17,12 @@ const NODE_TIMEOUT_MS: &str = "2000";
 /// Keys moved at once.
 const KEYS_MAX: &str = "100";
 
-/// Masters without replicas that share all slots evenly.
+/// Masters that share all slots evenly, without replicas but for those that are asked for.
 #[derive(Debug)]
 pub struct Cluster {
     nodes: Vec<Redis>,
+    /// The replica of each master that has one.
+    replicas: BTreeMap<usize, Redis>,
 }
 
 impl Cluster {
@@ -28,7 +31,7 @@ impl Cluster {
     /// # Errors
     /// A server does not start, or they do not agree within 60 s.
     pub fn start(masters: u16) -> Result<Self, String> {
-        let mut cluster = Self { nodes: Vec::new() };
+        let mut cluster = Self { nodes: Vec::new(), replicas: BTreeMap::new() };
         let mut bus_ports = Vec::new();
         for number in 0..masters {
             let (node, bus_port) = start_node()?;
@@ -54,7 +57,7 @@ impl Cluster {
         let wanted = [
             "cluster_state:ok\r\n".to_owned(),
             format!("cluster_slots_ok:{SLOTS}\r\n"),
-            format!("cluster_known_nodes:{}\r\n", self.nodes.len()),
+            format!("cluster_known_nodes:{}\r\n", self.nodes.len() + self.replicas.len()),
             format!("cluster_size:{}\r\n", self.nodes.len()),
         ];
         for node in &self.nodes {
@@ -64,6 +67,56 @@ impl Cluster {
             }
         }
         Ok(())
+    }
+
+    /// Starts a replica of a master, and waits until it follows and all know it.
+    ///
+    /// # Errors
+    /// It does not start, or does not follow within 60 s.
+    pub fn replicate(&mut self, index: usize) -> Result<(), String> {
+        let (replica, bus_port) = start_node()?;
+        let master = self.nodes.get(index).ok_or_else(|| format!("no master {index}"))?;
+        let (port, bus_port) = (replica.port().to_string(), bus_port.to_string());
+        master.command(&["CLUSTER", "MEET", "127.0.0.1", &port, &bus_port])?;
+        let master_id = id(master)?;
+        // It has yet to hear of its master.
+        let follow = ["CLUSTER", "REPLICATE", &master_id];
+        until("the replica knows its master", LIMIT, || replica.command(&follow).map(drop))?;
+        until("the replica follows", LIMIT, || replicates(&replica, "master_link_status:up"))?;
+        self.replicas.insert(index, replica);
+        until("all know the replica", LIMIT, || self.agrees())
+    }
+
+    /// From now on the replica of a master takes over nothing more of what that does.
+    ///
+    /// # Errors
+    /// It has none, or that still follows after 60 s.
+    pub fn hold_back(&self, index: usize) -> Result<(), String> {
+        let replica = self.replicas.get(&index).ok_or("this master has no replica")?;
+        // The master knows no password, so nobody who gives one is let in.
+        replica.command(&["CONFIG", "SET", "masterauth", "none"])?;
+        replica.command(&["CLIENT", "KILL", "TYPE", "master"])?;
+        until("the replica stays behind", LIMIT, || replicates(replica, "master_link_status:down"))
+    }
+
+    /// Kills a master that has a replica, and waits until that has taken its place, in [`Cluster::nodes`] too.
+    ///
+    /// # Errors
+    /// It has none, or that is no master within 60 s.
+    pub fn fail_over(&mut self, index: usize) -> Result<(), String> {
+        let replica = self.replicas.remove(&index).ok_or("this master has no replica")?;
+        let master = self.nodes.get_mut(index).ok_or_else(|| format!("no master {index}"))?;
+        master.kill()?;
+        *master = replica;
+        let promoted = &*master;
+        until("the replica is a master", LIMIT, || replicates(promoted, "role:master"))?;
+        promoted.command(&["CONFIG", "SET", "masterauth", ""])?;
+        let is_well = |node: &Redis| {
+            let info = node.command(&["CLUSTER", "INFO"])?.text();
+            let well = info.contains("cluster_state:ok\r\n");
+            if well { Ok(()) } else { Err(format!("{} is not well", node.port())) }
+        };
+        until("all know the new master", LIMIT, || self.nodes.iter().try_for_each(is_well))
     }
 
     /// Where the masters listen on 127.0.0.1.
@@ -151,6 +204,12 @@ impl Cluster {
     }
 }
 
+/// Says whether `INFO replication` holds this line.
+fn replicates(node: &Redis, line: &str) -> Result<(), String> {
+    let info = node.command(&["INFO", "replication"])?.text();
+    if info.contains(line) { Ok(()) } else { Err(format!("no {line:?} at {}", node.port())) }
+}
+
 fn start_node() -> Result<(Redis, u16), String> {
     let bus_port = free_port()?;
     let bus = bus_port.to_string();
@@ -195,5 +254,21 @@ mod tests {
         assert_eq!(cluster.nodes()[to].command(&["GET", "{rc}:a"]).unwrap().text(), "1");
         let moved = cluster.nodes()[from].command(&["GET", "{rc}:a"]).unwrap_err();
         assert!(moved.contains("MOVED"), "{moved}");
+    }
+
+    #[test]
+    fn a_replica_takes_the_place_of_its_master_with_the_data() {
+        let mut cluster = Cluster::start(3).unwrap();
+        assert!(cluster.fail_over(0).is_err(), "it has no replica");
+        let owner = cluster.owner(cluster.slot_of("{rc}:a").unwrap()).unwrap();
+        cluster.replicate(owner).unwrap();
+        cluster.nodes()[owner].command(&["SET", "{rc}:a", "1"]).unwrap();
+        cluster.nodes()[owner].command(&["WAIT", "1", "5000"]).unwrap();
+        cluster.hold_back(owner).unwrap();
+        cluster.nodes()[owner].command(&["SET", "{rc}:a", "2"]).unwrap();
+        let before = cluster.ports();
+        cluster.fail_over(owner).unwrap();
+        assert_ne!(cluster.ports()[owner], before[owner]);
+        assert_eq!(cluster.nodes()[owner].command(&["GET", "{rc}:a"]).unwrap().text(), "1");
     }
 }
