@@ -403,6 +403,32 @@ fn what_a_failover_of_a_cluster_brings_back_goes_within_ten_seconds() {
 }
 
 #[test]
+fn a_beat_with_nothing_to_do_is_one_call_and_the_next_agent_is_told_of_at_once() {
+    let (topology, mut broker) = standalone();
+    let calls = || {
+        let Topology::Standalone(redis) = &topology else { panic!("it is one server") };
+        let stats = redis.borrow().command(&["INFO", "commandstats"]).unwrap().text();
+        let line = stats.lines().find_map(|line| line.strip_prefix("cmdstat_fcall:calls="));
+        line.and_then(|it| it.split(',').next()?.parse::<i64>().ok()).unwrap()
+    };
+    broker.beat_as(ONE, 1, None);
+    for (seq, agent) in [(1, "7"), (2, "8")] {
+        let before = calls();
+        broker.beat_as(ONE, 1, None);
+        broker.beat_as(ONE, 1, None);
+        assert_eq!(calls() - before, 2, "nothing waits");
+        broker.stepped(A, seq, "$agents", vec![part(seq.into(), agent, true)], LONG_MS);
+        let given = broker.beat_as(ONE, 1, None).agents;
+        let given_told: Vec<_> = given.iter().map(told).collect();
+        assert_eq!(given_told, [format!("$agents {seq} of {seq} +{agent} -")]);
+        let before = calls();
+        assert_eq!(broker.beat_as(ONE, 1, None).agents, [], "given already");
+        assert_eq!(calls() - before, 1);
+        broker.told_up_to(ONE, given[0].version);
+    }
+}
+
+#[test]
 fn what_others_put_in_place_of_presence_is_replaced() {
     let (topology, mut broker) = standalone();
     broker.beat_as(ONE, 1, None);

@@ -15,7 +15,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use roomcast_protocol::envelope::{BeatReport, Count, MasterId};
 use roomcast_protocol::position::Position;
-use roomcast_protocol::presence::Lease;
+use roomcast_protocol::presence::{AGENTS, Lease};
 use roomcast_protocol::relay::{RelayKeys, RelayMode};
 use tokio::time::Instant;
 
@@ -95,12 +95,12 @@ pub(crate) async fn beat<T>(shared: &Shared<T>, asked: &Asked) -> Option<BeatRep
     let prefixes = shared.tags.all().enumerate();
     let prefixes = prefixes.filter(|(_, tag)| answer.due.contains(&channels::prefix(tag)));
     let mut due: BTreeSet<usize> = prefixes.map(|(partition, _)| partition).collect();
-    let (mut told, mut whole) = (vec![(0, answer.master)], true);
+    let (mut masters, mut whole, mut waits) = (vec![(0, answer.master)], true, answer.waits);
     if matches!(shared.options.servers, Servers::Cluster(_)) {
-        (due, told) = parts(shared, &client, &keys, &links, asked).await;
-        whole = told.len() == PARTITIONS;
+        Parts { due, masters, waits } = parts(shared, &client, &keys, &links, asked).await;
+        whole = masters.len() == PARTITIONS;
     }
-    let masters = shared.masters().see(&told);
+    let masters = shared.masters().see(&masters);
     let in_turn = asked.seq.is_multiple_of(ALL_EVERY);
     if answer.lease == Lease::New || in_turn {
         shared.masters().doubt();
@@ -112,9 +112,15 @@ pub(crate) async fn beat<T>(shared: &Shared<T>, asked: &Asked) -> Option<BeatRep
             shared.masters().searched();
         }
     }
+    // What is cleared up may be agents.
+    waits |= !answer.over.is_empty() || !due.is_empty();
     let leaving = Leaving { over: answer.over, due };
     presence::clear_up(shared, &client, &keys, &leaving).await;
-    let agents = agents::give(shared, &client, &keys, asked.told).await;
+    let agents = if waits || asked.told.is_some() {
+        agents::give(shared, &client, &keys, asked.told).await
+    } else {
+        Vec::new()
+    };
     let links = links.into_iter().map(|link| link.link).collect();
     Some(BeatReport {
         master: shared.master(answer.master),
@@ -156,6 +162,7 @@ async fn beaten<T>(
     ];
     if !matches!(shared.options.servers, Servers::Cluster(_)) {
         memory.extend(shared.tags.all().map(|tag| key(tag, channels::COUNTER, "")));
+        memory.push(key(shared.tags.of(AGENTS), channels::UNTOLD, ""));
         memory.push(presence::due_key(shared, common));
         arguments.extend(asked.taken().into_iter().map(Value::from));
     }
@@ -163,19 +170,29 @@ async fn beaten<T>(
     Ok(functions::beaten(answer, &shared.digest))
 }
 
+/// What the partitions of a Cluster tell with a beat.
+#[derive(Default)]
+struct Parts {
+    /// Where users are to leave.
+    due: BTreeSet<usize>,
+    /// The master of each that answered.
+    masters: Vec<(usize, MasterId)>,
+    /// Something of agents waits to be told.
+    waits: bool,
+}
+
 /// A beat for each partition of a Cluster where something moved, over the link that carries its rooms. One that fails is
-/// of no account: the next one tells the same again. Answers with the partitions where users are to leave, and with the
-/// master of each.
+/// of no account: the next one tells the same again.
 async fn parts<T>(
     shared: &Shared<T>,
     client: &Client,
     keys: &RelayKeys,
     links: &[LinkBeat],
     asked: &Asked,
-) -> (BTreeSet<usize>, Vec<(usize, MasterId)>) {
-    let (mut due, mut masters) = (BTreeSet::new(), Vec::new());
-    let Some(routing) = client.cached_cluster_state() else { return (due, masters) };
-    let taken = asked.taken();
+) -> Parts {
+    let mut parts = Parts::default();
+    let Some(routing) = client.cached_cluster_state() else { return parts };
+    let (taken, of_agents) = (asked.taken(), shared.tags.of(AGENTS));
     let mut calls = FuturesUnordered::new();
     for ((partition, tag), taken) in shared.tags.all().enumerate().zip(taken) {
         let counter = key(tag, channels::COUNTER, "");
@@ -191,7 +208,11 @@ async fn parts<T>(
         let Some(link) = link else { continue };
         let mut arguments = addressed(shared, keys, link, asked.seq);
         arguments.extend([partition.to_string().into(), taken.into()]);
-        let memory = vec![counter, key(tag, channels::MOVED, ""), presence::due_key(shared, tag)];
+        let mut memory =
+            vec![counter, key(tag, channels::MOVED, ""), presence::due_key(shared, tag)];
+        if tag == of_agents {
+            memory.push(key(tag, channels::UNTOLD, ""));
+        }
         let client = hurried(client, None);
         calls.push(async move {
             let answer: Result<Value, Error> = client.fcall(PART, memory, arguments).await;
@@ -201,10 +222,11 @@ async fn parts<T>(
     let mut failed = 0_u32;
     while let Some((partition, answer)) = calls.next().await {
         match answer.map(functions::part) {
-            Ok(Some((is_due, master))) => {
-                masters.push((partition, master));
+            Ok(Some((master, [is_due, waits]))) => {
+                parts.masters.push((partition, master));
+                parts.waits |= waits;
                 if is_due {
-                    due.insert(partition);
+                    parts.due.insert(partition);
                 }
             }
             Ok(None) | Err(_) => failed += 1,
@@ -213,7 +235,7 @@ async fn parts<T>(
     if failed > 0 {
         tracing::debug!(failed, "partitions were not beaten");
     }
-    (due, masters)
+    parts
 }
 
 /// The arguments by which every beat begins.

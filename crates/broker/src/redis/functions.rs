@@ -200,14 +200,16 @@ pub(crate) struct Beaten {
     pub(crate) over: Vec<String>,
     /// Prefixes of partitions where users are to leave; in a Cluster each of them says so itself.
     pub(crate) due: Vec<String>,
+    /// Something of agents waits to be told; in a Cluster their partition says so itself.
+    pub(crate) waits: bool,
     pub(crate) peers: Vec<Peer>,
 }
 
 /// Reads the answer of [`BEAT`]; nodes whose digest is not `digest` relay in other modes.
 pub(crate) fn beaten(answer: Value, digest: &str) -> Option<Beaten> {
     let parts = answer.into_array();
-    let (head, peers) = parts.split_at_checked(8)?;
-    let [seconds, micros, master, relay_key, partitions, held, over, due] = head else {
+    let (head, peers) = parts.split_at_checked(9)?;
+    let [seconds, micros, master, relay_key, partitions, held, over, due, waits] = head else {
         return None;
     };
     let time_us = seconds.as_u64()?.checked_mul(1_000_000)?.checked_add(micros.as_u64()?)?;
@@ -233,14 +235,17 @@ pub(crate) fn beaten(answer: Value, digest: &str) -> Option<Beaten> {
     let peers = peers.chunks_exact(3).filter_map(peer).collect();
     let relay_key = relay_key.clone().into_bytes()?;
     let partitions = partitions.as_u64()?;
-    Some(Beaten { time_us, master, relay_key, partitions, lease, over, due, peers })
+    let waits = waits.as_u64()? == 1;
+    Some(Beaten { time_us, master, relay_key, partitions, lease, over, due, waits, peers })
 }
 
-/// Reads the answer of [`PART`]: whether users are to leave there, and the master.
-pub(crate) fn part(answer: Value) -> Option<(bool, MasterId)> {
+/// Reads the answer of [`PART`]: the master, whether users are to leave there, and whether something of agents waits to
+/// be told.
+pub(crate) fn part(answer: Value) -> Option<(MasterId, [bool; 2])> {
     let mut parts = answer.into_array().into_iter();
     let is_due = parts.next()?.as_u64()? == 1;
-    Some((is_due, master_of(parts.next()?.as_str()?.as_bytes())))
+    let master = master_of(parts.next()?.as_str()?.as_bytes());
+    Some((master, [is_due, parts.next()?.as_u64()? == 1]))
 }
 
 /// The id of a master by (the beginning of) its replication id.
@@ -279,6 +284,7 @@ mod tests {
             Value::Integer(0),
             Value::Array(vec![text("000000000000000c.3")]),
             Value::Array(vec![text("rc:{1}:")]),
+            Value::Integer(1),
             text("000000000000000a"),
             text("1"),
             text("aa"),
@@ -295,8 +301,8 @@ mod tests {
         ];
         assert_eq!(beaten.peers, peers);
         assert_eq!(
-            (beaten.lease, beaten.over, beaten.due),
-            (Lease::Lost, vec!["000000000000000c.3".to_owned()], vec!["rc:{1}:".to_owned()])
+            (beaten.lease, beaten.over, beaten.due, beaten.waits),
+            (Lease::Lost, vec!["000000000000000c.3".to_owned()], vec!["rc:{1}:".to_owned()], true)
         );
     }
 }

@@ -188,6 +188,20 @@ impl Real {
         report.unwrap()
     }
 
+    /// Says with a beat of its first life up to which version a node has told of agents.
+    #[track_caller]
+    pub fn told_up_to(&mut self, node: NodeId, version: Position) {
+        self.beats += 1;
+        let (seq, taken, told) = (self.beats, Vec::new(), Some(version));
+        self.command(
+            node,
+            BrokerCommand::Beat { seq, hears: true, life: 1, retired: None, taken, told },
+        );
+        self.wait(node, "a beat's answer", |event| {
+            matches!(event, BrokerEvent::BeatAnswered { seq: it, .. } if *it == seq).then_some(())
+        });
+    }
+
     /// What a node hears next of who came and left.
     #[track_caller]
     pub fn next_step(&mut self, node: NodeId) -> String {

@@ -24,6 +24,12 @@ local function note_untold(prefix, name, told)
   redis.call('PEXPIRE', untold, UNTOLD_MS)
 end
 
+-- Whether something waits in a partition that no node was given.
+local function waits(prefix)
+  local given = tonumber(read(false, 'GET', prefix .. 'telling:') or 0) or 0
+  return given <= 0 and read(0, 'ZCARD', prefix .. 'untold:') > 0
+end
+
 -- Gives the oldest diffs that wait; none, while a node has some.
 -- Keys: what waits, and that a node was given some. Arguments: how the diff begins up to which all were told ('' for none).
 local function untold(keys, args)
@@ -46,6 +52,8 @@ local function untold(keys, args)
   local found = told > 0 and redis.call('ZRANGE', keys[1], 0, GIVEN_MAX - 1) or oldest
   if #found > 0 then
     redis.call('SET', keys[2], #found, 'PX', TELLING_MS)
+  else
+    redis.call('DEL', keys[2])
   end
   return found
 end

@@ -160,12 +160,13 @@ end
 
 -- A node's heartbeat: renews its lease, tells the others whether its feed hears, and comes back over its own feed.
 -- Keys: the table of leases; the number of partitions; the relay's key, if none is configured; except in a Cluster, the
--- counters of all partitions, and when users leave. Arguments: node, whether it hears, digest of its
+-- counters of all partitions, what has yet to be told of agents, and when users leave. Arguments: node, whether it hears, digest of its
 -- relay modes, lease (ms), kind, channel ('' for none), name, relay key, number, partitions, how many keys stand before
 -- the counters, the life of its lease, the one before it that is over ('' for none); for each counter, how far the node
 -- has followed it ('' for not at all).
 -- Answers with the time (s, us), the master, the relay's key, partitions, how the lease is (as `renew` says it), the
--- incarnations whose lease is over, the prefixes of partitions where users are to leave, and node, hears, digest of each other node that holds a lease.
+-- incarnations whose lease is over, the prefixes of partitions where users are to leave, whether something of agents
+-- waits to be told, and node, hears, digest of each other node that holds a lease.
 local function beat(keys, args)
   local nodes, node = keys[1], args[1]
   local lease, before = tonumber(args[4]), tonumber(args[11])
@@ -177,19 +178,22 @@ local function beat(keys, args)
   local answer = { seconds, micros, replid, relay_key, layout(keys[2], args[10]) }
   answer[6] = renew(nodes, own, retired, at, lease, args, replid)
   local over, peers = lessees(nodes, node, at, lease, replid)
-  answer[7], answer[8] = over, {}
+  answer[7], answer[8], answer[9] = over, {}, 0
   for name, peer in pairs(peers) do
     table.insert(answer, name)
     table.insert(answer, peer[1])
     table.insert(answer, peer[2])
   end
   local is_whole = #keys > before
-  answer[8] = is_whole and read({}, 'ZRANGEBYSCORE', keys[#keys], '-inf', at) or {}
+  if is_whole then
+    answer[8] = read({}, 'ZRANGEBYSCORE', keys[#keys], '-inf', at)
+    answer[9] = waits(string.match(keys[#keys - 1], '^rc:{.-}:')) and 1 or 0
+  end
   if args[6] == '' then
     return answer
   end
   local moved, bytes = {}, 0
-  local counts = is_whole and redis.call('MGET', unpack(keys, before + 1, #keys - 1)) or {}
+  local counts = is_whole and redis.call('MGET', unpack(keys, before + 1, #keys - 2)) or {}
   for i, count in ipairs(counts) do
     local taken = tonumber(args[13 + i])
     local text = moves(i - 1, keys[before + i], tonumber(count) or 0, taken, ROOMS_BYTES_MAX - bytes)
@@ -234,14 +238,16 @@ local function link(_, args)
 end
 
 -- A beat for one partition of a Cluster, if anything moved there. Keys: its counter, its moved set, when users
--- leave. Arguments: as of `link`; the partition, and how far the node has followed it.
--- Answers with whether users are to leave there, and with the master.
+-- leave, and if it is that of the agents what has yet to be told of them. Arguments: as of `link`; the partition, and how
+-- far the node has followed it.
+-- Answers with whether users are to leave there, with the master, and with whether something of agents waits to be told.
 local function part(keys, args)
   local replid = master()
   local count = tonumber((redis.call('MGET', keys[1]))[1]) or 0
   local due = #read({}, 'ZRANGEBYSCORE', keys[3], '-inf', clock(), 'LIMIT', 0, 1)
   local text = moves(args[6], keys[1], count, tonumber(args[7]), ROOMS_BYTES_MAX)
-  return text and pulse(args[1], args[2], args[3], args[4], args[5], replid, { text }) or { due, replid }
+  local untold = keys[4] and waits(string.match(keys[4], '^rc:{.-}:')) and 1 or 0
+  return text and pulse(args[1], args[2], args[3], args[4], args[5], replid, { text }) or { due, replid, untold }
 end
 
 -- These write little or nothing, and without them a Redis whose memory is full would relay nothing at all.
