@@ -254,7 +254,7 @@ impl World {
                 stores.iter_mut().for_each(roomcast_store::Store::lose_everything);
                 self.bus.servers[server].data.leases.clear();
                 self.bus.servers[server].data.lives.lose_everything();
-                self.book.people.lost_ms = self.now_ms;
+                self.book.agents_lost();
                 self.forget_fences(server);
                 self.book.ids_lost(self.bus.executed);
                 self.trouble_all(self.now_ms);
@@ -290,6 +290,7 @@ impl World {
         let master = self.bus.master_id();
         let (shard, ahead_ms) = (self.bus.servers[server].shard, self.bus.servers[server].ahead_ms);
         self.bus.servers[server] = Server::new(shard, master, ahead_ms);
+        self.book.agents_lost();
         self.forget_fences(server);
         self.book.ids_lost(self.bus.executed);
         self.cut_all_from(server);
@@ -329,6 +330,7 @@ impl World {
         self.bus.owners[partition] = new;
         // A replica that is behind has nothing of it.
         if self.bus.servers[to].behind.is_some() {
+            self.book.agents_lost();
             self.book.ids_lost(self.bus.executed);
         }
         for node in 0..NODES {
@@ -365,6 +367,7 @@ impl World {
         let it = &mut self.bus.servers[old];
         let behind = it.behind.take();
         if behind.is_some() {
+            self.book.agents_lost();
             self.book.ids_lost(self.bus.executed);
         }
         promoted.data = behind.map_or_else(|| it.data.clone(), |data| *data);

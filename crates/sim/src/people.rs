@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use roomcast_protocol::position::Position;
-use roomcast_protocol::presence::PresenceMode;
+use roomcast_protocol::presence::{AGENTS, PresenceMode};
 use roomcast_protocol::room::RoomName;
 use roomcast_store::Keys;
 use serde::Deserialize;
@@ -236,12 +236,17 @@ impl World {
     }
 
     fn forget_presence(&mut self) {
-        let rooms: Vec<_> = rooms().collect();
-        let room = self.random.pick(&rooms);
-        let name = RoomName::parse(&name_of(room)).expect("the rules name rooms");
+        let parsed = |room| RoomName::parse(&name_of(room)).expect("the rules name rooms");
+        let mut names: Vec<_> = rooms().map(parsed).collect();
+        names.extend(RoomName::system(AGENTS));
+        let name = names.swap_remove(self.random.index(names.len()));
         let server = self.bus.masters[self.bus.shard_of(&name)];
+        if self.random.chance(4) {
+            self.bus.servers[server].data.lives.lose_leases();
+            *self.stats.faults.entry("leases lost").or_default() += 1;
+            return;
+        }
         self.bus.servers[server].data.store(&name).lose(&name, Keys::Presence);
-        self.book.people.lost_ms = self.now_ms;
         *self.stats.faults.entry("presence lost").or_default() += 1;
     }
 
@@ -332,9 +337,7 @@ impl World {
         let numbers = view.users.is_none() && told.users.is_some();
         let Some(view) = self.clients[client].views.get_mut(&room) else { return };
         if let Err(cause) = view.take(told) {
-            // Where users are few, a number may have come in between that nobody was told.
-            let few = presence_of(&name_of(room)).1 == FEW;
-            if numbers || few {
+            if numbers {
                 view.known = false;
                 return self.ask_view(client, room, None);
             }
@@ -400,11 +403,7 @@ impl World {
         for room in rooms() {
             let users = there.remove(&room).unwrap_or_default();
             let name = RoomName::parse(&name_of(room)).expect("the rules name rooms");
-            let told_ms = self.book.people.told_ms.get(&name).copied().unwrap_or(0);
-            if told_ms <= self.book.people.lost_ms {
-                continue; // found when versions are compared, within two minutes
-            }
-            self.check_roster(room, &users);
+            self.check_roster(&name, &users);
             for client in 0..self.clients.len() {
                 self.check_view(client, room, &users);
             }

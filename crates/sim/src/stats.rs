@@ -63,6 +63,8 @@ pub struct Stats {
     pub presence_told: u64,
     /// What servers told of that.
     pub presence_diffs: u64,
+    /// Notices of agents who came or went.
+    pub agents_told: u64,
     /// Publications that clients were given again because they did not ack them.
     pub redelivered: u64,
     /// Acks that clients sent.
@@ -148,6 +150,7 @@ impl Stats {
             ("rosters", &mut self.rosters),
             ("presence told", &mut self.presence_told),
             ("presence diffs", &mut self.presence_diffs),
+            ("agents told", &mut self.agents_told),
             ("given again", &mut self.redelivered),
             ("acks sent", &mut self.acks_sent),
             ("lost told", &mut self.lost_told),

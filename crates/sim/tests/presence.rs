@@ -36,7 +36,7 @@ const ROOMS: [&str; 3] = ["crowd", "few", "tally"];
 const FEW: u32 = 5;
 /// How long things go wrong, and how long they have to come right again: lost keys of a room are found by comparing.
 const TROUBLE_MS: u64 = 60_000;
-const PEACE_MS: u64 = 135_000;
+const PEACE_MS: u64 = 30_000;
 const STEP_MS: u64 = 25;
 
 /// What rooms tell: `crowd` who is there, `few` too but of few, `tally` how many.
@@ -572,6 +572,9 @@ impl World {
             _ => {
                 let at = self.random.below(ROOMS.len() as u64) as usize;
                 self.store.lose(&room(at), Keys::Presence);
+                if self.random.chance(2) {
+                    self.store.lose_leases();
+                }
                 // With the keys goes the memory of what was done already: a late copy would be done again.
                 for node in &mut self.nodes {
                     node.coming.retain(|_, it| !matches!(it, Coming::Execute(_, false)));

@@ -100,6 +100,7 @@ impl World {
                 Some(Remembered::New { short }) => short,
                 None => false,
             };
+            self.note_notice(&publication);
             self.send_out(server, asker, publication, published_us);
             return Answer::Published(Verdict::New { position: None, short });
         };

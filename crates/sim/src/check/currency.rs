@@ -83,6 +83,7 @@ impl World {
             }
         }
         self.check_views();
+        self.check_agents();
         self.check_inboxes();
     }
 

@@ -1,6 +1,7 @@
 //! The reference model and the checkers. The model knows what was published, what servers carried out and in which
 //! order; checkers compare what clients hear with it, one property each, and end the run at the first violation.
 
+mod agents;
 mod currency;
 mod fences;
 mod handed;
@@ -110,6 +111,7 @@ pub(crate) struct Book {
     pub(crate) losses: Losses,
     /// Rooms whose cursors were lost.
     pub(crate) losses_blurred: BTreeSet<usize>,
+    pub(crate) agents: agents::Agents,
     pub(crate) violation: Option<Violation>,
 }
 
@@ -129,6 +131,7 @@ impl Default for Book {
             people: presence::People::default(),
             losses: Losses::default(),
             losses_blurred: BTreeSet::new(),
+            agents: agents::Agents::default(),
             violation: None,
         }
     }

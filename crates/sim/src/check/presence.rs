@@ -46,9 +46,6 @@ pub(crate) struct People {
     said: BTreeMap<usize, Said>,
     /// When somebody's session in a room ended last.
     gone_ms: BTreeMap<(RoomName, Box<str>), u64>,
-    /// When a server lost presence last, and when something was told of each room: a loss shows with the next change.
-    pub(crate) lost_ms: u64,
-    pub(crate) told_ms: BTreeMap<RoomName, u64>,
 }
 
 impl People {
@@ -123,7 +120,7 @@ impl World {
         self.trace.line(self.now_ms, || format!("server {server} tells {diff:?}"));
         self.trace.see(diff.version.offset ^ diff.count << 32);
         self.book.check_run(diff);
-        self.book.people.told_ms.insert(diff.room.clone(), self.now_ms);
+        self.note_agents(server, diff);
         if !self.bus.is_current(server) {
             return;
         }
@@ -183,10 +180,9 @@ impl World {
     }
 
     /// G18: what the room's master knows at the end is who is there.
-    pub(crate) fn check_roster(&mut self, room: usize, users: &BTreeSet<String>) {
-        let name = RoomName::parse(&name_of(room)).expect("the rules name rooms");
-        let server = self.bus.masters[self.bus.shard_of(&name)];
-        let known = self.roster_of(server, &name);
+    pub(crate) fn check_roster(&mut self, name: &RoomName, users: &BTreeSet<String>) {
+        let server = self.bus.masters[self.bus.shard_of(name)];
+        let known = self.roster_of(server, name);
         if !known.iter().map(|user| &**user).eq(users.iter().map(String::as_str)) {
             let about = [name.to_string()];
             self.book.violate("G18", &about, || {
