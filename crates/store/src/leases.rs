@@ -85,7 +85,8 @@ impl<E: Clone> Store<E> {
             }
         }
         let known = leases.held.get(&incarnation).copied();
-        if known.is_some_and(|it| it.ends_ms <= now_ms) || leases.reaped.contains_key(&incarnation) {
+        if known.is_some_and(|it| it.ends_ms <= now_ms) || leases.reaped.contains_key(&incarnation)
+        {
             return Lease::Lost;
         }
         let ends_ms = now_ms.saturating_add(lease_ms);

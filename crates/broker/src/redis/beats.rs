@@ -101,16 +101,8 @@ pub(crate) async fn beat<T>(shared: &Shared<T>, asked: &Asked) -> Option<BeatRep
         whole = masters.len() == PARTITIONS;
     }
     let masters = shared.masters().see(&masters);
-    let in_turn = asked.seq.is_multiple_of(ALL_EVERY);
-    if answer.lease == Lease::New || in_turn {
-        shared.masters().doubt();
-    }
-    // Not with each beat while some of them do not answer.
-    if (whole || in_turn) && shared.masters().are_doubted() {
+    if search(shared, &client, asked.seq, (answer.lease, whole)).await {
         due.extend(0..PARTITIONS);
-        if presence::adopt(shared, &client).await {
-            shared.masters().searched();
-        }
     }
     // What is cleared up may be agents.
     waits |= !answer.over.is_empty() || !due.is_empty();
@@ -130,6 +122,25 @@ pub(crate) async fn beat<T>(shared: &Shared<T>, asked: &Asked) -> Option<BeatRep
         lease: answer.lease,
         agents,
     })
+}
+
+/// Searches all partitions for incarnations without a lease, where that is due. Answers with whether it was.
+async fn search<T>(
+    shared: &Shared<T>,
+    client: &Client,
+    seq: u64,
+    (lease, whole): (Lease, bool),
+) -> bool {
+    let in_turn = seq.is_multiple_of(ALL_EVERY);
+    if lease == Lease::New || in_turn {
+        shared.masters().doubt();
+    }
+    // Not with each beat while some of them do not answer.
+    let is_due = (whole || in_turn) && shared.masters().are_doubted();
+    if is_due && presence::adopt(shared, client).await {
+        shared.masters().searched();
+    }
+    is_due
 }
 
 async fn beaten<T>(

@@ -493,14 +493,8 @@ impl World {
             if auto.answers {
                 let (master, masters) = (auto.master(), auto.masters());
                 let Auto { links, peers, lease, .. } = auto;
-                let report = Some(BeatReport {
-                    master,
-                    masters,
-                    links,
-                    peers,
-                    lease,
-                    agents: Vec::new(),
-                });
+                let report =
+                    Some(BeatReport { master, masters, links, peers, lease, agents: Vec::new() });
                 events.push(BrokerEvent::BeatAnswered { seq, report });
             }
             for event in events {

@@ -980,7 +980,10 @@ fn agents_are_entered_again_where_the_broker_has_lost_them() {
     assert_eq!(lines("done; at 20000; roster 4 count=1 e=1; at 29999"), [asked]);
     assert_eq!(lines("at 30000; roster 0 e=2; at 30300; done"), [asked, "set $agents #3 +1/7"]);
     assert_eq!(lines("at 40000; roster none; at 49999"), [asked], "not answered");
-    assert_eq!(lines("at 50000; exits $agents 1/7; done; at 59999"), [asked, "set $agents #4 -1/7"]);
+    assert_eq!(
+        lines("at 50000; exits $agents 1/7; done; at 59999"),
+        [asked, "set $agents #4 -1/7"]
+    );
     // Nobody is left to be lost.
     assert_eq!(lines("roster 5 count=0 e=3; at 90000"), Vec::<String>::new());
     assert!(world.hub.presence.is_unused());
