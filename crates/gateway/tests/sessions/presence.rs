@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use xtask::servers::Redis;
+use xtask::servers::{Cluster, Redis};
 
 use crate::common::Live;
 use crate::common::ws::{Dial, Ws};
@@ -148,7 +148,8 @@ fn mended(stage: &Stage, lost: &str, [ann, bob]: [&mut Ws; 2]) {
     let redis = stage.redis.as_ref().unwrap();
     let both = json!(["ann", "bob"]);
     loop {
-        let kept = [&stage.first, &stage.second].map(|live| roster(live, "known-1")["users"].take());
+        let kept =
+            [&stage.first, &stage.second].map(|live| roster(live, "known-1")["users"].take());
         let told = [&mut *ann, &mut *bob].map(told_roster);
         let agent = keys(redis, "rc:*:presence:$agents")
             .iter()
@@ -202,4 +203,59 @@ fn whatever_keys_redis_loses_everybody_who_is_there_is_entered_again() {
     redis.command(&["FLUSHALL"]).unwrap();
     mended(stage, "everything", [&mut ann, &mut bob]);
     drop(agent);
+}
+
+/// How long after a failover rosters may be wrong.
+const RIGHT_AGAIN: Duration = Duration::from_secs(10);
+
+#[test]
+fn a_cluster_that_fails_over_with_a_lost_tail_knows_again_who_is_there() {
+    let mut cluster = Cluster::start(3).unwrap();
+    let servers: Vec<_> =
+        cluster.ports().iter().map(|port| format!("\"127.0.0.1:{port}\"")).collect();
+    let servers = servers.join(", ");
+    let redis = format!(
+        "[broker]\nkind = \"redis\"\n[redis]\ntopology = \"cluster\"\nservers = [{servers}]\n"
+    );
+    let nodes = crate::stage::two_nodes(&redis);
+    let rooms: Vec<_> = (0..8).map(|number| format!("known-{number}")).collect();
+    let [mut ann, mut bob, mut cid, mut dan] = ["ann", "bob", "cid", "dan"].map(|user| {
+        let node = usize::from(user != "ann" && user != "dan");
+        dial(&nodes[node], user, "").0
+    });
+    for room in &rooms {
+        [&mut ann, &mut bob, &mut cid].into_iter().for_each(|ws| drop(join(ws, room)));
+    }
+    // Not known while its feed is down, or its servers are.
+    let there = |live: &Live, users: &[&str]| {
+        let users = json!(users);
+        rooms.iter().all(|room| {
+            let (status, body) = live.get(&format!("/api/v1/rooms/{room}/presence"));
+            let found = || serde_json::from_str::<Value>(&body).unwrap();
+            status == 200 && found()["users"] == users
+        })
+    };
+    soon("all are entered", || nodes.iter().all(|live| there(live, &["ann", "bob", "cid"])));
+    let owner = |cluster: &Cluster, room: &str| {
+        let pattern = format!("rc:*:presence:{room}");
+        let found = |master: &Redis| !keys(master, &pattern).is_empty();
+        cluster.nodes().iter().position(found).unwrap()
+    };
+    let failing = owner(&cluster, "known-1");
+    cluster.replicate(failing).unwrap();
+    cluster.hold_back(failing).unwrap();
+    for room in &rooms {
+        bob.tell(&json!({ "type": "unsubscribe", "data": { "room": room } }));
+        join(&mut dan, room);
+    }
+    soon("one left and one came", || nodes.iter().all(|live| there(live, &["ann", "cid", "dan"])));
+    cluster.fail_over(failing).unwrap();
+    let began = Instant::now();
+    while !nodes.iter().all(|live| there(live, &["ann", "cid", "dan"]))
+        || told_roster(&mut ann) != json!(["ann", "cid", "dan"])
+    {
+        let found = nodes[0].get("/api/v1/rooms/known-1/presence");
+        assert!(began.elapsed() < RIGHT_AGAIN, "{found:?}, {}", told_roster(&mut ann));
+        std::thread::sleep(Duration::from_millis(200));
+    }
 }

@@ -58,8 +58,7 @@ pub struct Stage {
 impl Stage {
     /// Starts both; `more` is added to their configuration.
     pub fn new(broker: Broker, more: &str) -> Self {
-        let listen = "[listen]\npublic = \"127.0.0.1:0\"\ninternal = \"127.0.0.1:0\"\n[agents]\nleave_grace = \"500ms\"\n";
-        let text = |broker: &str| format!("{listen}{broker}{more}{RULES}");
+        let text = |broker: &str| text(broker, more);
         let (nodes, redis) = match broker {
             Broker::Memory => (Live::several_with_file(&text("")), None),
             Broker::Redis => {
@@ -80,6 +79,23 @@ impl Stage {
         }
         Self { first, second, redis }
     }
+}
+
+/// The configuration of a node of a stage.
+fn text(broker: &str, more: &str) -> String {
+    let listen = "[listen]\npublic = \"127.0.0.1:0\"\ninternal = \"127.0.0.1:0\"\n[agents]\nleave_grace = \"500ms\"\n";
+    format!("{listen}{broker}{more}{RULES}")
+}
+
+/// Two nodes on servers that the test has started.
+#[track_caller]
+pub fn two_nodes(broker: &str) -> [Live; 2] {
+    let text = text(broker, "");
+    let nodes = [Live::with_file(&text), Live::with_file(&text)];
+    for live in &nodes {
+        soon("the node is ready", || live.get("/readyz").0 == 200);
+    }
+    nodes
 }
 
 /// Runs each scenario on both brokers, as tests of their own.
