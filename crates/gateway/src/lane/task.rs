@@ -309,10 +309,18 @@ fn reason_of(close: Close, shell: &Shell) -> String {
     format!("{}: {} is {value}", close.row().reason, limit.name())
 }
 
+/// How long a slow client's socket may take for the frame that was begun and the Close frame: its `write_timeout` once
+/// more, for who reads on should learn why it ended; not while all outboxes are short of space.
+fn slow_flush(outboxes_bytes: usize, outboxes_bytes_max: usize, write_timeout_ms: u64) -> Duration {
+    let limit_ms = if outboxes_bytes <= outboxes_bytes_max / 2 { write_timeout_ms } else { 0 };
+    Duration::from_millis(limit_ms).max(CLOSE_FLUSH)
+}
+
 /// Ends the socket: what waits is sent, then a Close frame, then the client's answer is awaited, all in bounded time.
 async fn finish(shell: Rc<Shell>, connection: Rc<Connection>, end: End) {
     let key = connection.key();
     let said_goodbye = matches!(end, End::Answer(Some(1_000)));
+    let mut flush_for = CLOSE_FLUSH;
     let (code, reason) = match end {
         End::Gone => (None, None),
         End::Drop(close) => {
@@ -326,6 +334,8 @@ async fn finish(shell: Rc<Shell>, connection: Rc<Connection>, end: End) {
         End::Close(close) => {
             if close == Close::Slow {
                 connection.drop_waiting(&shell);
+                let (all, settings) = (shell.outboxes_bytes.get(), &shell.settings);
+                flush_for = slow_flush(all, settings.outboxes_bytes_max, settings.write_timeout_ms);
             }
             (Some(close.row().code), Some(reason_of(close, &shell)))
         }
@@ -358,7 +368,7 @@ async fn finish(shell: Rc<Shell>, connection: Rc<Connection>, end: End) {
             }
             Ok::<(), std::io::Error>(())
         };
-        if let Ok(Ok(())) = tokio::time::timeout(CLOSE_FLUSH, flush).await {
+        if let Ok(Ok(())) = tokio::time::timeout(flush_for, flush).await {
             connection.drop_outbox(&shell);
             if let Some(connection) = Rc::into_inner(connection) {
                 let (stream, _places) = connection.into_parts();
@@ -368,4 +378,16 @@ async fn finish(shell: Rc<Shell>, connection: Rc<Connection>, end: End) {
         }
     }
     connection.drop_outbox(&shell);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_client_has_its_write_timeout_once_more_while_there_is_space_for_it() {
+        assert_eq!(slow_flush(50, 100, 10_000), Duration::from_secs(10));
+        assert_eq!(slow_flush(51, 100, 10_000), CLOSE_FLUSH);
+        assert_eq!(slow_flush(0, 100, 100), CLOSE_FLUSH, "never less than others have");
+    }
 }

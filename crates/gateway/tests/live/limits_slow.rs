@@ -139,6 +139,19 @@ fn a_client_that_takes_nothing_for_long_is_ended() {
 }
 
 #[test]
+fn a_slow_client_that_reads_on_within_the_write_timeout_hears_why_it_ended() {
+    let live = Live::start(&[("limits.write_timeout", "5s"), ("limits.outbox_bytes", "256 KiB")]);
+    let mut eve = live.user("eve");
+    let mut asleep = sleeper(&live, "sleeper");
+    publish(&mut eve, kernel_bytes() / DATA_BYTES + 64);
+    live.expect_closes(Close::Slow, 1);
+    // Longer than any other connection has for it.
+    std::thread::sleep(Duration::from_millis(2_500));
+    asleep.expect_close_at_last(Close::Slow);
+    expect_pong(&mut eve);
+}
+
+#[test]
 fn a_slow_member_hears_high_before_normal_and_low_and_each_class_in_order() {
     let live = Live::start(&[]);
     let mut eve = live.user("eve");
