@@ -34,8 +34,9 @@ impl Asked {
                         return wrong(text.into());
                     }
                 },
-                Some(("after", value)) => match decode(value).filter(|user| !user.is_empty()) {
-                    Some(user) => asked.after = Some(user.into()),
+                Some(("after", value)) => match decode(value) {
+                    // Behind nobody, as on a socket: from the first.
+                    Some(user) => asked.after = (!user.is_empty()).then(|| user.into()),
                     None => {
                         let text = "`after` is the `next` of the page before, percent-encoded";
                         return wrong(text.into());
@@ -85,11 +86,13 @@ mod tests {
 
     #[test]
     fn the_largest_page_is_taken_and_one_more_refused() {
-        assert_eq!(Asked::parse("").unwrap(), Asked { limit: 100, after: None });
+        for first in ["", "after="] {
+            assert_eq!(Asked::parse(first).unwrap(), Asked { limit: 100, after: None }, "{first}");
+        }
         assert_eq!(Asked::parse("limit=1000").unwrap().limit, ROSTER_PAGE_MAX);
         let after = Asked::parse("after=gs%3A7&limit=1").unwrap();
         assert_eq!(after, Asked { limit: 1, after: Some("gs:7".into()) });
-        for query in ["limit=1001", "limit=0", "limit", "after=", "after=%zz", "cursor=7"] {
+        for query in ["limit=1001", "limit=0", "limit", "after=%zz", "cursor=7"] {
             assert_eq!(Asked::parse(query).unwrap_err().refusal, Refusal::Schema, "{query}");
         }
     }

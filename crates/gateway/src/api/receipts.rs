@@ -35,8 +35,9 @@ pub(super) fn asked(room: RoomName, query: &str) -> Result<ReceiptsAsk, Refused>
                     return wrong(text.into());
                 }
             },
-            Some(("after", value)) => match decode(value).filter(|user| !user.is_empty()) {
-                Some(user) => ask.after = Some(user.into()),
+            Some(("after", value)) => match decode(value) {
+                // Behind nobody, as on a socket: from the first.
+                Some(user) => ask.after = (!user.is_empty()).then(|| user.into()),
                 None => {
                     let text = "`after` is the `next` of the page before, percent-encoded";
                     return wrong(text.into());
@@ -111,12 +112,12 @@ mod tests {
         let room = || RoomName::parse("a").unwrap();
         let ask = |query: &str| asked(room(), query);
         let plain = ReceiptsAsk { room: room(), of: None, after: None, count_max: 100 };
-        assert_eq!(ask("").unwrap(), plain);
+        assert_eq!((ask("").unwrap(), ask("after=").unwrap()), (plain.clone(), plain));
         let most = ask(&format!("of={OFFSET_MAX}&limit=1000&after=gs%3A7")).unwrap();
         let (of, after) = (Some(OFFSET_MAX), Some("gs:7".into()));
         assert_eq!(most, ReceiptsAsk { room: room(), of, after, count_max: RECEIPTS_PAGE_MAX });
         let over = format!("of={}", OFFSET_MAX + 1);
-        for query in [&over, "of=0", "of", "limit=1001", "limit=0", "after=", "after=%zz", "to=7"] {
+        for query in [&over, "of=0", "of", "limit=1001", "limit=0", "after=%zz", "to=7"] {
             assert_eq!(ask(query).unwrap_err().refusal, Refusal::Schema, "{query}");
         }
     }
