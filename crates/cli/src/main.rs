@@ -99,19 +99,20 @@ With --follow it ends after 10 attempts in a row that failed, and with a token t
     /// Show who is in a room, one JSON a page
     #[command(after_help = "\
 Examples:
-  roomcast presence --dev agents
-  roomcast presence --dev agents --limit 100 | jq -r '.users[]'
+  roomcast presence --dev demo-team
+  roomcast presence --token \"$TOKEN\" team-7 --limit 100 | jq -r '.users[]'
 
-A room tells who is in it (`users`), their number alone (`count`), or nothing (refused with 102), as its rule says.
+A room tells who is in it (`users`), their number alone (`count`), or nothing (refused with 102), as its rule says
+(`presence`). Of the rooms without a rule of your own only demo-team does, with --dev.
 `next` is the user behind whom the following page begins.")]
     Presence(presence::Presence),
     /// Show how far users have got, and read, a room, one JSON a page
     #[command(after_help = "\
 Examples:
-  roomcast receipts --token \"$TOKEN\" team-7
+  roomcast receipts --dev demo-team
   roomcast receipts --token \"$TOKEN\" team-7 --of 41 | jq -r '.receipts[] | select(.read) | .user'
 
-A room whose rule has `receipts = true` remembers for each user up to which offset it was `delivered` and is `read`, and when
+A room whose rule has `receipts = true` (with --dev: demo-team) remembers for each user up to which offset it was `delivered` and is `read`, and when
 that was marked first. With --of it tells of one publication: who has got and read it, and since when.
 `next` is the user behind whom the following page begins.")]
     Receipts(receipts::Receipts),

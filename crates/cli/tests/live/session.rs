@@ -273,3 +273,14 @@ async fn presence_shows_who_is_there_page_by_page() {
     let refused = ann.presence("plain-1").await.unwrap_err();
     assert_eq!(refused.code(), Some(102), "a room that tells nothing: {refused}");
 }
+
+#[test]
+fn the_examples_of_presence_and_receipts_run_on_a_development_node() {
+    let node = Node::start(&[]);
+    for (command, member) in [("presence", "users"), ("receipts", "receipts")] {
+        let ran = output(node.command(command).arg("demo-team"));
+        assert!(ran.status.success(), "{command}: {}", String::from_utf8_lossy(&ran.stderr));
+        let pages = json_lines(&ran.stdout);
+        assert!(pages.first().is_some_and(|page| page[member].is_array()), "{command}: {pages:?}");
+    }
+}

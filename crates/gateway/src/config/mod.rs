@@ -406,7 +406,7 @@ impl Config {
     #[must_use]
     pub fn print(&self) -> String {
         let dev = "\n# --dev adds the issuer \"roomcast\" with a secret that everybody knows, and open rooms \
-                   demo and demo-*\n";
+                   demo and demo-*, of which demo-team has presence and receipts\n";
         format!("{}{}", self.effective, if self.dev { dev } else { "" })
     }
 

@@ -1,6 +1,8 @@
 //! The built-in rules: what every room of the native seed is for, safe by default. In Rust, because most joins and
 //! publications end here. Source: delivery, "Rooms".
 
+use std::sync::LazyLock;
+
 use roomcast_protocol::guard::{Kind, Policy, Principal, PublishRight};
 use roomcast_protocol::inbox::CursorOf;
 use roomcast_protocol::position::Keep;
@@ -39,6 +41,20 @@ static INBOX: Policy = Policy {
 /// What a rule without words of its own says.
 pub(super) static OPEN: Policy = Policy::OPEN;
 
+/// What the rule of `demo-team` says: all that a room can tell of its members, to be tried without a rule of one's own.
+static DEMO_TEAM: LazyLock<Policy> = LazyLock::new(|| Policy {
+    history: Some(Keep {
+        size: 100,
+        bytes_max: 256 << 10,
+        ttl_ms: 600_000,
+        replicated: false,
+        inbox: None,
+    }),
+    presence: PresenceMode::Members,
+    receipts: true,
+    ..Policy::OPEN
+});
+
 /// A row of the built-in table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Builtin {
@@ -68,11 +84,13 @@ pub(super) enum Builtin {
     Private,
     /// `demo`, `demo-{any}`, with `--dev` alone.
     Demo,
+    /// `demo-team`, with `--dev` alone.
+    DemoTeam,
 }
 
 impl Builtin {
     /// All of them, in the order of their indices.
-    pub(super) const ALL: [Self; 13] = [
+    pub(super) const ALL: [Self; 14] = [
         Self::System,
         Self::Maintenance,
         Self::Agents,
@@ -86,6 +104,7 @@ impl Builtin {
         Self::Session,
         Self::Private,
         Self::Demo,
+        Self::DemoTeam,
     ];
 
     /// The row for a room, if any.
@@ -96,6 +115,7 @@ impl Builtin {
             "agents" => return Some(Self::Agents),
             "tasks" => return Some(Self::Tasks),
             "demo" if dev => return Some(Self::Demo),
+            "demo-team" if dev => return Some(Self::DemoTeam),
             _ => {}
         }
         let (kind, rest) = room.split_once('-')?;
@@ -114,10 +134,11 @@ impl Builtin {
         }
     }
 
-    /// What the row says beside its rights: a user's room is an inbox (G16), all others keep nothing.
+    /// What the row says beside its rights: a user's room is an inbox (G16), `demo-team` tells all, the others keep nothing.
     pub(super) fn policy(self) -> &'static Policy {
         match self {
             Self::User => &INBOX,
+            Self::DemoTeam => &DEMO_TEAM,
             Self::System
             | Self::Maintenance
             | Self::Agents
@@ -137,7 +158,7 @@ impl Builtin {
         let id = rest(room);
         match self {
             Self::System => who.holds("view_system"),
-            Self::Maintenance | Self::Demo => true,
+            Self::Maintenance | Self::Demo | Self::DemoTeam => true,
             Self::Agents => who.holds("view_agents"),
             Self::Agent => who.holds("view_agents") || holds_for(who, "view_agent:", id),
             Self::Tasks => who.holds("view_tasks"),
@@ -155,7 +176,7 @@ impl Builtin {
         if self == Self::Private {
             return PublishRight::No;
         }
-        if who.kind == Kind::Backend || self == Self::Demo {
+        if who.kind == Kind::Backend || matches!(self, Self::Demo | Self::DemoTeam) {
             return PublishRight::Yes;
         }
         match (self, who.agent_id.as_deref()) {

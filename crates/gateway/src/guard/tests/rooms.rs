@@ -1,5 +1,7 @@
 //! Rooms: the built-in table, a user's rules, attack rows 21 to 23.
 
+use roomcast_protocol::presence::PresenceMode;
+
 use super::*;
 
 #[test]
@@ -219,10 +221,17 @@ fn demo_rooms_exist_with_dev_alone() {
     let dev = Config::load(&LoadOptions { dev: true, ..LoadOptions::default() }).unwrap();
     let dev = RuleGuard::new(&dev, "n").unwrap();
     let alice = user(json!({}));
-    for name in ["demo", "demo-1", "demo-a-b"] {
+    for name in ["demo", "demo-1", "demo-a-b", "demo-team", "demo-team-1"] {
         assert_eq!(rights(&dev, &alice, name), "join publish", "{name}");
         assert_eq!(rights(&issuers(), &alice, name), "", "{name}");
     }
+    let tells = |name: &str| {
+        let rule = dev.rule(&RoomName::parse(name).unwrap()).unwrap();
+        let policy = dev.policy(rule);
+        (policy.presence == PresenceMode::Members, policy.receipts, policy.history.is_some())
+    };
+    assert_eq!(tells("demo-team"), (true, true, true));
+    assert_eq!(tells("demo-team-1"), (false, false, false));
     assert_eq!(rights(&dev, &alice, "demo-"), "");
     assert_eq!(rights(&dev, &alice, "demos"), "");
 }
