@@ -48,7 +48,8 @@ struct Inner {
 ///
 /// # Errors
 /// [`Error::Url`], [`Error::Connect`], [`Error::Upgrade`] or [`Error::Handshake`] where no connection comes about,
-/// [`Error::Closed`] with 4001 or 4000 where the token is no good, [`Error::Timeout`] after `connect_timeout`.
+/// [`Error::Closed`] with 4001 or 4000 where the token is no good, with 1002 where what was said beside it is,
+/// [`Error::Timeout`] after `connect_timeout`.
 pub async fn connect(options: Options) -> Result<Client, Error> {
     let after = options.connect_timeout;
     Box::pin(tokio::time::timeout(after, open(options)))
