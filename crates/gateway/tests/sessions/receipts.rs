@@ -134,6 +134,10 @@ fn marks_do_not_go_back_when_a_session_goes_on_elsewhere(broker: Broker) {
     let offset = publish(first, "talk-1", "m-2").unwrap();
     let first_read = reads(&mut bob, &epoch, offset);
     drop(bob);
+    // The record that was written with the welcome lacks the room, and the next one is not due for a second.
+    soon("the node sees that the socket is gone", || {
+        first.metric("roomcast_connections_open") == Some(1.0)
+    });
     let covered = json!({ "talk-1": { "epoch": epoch, "offset": 1 } });
     let resume = json!({ "resume_token": token_of(&welcome), "covered": covered });
     let (mut bob, welcome) = authenticate(second, "bob", &resume);
