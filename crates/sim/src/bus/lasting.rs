@@ -60,7 +60,8 @@ impl World {
             format!("server {server}: {:?} of {} is taken: {outcome:?}", attach.wish, attach.user)
         });
         if let Ok(attached) = &outcome {
-            self.book_attach(server, attached.session.0, attached.generation);
+            let taken = (attached.session.0, attached.generation);
+            self.book_attach(server, taken, attach.window_ms);
         }
         Answer::Attached(outcome)
     }
