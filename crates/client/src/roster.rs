@@ -14,12 +14,16 @@ pub(crate) async fn read(
     while let (Some(after), Some(users)) = (&next, &mut roster.users) {
         let RosterPage { count, users: more, next: behind, version, .. } =
             page(Some(after)).await?;
+        let Some(more) = more else {
+            // There have come so many meanwhile that only their number is told.
+            return Ok(Roster { count, users: None, version, ..roster });
+        };
         // Names only rise, so the reading ends even if the node errs.
         if behind.as_ref().is_some_and(|behind| behind <= after) {
             let text = format!("the page of the roster behind {after:?} goes back");
             return Err(Error::Handshake(text));
         }
-        users.extend(more.unwrap_or_default());
+        users.extend(more);
         roster.count = count;
         if version != roster.version {
             roster.version = None;
@@ -74,6 +78,15 @@ mod tests {
         let alone = RosterPage { users: None, ..page(&[], None, 4) };
         let (read, asked) = roster(vec![alone]).await;
         assert_eq!((read.unwrap().users, asked.len()), (None, 1));
+    }
+
+    #[tokio::test]
+    async fn a_page_that_is_a_number_alone_leaves_no_list() {
+        let alone = RosterPage { users: None, count: 9, ..page(&[], None, 4) };
+        let (read, asked) = roster(vec![page(&["a"], Some("a"), 4), alone]).await;
+        let read = read.unwrap();
+        assert_eq!((read.users, read.count, asked.len()), (None, 9, 2));
+        assert_eq!(read.version.unwrap().offset, 4);
     }
 
     #[tokio::test]
