@@ -334,13 +334,7 @@ impl World {
             view.known = false;
             return self.ask_view(client, room, None);
         }
-        let numbers = view.users.is_none() && told.users.is_some();
-        let Some(view) = self.clients[client].views.get_mut(&room) else { return };
         if let Err(cause) = view.take(told) {
-            if numbers {
-                view.known = false;
-                return self.ask_view(client, room, None);
-            }
             let about = [format!("c{client}"), name_of(room)];
             self.book.violate("G18", &about, || {
                 let name = name_of(room);
@@ -386,6 +380,11 @@ impl World {
         }
         let mut held = std::mem::take(&mut view.held);
         held.retain(|told| told.version.epoch == version.epoch);
+        if view.users.is_none() {
+            // A list begins with what comes behind the number, and all of this came before.
+            view.version = Some(version);
+            held.retain(|told| told.version.offset > version.offset);
+        }
         held.sort_by_key(|told| told.version.offset);
         for told in held {
             self.take_told(client, room, &told);
