@@ -509,23 +509,6 @@ impl Lane {
         self.tell_lost(index, key, out);
     }
 
-    /// Nobody asked, the rule says that this is not news, and nothing is missing; or the client is one that makes nothing
-    /// of positions: it would take it for another answer.
-    fn enters_quietly(
-        &self,
-        index: u32,
-        key: SessionKey,
-        reply: &ReplyTo,
-        recovered: Option<Result<(), Unrecovered>>,
-    ) -> bool {
-        let rule = self.rooms.get(index as usize).map(|room| room.rule);
-        if *reply != ReplyTo::default() || !rule.is_some_and(|rule| self.guard.policy(rule).quiet) {
-            return false;
-        }
-        let lasting = self.session(key).and_then(|session| session.lasting.as_ref());
-        recovered == Some(Ok(())) || lasting.is_some_and(|it| it.records_first)
-    }
-
     pub(super) fn name_of(&self, index: u32) -> Option<RoomName> {
         self.rooms.get(index as usize).map(|room| room.name.clone())
     }

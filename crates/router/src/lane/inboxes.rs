@@ -184,6 +184,23 @@ impl Lane {
         Some(CursorName { room: self.name_of(index)?, device })
     }
 
+    /// Nobody asked, the rule says that this is not news, and nothing is missing; or the client is one that makes nothing
+    /// of positions: it would take it for another answer.
+    pub(super) fn enters_quietly(
+        &self,
+        index: u32,
+        key: SessionKey,
+        reply: &ReplyTo,
+        recovered: Option<Result<(), Unrecovered>>,
+    ) -> bool {
+        let rule = self.rooms.get(index as usize).map(|room| room.rule);
+        if *reply != ReplyTo::default() || !rule.is_some_and(|rule| self.guard.policy(rule).quiet) {
+            return false;
+        }
+        let lasting = self.session(key).and_then(|session| session.lasting.as_ref());
+        recovered == Some(Ok(())) || lasting.is_some_and(|it| it.records_first)
+    }
+
     /// Tells a session that has just been answered how much it lost.
     pub(super) fn tell_lost(&mut self, index: u32, key: SessionKey, out: &mut Vec<Effect>) {
         let now = self.turns.now();
