@@ -98,7 +98,7 @@ impl World {
 fn a_lease_holds_as_long_as_its_node_is_attached() {
     let mut world = World::new();
     world.set(0, ONE, "news", 2, None);
-    assert_eq!(world.beat(0, ONE).lease, Lease::Held);
+    assert_eq!(world.beat(0, ONE).lease, Lease::New, "no beat had renewed it before");
     let late = world.beat(HOUR_MS, ONE);
     assert_eq!((late.lease, late.links.len(), late.peers.len()), (Lease::Held, 0, 0));
     let diffs = world.diffs(TWO);

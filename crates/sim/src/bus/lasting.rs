@@ -172,10 +172,12 @@ impl World {
         let incarnation = Incarnation { node: id_of(asker.node, asker.life), life };
         let (shard, owners) = (self.bus.servers[server].shard, self.bus.owners.clone());
         let data = &mut self.bus.servers[server].data;
-        if self.planted == Some(Planted::ZombieLeaseAccepted) {
+        let mut lease = data.lives.renew(at.now_ms, incarnation, retired);
+        if self.planted == Some(Planted::ZombieLeaseAccepted) && lease == Lease::Lost {
             data.lives.forget_reaped();
+            data.lives.renew(at.now_ms, incarnation, retired);
+            lease = Lease::Held;
         }
-        let lease = data.lives.renew(at.now_ms, incarnation, retired);
         let own: Vec<_> = (0..owners.len()).filter(|at| owners[*at] == shard).collect();
         let entered: Vec<_> = own.iter().flat_map(|it| data.stores[*it].entered()).collect();
         data.lives.adopt(at.now_ms, &entered);
