@@ -122,8 +122,12 @@ impl View {
 
     /// Takes what is told over; `Err`: that does not fit.
     fn take(&mut self, told: &Told) -> Result<(), String> {
-        // Whoever has a number alone takes the list of the same version.
-        let lists = self.users.is_none() && told.users.is_some();
+        // Whoever has a number alone takes the list of the same version, if it is whole: a change that was told before the
+        // number, and comes behind it, is none.
+        let is_whole = |(joined, left): &(Vec<String>, Vec<String>)| {
+            left.is_empty() && joined.len() as u64 == told.count
+        };
+        let lists = self.users.is_none() && told.users.as_ref().is_some_and(is_whole);
         if self.has(told.version) && !(lists && self.version == Some(told.version)) {
             return Ok(());
         }
