@@ -45,6 +45,10 @@ impl Rooms {
         if matches!(room.state, RoomState::Leaving | RoomState::Lost) {
             return Fate::Dropped;
         }
+        if room.covered.is_none() && room.on.is_none() {
+            // The node put the session there before this client asked, and gives what waits in an inbox at once.
+            room.on = Some(link);
+        }
         counters.redelivered += u64::from(publication.redelivered);
         let known = match publication.id.as_str() {
             "" => Known::New,

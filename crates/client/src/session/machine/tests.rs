@@ -327,6 +327,18 @@ fn in_news() -> Script {
 }
 
 #[test]
+fn what_waits_in_an_inbox_is_told_before_its_join_is_answered() {
+    let mut script = Script::new(options());
+    script.run("start\nup 1\njoin 1 news");
+    script.check(&publication(1, "a", "e:6"), "tell news a e:6");
+    script.check(&publication(1, "b", "e:7"), "tell news b e:7");
+    script.check(&subscribed(1, "roomcast:1", "news", "e:7", ""), "answer 1 joined news at e:7");
+    script.check(&publication(1, "c", "e:8"), "tell news c e:8");
+    let counters = script.machine.counters();
+    assert_eq!((counters.early, counters.gaps, counters.delivered), (0, 0, 3));
+}
+
+#[test]
 fn it_connects_joins_and_hears() {
     let mut script = Script::new(options());
     script.check("start", "connect 1 token=t");
