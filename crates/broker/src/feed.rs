@@ -8,8 +8,9 @@ use tokio::sync::{Notify, mpsc};
 /// Bytes that may wait in one node's feed, each event counted with its payload.
 pub const FEED_BYTES_MAX: usize = 8 << 20;
 
-/// Places that an empty list keeps: a burst leaves no more behind.
-const SPARE_MAX: usize = 256;
+/// Places that an empty list keeps while little is to do: a burst of thousands, as when all connect at once, leaves no more
+/// behind.
+pub const SPARE_MAX: usize = 256;
 
 /// What an event weighs beside its publication. Units: bytes.
 pub(crate) const EVENT_BYTES: usize = 128;
@@ -124,6 +125,10 @@ impl<E> Feed<E> {
             self.level.drained.notify_waiters();
         }
         into.extend(self.taken.drain(..).map(|(_, event)| event));
+    }
+
+    /// Gives back the places that only a burst needed.
+    pub fn give_back(&mut self) {
         self.taken.shrink_to(SPARE_MAX);
     }
 }

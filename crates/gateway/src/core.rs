@@ -10,6 +10,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use roomcast_broker::feed::SPARE_MAX;
 use roomcast_broker::{AnyBroker, Feed, RelayStats};
 use roomcast_protocol::codes::Refused;
 use roomcast_protocol::envelope::{Accepted, BrokerEvent, Level};
@@ -26,7 +27,7 @@ use roomcast_router::meter::Users;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::clock::Clock;
-use crate::queue::{Receiver, SPARE_MAX, Sender};
+use crate::queue::{Receiver, Sender};
 pub(crate) use handle::CoreHandle;
 use owed::Owed;
 use relay_log::RelayLog;
@@ -275,7 +276,7 @@ pub(crate) async fn run(parts: CoreParts) {
                 Some(request) => core.request(request),
             },
             () = core.parts.ended.notified() => break,
-            () = sleep => {}
+            () = sleep => core.give_back(&mut events, &mut messages),
         }
         core.turn(&mut events, &mut messages);
         core.housekeeping();
@@ -316,13 +317,19 @@ impl Core {
             let more = self.feed.try_recv_many(events, TURN_MAX)
                 + self.parts.from_lanes.try_recv_many(messages, TURN_MAX);
             if more == 0 {
-                events.shrink_to(SPARE_MAX);
-                messages.shrink_to(SPARE_MAX);
-                self.effects.shrink_to(SPARE_MAX);
                 self.tell_of_stop();
                 return;
             }
         }
+    }
+
+    /// Little is to do: places that only a burst needed go.
+    fn give_back(&mut self, events: &mut Vec<BrokerEvent<Ticket>>, messages: &mut Vec<FromLane>) {
+        events.shrink_to(SPARE_MAX);
+        messages.shrink_to(SPARE_MAX);
+        self.effects.shrink_to(SPARE_MAX);
+        self.feed.give_back();
+        self.parts.from_lanes.give_back();
     }
 
     /// The lanes have ended: what they left behind is carried out, and what was written at last is waited for.

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use roomcast_broker::feed::SPARE_MAX;
 use tokio::sync::mpsc;
 
 /// What a queue may hold beyond its bound of that which is never dropped: answers, joins, gaps, pages and orders. More
@@ -62,9 +63,6 @@ pub(crate) struct Receiver<T> {
     taken: Vec<(usize, T)>,
 }
 
-/// Places that an empty list keeps: a burst of thousands, as when all connect at once, leaves no more behind.
-pub(crate) const SPARE_MAX: usize = 256;
-
 /// A queue that counts as full beyond `max` bytes.
 pub(crate) fn queue<T>(max: usize) -> (Sender<T>, Receiver<T>) {
     let (sender, items) = mpsc::unbounded_channel();
@@ -113,6 +111,10 @@ impl<T> Receiver<T> {
         let weight = self.taken.iter().map(|(weight, _)| weight).sum();
         self.pressure.bytes.fetch_sub(weight, Ordering::Relaxed);
         into.extend(self.taken.drain(..).map(|(_, item)| item));
+    }
+
+    /// Gives back the places that only a burst needed.
+    pub(crate) fn give_back(&mut self) {
         self.taken.shrink_to(SPARE_MAX);
     }
 }

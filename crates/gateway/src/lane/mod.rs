@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use roomcast_broker::feed::SPARE_MAX;
 use roomcast_protocol::codes::Close;
 use roomcast_protocol::limits::{DecodeLimits, LimitName};
 use roomcast_router::lane::{Counters, Lane, SLICE_MEMBERS, Sizes};
@@ -26,7 +27,7 @@ use crate::drain::Draining;
 use crate::metrics::Latencies;
 use crate::places::Places;
 use crate::public::Site;
-use crate::queue::{Receiver, SPARE_MAX, Sender};
+use crate::queue::{Receiver, Sender};
 use crate::system::{raise_open_files, sockets_max};
 use crate::transport::client_addr::TrustedProxies;
 use crate::transport::http::HttpLimits;
@@ -230,6 +231,9 @@ pub(crate) async fn run(parts: LaneParts) -> std::io::Result<()> {
             housekept_ms = now.mono_ms;
             shell.end_stalled();
             shell.relieve_all();
+            taken.shrink_to(SPARE_MAX);
+            messages.give_back();
+            shell.give_back();
             reports.send_replace(shell.report(now, own_queue.bytes()));
         }
     }
@@ -251,7 +255,6 @@ fn turn(shell: &Shell, taken: &mut Vec<LaneMessage>) -> bool {
         stopping |= matches!(message, LaneMessage::Stop);
         shell.act(|lane, effects| lane.message(now, message, effects));
     }
-    taken.shrink_to(SPARE_MAX);
     if shell.lane.borrow().next_wake().is_some_and(|wake| wake <= now.mono_ms) {
         shell.act(|lane, effects| lane.tick(now, effects));
     }

@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use roomcast_broker::feed::SPARE_MAX;
 use roomcast_protocol::codes::Close;
 use roomcast_protocol::command::Command;
 use roomcast_protocol::ids::SessionKey;
@@ -18,7 +19,7 @@ use super::connection::{Connection, Ending};
 use super::turns::Longest;
 use super::{DRAIN_REPORT_MS, HOUSEKEEPING_MS, LaneSettings};
 use crate::core::FromLane;
-use crate::queue::{SPARE_MAX, Sender};
+use crate::queue::Sender;
 
 /// What a message to the core weighs beside its publication. Units: bytes.
 const MESSAGE_BYTES: usize = 128;
@@ -100,7 +101,6 @@ impl Shell {
         let result = act(&mut self.lane.borrow_mut(), &mut effects);
         self.execute(&mut effects);
         effects.clear();
-        effects.shrink_to(SPARE_MAX);
         self.effects.replace(effects);
         result
     }
@@ -130,11 +130,15 @@ impl Shell {
 
     /// Sends what is for the core. Every task that lets the lane act calls it at the end of its turn.
     pub(crate) fn flush(&self) {
-        let mut outgoing = self.outgoing.borrow_mut();
-        for (weight, message) in outgoing.drain(..) {
+        for (weight, message) in self.outgoing.borrow_mut().drain(..) {
             self.to_core.send(weight, message);
         }
-        outgoing.shrink_to(SPARE_MAX);
+    }
+
+    /// Gives back the places that only a burst needed.
+    pub(super) fn give_back(&self) {
+        self.effects.borrow_mut().shrink_to(SPARE_MAX);
+        self.outgoing.borrow_mut().shrink_to(SPARE_MAX);
     }
 
     /// Hands over commands of one session, in order.
