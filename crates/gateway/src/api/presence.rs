@@ -4,7 +4,7 @@ use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::presence::{ROSTER_PAGE_MAX, RosterPage};
 use serde::Serialize;
 
-use super::route::decode;
+use super::route::after;
 
 /// Users in one answer where nobody says how many.
 const PAGE_DEFAULT: u32 = 100;
@@ -34,14 +34,7 @@ impl Asked {
                         return wrong(text.into());
                     }
                 },
-                Some(("after", value)) => match decode(value) {
-                    // Behind nobody, as on a socket: from the first.
-                    Some(user) => asked.after = (!user.is_empty()).then(|| user.into()),
-                    None => {
-                        let text = "`after` is the `next` of the page before, percent-encoded";
-                        return wrong(text.into());
-                    }
-                },
+                Some(("after", value)) => asked.after = after(value)?,
                 Some(_) | None => return wrong("The parameters are `limit` and `after`".into()),
             }
         }

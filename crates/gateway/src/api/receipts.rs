@@ -8,7 +8,7 @@ use roomcast_protocol::time::iso8601;
 use roomcast_router::messages::ReceiptsAsk;
 use serde::Serialize;
 
-use super::route::decode;
+use super::route::after;
 
 /// Users in one answer where nobody says how many.
 const PAGE_DEFAULT: u32 = 100;
@@ -35,14 +35,7 @@ pub(super) fn asked(room: RoomName, query: &str) -> Result<ReceiptsAsk, Refused>
                     return wrong(text.into());
                 }
             },
-            Some(("after", value)) => match decode(value) {
-                // Behind nobody, as on a socket: from the first.
-                Some(user) => ask.after = (!user.is_empty()).then(|| user.into()),
-                None => {
-                    let text = "`after` is the `next` of the page before, percent-encoded";
-                    return wrong(text.into());
-                }
-            },
+            Some(("after", value)) => ask.after = after(value)?,
             Some(_) | None => {
                 return wrong("The parameters are `of`, `after` and `limit`".into());
             }

@@ -1,6 +1,7 @@
 //! What a method and a path ask for. Names in paths are percent-decoded here and checked by whoever uses them.
 
 use hyper::Method;
+use roomcast_protocol::codes::{Refusal, Refused};
 
 use super::problem::Problem;
 use crate::metrics::Endpoint;
@@ -83,6 +84,16 @@ fn at(path: &str) -> Option<Place> {
 fn bad_escape() -> Problem {
     let detail = "The name in the path is not UTF-8 with %-escapes of two hexadecimal digits";
     Problem::new(hyper::StatusCode::BAD_REQUEST, detail.into())
+}
+
+/// Reads `after` of a query: the last user of the page before; empty is behind nobody, as on a socket.
+///
+/// # Errors
+/// 102 says what it takes.
+pub(super) fn after(value: &str) -> Result<Option<Box<str>>, Refused> {
+    let wrong = "`after` is the `next` of the page before, percent-encoded";
+    let user = decode(value).ok_or_else(|| Refused::because(Refusal::Schema, wrong.into()))?;
+    Ok((!user.is_empty()).then(|| user.into()))
 }
 
 /// Reads %-escapes; `None` where one is broken or the bytes are no UTF-8. Source: RFC 3986 2.1.
