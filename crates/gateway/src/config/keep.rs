@@ -8,20 +8,15 @@ use super::read::Reader;
 /// Publications that a room may keep.
 const SIZES: std::ops::RangeInclusive<u64> = 1..=100_000;
 
-/// Publications kept where the rule says nothing.
-const SIZE: u32 = 100;
-
 /// What a room may keep. Units: bytes.
 const BYTES: std::ops::RangeInclusive<u64> = 1 << 10..=1 << 30;
-
-/// What is kept where the rule says nothing. Units: bytes.
-const BYTES_MAX: u64 = 256 << 10;
 
 /// How long publications may be kept: up to 30 days. Units: milliseconds.
 const TTLS: std::ops::RangeInclusive<u64> = 1_000..=30 * 86_400_000;
 
-/// How long they are kept where the rule says nothing. Units: milliseconds.
-const TTL_MS: u64 = 600_000;
+/// What `history = {}` keeps: 100 publications of 256 KiB in all for 10 minutes.
+pub(crate) const HISTORY: Keep =
+    Keep { size: 100, bytes_max: 256 << 10, ttl_ms: 600_000, replicated: false, inbox: None };
 
 /// What a rule says of its rooms' histories; `key` is the rule's.
 pub(super) fn keep(key: &str, raw: &RawRule, r: &mut Reader<'_>) -> Option<Keep> {
@@ -36,11 +31,12 @@ fn history(key: &str, raw: &RawHistory, replicated: bool, r: &mut Reader<'_>) ->
     let bytes = raw.bytes_max.as_ref().map(|value| r.size(&of("bytes_max"), value, BYTES));
     let ttl_ms = raw.ttl.as_ref().map(|value| r.time(&of("ttl"), value, TTLS));
     Keep {
-        size: size.map_or(SIZE, |size| u32::try_from(size).unwrap_or(u32::MAX)),
-        bytes_max: bytes.map_or(BYTES_MAX, |bytes| u64::try_from(bytes).unwrap_or(u64::MAX)),
-        ttl_ms: ttl_ms.unwrap_or(TTL_MS),
+        size: size.map_or(HISTORY.size, |size| u32::try_from(size).unwrap_or(u32::MAX)),
+        bytes_max: bytes
+            .map_or(HISTORY.bytes_max, |bytes| u64::try_from(bytes).unwrap_or(u64::MAX)),
+        ttl_ms: ttl_ms.unwrap_or(HISTORY.ttl_ms),
         replicated,
-        inbox: None,
+        ..HISTORY
     }
 }
 

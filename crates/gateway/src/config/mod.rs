@@ -26,6 +26,7 @@ use roomcast_protocol::limits::{DecodeLimits, LimitName, SessionLimits};
 
 use crate::guard::RoomRule;
 pub use drain::DrainConfig;
+pub(crate) use keep::HISTORY;
 use layer::{Layer, Places};
 use raw::RawConfig;
 use read::Reader;

@@ -7,49 +7,31 @@ use roomcast_protocol::guard::{Kind, Policy, Principal, PublishRight};
 use roomcast_protocol::inbox::CursorOf;
 use roomcast_protocol::position::Keep;
 use roomcast_protocol::presence::PresenceMode;
-use roomcast_protocol::publication::Priority;
 
 use super::pattern::is_int;
-
-/// What a user's room keeps: 1,000 publications of 1 MiB, 7 days, until the user has got them on one of its devices.
-const INBOX_KEEP: Keep = Keep {
-    size: 1_000,
-    bytes_max: 1 << 20,
-    ttl_ms: 7 * 86_400_000,
-    replicated: false,
-    inbox: Some(CursorOf::User),
-};
-
-/// What the rule of a user's room says. Each field by name: a static has no rest to take.
-static INBOX: Policy = Policy {
-    priority: Priority::Normal,
-    types: Vec::new(),
-    relay: None,
-    history: Some(INBOX_KEEP),
-    strict: false,
-    presence: PresenceMode::Off,
-    presence_max: Policy::PRESENCE_MAX,
-    conflates: false,
-    collapses: false,
-    requires_ack: false,
-    cursor: Some(CursorOf::User),
-    receipts: false,
-    // All clients have one, few have anything in it, and the seed's client waits for no such answer.
-    quiet: true,
-};
+use crate::config::HISTORY;
 
 /// What a rule without words of its own says.
 pub(super) static OPEN: Policy = Policy::OPEN;
 
+/// What the rule of a user's room says: an inbox of 1,000 publications, 1 MiB, 7 days.
+static INBOX: LazyLock<Policy> = LazyLock::new(|| Policy {
+    history: Some(Keep {
+        size: 1_000,
+        bytes_max: 1 << 20,
+        ttl_ms: 7 * 86_400_000,
+        replicated: false,
+        inbox: Some(CursorOf::User),
+    }),
+    cursor: Some(CursorOf::User),
+    // All clients have one, few have anything in it, and the seed's client waits for no such answer.
+    quiet: true,
+    ..Policy::OPEN
+});
+
 /// What the rule of `demo-team` says: all that a room can tell of its members, to be tried without a rule of one's own.
 static DEMO_TEAM: LazyLock<Policy> = LazyLock::new(|| Policy {
-    history: Some(Keep {
-        size: 100,
-        bytes_max: 256 << 10,
-        ttl_ms: 600_000,
-        replicated: false,
-        inbox: None,
-    }),
+    history: Some(HISTORY),
     presence: PresenceMode::Members,
     receipts: true,
     ..Policy::OPEN
