@@ -26,8 +26,7 @@ impl Lane {
         command: Command,
         out: &mut Vec<Effect>,
     ) {
-        let token_first = Refused::because(Refusal::Schema, TOKEN_FIRST.into());
-        let (reply, refused) = match command {
+        let (reply, unreadable) = match command {
             Command::Authenticate(request) => return self.authenticate(now, key, &request, out),
             Command::KeepAlive(timestamp) => {
                 if self.answers_early(key, false, out) {
@@ -35,16 +34,18 @@ impl Lane {
                 }
                 return;
             }
-            Command::Unreadable(unreadable) => (unreadable.reply, unreadable.refused),
-            Command::Join(request) | Command::Leave(request) => (request.reply, token_first),
-            Command::History(request) => (request.reply, token_first),
-            Command::Presence(request) => (request.reply, token_first),
-            Command::Mark(request) => (request.reply, token_first),
-            Command::Receipts(request) => (request.reply, token_first),
-            Command::Publish(publish) => (publish.reply, token_first),
-            Command::Ack(_) => (ReplyTo::default(), token_first),
+            Command::Unreadable(unreadable) => (unreadable.reply, Some(unreadable.refused)),
+            Command::Join(request) | Command::Leave(request) => (request.reply, None),
+            Command::History(request) => (request.reply, None),
+            Command::Presence(request) => (request.reply, None),
+            Command::Mark(request) => (request.reply, None),
+            Command::Receipts(request) => (request.reply, None),
+            Command::Publish(publish) => (publish.reply, None),
+            Command::Ack(_) => (ReplyTo::default(), None),
         };
         if self.answers_early(key, true, out) {
+            let token_first = || Refused::because(Refusal::Schema, TOKEN_FIRST.into());
+            let refused = unreadable.unwrap_or_else(token_first);
             self.refuse(key, &reply, &refused, out);
         }
     }
