@@ -11,13 +11,13 @@ pub(crate) struct Masters {
     /// By partition. Bounds: as many as there are.
     known: BTreeMap<usize, MasterId>,
     all: MasterId,
-    /// All partitions were searched for what is over since one of them changed its master.
-    is_searched: bool,
+    /// All partitions are to be searched for what is over: one of them changed its master since they were.
+    are_doubted: bool,
 }
 
 impl Masters {
     pub(crate) const fn new() -> Self {
-        Self { known: BTreeMap::new(), all: MasterId(0), is_searched: true }
+        Self { known: BTreeMap::new(), all: MasterId(0), are_doubted: false }
     }
 
     /// Takes in who answered for which partition; those that nobody answered for stay as they were. Answers with all of
@@ -31,7 +31,7 @@ impl Masters {
             if replaces && !before.contains(master) && !new.contains(master) {
                 new.push(*master);
             }
-            self.is_searched &= !replaces;
+            self.are_doubted |= replaces;
         }
         self.all = new.into_iter().fold(self.all, MasterId::and);
         self.all
@@ -39,17 +39,17 @@ impl Masters {
 
     /// All partitions are to be searched: what says at once what is over may have been lost.
     pub(crate) const fn doubt(&mut self) {
-        self.is_searched = false;
+        self.are_doubted = true;
     }
 
     /// All partitions were searched.
     pub(crate) const fn searched(&mut self) {
-        self.is_searched = true;
+        self.are_doubted = false;
     }
 
     /// Whether all partitions have yet to be searched.
     pub(crate) const fn are_doubted(&self) -> bool {
-        !self.is_searched
+        self.are_doubted
     }
 }
 
