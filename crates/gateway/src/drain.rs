@@ -11,6 +11,10 @@ use crate::config::DrainConfig;
 /// How long a client has that hands over, from its turn on; less where the deadline is near. Units: milliseconds.
 const TURN_MS: u64 = 10_000;
 
+/// What a second's share of the rate is spread over: a fifth of the rate is left for clients that networks and busy
+/// nodes bunch together. Units: milliseconds.
+const PACED_MS: u64 = 1_250;
+
 /// How often the node looks at how many are left.
 pub(crate) const LOOK: Duration = Duration::from_millis(20);
 
@@ -115,9 +119,10 @@ impl Draining {
 /// number of clients, and the last one's turn still ends before the deadline.
 pub(crate) fn plan(config: DrainConfig, clients: u64) -> DrainPlan {
     let turn_ms = TURN_MS.min(config.deadline_ms / 4);
-    let paced_ms = clients.saturating_mul(1_000) / u64::from(config.rate.max(1));
-    let window_ms = config.window_ms.max(paced_ms).min(config.deadline_ms - turn_ms);
-    DrainPlan { window_ms, turn_ms }
+    let limit_ms = config.deadline_ms - turn_ms;
+    let paced_ms = clients.saturating_mul(PACED_MS) / u64::from(config.rate.max(1));
+    let window_ms = config.window_ms.max(paced_ms).min(limit_ms);
+    DrainPlan { window_ms, limit_ms, turn_ms }
 }
 
 #[cfg(test)]
@@ -137,10 +142,10 @@ mod tests {
         for (clients, expected) in [
             (0, 20_000),
             (1, 20_000),
-            (2_000, 20_000),
-            (2_001, 20_010),
-            (11_000, 110_000),
-            (11_001, 110_000),
+            (1_600, 20_000),
+            (1_601, 20_012),
+            (8_800, 110_000),
+            (8_801, 110_000),
             (u64::MAX, 110_000),
         ] {
             assert_eq!(window_ms(DEFAULT, clients), expected, "{clients}");
@@ -151,7 +156,7 @@ mod tests {
     fn a_turn_has_its_place_before_any_deadline() {
         assert_eq!(plan(DEFAULT, 0).turn_ms, TURN_MS);
         let short = DrainConfig { window_ms: 100, rate: 1, deadline_ms: 100 };
-        assert_eq!(plan(short, 50), DrainPlan { window_ms: 75, turn_ms: 25 });
+        assert_eq!(plan(short, 50), DrainPlan { window_ms: 75, limit_ms: 75, turn_ms: 25 });
     }
 
     #[test]

@@ -495,6 +495,8 @@ pub enum HubMessage {
 pub struct DrainPlan {
     /// Over how long the lane's sessions have their turns, evenly. Units: milliseconds.
     pub window_ms: u64,
+    /// When the last turn must have begun, from the drain's begin on; `window_ms` or more. Units: milliseconds.
+    pub limit_ms: u64,
     /// How long a client has that hands over, from its turn on. Units: milliseconds.
     pub turn_ms: u64,
 }

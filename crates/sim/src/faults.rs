@@ -62,7 +62,7 @@ pub(crate) enum Fault {
 }
 
 /// How a node is drained.
-const DRAIN: DrainPlan = DrainPlan { window_ms: 2_000, turn_ms: 1_500 };
+const DRAIN: DrainPlan = DrainPlan { window_ms: 2_000, limit_ms: 2_500, turn_ms: 1_500 };
 
 impl Fault {
     pub(crate) const ALL: [Self; 23] = [

@@ -35,9 +35,8 @@ const BEGIN_LIMIT: Duration = Duration::from_secs(120);
 /// How often nodes are asked who has come.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Over how long connects are counted, and how many above the rate a machine may bunch together that does other things
-/// besides. Units: seconds, percent.
-const WINDOWS: [(u64, u64); 2] = [(1, 50), (5, 10)];
+/// Over how long connects are counted. Units: seconds.
+const WINDOWS_S: [u64; 2] = [1, 5];
 
 /// Clients that have their turn in a second: a node is empty within about 10 s.
 fn rate(clients: usize) -> u64 {
@@ -91,12 +90,12 @@ pub(crate) fn play(binary: &Path, clients: Option<usize>) -> Result<Outcome, Str
     let seen = watch.end()?;
     let mut outcome = stage.end();
     let counted = shared.journeys.counted();
-    for (window_s, slack) in WINDOWS {
+    for window_s in WINDOWS_S {
         let most = most_within(&seen.ready, window_s * 1_000_000);
         notes.push(format!(
             "connects within {window_s} s: at most {most} a second; drain.rate {rate}"
         ));
-        if most * 100 > rate * (100 + slack) {
+        if most > rate {
             outcome.troubles.push(format!("{most} connects a second within {window_s} s"));
         }
     }

@@ -17,16 +17,20 @@ use crate::messages::{DrainPlan, Effect};
 use crate::meter::Place;
 use crate::session::{Phase, Session};
 
+/// How late turns may be and still be made up for at once: so much of a second's share comes in a burst at most.
+/// Units: milliseconds.
+const LATE_MAX_MS: u64 = 100;
+
 /// Turns of a lane's sessions.
 #[derive(Debug)]
 pub(super) struct Drain {
     plan: DrainPlan,
-    /// Units: monotonic milliseconds.
-    begun_ms: u64,
-    /// Sessions there were.
-    count: u64,
-    /// How many had their turn.
-    done: u64,
+    /// When the last turn must have begun. Units: monotonic milliseconds.
+    limit_ms: u64,
+    /// How far turns are apart while all goes well. Units: microseconds.
+    apart_us: u64,
+    /// When the next session has its turn. Units: monotonic microseconds.
+    next_us: u64,
     /// Those that have yet to have it, in order. Bounds: the lane's sessions.
     waiting: VecDeque<SessionKey>,
     /// Those that have it, and when it ends, in order. Bounds: the same.
@@ -34,12 +38,15 @@ pub(super) struct Drain {
 }
 
 impl Drain {
-    /// When the next session has its turn: evenly over the window.
+    fn new(plan: DrainPlan, mono_ms: u64, waiting: VecDeque<SessionKey>) -> Self {
+        let apart_us = plan.window_ms.saturating_mul(1_000) / (waiting.len() as u64).max(1);
+        let limit_ms = mono_ms.saturating_add(plan.limit_ms);
+        let next_us = mono_ms.saturating_mul(1_000);
+        Self { plan, limit_ms, apart_us, next_us, waiting, leaving: VecDeque::new() }
+    }
+
     fn next_turn_ms(&self) -> Option<u64> {
-        self.waiting.front()?;
-        let part = u128::from(self.plan.window_ms) * u128::from(self.done.min(self.count));
-        let part = part / u128::from(self.count.max(1));
-        Some(self.begun_ms.saturating_add(u64::try_from(part).unwrap_or(u64::MAX)))
+        self.waiting.front().map(|_| self.next_us.div_ceil(1_000))
     }
 
     /// When something is due. Units: monotonic milliseconds.
@@ -48,9 +55,14 @@ impl Drain {
         self.next_turn_ms().into_iter().chain(end).min()
     }
 
+    /// The session whose turn it is. A lane that was late goes on at its pace, so that clients do not come to other
+    /// nodes all at once; it hastens only as far as the last one's turn needs.
     fn next(&mut self, mono_ms: u64) -> Option<SessionKey> {
         self.next_turn_ms().filter(|at_ms| *at_ms <= mono_ms)?;
-        self.done += 1;
+        let left_us = self.limit_ms.saturating_sub(mono_ms).saturating_mul(1_000);
+        let apart_us = self.apart_us.min(left_us / self.waiting.len() as u64);
+        let from_us = mono_ms.saturating_sub(LATE_MAX_MS).saturating_mul(1_000);
+        self.next_us = self.next_us.max(from_us).saturating_add(apart_us);
         self.waiting.pop_front()
     }
 
@@ -73,10 +85,7 @@ impl Lane {
             return;
         }
         let waiting: VecDeque<_> = self.sessions.iter().map(|(_, session)| session.key).collect();
-        let count = waiting.len() as u64;
-        let begun_ms = now.mono_ms;
-        let leaving = VecDeque::new();
-        self.drain = Some(Box::new(Drain { plan, begun_ms, count, done: 0, waiting, leaving }));
+        self.drain = Some(Box::new(Drain::new(plan, now.mono_ms, waiting)));
         self.take_turns(now, out);
     }
 

@@ -162,6 +162,7 @@ impl World {
                 self.now.unix_ms = self.now.mono_ms;
             }
             "at" => self.turn_clock(rest.parse().unwrap(), &mut out),
+            "late" => self.turn_late(rest.parse().unwrap(), &mut out),
             "wait" => self.turn_clock(self.now.mono_ms + rest.parse::<u64>().unwrap(), &mut out),
             "serve" => {
                 if rest.is_empty() {
@@ -251,6 +252,11 @@ impl World {
             self.lane.tick(self.now, out);
             assert!(self.lane.next_wake().is_none_or(|next| next > wake), "woken for ever");
         }
+        self.turn_late(at_ms, out);
+    }
+
+    /// The thread was away until then.
+    fn turn_late(&mut self, at_ms: u64, out: &mut Vec<Effect>) {
         self.now = Now { mono_ms: at_ms, unix_ms: at_ms };
         self.lane.tick(self.now, out);
     }
@@ -314,7 +320,7 @@ impl World {
             "drain" => {
                 let (window, turn) = rest.split_once(' ').unwrap();
                 let (window_ms, turn_ms) = (window.parse().unwrap(), turn.parse().unwrap());
-                LaneMessage::Drain(DrainPlan { window_ms, turn_ms })
+                LaneMessage::Drain(DrainPlan { window_ms, limit_ms: window_ms * 2, turn_ms })
             }
             "members" => LaneMessage::Members { query: QueryId(1), room: room(rest) },
             "obeyed" => LaneMessage::Obeyed(position(rest)),

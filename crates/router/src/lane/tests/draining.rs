@@ -15,6 +15,8 @@ fn sessions_have_their_turns_evenly_and_the_last_not_before_four_fifths_of_the_w
          at 999
          at 1000
          at 2000
+         at 3000
+         at 4000
          at 4999
          counted is-drained
          at 5000
@@ -35,6 +37,66 @@ fn sessions_have_their_turns_evenly_and_the_last_not_before_four_fifths_of_the_w
          6 closed 1012
          drained: true
          [0, 6, 0, 0] drained",
+    );
+}
+
+#[test]
+fn a_lane_that_was_late_goes_on_at_its_pace() {
+    check(
+        "1 opens as u1
+         2 opens as u2
+         3 opens as u3
+         4 opens as u4
+         hub drain 4000 500
+         late 3000
+         counted drained
+         at 3899
+         counted drained
+         at 3900
+         counted drained
+         at 4900
+         counted drained",
+        "1: welcome u1 1
+         2: welcome u2 2
+         3: welcome u3 3
+         4: welcome u4 4
+         1 closed 1012
+         hub late
+         2 closed 1012
+         [0, 2, 0, 0] drained
+         [0, 2, 0, 0] drained
+         3 closed 1012
+         [0, 3, 0, 0] drained
+         4 closed 1012
+         [0, 4, 0, 0] drained",
+    );
+}
+
+#[test]
+fn a_lane_that_was_late_hastens_as_far_as_the_last_turn_needs() {
+    check(
+        "1 opens as u1
+         2 opens as u2
+         3 opens as u3
+         4 opens as u4
+         hub drain 4000 500
+         late 7000
+         at 7233
+         counted drained
+         at 7234
+         at 7617
+         counted is-drained",
+        "1: welcome u1 1
+         2: welcome u2 2
+         3: welcome u3 3
+         4: welcome u4 4
+         1 closed 1012
+         hub late
+         2 closed 1012
+         [0, 2, 0, 0] drained
+         3 closed 1012
+         4 closed 1012
+         drained: true",
     );
 }
 

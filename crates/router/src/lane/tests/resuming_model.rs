@@ -586,7 +586,7 @@ impl Cluster {
             }
             36 if random.chance(12) && !self.nodes.iter().any(|node| node.draining) => {
                 self.nodes[at].draining = true;
-                let plan = DrainPlan { window_ms: 500, turn_ms: 3_000 };
+                let plan = DrainPlan { window_ms: 500, limit_ms: 1_000, turn_ms: 3_000 };
                 self.nodes[at].to_lane.push_back(LaneMessage::Drain(plan));
             }
             37 if random.chance(12) => {
