@@ -123,7 +123,7 @@ pub struct Policy {
     pub cursor: Option<CursorOf>,
     /// It keeps, and tells, what its users have got and read (G17).
     pub receipts: bool,
-    /// Whoever is put into it unasked is not told from where it hears it, unless something is missing.
+    /// Whoever is put into it unasked is not told from where it hears it, unless something is missing or it is resumed.
     pub quiet: bool,
 }
 

@@ -184,8 +184,9 @@ impl Lane {
         Some(CursorName { room: self.name_of(index)?, device })
     }
 
-    /// Nobody asked, the rule says that this is not news, and nothing is missing; or the client is one that makes nothing
-    /// of positions: it would take it for another answer.
+    /// Nobody asked, and the rule says that this is not news: a session begins, and nothing is missing; or the client is one
+    /// that makes nothing of positions: it would take it for another answer. Whoever is resumed hears of each of its rooms
+    /// where it goes on, before anything else of it.
     pub(super) fn enters_quietly(
         &self,
         index: u32,
@@ -198,7 +199,9 @@ impl Lane {
             return false;
         }
         let lasting = self.session(key).and_then(|session| session.lasting.as_ref());
-        recovered == Some(Ok(())) || lasting.is_some_and(|it| it.records_first)
+        let (resumed, plain) =
+            lasting.map_or((false, false), |it| (it.is_resumed(), it.records_first));
+        plain || recovered == Some(Ok(())) && !resumed
     }
 
     /// Tells a session that has just been answered how much it lost.

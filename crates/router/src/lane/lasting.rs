@@ -134,6 +134,11 @@ impl Lasting {
         }
     }
 
+    /// Whether it went on from another connection.
+    pub(crate) const fn is_resumed(&self) -> bool {
+        self.generation > 1
+    }
+
     /// Whether its client was told to go elsewhere.
     pub(crate) fn is_leaving(&self) -> bool {
         let turn = self.moment.as_ref().and_then(|moment| moment.turn.as_ref());

@@ -183,14 +183,19 @@ fn a_quiet_inbox_is_told_to_who_knows_of_positions_if_something_is_missing() {
 }
 
 #[test]
-fn a_quiet_inbox_of_a_session_that_is_resumed_is_not_told_of_either() {
-    for (quiet, told) in [("quiet", ""), ("", "1: joined user-ann at 7 recovered\n")] {
+fn a_quiet_inbox_is_told_to_who_is_resumed_and_knows_of_positions_before_all_else_of_it() {
+    let told = "1: joined user-ann at 7 recovered\n";
+    let unasked = ("opens seed as ann", "any for ann");
+    let knowing = ("opens seed as ann resume=7.5", "7.5 for ann");
+    for (quiet, (opens, wish), told) in
+        [("quiet", unasked, ""), ("", unasked, told), ("quiet", knowing, told)]
+    {
         check(
             &format!(
                 "inboxes
                  {quiet}
                  manual
-                 1 opens seed as ann
+                 1 {opens}
                  hub attached 1 as=7 own=user-ann@7
                  hub joined session-7
                  hub joined user-ann at 9
@@ -198,7 +203,7 @@ fn a_quiet_inbox_of_a_session_that_is_resumed_is_not_told_of_either() {
                  hub page 1 in=user-ann head=9 9:a"
             ),
             &format!(
-                "hub attach any for ann with 1
+                "hub attach {wish} with 1
                  hub join user-ann
                  hub join session-7
                  1: welcome ann 7 token 7.1 resumed
