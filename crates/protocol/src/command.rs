@@ -179,4 +179,6 @@ pub struct Unreadable {
     pub reply: ReplyTo,
     /// What is wrong with it.
     pub refused: Refused,
+    /// It was to bring a token, and does so once it is mended.
+    pub authenticates: bool,
 }

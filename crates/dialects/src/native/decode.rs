@@ -72,7 +72,8 @@ impl Decoder for NativeDecoder {
                 reader.message(&text, Inside { batch: false, compressed: false })
             }
             Err(refused) => {
-                out.push(unreadable(ReplyTo::default(), refused));
+                let (reply, authenticates) = (ReplyTo::default(), false);
+                out.push(Command::Unreadable(Unreadable { reply, refused, authenticates }));
                 Ok(())
             }
         }
@@ -110,40 +111,44 @@ struct Reader<'o> {
 
 impl Reader<'_> {
     fn message(&mut self, text: &str, inside: Inside) -> Result<(), Close> {
-        let mut reply = ReplyTo::default();
-        match self.read(text, inside, &mut reply) {
+        let (mut fields, mut reply) = (Fields::default(), ReplyTo::default());
+        match self.read(text, inside, &mut fields, &mut reply) {
             Ok(()) => Ok(()),
             Err(inflate::Fault::Close(close)) => Err(close),
             Err(inflate::Fault::Refused(refused)) => {
-                self.out.push(unreadable(reply, refused));
+                let kind = fields.text(Key::Type, "type").ok().flatten();
+                let system = kind.and_then(|kind| System::named(&kind));
+                let authenticates = matches!(system, Some(System::Authenticate));
+                self.out.push(Command::Unreadable(Unreadable { reply, refused, authenticates }));
                 Ok(())
             }
         }
     }
 
-    /// Fills `reply` as it learns it, so that a refusal finds its question too.
-    fn read(
+    /// Fills `fields` and `reply` as it learns them, so that a refusal finds its question too.
+    fn read<'a>(
         &mut self,
-        text: &str,
+        text: &'a str,
         inside: Inside,
+        fields: &mut Fields<'a>,
         reply: &mut ReplyTo,
     ) -> Result<(), inflate::Fault> {
-        let mut fields = Fields::default();
         fields.read(text)?;
-        let envelope = Envelope::read(&fields, reply)?;
+        let fields = &*fields;
+        let envelope = Envelope::read(fields, reply)?;
         let command = match System::named(&envelope.kind) {
-            None => Command::Publish(Box::new(publish(&fields, envelope, reply)?)),
-            Some(System::Batch) => return self.batch(&fields, inside),
-            Some(System::Compressed) => return self.compressed(&fields, inside),
+            None => Command::Publish(Box::new(publish(fields, envelope, reply)?)),
+            Some(System::Batch) => return self.batch(fields, inside),
+            Some(System::Compressed) => return self.compressed(fields, inside),
             Some(System::Pong) => return Ok(()),
-            Some(System::Authenticate) => authenticate(&fields, reply)?,
-            Some(System::Ping) => Command::KeepAlive(keep_alive(&fields)?),
-            Some(System::Subscribe) => Command::Join(room_request(&fields, reply)?),
-            Some(System::Unsubscribe) => Command::Leave(room_request(&fields, reply)?),
-            Some(System::History) => Command::History(history(&fields, reply)?),
-            Some(System::Presence) => Command::Presence(presence(&fields, reply)?),
-            Some(System::Receipt) => receipts::command(&fields, reply)?,
-            Some(System::Ack) => Command::Ack(acknowledged(&fields)?),
+            Some(System::Authenticate) => authenticate(fields, reply)?,
+            Some(System::Ping) => Command::KeepAlive(keep_alive(fields)?),
+            Some(System::Subscribe) => Command::Join(room_request(fields, reply)?),
+            Some(System::Unsubscribe) => Command::Leave(room_request(fields, reply)?),
+            Some(System::History) => Command::History(history(fields, reply)?),
+            Some(System::Presence) => Command::Presence(presence(fields, reply)?),
+            Some(System::Receipt) => receipts::command(fields, reply)?,
+            Some(System::Ack) => Command::Ack(acknowledged(fields)?),
             Some(System::FromServer) => {
                 let message = format!("`{}` is only sent by the server", envelope.kind);
                 return Err(unknown_type(message).into());
@@ -211,10 +216,6 @@ impl From<Refused> for inflate::Fault {
     fn from(refused: Refused) -> Self {
         Self::Refused(refused)
     }
-}
-
-fn unreadable(reply: ReplyTo, refused: Refused) -> Command {
-    Command::Unreadable(Unreadable { reply, refused })
 }
 
 /// What every message may have.

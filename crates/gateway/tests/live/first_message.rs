@@ -70,6 +70,9 @@ fn anything_but_a_token_first_is_refused_and_changes_nothing() {
         (compressed(&subscribe).to_string(), token_first),
         (json!({ "type": "auth" }).to_string(), "token is missing"),
         (json!({ "type": "auth", "token": 5 }).to_string(), "token must be a string"),
+        (json!({ "type": "auth", "token": "x", "id": {} }).to_string(), "id must be"),
+        (json!({ "type": "ack" }).to_string(), "ackId is missing"),
+        (json!({ "type": "zzz" }).to_string(), "Unknown message type"),
         (json!({ "type": "welcome" }).to_string(), "only sent by the server"),
         (json!({ "type": 5 }).to_string(), "type must be a string"),
         ("no json".into(), "not JSON"),
@@ -82,6 +85,9 @@ fn anything_but_a_token_first_is_refused_and_changes_nothing() {
         assert_eq!(error["type"], "error", "{first}: {error}");
         let message = error["data"]["message"].as_str().unwrap();
         assert!(message.contains(told), "{first}: {message}");
+        // Who has mended the form is not to be refused once more, for what must come first.
+        let is_token = first.contains("\"auth\"");
+        assert_eq!(message.contains(token_first), !is_token, "{first}: {message}");
         ws.tell(&json!({ "type": "auth", "token": live.token("ann", "user") }));
         ws.welcome();
         bystander.lives(); // in `demo`, it has heard nothing of it
@@ -89,6 +95,12 @@ fn anything_but_a_token_first_is_refused_and_changes_nothing() {
     let mut ws = live.dial();
     ws.tell(&json!({ "type": "auth", "token": "" }));
     ws.expect_close(Close::Unauthorized);
+    let mut ws = live.dial();
+    for _ in 0..17 {
+        ws.tell(&json!({ "type": "pong" })); // an answer itself: it is not answered, nor counted
+    }
+    ws.tell(&json!({ "type": "auth", "token": live.token("ann", "user") }));
+    ws.welcome();
 }
 
 #[test]

@@ -34,7 +34,7 @@ impl Lane {
                 }
                 return;
             }
-            Command::Unreadable(unreadable) => (unreadable.reply, Some(unreadable.refused)),
+            Command::Unreadable(it) => (it.reply, Some((it.refused, it.authenticates))),
             Command::Join(request) | Command::Leave(request) => (request.reply, None),
             Command::History(request) => (request.reply, None),
             Command::Presence(request) => (request.reply, None),
@@ -44,8 +44,16 @@ impl Lane {
             Command::Ack(_) => (ReplyTo::default(), None),
         };
         if self.answers_early(key, true, out) {
-            let token_first = || Refused::because(Refusal::Schema, TOKEN_FIRST.into());
-            let refused = unreadable.unwrap_or_else(token_first);
+            let refused = match unreadable {
+                None => Refused::because(Refusal::Schema, TOKEN_FIRST.into()),
+                // Mended it is the one that must come first.
+                Some((refused, true)) => refused,
+                // Mended it would be refused all the same.
+                Some((refused, false)) => Refused {
+                    message: format!("{}. {TOKEN_FIRST}", refused.message).into(),
+                    ..refused
+                },
+            };
             self.refuse(key, &reply, &refused, out);
         }
     }

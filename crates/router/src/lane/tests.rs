@@ -870,9 +870,10 @@ fn command(text: &str) -> Command {
             from: options(rest).find(|it| it.0 == "from").map(|it| it.1.parse().unwrap()),
             limit: options(rest).find(|it| it.0 == "limit").map(|it| it.1.parse().unwrap()),
         }),
-        "garbles" => Command::Unreadable(Unreadable {
+        "garbles" | "garbles-token" => Command::Unreadable(Unreadable {
             reply: ReplyTo { id, room: None },
             refused: Refused::new(Refusal::BadJson),
+            authenticates: verb == "garbles-token",
         }),
         _ => panic!("no command {verb}"),
     }

@@ -37,15 +37,22 @@ fn commands_before_a_token_are_refused_and_a_token_is_still_taken() {
     }
     let said = "1 opens\n1 acks x; token ann";
     check(said, &format!("1: refused: {TOKEN_FIRST}\n1: welcome ann 1"));
+}
+
+#[test]
+fn what_cannot_be_read_before_a_token_is_told_so_and_that_a_token_comes_first() {
+    let unread = "1: refused #q: The message cannot be read";
     check(
         "1 opens\n1 garbles #q; token ann",
-        "1: refused #q: The message cannot be read\n1: welcome ann 1",
+        &format!("{unread}. {TOKEN_FIRST}\n1: welcome ann 1"),
     );
+    // It was to bring one.
+    check("1 opens\n1 garbles-token #q; token ann", &format!("{unread}\n1: welcome ann 1"));
 }
 
 #[test]
 fn who_was_refused_before_a_token_is_not_told_to_get_another_one() {
-    let refused = "1: refused: The message cannot be read";
+    let refused = format!("1: refused: The message cannot be read. {TOKEN_FIRST}");
     check("1 opens\n1 garbles\nat 5000", &format!("{refused}\n1 closed 1002"));
     check("1 opens\n1 garbles; token bad", &format!("{refused}\n1 closed 4001"));
 }
@@ -66,8 +73,8 @@ fn keep_alives_are_answered_before_a_token() {
 
 #[test]
 fn a_flood_before_a_token_closes_1008() {
-    let unread = "refused: The message cannot be read";
-    for (verb, answer) in [("pings x", "pong x"), ("garbles", unread)] {
+    let unread = format!("refused: The message cannot be read. {TOKEN_FIRST}");
+    for (verb, answer) in [("pings x", "pong x"), ("garbles", &*unread)] {
         let said = |count| format!("1 opens\n{}", format!("1 {verb}\n").repeat(count));
         let answers = format!("1: {answer}\n").repeat(16);
         check(&format!("{}1 token ann", said(16)), &format!("{answers}1: welcome ann 1"));
