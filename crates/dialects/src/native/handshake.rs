@@ -13,6 +13,19 @@ use super::{SUBPROTOCOL_JSON, SUBPROTOCOL_MSGPACK};
 const BESIDE_A_TOKEN: &str = "resume, device and handover stand beside a token: where it comes in the first message, say \
     resume_token, device and handover there";
 
+/// What the query can say of how a session goes on.
+const SAID_IN_QUERY: [&str; 3] = ["resume", "device", "handover"];
+
+/// What an `auth` can say, and the query cannot; and what its client is told.
+const NOT_IN_QUERY: [(&str, &str); 3] = [
+    ("resume_token", "resume_token is named resume in the query"),
+    (
+        "covered",
+        "covered has no place in the query: bring the token in the first message, and covered with it",
+    ),
+    ("compressed", "compressed has no place in the query: say it in an auth message"),
+];
+
 /// Takes the first subprotocol that is known; none asked for means JSON. Only others are declined, because browsers fail
 /// a connection whose answer selects none of theirs.
 pub(super) fn negotiate(handshake: &Handshake) -> Result<Negotiated, Declined> {
@@ -27,7 +40,8 @@ pub(super) fn negotiate(handshake: &Handshake) -> Result<Negotiated, Declined> {
         let (encoding, name) = known.ok_or(Declined::Subprotocol)?;
         (encoding, Some(name))
     };
-    let token = query_value(&handshake.query, "token=")
+    check_query(&handshake.query)?;
+    let token = query_value(&handshake.query, "token")
         // One that is not UTF-8 cannot be good: the replacement characters make its check fail.
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         .or_else(|| handshake.authorization.as_deref().and_then(bearer).map(str::to_owned))
@@ -40,22 +54,42 @@ pub(super) fn negotiate(handshake: &Handshake) -> Result<Negotiated, Declined> {
     Ok(Negotiated { encoding, subprotocol, token, continuation })
 }
 
-/// How the session is to go on: `resume`, `device` and `handover` of the query, each as good as absent if it is empty. What
-/// was never a resume token names no session, and the client is told.
+/// What says how a session goes on stands there once and says something, and nothing else of that kind does. Other names are
+/// passed over: balancers and pages add theirs.
+fn check_query(query: &str) -> Result<(), Declined> {
+    for (name, told) in NOT_IN_QUERY {
+        if raw_values(query, name).next().is_some() {
+            return Err(Declined::Query(told.into()));
+        }
+    }
+    for name in SAID_IN_QUERY {
+        let mut values = raw_values(query, name);
+        if values.next() == Some("") {
+            return Err(must_be(name, "left out, or have a value"));
+        }
+        if values.next().is_some() {
+            return Err(must_be(name, "said once"));
+        }
+    }
+    Ok(())
+}
+
+/// How the session is to go on: `resume`, `device` and `handover` of the query. What was never a resume token names no
+/// session, and the client is told.
 fn continuation(query: &str) -> Result<Option<Box<Continuation>>, Declined> {
-    let said = |name| query_value(query, name).filter(|bytes| !bytes.is_empty());
+    let said = |name| query_value(query, name);
     let unknown = ResumeToken { session: SessionId(0), secret: Secret(0) };
-    let resume = said("resume=").map(|bytes| {
+    let resume = said("resume").map(|bytes| {
         let text = String::from_utf8(bytes).unwrap_or_default();
         ResumeToken::parse(&text).unwrap_or(unknown)
     });
     let fits = |device: &String| device.len() <= DEVICE_BYTES_MAX;
-    let device = said("device=").map(|bytes| match String::from_utf8(bytes).ok().filter(fits) {
+    let device = said("device").map(|bytes| match String::from_utf8(bytes).ok().filter(fits) {
         Some(device) => Ok(device.into_boxed_str()),
         None => Err(must_be("device", &format!("at most {DEVICE_BYTES_MAX} bytes of UTF-8"))),
     });
     let device = device.transpose()?;
-    let hands_over = match said("handover=").as_deref() {
+    let hands_over = match said("handover").as_deref() {
         None => None,
         Some(b"1") => Some(true),
         // Saying no is saying something: the client wants a session of its own.
@@ -71,9 +105,15 @@ fn must_be(name: &str, what: &str) -> Declined {
     Declined::Query(format!("{name} in the query must be {what}").into())
 }
 
-/// The value of the first pair that begins with `name`, which ends with `=`.
+/// What stands in the query under a name, as it was sent.
+fn raw_values<'q>(query: &'q str, name: &str) -> impl Iterator<Item = &'q str> {
+    let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    pairs.filter(move |(held, _)| *held == name).map(|(_, value)| value)
+}
+
+/// The first value of a name.
 fn query_value(query: &str, name: &str) -> Option<Vec<u8>> {
-    let raw = query.split('&').find_map(|pair| pair.strip_prefix(name))?;
+    let raw = raw_values(query, name).next()?;
     let mut decoded = Vec::with_capacity(raw.len());
     let mut rest = raw.as_bytes();
     while let [first, tail @ ..] = rest {
@@ -164,7 +204,7 @@ mod tests {
         assert_eq!(both.resume, ResumeToken::parse(&token));
         assert_eq!(both.device.as_deref(), Some("phone 1"));
         assert!(both.hands_over && both.covered.is_empty());
-        for nothing in ["", "device=", "resume=", "handover=", "devices=x"] {
+        for nothing in ["", "devices=x", "utm_source=a&utm_source=b", "adevice=", "&&="] {
             assert_eq!(said(nothing), Ok(None), "{nothing}");
         }
         let own = said("handover=0").unwrap().unwrap();
@@ -185,6 +225,35 @@ mod tests {
         }
         for handover in ["handover=yes", "handover=2", "handover=true"] {
             assert_eq!(said(handover), Err(must_be("handover", "1 or 0")), "{handover}");
+        }
+    }
+
+    #[test]
+    fn what_stands_in_the_query_for_nothing_or_twice_is_declined() {
+        let token = format!("{:032x}.{:032x}", 7, 9);
+        let cases = [("resume", token.as_str()), ("device", "a"), ("handover", "1")];
+        assert_eq!(cases.map(|(name, _)| name), SAID_IN_QUERY);
+        for (name, value) in cases {
+            assert!(said(&format!("{name}={value}")).unwrap().is_some());
+            for empty in [format!("{name}="), name.into(), format!("{name}=&{name}={value}")] {
+                assert_eq!(said(&empty), Err(must_be(name, "left out, or have a value")));
+            }
+            for twice in
+                [format!("{name}={value}&{name}={value}"), format!("{name}={value}&{name}")]
+            {
+                assert_eq!(said(&twice), Err(must_be(name, "said once")), "{twice}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_only_a_message_can_say_is_declined_with_where_it_belongs() {
+        for (name, told) in NOT_IN_QUERY {
+            for query in [format!("{name}=x"), format!("a=1&{name}"), format!("{name}=&token=t")] {
+                let declined = Err(Declined::Query(told.into()));
+                assert_eq!(ask(&query, &[], None), declined, "{query}");
+                assert_eq!(said(&query).map(drop), declined.map(|_: Negotiated| ()), "{query}");
+            }
         }
     }
 

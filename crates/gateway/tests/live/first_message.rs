@@ -131,6 +131,9 @@ fn what_the_query_cannot_mean_is_refused_before_the_upgrade() {
         ("device=%ff", "device in the query must be at most 64 bytes of UTF-8"),
         ("handover=yes", "handover in the query must be 1 or 0"),
         ("handover=2", "handover in the query must be 1 or 0"),
+        ("handover=", "handover in the query must be left out, or have a value"),
+        ("device=a&device=a", "device in the query must be said once"),
+        ("resume_token=x", "resume_token is named resume in the query"),
     ];
     for (said, detail) in cases {
         let refused =
