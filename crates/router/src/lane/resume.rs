@@ -12,8 +12,8 @@ use roomcast_protocol::outbound::ResumeOffer;
 use roomcast_protocol::position::Position;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::session::{
-    AttachedSession, Former, ResumeToken, SaveSession, Secret, SessionRecord, SessionState,
-    Unattached, Wish,
+    AttachedSession, Former, ResumeToken, RoomRecord, SaveSession, Secret, SessionRecord,
+    SessionState, Unattached, Wish,
 };
 use roomcast_protocol::time::Now;
 
@@ -74,7 +74,7 @@ impl Lane {
         let window_ms = self.limits.resume_window_ms;
         let Some(session) = self.session_mut(key) else { return };
         session.lasting = Some(Box::new(lasting));
-        let Some(wish) = wish else { return self.begin_session(now, key, None, out) };
+        let Some(wish) = wish else { return self.begin_new(now, key, covered, out) };
         session.phase = Phase::Attaching;
         let user: Box<str> = session.who.as_ref().map_or("".into(), |who| who.user_key().into());
         let attaching = Attaching { user: user.clone(), wish, secret, covered, late: None };
@@ -94,8 +94,8 @@ impl Lane {
             return;
         }
         self.alarms.set_behind(now.mono_ms.saturating_add(LATE_MS), Alarm::Attach(key));
-        let wish = attaching.wish;
-        self.begin_anew(now, key, (wish, Unattached::Unavailable), out);
+        let (wish, covered) = (attaching.wish, std::mem::take(&mut attaching.covered));
+        self.begin_anew(now, key, (wish, Unattached::Unavailable), covered, out);
     }
 
     /// The session of a wish ends before it is answered.
@@ -117,7 +117,9 @@ impl Lane {
         match (outcome, attaching.late) {
             (Ok(attached), None) => self.take_over(now, key, *attached, attaching.covered, out),
             (Ok(attached), Some(state)) => self.let_late_go(*attached, attaching, state, out),
-            (Err(why), None) => self.begin_anew(now, key, (attaching.wish, why), out),
+            (Err(why), None) => {
+                self.begin_anew(now, key, (attaching.wish, why), attaching.covered, out);
+            }
             (Err(_), Some(_)) => {}
         }
     }
@@ -152,6 +154,7 @@ impl Lane {
         now: Now,
         key: SessionKey,
         (wish, why): (Wish, Unattached),
+        covered: Covered,
         out: &mut Vec<Effect>,
     ) {
         add_one(&mut self.counters.unresumed, why as usize);
@@ -167,7 +170,26 @@ impl Lane {
         {
             lasting.moment().resumed = Some(Err(why));
         }
-        self.begin_session(now, key, None, out);
+        self.begin_new(now, key, covered, out);
+    }
+
+    /// The session is a new one: it gets nothing back, but what its client has covered of the rooms that it is put into
+    /// shows what is missing of them.
+    fn begin_new(&mut self, now: Now, key: SessionKey, covered: Covered, out: &mut Vec<Effect>) {
+        let Some(session) = self.session(key) else { return };
+        let Some(who) = session.who.as_deref() else { return };
+        let own_rooms = self.profile_of(session).is_some_and(|profile| profile.joins_own_rooms);
+        let named = covered.iter().filter_map(|(name, _)| RoomName::parse(name).ok());
+        let is_put_in = |room: &RoomName| {
+            own_rooms && is_own(who, session.id, room) && self.guard.rule(room).is_some()
+        };
+        let own: Vec<_> = named
+            .filter(is_put_in)
+            .map(|room| RoomRecord { room, safe: None, unacked: None })
+            .collect();
+        let from = SessionRecord { own, ..SessionRecord::default() };
+        let from = (!from.own.is_empty()).then_some((from, covered));
+        self.begin_session(now, key, from, out);
     }
 
     /// The session goes on as another one.

@@ -220,6 +220,48 @@ fn a_quiet_inbox_is_told_to_who_is_resumed_and_knows_of_positions_before_all_els
 }
 
 #[test]
+fn who_is_not_resumed_is_told_what_became_of_an_inbox_that_it_has_covered() {
+    let other = "e2.7";
+    for (wish, attach, asked, welcome) in [
+        (
+            "resume=7.5",
+            "hub attached 1 unknown\n",
+            "hub attach 7.5 for ann with 1\n",
+            " not resumed: unknown",
+        ),
+        ("knowing", "", "", ""),
+    ] {
+        for (covered, told) in [
+            (other, "1: joined user-ann at 8 epoch\n"),
+            ("7", "1: skip user-ann to 8 count 1 acked\n"),
+        ] {
+            check(
+                &format!(
+                    "inboxes
+                     quiet
+                     manual
+                     1 opens lasting as ann {wish} covered=user-ann@{covered},user-bob@3
+                     {attach}hub joined session-1
+                     hub joined user-ann at 9
+                     hub inbox 1 user-ann acked=8 head=9
+                     hub page 1 in=user-ann head=9 9:a"
+                ),
+                &format!(
+                    "{asked}hub join user-ann
+                     hub join session-1
+                     1: welcome ann 1 token 1.1{welcome}
+                     hub inbox? 1 user-ann
+                     hub save 1/1 attached with 1 [] own [user-ann@{covered}]
+                     1 ready
+                     {told}hub read 1 user-ann above 8
+                     1: user-ann a @9"
+                ),
+            );
+        }
+    }
+}
+
+#[test]
 fn an_own_room_that_was_away_is_entered_from_the_cursor_on_return() {
     check(
         "inboxes
