@@ -18,6 +18,7 @@ mod settings;
 mod subscribe;
 mod target;
 mod token;
+mod unasked;
 mod units;
 
 use std::io::Write as _;

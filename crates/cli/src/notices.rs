@@ -1,6 +1,6 @@
 //! What connections and sessions tell beside publications: as JSON for machines, as lines for people.
 
-use roomcast_client::{Joined, Position, Presence, Receipts, SessionEvent};
+use roomcast_client::{Event, Joined, Position, Presence, Receipts, SessionEvent};
 use serde_json::{Value, json};
 
 /// Publications are lost.
@@ -52,6 +52,34 @@ pub(crate) fn tell_of(joined: &Joined) {
         }
         Some(Ok(())) => tracing::info!(%room, position, "joined and recovered"),
         None => tracing::info!(%room, position, "joined"),
+    }
+}
+
+/// Logs what one connection tells, where a person may want to know it.
+pub(crate) fn log(event: &Event) {
+    match event {
+        Event::Error(refused) => tracing::warn!(code = refused.code, "{refused}"),
+        Event::Gap { room, reason, .. } => tracing::warn!(room, reason, "publications were lost"),
+        Event::Lost { room, count } => {
+            tracing::warn!(room, count, "unread publications were removed");
+        }
+        Event::Joined(joined) => tell_of(joined),
+        Event::Degraded { isolated: true } => {
+            tracing::warn!("the node is cut off: only what its own clients publish is heard");
+        }
+        Event::Degraded { isolated: false } => tracing::info!("the node hears the others again"),
+        Event::TokenExpiring { expires_at } => tracing::warn!(expires_at, "the token runs out"),
+        Event::Other(message) => {
+            let kind = message.get("type").and_then(|kind| kind.as_str());
+            tracing::debug!(kind, "passed");
+        }
+        Event::Publication(_)
+        | Event::Skip { .. }
+        | Event::Presence(_)
+        | Event::Receipts(_)
+        | Event::Pong
+        | Event::Drain(_)
+        | Event::Closed(_) => {}
     }
 }
 

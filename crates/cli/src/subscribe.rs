@@ -11,6 +11,7 @@ use crate::notices;
 use crate::output::{self, Reader};
 use crate::target::{self, TargetArgs};
 use crate::token::Identity;
+use crate::unasked::{Unasked, leave_own, leave_own_of_session, room_of, room_of_session};
 use crate::units;
 
 /// `roomcast sub`.
@@ -18,7 +19,7 @@ use crate::units;
 pub(crate) struct Sub {
     #[command(flatten)]
     target: TargetArgs,
-    /// The rooms
+    /// The rooms; nothing of others is printed, and what waits in an inbox that is not named goes on waiting
     #[arg(required = true)]
     rooms: Vec<String>,
     /// End after so many publications
@@ -105,6 +106,8 @@ async fn follow(
 }
 
 async fn hear_session(args: &Sub, session: &Session) -> Result<(), Failure> {
+    let mut unasked = Unasked::new(&args.rooms, &session.ready().await?);
+    leave_own_of_session(&mut unasked, session).await;
     for room in &args.rooms {
         let joined = match &args.since {
             None => session.join(room).await?,
@@ -117,11 +120,19 @@ async fn hear_session(args: &Sub, session: &Session) -> Result<(), Failure> {
         let Some(event) = session.next().await else {
             return Err(Failure::Failed("the session is over".into()));
         };
+        let leave = async |room: &str| session.leave(room).await;
+        if !unasked.passes(room_of_session(&event), leave).await {
+            continue;
+        }
         notices::tell(&event);
         let reader = match event {
             SessionEvent::Publication(publication) => {
                 let (reader, counts) = args.publication(&publication)?;
                 left = left.map(|left| left.saturating_sub(u64::from(counts)));
+                // Behind its print: what a pipe did not take is given again.
+                if publication.requires_ack && reader == Reader::Listening {
+                    session.ack(&publication).await?;
+                }
                 reader
             }
             SessionEvent::Gap { room, reason, position } => {
@@ -140,10 +151,12 @@ async fn hear_session(args: &Sub, session: &Session) -> Result<(), Failure> {
             SessionEvent::RoomLost { refused, .. } if args.rooms.len() == 1 => {
                 return Err(Error::Refused(refused).into());
             }
+            SessionEvent::Connected(_) | SessionEvent::HandedOver => {
+                leave_own_of_session(&mut unasked, session).await;
+                Reader::Listening
+            }
             SessionEvent::RoomLost { .. }
             | SessionEvent::Joined(_)
-            | SessionEvent::Connected(_)
-            | SessionEvent::HandedOver
             | SessionEvent::Reconnecting { .. }
             | SessionEvent::MaxReconnectAttemptsReached { .. }
             | SessionEvent::Degraded { .. }
@@ -172,6 +185,8 @@ async fn time_out(args: &Sub) -> Result<(), Failure> {
 }
 
 async fn hear(args: &Sub, client: &Client) -> Result<(), Failure> {
+    let mut unasked = Unasked::new(&args.rooms, client.welcome());
+    leave_own(&mut unasked, client).await;
     for room in &args.rooms {
         let joined = match &args.since {
             None => client.join(room).await?,
@@ -181,62 +196,41 @@ async fn hear(args: &Sub, client: &Client) -> Result<(), Failure> {
     }
     let mut left = args.count;
     while left != Some(0) {
-        match client.next().await {
-            Some(Event::Publication(publication)) => {
+        let Some(event) = client.next().await else {
+            return Err(Failure::Failed("the connection is closed".into()));
+        };
+        let leave = async |room: &str| client.leave(room).await;
+        if !unasked.passes(room_of(&event), leave).await {
+            continue;
+        }
+        notices::log(&event);
+        let reader = match event {
+            Event::Publication(publication) => {
                 let (reader, counts) = args.publication(&publication)?;
-                if reader == Reader::Gone {
-                    return Ok(());
-                }
                 left = left.map(|left| left.saturating_sub(u64::from(counts)));
+                reader
             }
-            Some(Event::Closed(closed)) => {
-                return Err(Failure::from(roomcast_client::Error::Closed(closed)));
-            }
-            None => return Err(Failure::Failed("the connection is closed".into())),
-            Some(Event::Error(refused)) => tracing::warn!(code = refused.code, "{refused}"),
-            Some(Event::Gap { room, reason, position }) => {
-                tracing::warn!(room, reason, "publications were lost");
+            Event::Closed(closed) => return Err(Error::Closed(closed).into()),
+            Event::Gap { room, reason, position } => {
                 let gap = notices::gap(room.as_deref(), &reason, position.as_ref());
-                if args.record(&gap)? == Reader::Gone {
-                    return Ok(());
-                }
+                args.record(&gap)?
             }
-            Some(Event::Skip { room, to, count, reasons }) => {
-                if args.record(&notices::skip(&room, &to, count, &reasons))? == Reader::Gone {
-                    return Ok(());
-                }
+            Event::Skip { room, to, count, reasons } => {
+                args.record(&notices::skip(&room, &to, count, &reasons))?
             }
-            Some(Event::Lost { room, count }) => {
-                tracing::warn!(room, count, "unread publications were removed");
-                if args.record(&notices::lost(&room, count))? == Reader::Gone {
-                    return Ok(());
-                }
-            }
-            Some(Event::Presence(presence)) => {
-                if args.record(&notices::presence(&presence))? == Reader::Gone {
-                    return Ok(());
-                }
-            }
-            Some(Event::Receipts(receipts)) => {
-                if args.record(&notices::receipts(&receipts))? == Reader::Gone {
-                    return Ok(());
-                }
-            }
-            Some(Event::Joined(joined)) => notices::tell_of(&joined),
-            Some(Event::Degraded { isolated: true }) => {
-                tracing::warn!("the node is cut off: only what its own clients publish is heard");
-            }
-            Some(Event::Degraded { isolated: false }) => {
-                tracing::info!("the node hears the others again");
-            }
-            Some(Event::TokenExpiring { expires_at }) => {
-                tracing::warn!(expires_at, "the token runs out");
-            }
-            Some(Event::Other(message)) => {
-                let kind = message.get("type").and_then(|kind| kind.as_str());
-                tracing::debug!(kind, "passed");
-            }
-            Some(Event::Pong | Event::Drain(_)) => {}
+            Event::Lost { room, count } => args.record(&notices::lost(&room, count))?,
+            Event::Presence(presence) => args.record(&notices::presence(&presence))?,
+            Event::Receipts(receipts) => args.record(&notices::receipts(&receipts))?,
+            Event::Error(_)
+            | Event::Joined(_)
+            | Event::Degraded { .. }
+            | Event::TokenExpiring { .. }
+            | Event::Other(_)
+            | Event::Pong
+            | Event::Drain(_) => Reader::Listening,
+        };
+        if reader == Reader::Gone {
+            return Ok(());
         }
     }
     Ok(())

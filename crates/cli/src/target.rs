@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use roomcast_client::{
-    Client, Error, Format, Options, Session, SessionEvent, SessionOptions, TokenIn,
+    Acks, Client, Error, Format, Options, Session, SessionEvent, SessionOptions, TokenIn,
 };
 use roomcast_gateway::config::DEV_SECRET;
 
@@ -125,6 +125,8 @@ impl TargetArgs {
     ) -> Result<Session, Failure> {
         let mut options = self.session_options(identity)?;
         options.connect.continuation.device = device;
+        // Only what is shown counts as got.
+        options.acks = Acks::ByHand;
         let session = roomcast_client::session(options)?;
         let failure = loop {
             match session.next().await {

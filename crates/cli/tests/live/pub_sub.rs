@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 
-use crate::common::{LIMIT, Node, Running, json_lines, output, with_input};
+use crate::common::{LIMIT, Node, Running, fresh_path, json_lines, output, with_input};
 
 /// A listener whose rooms are joined: the log says so.
 #[track_caller]
@@ -158,4 +158,39 @@ fn an_agent_comes_back_after_its_node() {
     assert_eq!(node.url(), url);
     let heard = hear_one(&node);
     assert!(heard.status.success(), "{heard:?}");
+}
+
+#[test]
+fn sub_shows_the_rooms_that_were_asked_for_and_leaves_what_waits_elsewhere() {
+    let rules = fresh_path("rules.toml");
+    let own = "[[rooms]]\nmatch = \"user-{id}\"\nrequires_ack = true\ncursor = \"user\"\n\
+        publish = \"user.kind == 'backend'\"\njoin = \"user.id == id\"\n\
+        history = { size = 10 }\n";
+    for (rules_text, way) in
+        [("", None), ("", Some("--follow")), (own, None), (own, Some("--follow"))]
+    {
+        std::fs::write(&rules, rules_text).unwrap();
+        let node = Node::start(&["--config", &rules.display().to_string()]);
+        let say = |room: &str, data: &str| {
+            let published = output(node.command("pub").args([room, data]));
+            assert!(published.status.success(), "{published:?}");
+        };
+        let sub = |room: &str, count: &str| {
+            let mut sub = node.command("sub");
+            sub.args([room, "--as", "ann", "--count", count, "--timeout", "15s"]).args(way);
+            sub
+        };
+        say("user-ann", "waits");
+        let listener = listening(&mut sub("system", "1"), 1);
+        say("user-ann", "goes on waiting");
+        say("system", "news");
+        let data = |heard: Vec<serde_json::Value>| -> Vec<_> {
+            heard.iter().map(|publication| publication["data"].clone()).collect()
+        };
+        assert_eq!(data(heard(listener)), ["news"], "{rules_text} {way:?}");
+        let own = output(&mut sub("user-ann", "2"));
+        assert!(own.status.success(), "{own:?}");
+        assert_eq!(data(json_lines(&own.stdout)), ["waits", "goes on waiting"]);
+    }
+    std::fs::remove_file(rules).unwrap();
 }
