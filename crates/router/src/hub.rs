@@ -63,7 +63,7 @@ use relay::Waiting;
 pub use relay::{RETRY_MS, WAITING_BYTES_MAX};
 pub use roster::ROSTER_DIFFS_MAX;
 pub(crate) use roster_asks::tells_nothing;
-use roster_asks::{Asker, RosterAsks};
+use roster_asks::{Asker, RosterAsk, RosterAsks};
 pub use roster_asks::{ROSTER_ASKS_MAX, ROSTER_ASKS_WAITING_MAX, ROSTER_RETRY_MS};
 use rosters::Rosters;
 pub use rosters::{
@@ -260,12 +260,14 @@ impl Hub {
             HubMessage::Late(lane) => self.lane_is_late(now, lane, out),
             HubMessage::Disconnect { query, user } => self.order_disconnect(now, query, user, out),
             HubMessage::Presence { room, change } => self.presence(now, &room, change),
-            HubMessage::Roster { lane, session, reply, room, after, count_max } => {
+            HubMessage::Roster { lane, session, member, reply, room, after, count_max } => {
                 let asker = Asker::Lane(lane, session, reply);
-                self.ask_roster(asker, room, (after, count_max), out);
+                self.ask_roster(now, RosterAsk { asker, member, room, after, count_max }, out);
             }
             HubMessage::AskRoster { query, room, after, count_max } => {
-                self.ask_roster(Asker::Query(query), room, (after, count_max), out);
+                let asker = Asker::Query(query);
+                let ask = RosterAsk { asker, member: None, room, after, count_max };
+                self.ask_roster(now, ask, out);
             }
             HubMessage::Attach { lane, session, user, wish, secret, window_ms } => {
                 let alive = Vec::new();

@@ -410,6 +410,8 @@ pub enum HubMessage {
         lane: LaneId,
         /// Who asks.
         session: SessionKey,
+        /// The user who asks and is in the room: the answer must know of it.
+        member: Option<Box<str>>,
         /// Where the answer belongs.
         reply: ReplyTo,
         /// Which room.

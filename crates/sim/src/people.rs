@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::clients::Request;
 use crate::node::LANES;
-use crate::rules::{ROOMS, name_of, room_index};
+use crate::rules::{ROOMS, name_of, room_index, rule};
 use crate::wire::{self, Wire};
 use crate::world::{Event, HEAL_MS, NODES, World};
 
@@ -79,6 +79,8 @@ pub(crate) enum Turn {
 pub(crate) struct View {
     /// The question that it has no answer to.
     request: Option<u64>,
+    /// It was in the room when it asked, and not only about to be.
+    is_in: bool,
     /// How many users it asks for at once.
     page: Option<u32>,
     /// As of which version; of several pages, the first one's.
@@ -277,9 +279,10 @@ impl World {
 
     fn ask_view(&mut self, client: usize, room: usize, after: Option<&str>) {
         let number = self.request(client, Request::Presence);
+        let is_in = self.clients[client].stays.get(&room).is_some_and(|stay| stay.live);
         let Some(view) = self.clients[client].views.get_mut(&room) else { return };
         if after.is_none() {
-            *view = View { page: view.page, ..View::default() };
+            *view = View { page: view.page, is_in, ..View::default() };
         }
         view.request = Some(number);
         let text = wire::presence(number, &name_of(room), after, view.page);
@@ -311,9 +314,9 @@ impl World {
             Err(cause) => return self.book.violate("wire", &about, || cause),
         };
         let (Some(room), Some(version)) = (room_index(&data.room), wire.position()) else { return };
-        if !self.clients[client].stays.contains_key(&room) {
-            return;
-        }
+        let Some(stay) = self.clients[client].stays.get(&room) else { return };
+        // Its position is to follow, and with it the roster is read again.
+        let is_about_to_be_in = !stay.live && stay.at.is_none() && rule(room).keep.is_some();
         let number = wire.metadata.correlation_id.as_deref();
         let number = number.and_then(|id| id.strip_prefix('r')).and_then(|id| id.parse().ok());
         if let Some(number) = number {
@@ -321,6 +324,9 @@ impl World {
             return self.told_roster(client, room, (number, version), data);
         }
         self.stats.presence_told += 1;
+        if is_about_to_be_in {
+            return;
+        }
         let users = data.joined.zip(data.left);
         let told = Told { version, count: data.count, users };
         let Some(view) = self.clients[client].views.get_mut(&room) else { return };
@@ -354,6 +360,7 @@ impl World {
         (number, version): (u64, Position),
         data: Data,
     ) {
+        let own = self.clients[client].user.clone();
         let Some(view) = self.clients[client].views.get_mut(&room) else { return };
         if view.request != Some(number) {
             return;
@@ -380,6 +387,13 @@ impl World {
             let about = [format!("c{client}"), name_of(room)];
             return self.book.violate("G18", &about, || {
                 format!("c{client} is told that {count} are in {}: {users:?}", name_of(room))
+            });
+        }
+        if view.is_in && one_page && view.users.as_ref().is_some_and(|users| !users.contains(&own))
+        {
+            let (users, about) = (view.users.clone(), [format!("c{client}"), name_of(room)]);
+            return self.book.violate("G18", &about, || {
+                format!("c{client} is in {}, and is told that only {users:?} are", name_of(room))
             });
         }
         let mut held = std::mem::take(&mut view.held);

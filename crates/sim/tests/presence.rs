@@ -663,6 +663,7 @@ impl World {
             let asks = is_in && (!it.followers.contains_key(&at) || self.random.chance(400));
             if asks {
                 let message = HubMessage::Roster {
+                    member: None,
                     lane: LaneId(0),
                     session: SessionKey { index: 0, generation: 1 },
                     reply: ReplyTo::default(),

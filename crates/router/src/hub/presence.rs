@@ -190,16 +190,17 @@ impl Hub {
         self.notify(now, out);
         self.compare_agents(now, out);
         self.read_rosters(now, out);
-        self.ask_rosters(out);
         self.tell_rosters(now, out);
+        self.answer_held(now, out);
+        self.ask_rosters(out);
     }
 
     /// When [`Hub::presence_turn`] has something to do by itself.
     pub(super) fn next_presence_ms(&self) -> Option<u64> {
         let step = self.presence.deadlines.first().map(|(at, _)| *at);
         let others = [self.next_beat_alone_ms(), self.next_notice_ms(), self.next_roster_ms()];
-        let compare = self.next_compare_ms();
-        others.into_iter().chain([step, compare]).flatten().min()
+        let (compare, held) = (self.next_compare_ms(), self.next_held_ms());
+        others.into_iter().chain([step, compare, held]).flatten().min()
     }
 
     /// A lane says that a session came into a room, or left it.

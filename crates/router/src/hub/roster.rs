@@ -384,6 +384,17 @@ impl Roster {
         news.then_some(PresenceDiff { room, version, count: self.count, joined, left })
     }
 
+    /// Whether members were told that the user is there; where they are told numbers alone, whether they were told one.
+    pub(super) fn was_told(&self, user: &str) -> bool {
+        match (&self.users, self.told) {
+            (_, None) => false,
+            (None, Some(_)) => true,
+            (Some(users), Some(_)) => {
+                self.untold.get(user).map_or_else(|| users.contains(user), |came| !came)
+            }
+        }
+    }
+
     /// Users behind `after`, as the members were told, so that what they are told next fits; `None`: not known yet.
     pub(super) fn shown(&self, after: Option<&str>, count_max: usize) -> Option<RosterPage> {
         let (version, count) = self.told?;

@@ -1,6 +1,7 @@
 //! Questions who is in a room: answered from the roster that this node keeps, else asked of the broker, a few at once.
+//! Who is in the room is never answered that it is not: its question is held until its entry is known.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::command::ReplyTo;
@@ -22,6 +23,13 @@ pub const ROSTER_ASKS_WAITING_MAX: usize = 256;
 /// When to ask again who is in a room, where that is not known at the moment. Units: milliseconds.
 pub const ROSTER_RETRY_MS: u64 = 1_000;
 
+/// How long a question is held until the roster knows its asker; then it is refused. A room that many join at once enters
+/// them step by step. Units: milliseconds.
+pub(super) const ROSTER_HOLD_MS: u64 = 5_000;
+
+/// Questions that are held for that; beyond it they are refused.
+pub(super) const ROSTER_ASKS_HELD_MAX: usize = 4_096;
+
 /// Who asks.
 #[derive(Debug)]
 pub(super) enum Asker {
@@ -31,12 +39,16 @@ pub(super) enum Asker {
     Query(QueryId),
 }
 
+/// A question who is in a room.
 #[derive(Debug)]
-struct RosterAsk {
-    asker: Asker,
-    room: RoomName,
-    after: Option<Box<str>>,
-    count_max: u32,
+pub(super) struct RosterAsk {
+    pub(super) asker: Asker,
+    /// The user who asks and is in the room.
+    pub(super) member: Option<Box<str>>,
+    pub(super) room: RoomName,
+    /// Users behind this one.
+    pub(super) after: Option<Box<str>>,
+    pub(super) count_max: u32,
 }
 
 /// Questions for the broker.
@@ -47,21 +59,108 @@ pub(super) struct RosterAsks {
     under_way: BTreeMap<u64, RosterAsk>,
     /// Bounds: [`ROSTER_ASKS_WAITING_MAX`].
     waiting: VecDeque<RosterAsk>,
+    /// Questions whose asker is yet to be known, by room, the oldest first, each with its end. Bounds:
+    /// [`ROSTER_ASKS_HELD_MAX`].
+    held: BTreeMap<RoomName, Vec<(u64, RosterAsk)>>,
+    held_count: usize,
+    /// When the oldest of each room ends.
+    ends: BTreeSet<(u64, RoomName)>,
+    /// Rooms of theirs whose members have just been told more.
+    told: BTreeSet<RoomName>,
+}
+
+impl RosterAsks {
+    /// Takes what is held for a room.
+    fn take_held(&mut self, name: &RoomName) -> Vec<(u64, RosterAsk)> {
+        let held = self.held.remove(name).unwrap_or_default();
+        if let Some((until_ms, _)) = held.first() {
+            self.ends.remove(&(*until_ms, name.clone()));
+        }
+        self.held_count -= held.len();
+        held
+    }
+
+    /// Holds that for a room.
+    fn hold(&mut self, name: RoomName, held: Vec<(u64, RosterAsk)>) {
+        if let Some((until_ms, _)) = held.first() {
+            self.held_count += held.len();
+            self.ends.insert((*until_ms, name.clone()));
+            self.held.insert(name, held);
+        }
+    }
+
+    /// What is held has its end.
+    #[cfg(test)]
+    pub(super) fn walk(&self) {
+        assert_eq!(self.held_count, self.held.values().map(Vec::len).sum::<usize>());
+        let ends = self.held.iter().map(|(name, held)| (held[0].0, name.clone()));
+        assert_eq!(self.ends, ends.collect());
+        assert!(self.held_count <= ROSTER_ASKS_HELD_MAX && self.told.is_empty());
+    }
 }
 
 impl Hub {
     /// Somebody wants to know who is in a room.
-    pub(super) fn ask_roster(
-        &mut self,
-        asker: Asker,
-        room: RoomName,
-        (after, count_max): (Option<Box<str>>, u32),
-        out: &mut Vec<HubEffect>,
-    ) {
-        let count_max = count_max.clamp(1, ROSTER_PAGE_MAX);
-        if self.presence_of(&room).0 == PresenceMode::Off {
-            return answer_roster(asker, room, Err(tells_nothing()), out);
+    pub(super) fn ask_roster(&mut self, now: Now, ask: RosterAsk, out: &mut Vec<HubEffect>) {
+        if self.presence_of(&ask.room).0 == PresenceMode::Off {
+            return answer_roster(ask.asker, ask.room, Err(tells_nothing()), out);
         }
+        if !self.lacks_member(&ask) {
+            return self.ask_known_roster(ask, out);
+        }
+        // Without the broker nobody new becomes known.
+        if !self.may_ask() || self.roster_asks.held_count >= ROSTER_ASKS_HELD_MAX {
+            return answer_roster(ask.asker, ask.room, Err(not_now()), out);
+        }
+        let until_ms = now.mono_ms.saturating_add(ROSTER_HOLD_MS);
+        let name = ask.room.clone();
+        let mut held = self.roster_asks.take_held(&name);
+        held.push((until_ms, ask));
+        self.roster_asks.hold(name, held);
+    }
+
+    /// Whether its asker is in the room, and the room's members have not been told so.
+    fn lacks_member(&self, ask: &RosterAsk) -> bool {
+        ask.member.as_ref().is_some_and(|user| self.rosters.knows(&ask.room, user) == Some(false))
+    }
+
+    /// Members of the room have been told more, or nobody hears it any more: questions that are held for it may have an
+    /// answer.
+    pub(super) fn note_told(&mut self, name: &RoomName) {
+        if self.roster_asks.held.contains_key(name) {
+            self.roster_asks.told.insert(name.clone());
+        }
+    }
+
+    /// Answers what was held, where the asker is known by now; what was held for too long is refused.
+    pub(super) fn answer_held(&mut self, now: Now, out: &mut Vec<HubEffect>) {
+        let over = self.roster_asks.ends.iter().take_while(|(at, _)| *at <= now.mono_ms);
+        let over: Vec<RoomName> = over.map(|(_, name)| name.clone()).collect();
+        self.roster_asks.told.extend(over);
+        for name in std::mem::take(&mut self.roster_asks.told) {
+            let mut stay = Vec::new();
+            for (until_ms, ask) in self.roster_asks.take_held(&name) {
+                if !self.lacks_member(&ask) {
+                    self.ask_known_roster(ask, out);
+                } else if until_ms <= now.mono_ms {
+                    answer_roster(ask.asker, ask.room, Err(not_now()), out);
+                } else {
+                    stay.push((until_ms, ask));
+                }
+            }
+            self.roster_asks.hold(name, stay);
+        }
+    }
+
+    /// When [`Hub::answer_held`] has something to do by itself.
+    pub(super) fn next_held_ms(&self) -> Option<u64> {
+        self.roster_asks.ends.first().map(|(at, _)| *at)
+    }
+
+    /// Whoever asks is not in the room, or known to be.
+    fn ask_known_roster(&mut self, ask: RosterAsk, out: &mut Vec<HubEffect>) {
+        let RosterAsk { asker, member, room, after, count_max } = ask;
+        let count_max = count_max.clamp(1, ROSTER_PAGE_MAX);
         // Whoever has just come into a room that was empty wants to hear more than that it was.
         if let Asker::Lane(..) = asker
             && !self.rosters.is_blank(&room)
@@ -74,7 +173,8 @@ impl Hub {
         if !self.may_ask() || self.roster_asks.waiting.len() >= ROSTER_ASKS_WAITING_MAX {
             return answer_roster(asker, room, Err(not_now()), out);
         }
-        self.roster_asks.waiting.push_back(RosterAsk { asker, room, after, count_max });
+        let ask = RosterAsk { asker, member, room, after, count_max };
+        self.roster_asks.waiting.push_back(ask);
     }
 
     /// What the room tells of its members, and of how many users at most.
@@ -114,7 +214,7 @@ impl Hub {
             return;
         }
         let Some(ask) = self.roster_asks.under_way.remove(&request) else { return };
-        let RosterAsk { asker, room, after, count_max } = ask;
+        let RosterAsk { asker, room, after, count_max, .. } = ask;
         let (mode, users_max) = self.presence_of(&room);
         let lists = |page: &RosterPage| match asker {
             Asker::Lane(..) => mode == PresenceMode::Members && page.count <= users_max.into(),

@@ -154,6 +154,12 @@ impl Rosters {
         Some(roster.shown(after, usize::try_from(count_max).unwrap_or(usize::MAX)))
     }
 
+    /// Whether the room's members on this node know that the user is in it; where they are told numbers alone, whether they
+    /// know one. `None`: the room has no member here.
+    pub(super) fn knows(&self, name: &RoomName, user: &str) -> Option<bool> {
+        self.rooms.get(name).map(|roster| roster.was_told(user))
+    }
+
     /// Rosters agree with what is counted of them, and each wait has its end.
     #[cfg(test)]
     pub(super) fn walk(&self) {
@@ -205,6 +211,7 @@ impl Hub {
 
     /// Nobody hears the room any more.
     pub(super) fn forget_roster(&mut self, name: &RoomName) {
+        self.note_told(name);
         let Some(roster) = self.rosters.rooms.remove(name) else { return };
         self.rosters.bytes -= roster.bytes();
         if let Some(at_ms) = roster.read_at_ms {
@@ -242,6 +249,7 @@ impl Hub {
 
     /// A reading is done.
     fn roster_is_known(&mut self, now: Now, name: &RoomName) {
+        self.note_told(name);
         self.rosters.compare_later(now, name);
         self.rosters.tell_in_time(now, name);
         let Some(roster) = self.rosters.rooms.get_mut(name) else { return };
@@ -359,6 +367,7 @@ impl Hub {
             }
             let Some(diff) = roster.tell(&name) else { continue };
             roster.told_ms = Some(now.mono_ms);
+            self.note_told(&name);
             self.rosters.read_if_lacking(now, &name);
             let diff = Arc::new(diff);
             for lane in each_lane(self.rooms.get(&name).map_or(0, |room| room.lanes)) {

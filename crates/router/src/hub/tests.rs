@@ -511,6 +511,7 @@ impl World {
         self.hub.waiting.walk();
         self.hub.presence.walk(self.hub.lives.renewing);
         self.hub.rosters.walk();
+        self.hub.roster_asks.walk();
         for (request, unconfirmed) in &self.hub.unconfirmed {
             let room = &self.hub.rooms[&unconfirmed.room];
             assert_eq!(room.request, *request);

@@ -110,9 +110,13 @@ impl Lane {
         if self.guard.policy(rule).presence == PresenceMode::Off {
             return self.refuse(key, reply, &tells_nothing(), out);
         }
+        let index = self.names.get(&room).filter(|index| self.is_present(**index, key));
+        let who = self.session(key).and_then(|session| session.who.as_deref());
+        let member = index.and(who).map(|who| who.user_key().into());
         out.push(Effect::Hub(HubMessage::Roster {
             lane: self.id,
             session: key,
+            member,
             reply: reply.clone(),
             room,
             after: after.clone(),

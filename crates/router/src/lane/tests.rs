@@ -545,9 +545,10 @@ impl World {
             HubMessage::Presence { room, change } => {
                 self.seen.push(presence::told_of(&room, &change));
             }
-            HubMessage::Roster { session, reply, room, after, count_max, .. } => {
+            HubMessage::Roster { session, member, reply, room, after, count_max, .. } => {
                 let after = after.map_or(String::new(), |after| format!(" behind {after}"));
-                self.seen.push(format!("hub roster {room}{after} limit {count_max}"));
+                let member = member.map_or(String::new(), |member| format!(" for {member}"));
+                self.seen.push(format!("hub roster {room}{after} limit {count_max}{member}"));
                 self.rosters.push_back((session, reply, room));
             }
             HubMessage::Inbox { session, cursor, .. } => {

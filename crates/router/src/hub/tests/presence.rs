@@ -15,6 +15,7 @@ use roomcast_protocol::presence::{
 use roomcast_protocol::room::RoomName;
 
 use super::{World, check, option, position, room, shown_at, watch};
+use crate::hub::roster_asks::{ROSTER_ASKS_HELD_MAX, ROSTER_HOLD_MS};
 use crate::hub::{
     NOTICES_MAX, NOTICES_UNDER_WAY_MAX, ROSTER_ASKS_MAX, ROSTER_ASKS_WAITING_MAX,
     ROSTER_COMPARE_MS, ROSTER_DIFFS_MAX, ROSTER_READS_MAX, STEPS_MAX,
@@ -106,7 +107,7 @@ pub(super) fn lease(line: &str) -> Lease {
     }
 }
 
-/// `1 asks crowd [after=ann] [count=2]` by a session of lane 1; `api asks ..` by the shell.
+/// `1 asks crowd [after=ann] [count=2] [as=bob]` by a session of lane 1, of bob who is in the room; `api asks ..` by the shell.
 pub(super) fn asks(lane: Option<LaneId>, room: RoomName, line: &str) -> HubMessage {
     let after = option(line, "after").map(Into::into);
     let count_max = option(line, "count").map_or(ROSTER_PAGE_MAX, |it| it.parse().unwrap());
@@ -114,7 +115,8 @@ pub(super) fn asks(lane: Option<LaneId>, room: RoomName, line: &str) -> HubMessa
     match lane {
         Some(lane) => {
             let reply = ReplyTo::default();
-            HubMessage::Roster { lane, session, reply, room, after, count_max }
+            let member = option(line, "as").map(Into::into);
+            HubMessage::Roster { lane, session, member, reply, room, after, count_max }
         }
         None => HubMessage::AskRoster { query: QueryId(9), room, after, count_max },
     }
@@ -246,6 +248,77 @@ fn questions_beyond_what_may_wait_are_refused() {
     world.step("roster 1 ann");
     let last: Vec<_> = world.seen.iter().rev().take(2).map(String::as_str).collect();
     assert_eq!(last, ["roster? crowd", "answer 9 1 at 1: ann"]);
+}
+
+#[test]
+fn who_is_in_a_room_is_answered_that_it_is_once_members_are_told() {
+    known(
+        "enters crowd 3/cid
+         1 asks crowd as=ann
+         1 asks crowd as=cid
+         1 asks crowd as=cid after=bob
+         1 asks crowd
+         done
+         diff crowd 6 count=3 +cid
+         1 asks crowd as=cid
+         at 250",
+        "set crowd #1 +3/cid
+         beat 1 hears
+         1: roster crowd 2 at 5: ann,bob
+         1: roster crowd 2 at 5: ann,bob
+         1: presence crowd 6 3 +cid
+         1: roster crowd 3 at 6: ann,bob,cid
+         1: roster crowd 3 at 6: cid
+         1: roster crowd 3 at 6: ann,bob,cid",
+    );
+}
+
+#[test]
+fn whoever_asks_before_the_roster_is_known_is_answered_once_it_is() {
+    check(
+        "1 joins crowd
+         subscribed crowd
+         1 asks crowd
+         1 asks crowd as=ann
+         1 leaves crowd
+         roster 5 ann,bob",
+        "subscribe crowd
+         1: joined crowd
+         roster? crowd
+         1: roster crowd unavailable 1000 ms
+         1: roster crowd 2 at 5: ann,bob",
+    );
+}
+
+#[test]
+fn who_does_not_become_known_is_told_to_ask_again() {
+    let end_ms = ROSTER_HOLD_MS;
+    known(
+        &format!("1 asks crowd as=cid\nat {}\nat {end_ms}", end_ms - 1),
+        "1: roster crowd unavailable 1000 ms",
+    );
+    let asks = "1 asks crowd as=cid\n".repeat(ROSTER_ASKS_HELD_MAX);
+    known(
+        &format!("{asks}1 asks crowd as=ann\n1 asks crowd as=dan"),
+        "1: roster crowd 2 at 5: ann,bob\n1: roster crowd unavailable 1000 ms",
+    );
+}
+
+#[test]
+fn who_is_told_a_number_alone_does_not_wait_for_a_name() {
+    check(
+        "1 joins tally
+         subscribed tally
+         1 asks tally as=ann
+         roster 5 count=2
+         1 asks tally as=ann",
+        "subscribe tally
+         1: joined tally
+         roster? tally limit 1
+         1: presence tally 5 2
+         1: roster tally 2 at 5: - more
+         1: roster tally 2 at 5: - more",
+    );
 }
 
 /// Room `crowd` is heard by lane 1, and its roster known.

@@ -281,7 +281,7 @@ fn a_right_that_is_lost_is_a_member_that_leaves_and_an_answer_that_is_refused() 
         "1: welcome ann 1
          hub crowd +ann/1
          1: joined crowd
-         hub roster crowd limit 1000
+         hub roster crowd limit 1000 for ann
          hub crowd -ann/1
          1: left crowd
          1: refused crowd: The node catches up wait 1000",
