@@ -215,6 +215,13 @@ impl Lane {
                 Err(Unrecovered::TooOld) if self.passes_removed(index, key, page, out) => {
                     self.catch_up_on(now, index, key, out);
                 }
+                Err(Unrecovered::TooOld) => {
+                    let rest = self.covered_by_gap(index, key, page, out);
+                    match rest.map_or(Err(Unrecovered::TooOld), |it| missed(page, it, at)) {
+                        Ok(range) => self.give_missed(now, index, key, (range, &mut shared), out),
+                        Err(why) => self.give_up(now, index, key, why, out),
+                    }
+                }
                 Err(why) => self.give_up(now, index, key, why, out),
             }
         }

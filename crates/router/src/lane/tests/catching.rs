@@ -249,7 +249,8 @@ fn what_is_trimmed_meanwhile_is_told() {
          2: joined tape at 5 recovered
          2: tape a @6
          hub read 2 tape above 6
-         2: gap tape at 9 too_old
+         2: gap tape at 7 too_old
+         2: tape c @8 + tape d @9
          1: tape ten @10
          2: tape ten @10
          1 gaps",

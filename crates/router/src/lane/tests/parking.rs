@@ -184,7 +184,8 @@ fn what_history_no_longer_has_is_the_only_gap() {
          2: tape five @5 + tape six @6
          2 waits for space
          hub read 1 tape above 4
-         2: gap tape at 6 too_old
+         2: gap tape at 5 too_old
+         2: tape six @6
          1: tape seven @7
          2: tape seven @7
          1 gaps",
