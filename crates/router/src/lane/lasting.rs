@@ -64,6 +64,8 @@ pub(crate) struct Restored {
     pub(crate) since: Option<Position>,
     /// The oldest of those before that it has not acked.
     pub(crate) unacked: Option<u64>,
+    /// Its client said what it has covered of it.
+    pub(crate) named: bool,
 }
 
 /// What a session waits for.

@@ -268,7 +268,8 @@ impl Lane {
             let plain_own = is_in && since.is_none();
             if !plain_own && lasting.restored(index).is_none() {
                 let unacked = kept.unacked.filter(|_| since.is_some() && since == said);
-                lasting.moment().restored.push(Restored { room: index, since, unacked });
+                let named = said.is_some();
+                lasting.moment().restored.push(Restored { room: index, since, unacked, named });
             }
         }
     }
@@ -371,8 +372,8 @@ impl Lane {
     ) {
         let restored = self.lasting_mut(key).and_then(|lasting| lasting.take_restored(index));
         match (restored, self.name_of(index)) {
-            (Some(Restored { since, unacked, .. }), Some(name)) => {
-                let ask = Ask { reply: self.unasked(key, &name), since, unacked };
+            (Some(Restored { since, unacked, named, .. }), Some(name)) => {
+                let ask = Ask { reply: self.unasked(key, &name, named), since, unacked };
                 if since.is_none() && self.position(index).is_some() {
                     // It was not live before: from now on its record says from where on it is heard.
                     self.enter_recorded(now, key, index, ask, out);
@@ -391,12 +392,12 @@ impl Lane {
     }
 
     /// What an answer says that is about a room from before: that room, unless it is one of the session's own, which
-    /// nobody ever named.
-    fn unasked(&self, key: SessionKey, name: &RoomName) -> ReplyTo {
+    /// nobody `named`.
+    fn unasked(&self, key: SessionKey, name: &RoomName, named: bool) -> ReplyTo {
         let own = self.session(key).is_some_and(|session| {
             session.who.as_deref().is_some_and(|who| is_own(who, session.id, name))
         });
-        ReplyTo { id: None, room: (!own).then(|| name.as_str().into()) }
+        ReplyTo { id: None, room: (named || !own).then(|| name.as_str().into()) }
     }
 
     /// Whether the session was in the room before and has yet to enter it.

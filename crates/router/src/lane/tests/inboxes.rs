@@ -233,7 +233,7 @@ fn who_is_not_resumed_is_told_what_became_of_an_inbox_that_it_has_covered() {
     ] {
         for (covered, told) in [
             (other, "1: joined user-ann at 8 epoch\n"),
-            ("7", "1: skip user-ann to 8 count 1 acked\n"),
+            ("7", "1: joined user-ann at 7 recovered\n1: skip user-ann to 8 count 1 acked\n"),
         ] {
             check(
                 &format!(
@@ -259,6 +259,32 @@ fn who_is_not_resumed_is_told_what_became_of_an_inbox_that_it_has_covered() {
             );
         }
     }
+}
+
+#[test]
+fn a_quiet_inbox_is_told_to_who_is_resumed_and_says_what_it_has_covered_of_it() {
+    check(
+        "inboxes
+         quiet
+         manual
+         1 opens lasting as ann resume=7.5 covered=user-ann@8
+         hub attached 1 as=7 own=user-ann@7
+         hub joined session-7
+         hub joined user-ann at 9
+         hub inbox 1 user-ann acked=8 head=9
+         hub page 1 in=user-ann head=9 9:a",
+        "hub attach 7.5 for ann with 1
+         hub join user-ann
+         hub join session-7
+         1: welcome ann 7 token 7.1 resumed
+         hub inbox? 1 user-ann
+         hub save 7/2 attached with 1 unconfirmed [] own [user-ann@8]
+         1: ping 1
+         1 ready
+         1: joined user-ann at 8 recovered
+         hub read 1 user-ann above 8
+         1: user-ann a @9",
+    );
 }
 
 #[test]
