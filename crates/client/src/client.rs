@@ -133,8 +133,8 @@ impl Client {
     /// # Errors
     /// [`Error::Closed`].
     pub async fn ack(&self, publication: &Publication) -> Result<(), Error> {
-        let id = Some(publication.id.as_str());
-        self.send(&Outgoing { kind: "ack", ack_id: id, ..Outgoing::default() }).await
+        let (ack_id, room) = (Some(publication.id.as_str()), Some(publication.room.as_str()));
+        self.send(&Outgoing { kind: "ack", ack_id, room, ..Outgoing::default() }).await
     }
 
     /// Part of a room's roster: users behind `after`, at most `limit` (1 to 1,000) of them.

@@ -166,8 +166,13 @@ pub enum Command {
     Receipts(ReceiptsRequest),
     /// I am here; answer with the same timestamp, if any (JSON text).
     KeepAlive(Option<Bytes>),
-    /// I have it.
-    Ack(Box<str>),
+    /// I have the publication of this id; `room`: of that room alone.
+    Ack {
+        /// The publication's.
+        id: Box<str>,
+        /// The same id may have come in several.
+        room: Option<Box<str>>,
+    },
     /// It could not be read: answer so.
     Unreadable(Unreadable),
 }

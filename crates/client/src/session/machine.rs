@@ -243,15 +243,16 @@ impl Machine {
     /// The application has a publication that requires an ack.
     pub(crate) fn got(&mut self, room: &str, sender: &str, id: &str, out: &mut Out) {
         if self.rooms.acked(room, sender, id) {
-            self.ack(id, out);
+            self.ack(room, id, out);
         }
     }
 
     /// Without a connection nothing is said: the node sends it again, and is told then.
-    fn ack(&mut self, id: &str, out: &mut Out) {
+    fn ack(&mut self, room: &str, id: &str, out: &mut Out) {
         if let Some(link) = self.link() {
             self.counters.acks += 1;
-            out.send(link, &Outgoing { kind: "ack", ack_id: Some(id), ..Outgoing::default() });
+            let (ack_id, room) = (Some(id), Some(room));
+            out.send(link, &Outgoing { kind: "ack", ack_id, room, ..Outgoing::default() });
         }
     }
 

@@ -148,7 +148,7 @@ impl Reader<'_> {
             Some(System::History) => Command::History(history(fields, reply)?),
             Some(System::Presence) => Command::Presence(presence(fields, reply)?),
             Some(System::Receipt) => receipts::command(fields, reply)?,
-            Some(System::Ack) => Command::Ack(acknowledged(fields)?),
+            Some(System::Ack) => acknowledged(fields)?,
             Some(System::FromServer) => {
                 let message = format!("`{}` is only sent by the server", envelope.kind);
                 return Err(unknown_type(message).into());
@@ -444,12 +444,18 @@ fn named(room: &str) -> Option<Box<str>> {
     (room.len() <= NAME_BYTES_MAX).then(|| room.into())
 }
 
-fn acknowledged(fields: &Fields<'_>) -> Result<Box<str>, Refused> {
+fn acknowledged(fields: &Fields<'_>) -> Result<Command, Refused> {
+    let data = Fields::of(fields.raw(Key::Data));
     let id = match fields.id(Key::AckId, "ackId")? {
         Some(id) => Some(id),
-        None => Fields::of(fields.raw(Key::Data)).id(Key::AckId, "data.ackId")?,
+        None => data.id(Key::AckId, "data.ackId")?,
     };
-    Ok(id.ok_or_else(|| missing("ackId", "a string"))?.into())
+    let id = id.ok_or_else(|| missing("ackId", "a string"))?.into();
+    let room = match data.text(Key::Room, "data.room")? {
+        Some(room) => Some(room),
+        None => fields.text(Key::Room, "room")?,
+    };
+    Ok(Command::Ack { id, room: room.map(Into::into) })
 }
 
 fn publish(

@@ -181,7 +181,8 @@ pub(crate) fn show(command: &Command) -> String {
             }
             return out;
         }
-        Command::Ack(id) => return format!("ack {id}"),
+        Command::Ack { id, room: None } => return format!("ack {id}"),
+        Command::Ack { id, room: Some(room) } => return format!("ack {id} of {room}"),
         Command::Unreadable(unreadable) => {
             let refused = &unreadable.refused;
             write!(out, "refused {} {}", refused.refusal.row().code, refused.message).unwrap();
@@ -222,7 +223,7 @@ fn show_reply(out: &mut String, command: &Command, reply: &ReplyTo) {
         Command::Publish(publish) => Some(&publish.room),
         Command::Authenticate(_)
         | Command::KeepAlive(_)
-        | Command::Ack(_)
+        | Command::Ack { .. }
         | Command::Unreadable(_) => None,
     };
     match (named, &reply.room) {

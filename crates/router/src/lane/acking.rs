@@ -157,10 +157,20 @@ impl Lane {
     }
 
     /// The client acks what it was given under this id: the oldest, where several rooms have one.
-    pub(super) fn acked(&mut self, now: Now, key: SessionKey, id: &str, out: &mut Vec<Effect>) {
+    pub(super) fn acked(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        (id, room): (&str, Option<&str>),
+        out: &mut Vec<Effect>,
+    ) {
+        let index = |room| self.names.get(&RoomName::parse(room).ok()?).copied();
+        let named = room.map(index);
+        let is_of = |room| named.is_none_or(|named| named == Some(room));
         let acks = self.session_mut(key).and_then(|session| session.acks.as_mut());
         let found = acks.and_then(|acks| {
-            let at = acks.inflight.iter().position(|it| *it.publication.id == *id)?;
+            let at =
+                acks.inflight.iter().position(|it| *it.publication.id == *id && is_of(it.room))?;
             let it = acks.inflight.remove(at);
             if let (Some(at), Some(inbox)) = (it.publication.position, acks.inbox(it.room)) {
                 inbox.cursor.ack(at.offset);

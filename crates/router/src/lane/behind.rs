@@ -123,7 +123,7 @@ fn waiting(command: &Command) -> Option<(&ReplyTo, usize)> {
         Command::Publish(publish) => Some((&publish.reply, publish.content.len())),
         Command::Authenticate(_)
         | Command::KeepAlive(_)
-        | Command::Ack(_)
+        | Command::Ack { .. }
         | Command::Unreadable(_) => None,
     }
 }

@@ -119,9 +119,9 @@ impl Lane {
                 }
             }
             Command::KeepAlive(_) => {}
-            Command::Ack(id) => {
+            Command::Ack { id, room } => {
                 if self.may_control(now, key, &ReplyTo::default(), out) {
-                    self.acked(now, key, &id, out);
+                    self.acked(now, key, (&id, room.as_deref()), out);
                 }
             }
             Command::Unreadable(unreadable) => {

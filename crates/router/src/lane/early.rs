@@ -41,7 +41,7 @@ impl Lane {
             Command::Mark(request) => (request.reply, None),
             Command::Receipts(request) => (request.reply, None),
             Command::Publish(publish) => (publish.reply, None),
-            Command::Ack(_) => (ReplyTo::default(), None),
+            Command::Ack { .. } => (ReplyTo::default(), None),
         };
         if self.answers_early(key, true, out) {
             let refused = match unreadable {

@@ -863,7 +863,10 @@ fn command(text: &str) -> Command {
         "pings" => Command::KeepAlive(
             (!first.is_empty()).then(|| Bytes::copy_from_slice(first.as_bytes())),
         ),
-        "acks" => Command::Ack(first.into()),
+        "acks" => Command::Ack {
+            id: first.into(),
+            room: rest.split_once(" of ").map(|(_, room)| room.into()),
+        },
         "asks" => Command::History(HistoryRequest {
             reply: ReplyTo { id, room: Some(first.into()) },
             room: first.into(),

@@ -131,10 +131,11 @@ impl Machine {
         let is_main = moment.link == Some(link);
         match event {
             Event::Publication(publication) => {
-                let id = publication.requires_ack.then(|| publication.id.clone());
+                let named = || (publication.room.clone(), publication.id.clone());
+                let named = publication.requires_ack.then(named);
                 let fate = self.rooms.publication(link, publication, counters, out);
-                if let (Fate::AckedBefore, Some(id)) = (fate, id) {
-                    self.ack(&id, out);
+                if let (Fate::AckedBefore, Some((room, id))) = (fate, named) {
+                    self.ack(&room, &id, out);
                 }
             }
             Event::Skip { room, to, count, reasons } => {

@@ -190,7 +190,10 @@ fn show(effect: &Effect, out: &mut String) {
             write!(out, "send {link} {kind}").unwrap();
             match kind.as_str() {
                 "ping" => {}
-                "ack" => write!(out, " {}", take(message, "ackId")).unwrap(),
+                "ack" => {
+                    write!(out, " {}", take(message, "ackId")).unwrap();
+                    write!(out, " of {}", take(message, "room")).unwrap();
+                }
                 "auth" => write!(out, " {}", take(message, "token")).unwrap(),
                 "note" => write!(out, " {}", take(message, "id")).unwrap(),
                 _ => {
@@ -806,10 +809,10 @@ fn what_requires_an_ack_is_acked_once_the_application_has_it() {
     let again = r#","redelivered":true"#;
     script.check(&requires("a", "e:6", ""), "tell news a e:6");
     script.check(&requires("a", "e:6", again), "");
-    script.check("got news b a", "send 1 ack a");
+    script.check("got news b a", "send 1 ack a of news");
     script.check("got news b a", "");
     // The ack was lost on its way.
-    script.check(&requires("a", "e:6", again), "send 1 ack a");
+    script.check(&requires("a", "e:6", again), "send 1 ack a of news");
     // Never got, although it is covered.
     script.check(&requires("c", "e:4", again), "tell news c e:4");
     assert_eq!(script.covered("news"), Some(6));

@@ -36,6 +36,34 @@ fn what_is_acked_is_not_given_again() {
 }
 
 #[test]
+fn an_ack_that_names_its_room_is_of_that_one_alone() {
+    at_9(
+        "1 joins tape-2
+         hub joined tape-2 at 4
+         hub tape-2 a id=a pos=5 ack
+         hub tape a id=a pos=10 ack
+         serve
+         1 acks a of tape
+         1 acks a of news
+         1 acks a of $no-name
+         counted acks-unknown
+         wait 1250
+         1 pongs
+         wait 5000
+         counted acked",
+        "hub join tape-2
+         1: joined tape-2 at 4
+         1: tape-2 a @5
+         1: tape a @10
+         2 acks-unknown
+         1: ping
+         1: again tape-2 a @5
+         1: ping
+         1 acked",
+    );
+}
+
+#[test]
 fn what_is_not_acked_is_given_again_and_then_fails() {
     at_9(
         "hub tape a id=a pos=10 ack
