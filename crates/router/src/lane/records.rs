@@ -155,8 +155,7 @@ impl Lane {
             return Some(covered);
         }
         let is_in = entry.place != Membership::WAITING;
-        let stream = self.rooms.get(entry.room as usize)?.stream.as_ref()?;
-        is_in.then_some(stream.served).flatten()
+        self.rooms.get(entry.room as usize).filter(|_| is_in)?.given()
     }
 
     /// The session was answered that it hears the room from this position on.

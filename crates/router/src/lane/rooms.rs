@@ -114,6 +114,15 @@ impl Room {
         self.stream.as_ref().and_then(|stream| stream.position)
     }
 
+    /// What its members have been given; who joined meanwhile stands at its join's answer, or behind it.
+    pub(crate) fn given(&self) -> Option<Position> {
+        let stream = self.stream.as_ref()?;
+        if self.work.is_some() || !stream.own.is_empty() || stream.shed {
+            return stream.served;
+        }
+        stream.given()
+    }
+
     /// The hub said that the broker is away: joins are answered all the same.
     pub(crate) fn is_away(&self) -> bool {
         !self.live && self.stream.as_ref().is_some_and(|stream| stream.away)
@@ -394,13 +403,10 @@ impl Room {
             work.queue.pop_front();
             if work.queue.is_empty() {
                 self.work = None;
-                if let Some(stream) = &mut self.stream {
-                    // What is skipped has yet to be told.
-                    match &stream.run {
-                        Some(run) => stream.served = Some(run.before()),
-                        None if stream.own.is_empty() => stream.served = stream.position,
-                        None => {}
-                    }
+                if let Some(stream) =
+                    self.stream.as_mut().filter(|it| it.own.is_empty() && !it.shed)
+                {
+                    stream.served = stream.given();
                 }
             }
         }

@@ -80,6 +80,13 @@ pub(crate) struct Stream {
     pub(crate) loose: u64,
 }
 
+impl Stream {
+    /// What members have been given once nothing waits for them: what is skipped has yet to be told.
+    pub(crate) fn given(&self) -> Option<Position> {
+        self.run.as_ref().map(|run| run.before()).or(self.position)
+    }
+}
+
 impl Default for Stream {
     fn default() -> Self {
         Self {

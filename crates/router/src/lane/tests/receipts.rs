@@ -384,6 +384,27 @@ fn back_ends_that_listen_have_got_nothing_by_themselves() {
 }
 
 #[test]
+fn what_was_missed_of_a_room_that_is_quiet_since_counts_once_a_ping_proves_it() {
+    let mut world = World::new("");
+    for line in [
+        "manual",
+        "1 opens lasting as ann knowing",
+        "hub joined user-ann",
+        "hub joined session-1",
+        "hub saved 1",
+        "1 joins talk since=6",
+        "hub joined talk at 9",
+        "hub page 1 in=talk head=9 whole 7:a 8:b 9:c",
+        "hub saved 1",
+        "wait 25250",
+        "1 pongs",
+    ] {
+        world.step(line);
+    }
+    assert!(world.seen.iter().any(|line| line == "hub talk ann+9"), "{:?}", world.seen);
+}
+
+#[test]
 fn what_a_client_says_to_have_covered_beyond_its_record_has_arrived() {
     for (covered, expected) in [("12", true), ("10", false), ("e2.12", false)] {
         let mut world = World::new("");
