@@ -216,6 +216,8 @@ fn a_generation_is_not_given_twice_although_records_were_lost() {
         broker.save(ONE, save("ann", 1));
         let former = broker.take_over(TWO, wish()).unwrap().generation;
         topology.flush();
+        // Generations follow the broker's clock, which counts milliseconds.
+        std::thread::sleep(std::time::Duration::from_millis(2));
         // A connection from before that brings its own record back.
         broker.save(ONE, save("ann", 1));
         let newest = broker.take_over(ONE, wish()).unwrap().generation;
