@@ -214,7 +214,7 @@ impl Hub {
             return;
         }
         let Some(ask) = self.roster_asks.under_way.remove(&request) else { return };
-        let RosterAsk { asker, room, after, count_max, .. } = ask;
+        let RosterAsk { asker, member, room, after, count_max } = ask;
         let (mode, users_max) = self.presence_of(&room);
         let lists = |page: &RosterPage| match asker {
             Asker::Lane(..) => mode == PresenceMode::Members && page.count <= users_max.into(),
@@ -231,14 +231,25 @@ impl Hub {
             }
             Asker::Query(_) => page,
         };
-        let outcome = match page {
-            Some(_) if self.control.is_open() => Err(not_now()),
-            Some(page) if lists(&page) => Ok(page),
-            Some(page) => Ok(RosterPage { users: Vec::new(), more: page.count > 0, ..page }),
-            None => Err(not_now()),
-        };
+        let told = page.map(|page| match lists(&page) {
+            true => page,
+            false => RosterPage { users: Vec::new(), more: page.count > 0, ..page },
+        });
+        // After a loss of data the broker may have yet to hear of the asker.
+        let told = told.filter(|page| {
+            member.as_deref().is_none_or(|user| may_hold(page, user, after.as_deref()))
+        });
+        let outcome = told.filter(|_| !self.control.is_open()).ok_or_else(not_now);
         answer_roster(asker, room, outcome, out);
     }
+}
+
+/// Whether a page does not deny that this user is in the room: it has it, its place is on another one, or numbers alone are
+/// told.
+fn may_hold(page: &RosterPage, user: &str, after: Option<&str>) -> bool {
+    let is_before = after.is_some_and(|after| user <= after);
+    let is_behind = page.more && page.users.last().is_none_or(|last| &**last < user);
+    is_before || is_behind || page.users.iter().any(|it| &**it == user)
 }
 
 /// Tells whoever asked.

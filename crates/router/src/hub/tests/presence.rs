@@ -321,6 +321,31 @@ fn who_is_told_a_number_alone_does_not_wait_for_a_name() {
     );
 }
 
+#[test]
+fn who_is_in_a_room_that_lost_its_data_is_not_answered_that_nobody_is() {
+    for (asks, answered) in
+        [("1 asks tally as=ann", "unavailable 1000 ms"), ("1 asks tally", "0 at 0: -")]
+    {
+        check(
+            &format!(
+                "1 joins tally
+                 subscribed tally
+                 roster 0 count=0
+                 {asks}
+                 roster 0 count=0"
+            ),
+            &format!(
+                "subscribe tally
+                 1: joined tally
+                 roster? tally limit 1
+                 1: presence tally 0 0
+                 roster? tally
+                 1: roster tally {answered}"
+            ),
+        );
+    }
+}
+
 /// Room `crowd` is heard by lane 1, and its roster known.
 const KNOWN: &str = "1 joins crowd\nsubscribed crowd\nroster 5 ann,bob\n";
 
