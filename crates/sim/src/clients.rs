@@ -69,6 +69,8 @@ pub(crate) struct Client {
     pub(crate) stays: BTreeMap<usize, Stay>,
     /// When it lacked the permission that publications may require last.
     pub(crate) lacked_ms: u64,
+    /// The refresh that ended it is not answered yet: the node may not have taken it.
+    pub(crate) lacks_until_answer: bool,
     /// When it became ready, or was last cut off.
     pub(crate) since_ms: u64,
     /// Who is in its rooms, as far as it knows.
@@ -113,6 +115,7 @@ impl Client {
             pending: BTreeMap::new(),
             stays: BTreeMap::new(),
             lacked_ms: 0,
+            lacks_until_answer: false,
             since_ms: 0,
             views: BTreeMap::new(),
             away_until_ms: 0,
@@ -378,6 +381,7 @@ impl World {
         let it = &mut self.clients[client];
         if !it.holds("r") {
             it.lacked_ms = now_ms;
+            it.lacks_until_answer = true;
         }
         if !it.permissions.remove(permission) {
             it.permissions.insert(permission);

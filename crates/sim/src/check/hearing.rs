@@ -64,6 +64,11 @@ impl World {
             "history" => self.told_history(client, &wire, &data),
             "refresh" => {
                 self.answered(client, &wire);
+                let now_ms = self.now_ms;
+                let it = &mut self.clients[client];
+                if std::mem::take(&mut it.lacks_until_answer) {
+                    it.lacked_ms = now_ms;
+                }
             }
             "pong" | "token_expiring" => {}
             other => self.complain("wire", &about, format!("an unknown message {other}")),
