@@ -166,15 +166,27 @@ impl Hub {
             && !self.rosters.is_blank(&room)
             && let Some(shown) = self.rosters.shown(&room, after.as_deref(), count_max)
         {
-            // Somebody may ask whose session is to end.
-            let shown = shown.filter(|_| !self.control.is_open());
-            return answer_roster(asker, room, shown.ok_or_else(not_now), out);
+            let outcome = self.tellable(shown, member.as_deref(), after.as_deref());
+            return answer_roster(asker, room, outcome, out);
         }
         if !self.may_ask() || self.roster_asks.waiting.len() >= ROSTER_ASKS_WAITING_MAX {
             return answer_roster(asker, room, Err(not_now()), out);
         }
         let ask = RosterAsk { asker, member, room, after, count_max };
         self.roster_asks.waiting.push_back(ask);
+    }
+
+    /// A page as it may be told: not while somebody may ask whose session is to end, and not where it would deny that its
+    /// asker is in the room. After a loss of data the broker has yet to hear of it.
+    fn tellable(
+        &self,
+        page: Option<RosterPage>,
+        member: Option<&str>,
+        after: Option<&str>,
+    ) -> Result<RosterPage, Refused> {
+        let denies = |page: &RosterPage| member.is_some_and(|user| !may_hold(page, user, after));
+        let page = page.filter(|page| !self.control.is_open() && !denies(page));
+        page.ok_or_else(not_now)
     }
 
     /// What the room tells of its members, and of how many users at most.
@@ -235,11 +247,7 @@ impl Hub {
             true => page,
             false => RosterPage { users: Vec::new(), more: page.count > 0, ..page },
         });
-        // After a loss of data the broker may have yet to hear of the asker.
-        let told = told.filter(|page| {
-            member.as_deref().is_none_or(|user| may_hold(page, user, after.as_deref()))
-        });
-        let outcome = told.filter(|_| !self.control.is_open()).ok_or_else(not_now);
+        let outcome = self.tellable(told, member.as_deref(), after.as_deref());
         answer_roster(asker, room, outcome, out);
     }
 }
