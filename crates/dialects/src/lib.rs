@@ -1,6 +1,7 @@
 //! The client protocols: how frames become commands, and how outbounds become frames; and the bytes that nodes relay.
 //! Pure: never does IO, never reads a clock, never draws a random number (INV-1). A dialect's wire quirks stay in its module.
 
+pub mod goridge;
 pub mod native;
 pub mod relay;
 

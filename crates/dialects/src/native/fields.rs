@@ -157,7 +157,7 @@ impl<'de> Visitor<'de> for Members<'_, 'de> {
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Shows every member of an object in order. `false` if the text is no object.
-pub(super) fn each_member<'a>(text: &'a str, see: impl FnMut(&str, &'a str)) -> bool {
+pub(crate) fn each_member<'a>(text: &'a str, see: impl FnMut(&str, &'a str)) -> bool {
     struct Members<F>(F);
 
     impl<'de, F: FnMut(&str, &'de str)> Visitor<'de> for Members<F> {
@@ -179,7 +179,7 @@ pub(super) fn each_member<'a>(text: &'a str, see: impl FnMut(&str, &'a str)) -> 
 }
 
 /// Shows every element of an array in order. `false` if the text is no array.
-pub(super) fn each_element<'a>(text: &'a str, see: impl FnMut(&'a str)) -> bool {
+pub(crate) fn each_element<'a>(text: &'a str, see: impl FnMut(&'a str)) -> bool {
     struct Elements<F>(F);
 
     impl<'de, F: FnMut(&'de str)> Visitor<'de> for Elements<F> {

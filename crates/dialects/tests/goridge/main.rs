@@ -1,0 +1,12 @@
+//! Tests of the RPC protocol from outside: vectors and properties.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
+
+mod common;
+mod properties;
+mod vectors;
