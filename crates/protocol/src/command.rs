@@ -15,6 +15,8 @@ pub struct ReplyTo {
     pub id: Option<Box<str>>,
     /// The room the request named, as it was written.
     pub room: Option<Box<str>>,
+    /// The request named several rooms, and this is one of them: they are answered together ([`RoomsRequest`]).
+    pub part: bool,
 }
 
 /// How a client wants its session to go on, said with its token.
@@ -97,6 +99,26 @@ pub struct RoomRequest {
     pub since: Option<Position>,
 }
 
+/// What is wanted of several rooms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoomsVerb {
+    /// To hear them.
+    Join,
+    /// To hear them no more.
+    Leave,
+}
+
+/// Several rooms are named at once: all are joined, or left, or none, and there is one answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomsRequest {
+    /// What is wanted.
+    pub verb: RoomsVerb,
+    /// The names as they came, which the answer repeats.
+    pub named: Vec<Box<str>>,
+    /// The rooms that they mean; or why one of them means none.
+    pub rooms: Result<Vec<Box<str>>, Refused>,
+}
+
 /// Kept publications of a room are asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HistoryRequest {
@@ -154,6 +176,8 @@ pub enum Command {
     Join(RoomRequest),
     /// Let me hear it no more.
     Leave(RoomRequest),
+    /// The same of several rooms.
+    Rooms(Box<RoomsRequest>),
     /// Show me what a room keeps.
     History(HistoryRequest),
     /// Tell a room.

@@ -1,7 +1,7 @@
 //! All that can leave towards a client, in no dialect's words.
 
 use crate::codes::Refused;
-use crate::command::ReplyTo;
+use crate::command::{ReplyTo, RoomsRequest};
 use crate::envelope::Accepted;
 use crate::guard::Principal;
 use crate::ids::SessionId;
@@ -154,6 +154,13 @@ pub enum Outbound<'a> {
         reply: &'a ReplyTo,
         /// The room.
         room: &'a str,
+    },
+    /// The one answer to a request that named several rooms.
+    Rooms {
+        /// The request.
+        request: &'a RoomsRequest,
+        /// Why nothing of it was done; `None`: all was.
+        refused: Option<&'a Refused>,
     },
     /// The answer to a publication that asked for one.
     Accepted {

@@ -31,6 +31,8 @@ const ENVELOPE_BYTES: usize = 320;
 pub(super) fn outbound(outbound: &Outbound<'_>, encoding: Encoding, sink: &mut FrameSink) {
     let large = match outbound {
         Outbound::Publication(publication) => deflated(publication, encoding),
+        // Its clients name one room at a time.
+        Outbound::Rooms { .. } => return,
         Outbound::Redelivered(_)
         | Outbound::Lost { .. }
         | Outbound::Presence { .. }
@@ -125,6 +127,7 @@ fn message(outbound: &Outbound<'_>, out: &mut impl Writer) {
         Outbound::Left { reply, room } => {
             answer(out, "unsubscribed", reply, |out| out.text_at("room", room));
         }
+        Outbound::Rooms { .. } => {}
         Outbound::Accepted { id, accepted } => ack(out, id, *accepted),
         Outbound::Refused { reply, refused } => refusal(out, reply, refused),
         Outbound::Refreshed { reply, expires_unix_ms } => answer(out, "refresh", reply, |out| {

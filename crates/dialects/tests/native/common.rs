@@ -148,6 +148,7 @@ pub(crate) fn show(command: &Command) -> String {
             write!(out, "leave {}", request.room).unwrap();
             &request.reply
         }
+        Command::Rooms(request) => panic!("{request:?} of a client that names one room"),
         Command::Publish(publish) => {
             write!(out, "publish {} into {}", publish.kind, publish.room).unwrap();
             let ttl = publish.ttl_s.map(|seconds| seconds.to_string().into_boxed_str());
@@ -222,6 +223,7 @@ fn show_reply(out: &mut String, command: &Command, reply: &ReplyTo) {
         Command::Receipts(request) => Some(&request.room),
         Command::Publish(publish) => Some(&publish.room),
         Command::Authenticate(_)
+        | Command::Rooms(_)
         | Command::KeepAlive(_)
         | Command::Ack { .. }
         | Command::Unreadable(_) => None,

@@ -278,7 +278,7 @@ fn check_answer(name: &str, outbound: &Outbound<'_>) {
 }
 
 fn reply(id: Option<&str>, room: Option<&str>) -> ReplyTo {
-    ReplyTo { id: id.map(Into::into), room: room.map(Into::into) }
+    ReplyTo { id: id.map(Into::into), room: room.map(Into::into), part: false }
 }
 
 fn entry(recovered: Option<Result<(), Unrecovered>>) -> Entry {

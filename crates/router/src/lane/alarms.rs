@@ -88,5 +88,6 @@ impl Lane {
                 Alarm::Receipts(room, serial) => self.ping_for_receipts(now, room, serial, out),
             }
         }
+        self.answer_groups(now, out);
     }
 }

@@ -1,6 +1,6 @@
 //! Commands that wait behind a join of their session. A join that is answered once the record has it takes longer than
 //! a publication does, and a client that sends both in one go expects to hear its own publication: what follows such a
-//! join waits for it, in order. Answers nothing by itself, and waits for no broker that is away.
+//! join waits for it, in order; so does what follows a request for several rooms. Answers nothing by itself, and waits for no broker that is away.
 
 use std::collections::VecDeque;
 
@@ -39,9 +39,10 @@ impl Lane {
         command: Command,
         out: &mut Vec<Effect>,
     ) -> Option<Command> {
-        let Some((reply, bytes)) = waiting(&command) else { return Some(command) };
+        let Some(bytes) = waiting_bytes(&command) else { return Some(command) };
         // Joins and leaves keep their order by themselves; they only do not overtake what waits.
         let keeps_order = matches!(command, Command::Join(_) | Command::Leave(_));
+        let keeps_order = keeps_order && !self.groups.has(key);
         if !self.behind.contains_key(&key) && (keeps_order || !self.is_joining(key)) {
             return Some(command);
         }
@@ -50,8 +51,7 @@ impl Lane {
             let text = "Too many commands wait for a room to be joined";
             let refused = Refused::because(Refusal::RateLimit, text.into());
             let refused = Refused { retry_after_ms: Some(RETRY_MS), ..refused };
-            let reply = reply.clone();
-            self.refuse(key, &reply, &refused, out);
+            self.refuse_command(key, &command, &refused, out);
             return None;
         }
         behind.bytes += bytes;
@@ -64,7 +64,7 @@ impl Lane {
         while self.behind.contains_key(&key) && !self.is_joining(key) {
             let Some(behind) = self.behind.get_mut(&key) else { return };
             let next = behind.commands.pop_front();
-            behind.bytes -= next.as_ref().and_then(waiting).map_or(0, |(_, bytes)| bytes);
+            behind.bytes -= next.as_ref().and_then(waiting_bytes).unwrap_or(0);
             if behind.commands.is_empty() {
                 self.behind.remove(&key);
             }
@@ -96,8 +96,35 @@ impl Lane {
         }
     }
 
+    /// Declines a command, whatever it is.
+    pub(super) fn refuse_command(
+        &mut self,
+        key: SessionKey,
+        command: &Command,
+        refused: &Refused,
+        out: &mut Vec<Effect>,
+    ) {
+        let none = ReplyTo::default();
+        let reply = match command {
+            Command::Rooms(request) => return self.refuse_rooms(key, request, refused, out),
+            Command::Join(request) | Command::Leave(request) => &request.reply,
+            Command::History(request) => &request.reply,
+            Command::Presence(request) => &request.reply,
+            Command::Mark(request) => &request.reply,
+            Command::Receipts(request) => &request.reply,
+            Command::Publish(publish) => &publish.reply,
+            Command::Authenticate(request) => &request.reply,
+            Command::Unreadable(unreadable) => &unreadable.reply,
+            Command::KeepAlive(_) | Command::Ack { .. } => &none,
+        };
+        self.refuse(key, reply, refused, out);
+    }
+
     /// Whether a join of the session has yet to be made of which the record has to tell first.
     pub(super) fn is_joining(&self, key: SessionKey) -> bool {
+        if self.groups.has(key) {
+            return true;
+        }
         let Some(session) = self.session(key) else { return false };
         let Some(lasting) = session.lasting.as_deref() else { return false };
         if lasting.moment.as_ref().is_some_and(|moment| !moment.joins.is_empty()) {
@@ -112,15 +139,17 @@ impl Lane {
     }
 }
 
-/// Where the answer to a command belongs that may have to wait, and what it carries; `None`: it never waits.
-fn waiting(command: &Command) -> Option<(&ReplyTo, usize)> {
+/// What a command that may have to wait carries; `None`: it never waits. Units: bytes.
+fn waiting_bytes(command: &Command) -> Option<usize> {
     match command {
-        Command::Join(request) | Command::Leave(request) => Some((&request.reply, 0)),
-        Command::History(request) => Some((&request.reply, 0)),
-        Command::Presence(request) => Some((&request.reply, 0)),
-        Command::Mark(request) => Some((&request.reply, 0)),
-        Command::Receipts(request) => Some((&request.reply, 0)),
-        Command::Publish(publish) => Some((&publish.reply, publish.content.len())),
+        Command::Join(_)
+        | Command::Leave(_)
+        | Command::History(_)
+        | Command::Presence(_)
+        | Command::Mark(_)
+        | Command::Receipts(_) => Some(0),
+        Command::Rooms(request) => Some(request.named.iter().map(|name| name.len()).sum()),
+        Command::Publish(publish) => Some(publish.content.len()),
         Command::Authenticate(_)
         | Command::KeepAlive(_)
         | Command::Ack { .. }

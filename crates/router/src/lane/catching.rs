@@ -510,7 +510,7 @@ impl Lane {
         let Some(name) = self.name_of(index) else { return };
         let entry = Entry { position: Some(position), recovered, live: !self.isolated };
         if !self.enters_quietly(index, key, reply, recovered) {
-            self.send(key, &Outbound::Joined { reply, room: name.as_str(), entry }, out);
+            self.tell_joined(key, (reply, &name), entry, out);
         }
         self.note_entry(key, index, position);
         self.tell_lost(index, key, out);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use roomcast_protocol::codes::{Close, Refusal, Refused};
 use roomcast_protocol::command::{Authenticate, Command, Publish, ReplyTo, RoomRequest};
-use roomcast_protocol::guard::{Kind, Principal, PublishRight};
+use roomcast_protocol::guard::{Kind, Principal, PublishRight, RuleIndex};
 use roomcast_protocol::ids::SessionKey;
 use roomcast_protocol::limits::LimitName;
 use roomcast_protocol::outbound::Outbound;
@@ -17,7 +17,7 @@ use super::Lane;
 use super::membership::is_own;
 use super::rooms::{Ask, Room};
 use crate::messages::{Effect, HubMessage, Ticket};
-use crate::session::{Evaluated, Phase, RIGHTS_MAX};
+use crate::session::{Evaluated, Phase, RIGHTS_MAX, Session};
 
 /// Commands that may wait for their session to become ready. One frame holds no more than a batch.
 const EARLY_MAX: usize = 256;
@@ -35,7 +35,7 @@ impl Lane {
             self.prove_by_command(key, out);
         }
         match (phase, command) {
-            (Phase::Connecting(_), command) => self.early_command(now, key, command, out),
+            (Phase::Connecting(_), command) => self.early_command(now, key, &command, out),
             (_, Command::KeepAlive(timestamp)) => {
                 if self.may_control(now, key, &ReplyTo::default(), out) {
                     self.pong(now, key, timestamp.as_deref(), out);
@@ -55,6 +55,7 @@ impl Lane {
                 }
             }
         }
+        self.answer_groups(now, out);
     }
 
     /// Answers a keep-alive.
@@ -92,6 +93,10 @@ impl Lane {
                     self.leave(key, &request, out);
                 }
             }
+            Command::Rooms(request) => match self.over_messages(now, key) {
+                None => self.take_rooms(now, key, *request, out),
+                Some(refused) => self.refuse_rooms(key, &request, &refused, out),
+            },
             Command::Publish(publish) => {
                 self.counters.received += 1;
                 if self.may_send(now, key, &publish.reply, out) {
@@ -140,13 +145,19 @@ impl Lane {
         reply: &ReplyTo,
         out: &mut Vec<Effect>,
     ) -> bool {
+        let refused = self.over_messages(now, key);
+        self.or_refuse(key, refused, reply, out)
+    }
+
+    /// The same, and says why it is one too many.
+    fn over_messages(&mut self, now: Now, key: SessionKey) -> Option<Refused> {
         let max = self.limits.messages_per_minute;
-        let Some(session) = self.session(key) else { return false };
+        let session = self.session(key)?;
         if session.who.as_ref().is_some_and(|who| who.kind == Kind::Backend) {
-            return true;
+            return None;
         }
-        let taken = session.meter().map(|meter| meter.messages.take(now.mono_ms, 1, max));
-        self.or_refuse(key, taken, LimitName::MessagesPerUser, max, reply, out)
+        let taken = session.meter()?.messages.take(now.mono_ms, 1, max);
+        over(taken, LimitName::MessagesPerUser, max)
     }
 
     /// Counts an ack, keep-alive or refresh against its user's limit.
@@ -158,22 +169,19 @@ impl Lane {
         out: &mut Vec<Effect>,
     ) -> bool {
         let max = self.limits.controls_per_minute;
-        let Some(session) = self.session(key) else { return false };
-        let taken = session.meter().map(|meter| meter.controls.take(now.mono_ms, 1, max));
-        self.or_refuse(key, taken, LimitName::ControlsPerUser, max, reply, out)
+        let meter = self.session(key).and_then(Session::meter);
+        let taken = meter.map_or(Ok(()), |meter| meter.controls.take(now.mono_ms, 1, max));
+        self.or_refuse(key, over(taken, LimitName::ControlsPerUser, max), reply, out)
     }
 
     fn or_refuse(
         &mut self,
         key: SessionKey,
-        taken: Option<Result<(), u64>>,
-        limit: LimitName,
-        max: u32,
+        refused: Option<Refused>,
         reply: &ReplyTo,
         out: &mut Vec<Effect>,
     ) -> bool {
-        let Some(Err(wait_ms)) = taken else { return true };
-        let refused = Refused::limit(Refusal::RateLimit, limit, u64::from(max), Some(wait_ms));
+        let Some(refused) = refused else { return self.session(key).is_some() };
         self.refuse(key, reply, &refused, out);
         false
     }
@@ -287,24 +295,32 @@ impl Lane {
             Err(cause) => return self.refuse(key, &request.reply, &cause.into(), out),
         };
         let Some(session) = self.session(key) else { return };
-        let known = self.names.get(&name).copied();
-        let is_in =
-            known.is_some_and(|index| session.rooms.iter().any(|entry| entry.room == index));
+        let is_in = self.has_place(key, &name);
         if !is_in && session.rooms.len() >= self.limits.rooms_max {
             let max = self.limits.rooms_max as u64;
             let refused = Refused::limit(Refusal::Limit, LimitName::RoomsPerSession, max, None);
             return self.refuse(key, &request.reply, &refused, out);
         }
-        let Some(who) = session.who.as_ref() else { return };
-        let allowed = self.guard.rule(&name).filter(|rule| {
-            is_in && is_own(who, session.id, &name) || self.guard.may_join(*rule, &name, who)
-        });
-        let Some(rule) = allowed else {
+        let Some(rule) = self.joinable(key, &name, is_in) else {
             let refused = Refused::new(Refusal::PermissionDenied);
             return self.refuse(key, &request.reply, &refused, out);
         };
         let ask = Ask { reply: request.reply, since: request.since, unacked: None };
         self.enter(now, key, &name, rule, ask, out);
+    }
+
+    /// The room's rule, if the session may be in it. Who is in its own room already may.
+    pub(super) fn joinable(
+        &self,
+        key: SessionKey,
+        name: &RoomName,
+        is_in: bool,
+    ) -> Option<RuleIndex> {
+        let session = self.session(key)?;
+        let who = session.who.as_deref()?;
+        self.guard.rule(name).filter(|rule| {
+            is_in && is_own(who, session.id, name) || self.guard.may_join(*rule, name, who)
+        })
     }
 
     /// Leaving a room one is not in is answered like leaving one: clients leave again after a reconnect.
@@ -418,4 +434,10 @@ pub fn publication_of(
         position: None,
     };
     (publish.reply, publish.wants_ack, publication)
+}
+
+/// The refusal of one too many, if it is one.
+fn over(taken: Result<(), u64>, limit: LimitName, max: u32) -> Option<Refused> {
+    let wait_ms = taken.err()?;
+    Some(Refused::limit(Refusal::RateLimit, limit, u64::from(max), Some(wait_ms)))
 }

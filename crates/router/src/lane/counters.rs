@@ -174,11 +174,18 @@ impl Lane {
         refused: &Refused,
         out: &mut Vec<Effect>,
     ) {
+        if reply.part {
+            return self.groups.refused(key, refused);
+        }
+        self.count_refusal(refused);
+        self.send(key, &Outbound::Refused { reply, refused }, out);
+    }
+
+    pub(super) fn count_refusal(&mut self, refused: &Refused) {
         add_one(&mut self.counters.refusals, refused.refusal.index());
         if let Some((limit, _)) = refused.limit {
             self.count_limit(limit);
         }
-        self.send(key, &Outbound::Refused { reply, refused }, out);
     }
 
     pub(super) fn count_limit(&mut self, limit: LimitName) {

@@ -2,7 +2,7 @@
 //! tells a client to get another token because of anything but its token.
 
 use roomcast_protocol::codes::{Close, Refusal, Refused};
-use roomcast_protocol::command::{Command, ReplyTo};
+use roomcast_protocol::command::{Command, Unreadable};
 use roomcast_protocol::ids::SessionKey;
 use roomcast_protocol::time::Now;
 
@@ -23,38 +23,38 @@ impl Lane {
         &mut self,
         now: Now,
         key: SessionKey,
-        command: Command,
+        command: &Command,
         out: &mut Vec<Effect>,
     ) {
-        let (reply, unreadable) = match command {
-            Command::Authenticate(request) => return self.authenticate(now, key, &request, out),
+        let refused = match command {
+            Command::Authenticate(request) => return self.authenticate(now, key, request, out),
             Command::KeepAlive(timestamp) => {
                 if self.answers_early(key, false, out) {
                     self.pong(now, key, timestamp.as_deref(), out);
                 }
                 return;
             }
-            Command::Unreadable(it) => (it.reply, Some((it.refused, it.authenticates))),
-            Command::Join(request) | Command::Leave(request) => (request.reply, None),
-            Command::History(request) => (request.reply, None),
-            Command::Presence(request) => (request.reply, None),
-            Command::Mark(request) => (request.reply, None),
-            Command::Receipts(request) => (request.reply, None),
-            Command::Publish(publish) => (publish.reply, None),
-            Command::Ack { .. } => (ReplyTo::default(), None),
+            Command::Unreadable(unreadable) if unreadable.authenticates => {
+                // Mended it is the one that must come first.
+                unreadable.refused.clone()
+            }
+            Command::Unreadable(Unreadable { refused, .. }) => Refused {
+                // Mended it would be refused all the same.
+                message: format!("{}. {TOKEN_FIRST}", refused.message).into(),
+                ..refused.clone()
+            },
+            Command::Join(_)
+            | Command::Leave(_)
+            | Command::Rooms(_)
+            | Command::History(_)
+            | Command::Presence(_)
+            | Command::Mark(_)
+            | Command::Receipts(_)
+            | Command::Publish(_)
+            | Command::Ack { .. } => Refused::because(Refusal::Schema, TOKEN_FIRST.into()),
         };
         if self.answers_early(key, true, out) {
-            let refused = match unreadable {
-                None => Refused::because(Refusal::Schema, TOKEN_FIRST.into()),
-                // Mended it is the one that must come first.
-                Some((refused, true)) => refused,
-                // Mended it would be refused all the same.
-                Some((refused, false)) => Refused {
-                    message: format!("{}. {TOKEN_FIRST}", refused.message).into(),
-                    ..refused
-                },
-            };
-            self.refuse(key, &reply, &refused, out);
+            self.refuse_command(key, command, &refused, out);
         }
     }
 

@@ -83,7 +83,7 @@ impl Lane {
         out: &mut Vec<Effect>,
     ) {
         let entry = Entry { position: None, recovered: None, live: false };
-        self.send(key, &Outbound::Joined { reply, room: name.as_str(), entry }, out);
+        self.tell_joined(key, (reply, name), entry, out);
     }
 
     /// Reserves a place in one of the session's own rooms, taken at its welcome; says whether the room is live, or
@@ -177,8 +177,7 @@ impl Lane {
         let recovered = ask.since.map(|_| Err(why));
         let live = !keeps || position.is_some() && !self.isolated;
         let entry = Entry { position, recovered, live };
-        let joined = Outbound::Joined { reply: &ask.reply, room: name.as_str(), entry };
-        self.send(key, &joined, out);
+        self.tell_joined(key, (&ask.reply, name), entry, out);
         self.note_rooms(key);
     }
 
@@ -289,6 +288,12 @@ impl Lane {
         reply: &ReplyTo,
         out: &mut Vec<Effect>,
     ) {
+        self.leave_named(key, name, out);
+        self.send(key, &Outbound::Left { reply, room: name.as_str() }, out);
+    }
+
+    /// The same, without its own answer.
+    pub(super) fn leave_named(&mut self, key: SessionKey, name: &RoomName, out: &mut Vec<Effect>) {
         if let Some(index) = self.names.get(name).copied() {
             self.tell_absent(index, key, out);
             let (withdrawn, told) = self.withdraw(index, key);
@@ -302,7 +307,6 @@ impl Lane {
             self.leave_room(index, key, out);
             self.drop_if_unused(index, out);
         }
-        self.send(key, &Outbound::Left { reply, room: name.as_str() }, out);
     }
 
     /// The session has lost the right to the room: it leaves, and is told in answer to each join that still waits,
@@ -320,7 +324,8 @@ impl Lane {
             self.refuse(key, &ask.reply, &denied, out);
         }
         if withdrawn.is_empty() {
-            let reply = ReplyTo { id: None, room: Some(name.as_str().into()) };
+            let part = self.groups.has_room(key, &name);
+            let reply = ReplyTo { id: None, room: Some(name.as_str().into()), part };
             self.refuse(key, &reply, &denied, out);
         }
     }

@@ -15,6 +15,7 @@ mod cursor;
 mod draining;
 mod early;
 mod frames;
+mod groups;
 mod history;
 mod holding;
 mod inboxes;
@@ -42,7 +43,6 @@ mod welcoming;
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use foldhash::quality::FixedState;
 use roomcast_protocol::codes::Close;
 use roomcast_protocol::command::{Command, Continuation};
@@ -69,6 +69,7 @@ pub use commands::publication_of;
 use counters::add_one;
 pub use counters::{Counters, Drained, Sizes};
 use draining::Drain;
+use groups::Groups;
 use history::Reads;
 use holding::Turns;
 use parking::Parking;
@@ -156,6 +157,7 @@ pub struct Lane {
     early: BTreeMap<SessionKey, Vec<Command>>,
     /// Commands that wait behind joins of their session.
     behind: BTreeMap<SessionKey, Behind>,
+    groups: Groups,
     sink: FrameSink,
     counters: Counters,
     unauthenticated: usize,
@@ -201,6 +203,7 @@ impl Lane {
             parking: Parking::default(),
             early: BTreeMap::new(),
             behind: BTreeMap::new(),
+            groups: Groups::default(),
             sink: FrameSink::new(),
             counters: Counters::default(),
             unauthenticated: 0,
@@ -421,6 +424,7 @@ impl Lane {
                 self.inbox(now, session, &cursor, state, out);
             }
         }
+        self.answer_groups(now, out);
     }
 
     /// Serves up to `budget` members, [`SLICE_MEMBERS`] of a room at a time; says whether more wait.
@@ -558,6 +562,7 @@ impl Lane {
         self.end_inboxes(key, out);
         self.early.remove(&key);
         self.behind.remove(&key);
+        self.groups.forget(key);
         // What is under way to it is dropped with its connection.
         let mut undelivered = Vec::new();
         let deliveries = self.counters.deliveries;
@@ -577,30 +582,6 @@ impl Lane {
         }
         if session.is_connecting() {
             self.unauthenticated -= 1;
-        }
-    }
-
-    fn send(&mut self, key: SessionKey, outbound: &Outbound<'_>, out: &mut Vec<Effect>) {
-        self.encode_for(key, out, |_| Some(*outbound));
-    }
-
-    /// Encodes what `make` finds in the session, for its client alone.
-    fn encode_for<'a>(
-        &'a mut self,
-        key: SessionKey,
-        out: &mut Vec<Effect>,
-        make: impl FnOnce(&'a Session) -> Option<Outbound<'a>>,
-    ) {
-        let session = self.sessions.get(key.index as usize).filter(|session| session.key == key);
-        let Some(session) = session else { return };
-        let Some(format) = self.formats.get(usize::from(session.format)) else { return };
-        if let Some(outbound) = make(session) {
-            self.sink.clear();
-            format.dialect.encode(&outbound, format.encoding, &mut self.sink);
-            let frame = Bytes::copy_from_slice(self.sink.bytes());
-            if !frame.is_empty() {
-                out.push(Effect::reply(key.index, frame));
-            }
         }
     }
 }

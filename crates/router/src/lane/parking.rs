@@ -253,6 +253,7 @@ impl Lane {
             }
             self.read_on(now, index, key, out);
         }
+        self.answer_groups(now, out);
     }
 
     /// A parked member's read has ended: others have their turn.

@@ -353,7 +353,7 @@ impl Lane {
             }
         }
         for (name, why) in refused {
-            let reply = ReplyTo { id: None, room: Some(name.as_str().into()) };
+            let reply = ReplyTo { room: Some(name.as_str().into()), ..ReplyTo::default() };
             self.refuse(key, &reply, &why, out);
         }
         self.save(key, What::Record, out);
@@ -397,7 +397,7 @@ impl Lane {
         let own = self.session(key).is_some_and(|session| {
             session.who.as_deref().is_some_and(|who| is_own(who, session.id, name))
         });
-        ReplyTo { id: None, room: (named || !own).then(|| name.as_str().into()) }
+        ReplyTo { room: (named || !own).then(|| name.as_str().into()), ..ReplyTo::default() }
     }
 
     /// Whether the session was in the room before and has yet to enter it.

@@ -9,6 +9,7 @@ mod deadlines;
 mod draining;
 mod entering;
 mod frames;
+mod groups;
 mod history;
 mod holding;
 mod inboxes;
@@ -663,13 +664,18 @@ fn walk(lane: &Lane) {
     }
     lane.walk_backlog();
     assert_eq!(lane.parking.count, lane.catching.values().filter(|it| it.slow).count());
+    for key in lane.groups.keys() {
+        assert!(lane.session(key).is_some(), "a request of nobody is under way");
+    }
     for key in lane.behind.keys() {
         assert!(lane.is_joining(*key), "commands wait for nothing");
     }
 }
 
 fn is_reply(text: &str) -> bool {
-    const WORDS: [&str; 16] = [
+    const WORDS: [&str; 18] = [
+        "all ",
+        "none ",
         "lost ",
         "drain",
         "history",
@@ -840,13 +846,13 @@ fn command(text: &str) -> Command {
     let first = words[0];
     match verb {
         "token" => Command::Authenticate(Authenticate {
-            reply: ReplyTo { id, room: None },
+            reply: ReplyTo { id, room: None, part: false },
             token: first.into(),
             compressed: has("compressed"),
             continuation: continuation(rest),
         }),
         "joins" | "leaves" => {
-            let reply = ReplyTo { id, room: Some(first.into()) };
+            let reply = ReplyTo { id, room: Some(first.into()), part: false };
             let request = RoomRequest {
                 reply,
                 room: first.into(),
@@ -857,6 +863,7 @@ fn command(text: &str) -> Command {
             };
             if verb == "joins" { Command::Join(request) } else { Command::Leave(request) }
         }
+        "all" => groups::command(rest),
         "publishes" => Command::Publish(Box::new(publish(rest))),
         "looks" => presence::looks(first, rest),
         "marks" | "queries" => receipts::command(verb, rest),
@@ -868,14 +875,14 @@ fn command(text: &str) -> Command {
             room: rest.split_once(" of ").map(|(_, room)| room.into()),
         },
         "asks" => Command::History(HistoryRequest {
-            reply: ReplyTo { id, room: Some(first.into()) },
+            reply: ReplyTo { id, room: Some(first.into()), part: false },
             room: first.into(),
             direction: if has("forward") { Direction::Forward } else { Direction::Backward },
             from: options(rest).find(|it| it.0 == "from").map(|it| it.1.parse().unwrap()),
             limit: options(rest).find(|it| it.0 == "limit").map(|it| it.1.parse().unwrap()),
         }),
         "garbles" | "garbles-token" => Command::Unreadable(Unreadable {
-            reply: ReplyTo { id, room: None },
+            reply: ReplyTo { id, room: None, part: false },
             refused: Refused::new(Refusal::BadJson),
             authenticates: verb == "garbles-token",
         }),
@@ -891,6 +898,7 @@ fn publish(rest: &str) -> Publish {
         reply: ReplyTo {
             id: words.iter().find_map(|word| word.strip_prefix('#')).map(Into::into),
             room: Some(words[0].into()),
+            part: false,
         },
         room: words[0].into(),
         kind: text("kind").unwrap_or_else(|| "message".into()),

@@ -17,7 +17,7 @@ use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::session::ResumeToken;
 
-use super::{content_text, receipts};
+use super::{content_text, groups, receipts};
 
 /// Sessions join no rooms by themselves.
 pub(super) static PLAIN: Texts = Texts { name: "plain", profile: &Profile::PLAIN };
@@ -155,6 +155,7 @@ fn text_of(outbound: &Outbound<'_>) -> String {
             format!("joined {room}{}{at}{recovered}{live}", id(reply))
         }
         Outbound::Left { reply, room } => format!("left {room}{}", id(reply)),
+        Outbound::Rooms { request, refused } => groups::shown(request, *refused),
         Outbound::Accepted { id, accepted } => {
             let at = accepted.position.map_or(String::new(), |at| format!(" at {}", place(at)));
             format!("accepted {id}{at}{}", if accepted.dedup_short { " short" } else { "" })

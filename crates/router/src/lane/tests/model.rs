@@ -35,6 +35,8 @@ enum Place {
 struct Ears {
     permission: bool,
     places: BTreeMap<&'static str, Place>,
+    /// Rooms of a request for several that is not answered yet.
+    group: BTreeSet<&'static str>,
     told_in: BTreeSet<String>,
     expected: BTreeMap<&'static str, Vec<String>>,
     heard: BTreeMap<String, Vec<String>>,
@@ -53,8 +55,17 @@ impl Ears {
                 self.told_in.remove(rest);
                 self.compare(rest);
             }
+            "all" => {
+                let rooms = rest.strip_prefix("joined ").unwrap();
+                assert_eq!(
+                    rooms.split(',').collect::<BTreeSet<_>>(),
+                    std::mem::take(&mut self.group)
+                );
+                self.told_in.extend(rooms.split(',').map(Into::into));
+            }
             room => {
-                assert!(self.told_in.contains(room), "a push before the join's reply: {text}");
+                let told = self.told_in.contains(room) || self.group.contains(room);
+                assert!(told, "a push before the join's reply: {text}");
                 self.heard.entry(room.into()).or_default().push(rest.into());
             }
         }
@@ -101,6 +112,10 @@ impl LaneModel {
             let ears = self.ears.get_mut(&number.parse::<u32>().unwrap()).unwrap();
             texts.split(" + ").for_each(|text| ears.hear(text));
         }
+        for ears in self.ears.values() {
+            let waits = |room: &&str| ears.places.get(*room) == Some(&Place::Waiting);
+            assert_eq!(ears.group.is_empty(), !ears.group.iter().any(waits), "answered in time");
+        }
         // A live room ends with its last member.
         let ears = &self.ears;
         self.asked
@@ -108,9 +123,11 @@ impl LaneModel {
     }
 
     fn random_step(&mut self, random: &mut Random) {
-        let numbers: Vec<_> = self.ears.keys().copied().collect();
+        // What a session sends behind a request for several rooms waits for it.
+        let free = |(_, ears): &(&u32, &Ears)| ears.group.is_empty();
+        let numbers: Vec<_> = self.ears.iter().filter(free).map(|(number, _)| *number).collect();
         let room = random.pick(&ROOMS);
-        match random.below(if numbers.is_empty() { 1 } else { 16 }) {
+        match random.below(if numbers.is_empty() { 1 } else { 17 }) {
             0 | 1 => self.open(random),
             2..=5 => self.join(random.pick(&numbers), room),
             6 => {
@@ -142,6 +159,7 @@ impl LaneModel {
                 }
             }
             11..=13 => self.publish(random, room),
+            14 => self.join_several(random.pick(&numbers), random),
             _ => self.step(&format!("serve {}", 1 + random.below(5))),
         }
     }
@@ -163,6 +181,18 @@ impl LaneModel {
         let place = if live { Place::Member } else { Place::Waiting };
         self.ears.get_mut(&number).unwrap().places.insert(room, place);
         self.step(&format!("{number} joins {room}"));
+    }
+
+    fn join_several(&mut self, number: u32, random: &mut Random) {
+        let rooms: BTreeSet<_> = (0..1 + random.below(4)).map(|_| random.pick(&ROOMS)).collect();
+        for room in &rooms {
+            let live = *self.asked.entry(room).or_insert(false);
+            let place = if live { Place::Member } else { Place::Waiting };
+            self.ears.get_mut(&number).unwrap().places.insert(room, place);
+        }
+        let names = rooms.iter().copied().collect::<Vec<_>>().join(",");
+        self.ears.get_mut(&number).unwrap().group = rooms;
+        self.step(&format!("{number} all joins {names}"));
     }
 
     fn publish(&mut self, random: &mut Random, room: &'static str) {

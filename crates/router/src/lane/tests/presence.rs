@@ -24,7 +24,7 @@ pub(super) fn looks(name: &str, rest: &str) -> Command {
     let option = |name| options(rest).find(|(held, _)| *held == name).map(|(_, value)| value);
     let id = rest.split(' ').find_map(|word| word.strip_prefix('#')).map(Into::into);
     Command::Presence(PresenceRequest {
-        reply: ReplyTo { id, room: Some(name.into()) },
+        reply: ReplyTo { id, room: Some(name.into()), part: false },
         room: name.into(),
         after: option("after").map(Into::into),
         limit: option("limit").map(|limit| limit.parse().unwrap()),

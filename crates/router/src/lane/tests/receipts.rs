@@ -19,7 +19,7 @@ pub(super) fn command(verb: &str, rest: &str) -> Command {
     let name = rest.split(' ').next().unwrap();
     let option = |name| options(rest).find(|(held, _)| *held == name).map(|(_, value)| value);
     let id = rest.split(' ').find_map(|word| word.strip_prefix('#')).map(Into::into);
-    let reply = ReplyTo { id, room: Some(name.into()) };
+    let reply = ReplyTo { id, room: Some(name.into()), part: false };
     if verb == "queries" {
         return Command::Receipts(ReceiptsRequest {
             reply,
