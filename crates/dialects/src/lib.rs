@@ -1,13 +1,16 @@
-//! The client protocols: how frames become commands, and how outbounds become frames; and the bytes that nodes relay.
+//! The client protocols: how frames become commands, and how outbounds become frames; and the bytes that nodes relay
+//! and that back-ends call with.
 //! Pure: never does IO, never reads a clock, never draws a random number (INV-1). A dialect's wire quirks stay in its module.
 
 pub mod goridge;
 pub mod native;
 pub mod relay;
+pub mod roadrunner;
 
 use roomcast_protocol::dialect::Dialect;
 
-/// All dialects there are, each to be served on its own path.
+/// All dialects that are served, each on its own path. [`roadrunner`] is not among them yet: its clients bring no
+/// token, and no session can begin without one.
 pub const ALL: &[&dyn Dialect] = &[&native::NATIVE];
 
 #[cfg(test)]
