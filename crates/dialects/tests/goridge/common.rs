@@ -41,7 +41,7 @@ pub(crate) fn cases(file: &str) -> Vec<Case> {
     serde_json::from_str::<Vectors>(file).unwrap().vectors
 }
 
-fn from_hex(hex: &str) -> Vec<u8> {
+pub(crate) fn from_hex(hex: &str) -> Vec<u8> {
     let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
     hex.as_bytes().chunks(2).map(byte).collect()
 }

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use roomcast_dialects::goridge::{BadFrame, Call, Codec, Frame, Message, Publish, Reply, Services};
+use roomcast_dialects::goridge::{
+    BadFrame, Call, Codec, Frame, Message, Publish, Reply, Services, flags,
+};
+use serde::Deserialize;
 
-use crate::common::{ALL, Case, FILES, cases, each_frame, served};
+use crate::common::{ALL, Case, FILES, cases, each_frame, from_hex, served};
 
 /// What cannot be met as it was captured: it came from a stub that had other services and errors of its own.
 const STUBS: [&str; 7] = [
@@ -214,4 +217,53 @@ fn the_captured_connection_of_the_php_client_gets_its_captured_answers() {
     });
     assert_eq!(bad, None);
     assert_eq!(out, calls.iter().flat_map(Case::response).collect::<Vec<u8>>());
+}
+
+#[derive(Deserialize)]
+struct Bodies {
+    bodies: Vec<Body>,
+}
+
+#[derive(Deserialize)]
+struct Body {
+    body_hex: String,
+    refused: Option<String>,
+    #[serde(default)]
+    messages: Vec<BodyMessage>,
+}
+
+#[derive(Deserialize)]
+struct BodyMessage {
+    topics: Vec<Box<str>>,
+    payload_hex: String,
+}
+
+#[test]
+fn bodies_mean_what_another_library_reads_in_them() {
+    let file = include_str!("../../vectors/goridge/bodies.json");
+    let bodies = serde_json::from_str::<Bodies>(file).unwrap().bodies;
+    assert_eq!(bodies.len(), 250);
+    for Body { body_hex, refused, messages } in bodies {
+        let body = from_hex(&body_hex);
+        let method = b"broadcast.Publish";
+        let found = Call::read(&Frame { flags: flags::PROTO, seq: 1, method, body: &body }, ALL);
+        let text = match refused.as_deref() {
+            None => {
+                let Call::Publish(found) = found else { panic!("{body_hex} is refused") };
+                // Topics without a name are skipped, and messages without topics.
+                let named = messages.into_iter().map(|it| Message {
+                    broker: "".into(),
+                    topics: it.topics.into_iter().filter(|topic| !topic.is_empty()).collect(),
+                    payload: from_hex(&it.payload_hex).into(),
+                });
+                let named: Vec<_> = named.filter(|it| !it.topics.is_empty()).collect();
+                assert_eq!(found.messages, named, "{body_hex}");
+                continue;
+            }
+            Some("utf8") => "string field contains invalid UTF-8",
+            Some(_) => "cannot parse invalid wire-format data",
+        };
+        let Call::Refused { text: found, .. } = found else { panic!("{body_hex} is read") };
+        assert!(String::from_utf8(found).unwrap().ends_with(text), "{body_hex}");
+    }
 }
