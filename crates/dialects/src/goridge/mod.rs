@@ -4,6 +4,7 @@
 //! is fed what a socket brought, in pieces of any size, and keeps no more than one frame. Source:
 //! `docs/dialects/roadrunner.md`.
 
+mod answers;
 mod call;
 mod frame;
 mod go_base64;
@@ -11,6 +12,7 @@ mod json;
 mod messages;
 mod proto;
 
+pub use answers::{ANSWERS_BYTES_MAX, Answers, CALLS_MAX, CallTicket};
 pub use call::{Call, Codec, Publish, Reply, Services};
 pub use frame::{BadFrame, FRAME_BYTES_MAX, Frame, PAYLOAD_BYTES_MAX, Reader};
 pub use messages::{Message, PUBLICATIONS_MAX};

@@ -6,7 +6,9 @@ use base64::engine::general_purpose::STANDARD;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
-use roomcast_dialects::goridge::{BadFrame, Call, Frame, Message, Reader, Services, flags};
+use roomcast_dialects::goridge::{
+    Answers, BadFrame, Call, Codec, Frame, Message, Reader, Reply, Services, flags,
+};
 
 use crate::common::{ALL, FILES, cases, each_frame, served};
 
@@ -219,13 +221,17 @@ fn a_hundred_thousand_pipelined_calls_are_answered_in_order() {
         Frame { flags: flags::PROTO, seq, method: b"broadcast.Publish", body }.write(&mut stream);
     }
     let (mut reader, mut answers, mut most) = (Reader::new(), Vec::new(), 0);
+    let mut owed = Answers::new();
     for piece in stream.chunks(16_000) {
         reader.push(piece);
         most = most.max(reader.held_bytes());
         while let Some(frame) = reader.frame().unwrap() {
             let Call::Publish(publish) = Call::read(&frame, ALL) else { panic!("refused") };
-            publish.reply.write(true, &mut answers);
+            let ticket = owed.begin(publish.reply);
+            assert!(!owed.is_full());
+            owed.end(ticket, Ok(()));
         }
+        answers.extend(owed.take());
     }
     assert!(most < 16_000 + 100, "{most} bytes were held");
     let mut next = 0;
@@ -235,4 +241,37 @@ fn a_hundred_thousand_pipelined_calls_are_answered_in_order() {
     });
     assert_eq!((bad, next), (None, CALLS));
     assert!(answers.starts_with(&cases(FILES[0])[0].response()), "the captured answer comes first");
+}
+
+#[test]
+fn answers_leave_in_order_whichever_call_is_over_first() {
+    let step = (any::<bool>(), any::<u8>());
+    run(1_000, &vec(step, 0..60), |steps| {
+        let (mut answers, mut open, mut heard, mut seq) =
+            (Answers::new(), Vec::new(), Vec::new(), 0);
+        for (begins, number) in steps {
+            if begins || open.is_empty() {
+                let reply = Reply { seq, codec: Codec::Proto, method: b"broadcast.Publish" };
+                match number % 3 {
+                    0 => answers.answer(&reply, Ok(())),
+                    1 => answers.answer(&reply, Err(b"refused")),
+                    _ => open.push(answers.begin(reply)),
+                }
+                seq += 1;
+            } else {
+                let ticket = open.swap_remove(usize::from(number) % open.len());
+                answers.end(ticket, if number % 2 == 0 { Ok(()) } else { Err("failed") });
+            }
+            heard.extend(answers.take());
+        }
+        open.into_iter().for_each(|ticket| answers.end(ticket, Ok(())));
+        heard.extend(answers.take());
+        assert!(answers.is_empty());
+        let mut next = 0;
+        let bad = each_frame([&*heard], |frame| {
+            assert_eq!(frame.seq, next);
+            next += 1;
+        });
+        assert_eq!((bad, next), (None, seq));
+    });
 }
