@@ -28,7 +28,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::queue::{Receiver, Sender};
-pub(crate) use handle::CoreHandle;
+pub(crate) use handle::{CoreHandle, Outcome};
 use owed::Owed;
 use relay_log::RelayLog;
 

@@ -2,6 +2,7 @@
 //! rooms; [`node::Node::start`] is the whole of it.
 
 mod api;
+mod backend;
 mod clock;
 pub mod config;
 mod core;
@@ -16,6 +17,7 @@ mod places;
 mod public;
 mod queue;
 mod relay;
+mod rpc;
 pub mod system;
 pub mod tokens;
 pub mod transport;

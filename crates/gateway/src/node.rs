@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use roomcast_broker::{AnyBroker, MemoryBroker};
+use roomcast_dialects::roadrunner::Brokers;
 use roomcast_protocol::guard::Guard;
 use roomcast_protocol::ids::{LaneId, NodeId};
 use roomcast_router::hub::{Hub, HubConfig};
@@ -19,7 +20,7 @@ use tokio::sync::{Notify, mpsc, watch};
 
 use crate::api::{self, Api, ApiParts};
 use crate::clock::Clock;
-use crate::config::{Config, DrainConfig};
+use crate::config::{Config, DrainConfig, RpcConfig, RpcPlace};
 use crate::core::{self, CoreHandle, CoreParts, CoreStats, FromLane};
 use crate::drain::{self, CUT_MS, Drained, Draining, LOOK, TOLD_MS};
 use crate::guard::RuleGuard;
@@ -30,6 +31,7 @@ use crate::places::Places;
 use crate::public::Site;
 use crate::queue::{Receiver, Sender, queue};
 use crate::relay;
+use crate::rpc::{self, Rpc, RpcParts};
 
 /// Bytes that may wait between the lanes and the core.
 const CORE_QUEUE_BYTES: usize = 16 << 20;
@@ -62,6 +64,14 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// A place for RPC could not be listened at.
+    #[error("cannot listen for RPC on {place}: {source}; choose another with rpc.listen")]
+    Rpc {
+        /// Which.
+        place: RpcPlace,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The configuration cannot be put into force.
     #[error("the rules cannot be put into force: {0}")]
     Rules(#[source] crate::guard::GuardError),
@@ -82,6 +92,8 @@ pub struct Node {
     id: NodeId,
     public: SocketAddr,
     internal: SocketAddr,
+    rpc: Vec<SocketAddr>,
+    rpc_closing: watch::Sender<bool>,
     ready: Arc<AtomicBool>,
     clock: Clock,
     draining: Arc<Draining>,
@@ -120,6 +132,7 @@ impl Node {
         let guard = Arc::new(RuleGuard::new(config, &id.to_string()).map_err(StartError::Rules)?);
         let internal = listen(config.listen.internal, false)?;
         let listeners = listen_all(config.listen.public, config.node.lanes)?;
+        let rpc = listen_rpc(&config.rpc)?;
         let internal_address = local(&internal, config.listen.internal)?;
         let public = match listeners.first() {
             Some(first) => local(first, config.listen.public)?,
@@ -141,13 +154,17 @@ impl Node {
         let site = Arc::new(crate::public::site(config, public, internal_address, id));
         let lanes = start_lanes(config, &common, listeners, &to_core, site)?;
         drop(to_core);
-        let (core, core_thread) =
-            start_core(config, &common, &lanes, from_lanes, broker, internal)?;
+        let rpc_addresses = rpc.iter().filter_map(rpc::Listener::address).collect();
+        let (rpc_closing, closing) = watch::channel(false);
+        let ports = Ports { internal, rpc, closing };
+        let (core, core_thread) = start_core(config, &common, &lanes, from_lanes, broker, ports)?;
         common.ready.store(true, Ordering::Release);
         Ok(Self {
             id,
             public,
             internal: internal_address,
+            rpc: rpc_addresses,
+            rpc_closing,
             ready: common.ready,
             clock: common.clock,
             draining: common.draining,
@@ -177,6 +194,12 @@ impl Node {
     #[must_use]
     pub const fn internal_addr(&self) -> SocketAddr {
         self.internal
+    }
+
+    /// Where back-ends call by RPC over TCP, in the order of the configuration.
+    #[must_use]
+    pub fn rpc_addrs(&self) -> &[SocketAddr] {
+        &self.rpc
     }
 
     /// Stops: not ready any more, no new connections, what is under way is delivered, clients are told (1001), threads
@@ -240,6 +263,7 @@ impl Node {
 
     fn end(&mut self) {
         self.ready.store(false, Ordering::Release);
+        self.rpc_closing.send_replace(true);
         // Lanes that have ended already, or a core that is stuck, must not hold this up.
         if !self.threads.is_empty() && !self.core.stop_lanes(STOP_PATIENCE) {
             for lane in &self.lanes {
@@ -330,13 +354,21 @@ fn start_lanes(
     Ok(lanes)
 }
 
+/// What the core thread listens at.
+struct Ports {
+    internal: TcpListener,
+    rpc: Vec<rpc::Listener>,
+    /// No further call is taken.
+    closing: watch::Receiver<bool>,
+}
+
 fn start_core(
     config: &Config,
     common: &Common,
     lanes: &Lanes,
     from_lanes: Receiver<FromLane>,
     broker: AnyBroker<Ticket>,
-    internal: TcpListener,
+    ports: Ports,
 ) -> Result<(CoreHandle, JoinHandle<()>), StartError> {
     let (requests, asked) = mpsc::channel(REQUESTS_MAX);
     let ended = Arc::new(Notify::new());
@@ -371,6 +403,7 @@ fn start_core(
         users: Arc::clone(&common.users),
         stats: Arc::clone(&stats),
     };
+    let rpc = rpc_of(config, common, &core);
     let api = ApiParts {
         core: core.clone(),
         guard: Arc::clone(&common.guard),
@@ -379,6 +412,7 @@ fn start_core(
         stats,
         places: Arc::clone(&common.places),
         relay: Arc::clone(&common.latencies.relay),
+        rpc: rpc.counters(),
         metrics: Metrics::new(lanes.queues.len(), &common.latencies)
             .map_err(StartError::Metrics)?,
         ready: Arc::clone(&common.ready),
@@ -387,10 +421,12 @@ fn start_core(
         config: api::ApiConfig::new(config),
     };
     let thread = spawn("core", before_waiting, move || async move {
-        let listener = tokio::net::TcpListener::from_std(internal)?;
+        let listener = tokio::net::TcpListener::from_std(ports.internal)?;
         let serving = tokio::task::spawn_local(api::serve(listener, Api::new(api)));
+        let calls = rpc::serve(ports.rpc, rpc, ports.closing)?;
         core::run(parts).await;
         serving.abort();
+        rpc::finish(calls).await;
         Ok(())
     })?;
     Ok((core, thread))
@@ -474,6 +510,24 @@ fn listen(address: SocketAddr, shared: bool) -> Result<TcpListener, StartError> 
         Ok(socket.into())
     };
     open().map_err(|source| StartError::Listen { address, source })
+}
+
+fn rpc_of(config: &Config, common: &Common, core: &CoreHandle) -> Rpc {
+    let parts = RpcParts {
+        core: core.clone(),
+        guard: Arc::clone(&common.guard),
+        clock: common.clock,
+        brokers: Brokers::default(),
+        counters: Arc::default(),
+    };
+    Rpc::new(config, parts)
+}
+
+fn listen_rpc(config: &RpcConfig) -> Result<Vec<rpc::Listener>, StartError> {
+    let listen = |place: &RpcPlace| {
+        rpc::listen(place).map_err(|source| StartError::Rpc { place: place.clone(), source })
+    };
+    config.listen.iter().map(listen).collect()
 }
 
 fn local(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, StartError> {

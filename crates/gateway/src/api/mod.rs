@@ -25,15 +25,14 @@ use roomcast_broker::RelayStats;
 use roomcast_dialects::native::publish_from_json;
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::envelope::Accepted;
-use roomcast_protocol::guard::{Guard, PublishRight};
 use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::limits::DecodeLimits;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
-use roomcast_router::lane::publication_of;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use crate::backend;
 use crate::clock::Clock;
 use crate::config::{BrokerKind, Config, DEV_API_KEY};
 use crate::core::{CoreHandle, CoreStats};
@@ -42,6 +41,7 @@ use crate::guard::{self, RuleGuard};
 use crate::lane::LaneReport;
 use crate::metrics::{Class, Endpoint, Metrics, Seen};
 use crate::places::Places;
+use crate::rpc::RpcCounters;
 use crate::system::{raise_open_files, sockets_max};
 use members::Page;
 use presence::{Asked, Roster};
@@ -97,6 +97,7 @@ pub(crate) struct ApiParts {
     pub(crate) stats: Arc<CoreStats>,
     pub(crate) places: Arc<Places>,
     pub(crate) relay: Arc<RelayStats>,
+    pub(crate) rpc: Arc<RpcCounters>,
     pub(crate) metrics: Metrics,
     /// Started, and not stopping.
     pub(crate) ready: Arc<AtomicBool>,
@@ -228,6 +229,7 @@ impl Api {
             core: &parts.stats,
             hub: parts.stats.hub(),
             relay: &parts.relay,
+            rpc: &parts.rpc,
             places: &parts.places,
             api: parts.metrics.api(),
             draining: &parts.draining,
@@ -278,27 +280,9 @@ impl Api {
     /// The publication that a body asks for, if this back-end may publish it, and whether its id is the sender's own.
     fn checked(&self, name: &str, body: &[u8]) -> Result<(Publication, bool), Refused> {
         let publish = publish_from_json(body, self.parts.config.decode)?;
-        let room = RoomName::parse(&publish.room)?;
-        let guard = &self.parts.guard;
-        let who = guard::backend(name);
-        let rule = guard.rule(&room).ok_or(Refusal::PermissionDenied)?;
-        let allowed = match guard.may_publish(rule, &room, &who) {
-            PublishRight::Yes => true,
-            PublishRight::OwnAgent => who.agent_id.is_some() && who.agent_id == publish.agent_id,
-            PublishRight::No => false,
-        };
-        if !allowed {
-            return Err(Refusal::PermissionDenied.into());
-        }
-        let types = &guard.policy(rule).types;
-        if !types.is_empty() && !types.contains(&publish.kind) {
-            let text = format!("This room takes only the types {}", types.join(", "));
-            return Err(Refused::because(Refusal::Schema, text.into()));
-        }
         let own_id = publish.id.is_some();
-        let made = || uuid::Uuid::new_v4().to_string().into();
-        let id = publish.id.clone().unwrap_or_else(made);
-        let (_, _, publication) = publication_of(publish, room, id, &who, self.parts.clock.now());
+        let (guard, who) = (&*self.parts.guard, guard::backend(name));
+        let publication = backend::publication(guard, &who, publish, self.parts.clock.now())?;
         Ok((publication, own_id))
     }
 

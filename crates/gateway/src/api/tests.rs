@@ -116,6 +116,7 @@ fn stage(dev: bool, core: Core) -> Stage {
         stats: Arc::clone(&stats),
         places: Arc::new(Places::default()),
         relay: Arc::default(),
+        rpc: Arc::default(),
         metrics: Metrics::new(1, &Arc::default()).unwrap(),
         ready: Arc::clone(&ready),
         draining: Arc::default(),

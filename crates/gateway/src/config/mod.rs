@@ -10,6 +10,7 @@ mod print;
 mod raw;
 mod read;
 mod relay;
+mod rpc;
 mod schema;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ use layer::{Layer, Places};
 use raw::RawConfig;
 use read::Reader;
 pub use relay::{BrokerConfig, BrokerKind, RedisConfig, RelayConfig};
+pub use rpc::{RpcConfig, RpcPlace};
 use schema::EXAMPLE;
 
 /// The secret that `--dev` accepts; known to everybody, so it protects nothing.
@@ -91,6 +93,8 @@ pub struct Config {
     pub agents: AgentsConfig,
     /// `[drain]`.
     pub drain: DrainConfig,
+    /// `[rpc]`.
+    pub rpc: RpcConfig,
     /// `[broker]`.
     pub broker: BrokerConfig,
     /// `[redis]`.
@@ -393,6 +397,7 @@ impl Config {
             api: parsed.api,
             agents: parsed.agents,
             drain: parsed.drain,
+            rpc: parsed.rpc,
             broker: parsed.relayed.broker,
             redis: parsed.relayed.redis,
             relay: parsed.relayed.relay,

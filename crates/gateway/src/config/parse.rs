@@ -15,6 +15,7 @@ use super::members::{self, Paths};
 use super::raw::{RawApiKey, RawConfig, RawIssuer, RawKey, RawLimits, RawRule, Scalar};
 use super::read::{Reader, SecretKeys};
 use super::relay::{self, Relayed};
+use super::rpc::{self, RpcConfig};
 use super::{
     AgentsConfig, ApiConfig, ApiKey, AuthConfig, DEV_API_KEY, DEV_ISSUER, DEV_SECRET, DrainConfig,
     Issuer, IssuerKey, Limits, ListenConfig, LogConfig, LogFormat, NodeConfig, OriginsConfig,
@@ -42,6 +43,7 @@ pub(super) struct Parsed {
     pub(super) api: ApiConfig,
     pub(super) agents: AgentsConfig,
     pub(super) drain: DrainConfig,
+    pub(super) rpc: RpcConfig,
     pub(super) log: LogConfig,
     pub(super) relayed: Relayed,
     pub(super) rooms: Arc<[RoomRule]>,
@@ -85,6 +87,7 @@ pub(super) fn parse(raw: &RawConfig, dev: bool, r: &mut Reader<'_>) -> Parsed {
             leave_grace_ms: r.time("agents.leave_grace", &raw.agents.leave_grace, 0..=600_000),
         },
         drain: drain::drain(&raw.drain, r),
+        rpc: rpc::rpc(&raw.rpc, dev, r),
         log: LogConfig {
             level: log_level(&raw.log.level, r),
             format: log_format(&raw.log.format, r),

@@ -29,6 +29,7 @@ pub(super) struct RawConfig {
     pub(super) broker: RawBroker,
     pub(super) redis: RawRedis,
     pub(super) relay: RawRelay,
+    pub(super) rpc: RawRpc,
     pub(super) log: RawLog,
     #[serde(default)]
     pub(super) rooms: Vec<RawRule>,
@@ -189,6 +190,15 @@ pub(super) struct RawRelay {
     pub(super) previous_key: Option<Scalar>,
     pub(super) previous_key_env: Option<Scalar>,
     pub(super) previous_key_file: Option<Scalar>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRpc {
+    pub(super) listen: Scalar,
+    pub(super) allow_remote: Scalar,
+    pub(super) connections_max: Scalar,
+    pub(super) websockets: Scalar,
 }
 
 #[derive(Clone, Debug, Deserialize)]

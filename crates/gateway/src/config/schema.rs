@@ -11,7 +11,7 @@ pub(super) static SCHEMA: LazyLock<Section> = LazyLock::new(|| Section::read(EXA
 
 /// Keys that the design knows and this version does not serve: a key that is accepted and does nothing would be a
 /// promise (decision 6).
-const LATER: [&str; 13] = [
+const LATER: [&str; 12] = [
     "audit",
     "console",
     "dialects",
@@ -20,7 +20,6 @@ const LATER: [&str; 13] = [
     "last_value",
     "memory_max",
     "replay",
-    "rpc",
     "tls",
     "tracing",
     "upstream",

@@ -13,7 +13,10 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{CoreRequest, Ended};
 
-/// The server API's way to the core.
+/// How a publication ends.
+pub(crate) type Outcome = oneshot::Receiver<Result<Accepted, Refused>>;
+
+/// The way of the server API, and of RPC, to the core.
 #[derive(Clone, Debug)]
 pub(crate) struct CoreHandle {
     requests: mpsc::Sender<CoreRequest>,
@@ -40,6 +43,15 @@ impl CoreHandle {
             return Err(Refusal::Unavailable.into());
         }
         outcome.await.unwrap_or(Err(Refusal::Unavailable.into()))
+    }
+
+    /// Has a back-end's publication on its way, behind those that were before it, and says how it ended. A sender that
+    /// is gone: the node is ending, and nobody knows.
+    pub(crate) async fn begin(&self, publication: Arc<Publication>, dedup: bool) -> Outcome {
+        let (answer, outcome) = oneshot::channel();
+        // Where the core has ended, the sender goes with the request.
+        drop(self.requests.send(CoreRequest::Publish { publication, dedup, answer }).await);
+        outcome
     }
 
     /// The members of a room on this node; `None`: a lane did not answer in time, or the node is ending.

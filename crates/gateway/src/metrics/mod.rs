@@ -5,6 +5,7 @@
 
 mod latency;
 mod reliable;
+mod rpc;
 mod table;
 
 use std::cell::Cell;
@@ -27,6 +28,7 @@ use crate::core::{CoreStats, HubView};
 use crate::drain::Draining;
 use crate::lane::LaneReport;
 use crate::places::Places;
+use crate::rpc::RpcCounters;
 pub(crate) use latency::Latencies;
 use latency::Shown;
 use table::{Kind, Read, Row};
@@ -191,6 +193,8 @@ pub(crate) struct Seen<'a> {
     pub(crate) hub: HubView,
     /// The broker's.
     pub(crate) relay: &'a RelayStats,
+    /// What RPC counted.
+    pub(crate) rpc: &'a RpcCounters,
     /// Who is connected.
     pub(crate) places: &'a Places,
     /// What the server API counted.
@@ -236,7 +240,7 @@ fn seconds(ms: u64) -> f64 {
 
 /// All figures, in the order of the document.
 fn all() -> impl Iterator<Item = &'static Row> {
-    table::ROWS.iter().chain(reliable::ROWS)
+    table::ROWS.iter().chain(reliable::ROWS).chain(rpc::ROWS)
 }
 
 /// The node's metrics: a registry of its own, with every series there from the start.

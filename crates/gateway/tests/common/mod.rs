@@ -90,6 +90,11 @@ impl Live {
         self.node.internal_addr()
     }
 
+    /// The first port of RPC.
+    pub fn rpc(&self) -> SocketAddr {
+        self.node.rpc_addrs()[0]
+    }
+
     pub fn url(&self) -> String {
         format!("ws://{}/ws", self.public())
     }
