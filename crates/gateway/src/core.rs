@@ -13,17 +13,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use roomcast_broker::feed::SPARE_MAX;
 use roomcast_broker::{AnyBroker, Feed, RelayStats};
 use roomcast_protocol::codes::Refused;
-use roomcast_protocol::envelope::{Accepted, BrokerEvent, Level};
+use roomcast_protocol::envelope::{Accepted, BrokerEvent};
 use roomcast_protocol::ids::{LaneId, NodeId};
 use roomcast_protocol::presence::RosterPage;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::receipts::ReceiptsPage;
 use roomcast_protocol::room::RoomName;
-use roomcast_router::hub::{Hub, HubCounters, HubHealth, PresenceSizes};
+use roomcast_router::hub::{Hub, HubCounters, HubHealth, Ordered, PresenceSizes};
 use roomcast_router::messages::{
     Answer, HubEffect, HubMessage, LaneMessage, MemberInfo, QueryId, ReceiptsAsk, Ticket,
 };
 use roomcast_router::meter::Users;
+use roomcast_router::orders::Order;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::clock::Clock;
@@ -45,8 +46,9 @@ const QUERY_MS: u64 = 2_000;
 /// for 5 s. Units: milliseconds.
 const PUBLISH_MS: u64 = 11_000;
 
-/// The same of an order to end a user's sessions: it is published, then their records end. Units: milliseconds.
-const DISCONNECT_MS: u64 = PUBLISH_MS + 5_000;
+/// The same of an order to all nodes, beside the time they have to confirm it: it is published, then records of sessions
+/// end. Units: milliseconds.
+const ORDER_MS: u64 = PUBLISH_MS + 5_000;
 
 /// How long the broker may take, once the lanes have ended, to answer what their sessions wrote at last; and how long it
 /// is given at least, for what it does not answer. Units: milliseconds.
@@ -100,27 +102,20 @@ pub(crate) enum CoreRequest {
         /// How far.
         answer: oneshot::Sender<Result<ReceiptsPage, Refused>>,
     },
-    /// End all sessions of a user, on every node.
-    Disconnect {
-        /// The user's name within the cluster.
-        user: Box<str>,
+    /// Have all nodes do something.
+    Order {
+        /// What.
+        order: Order,
+        /// How long they may take to confirm it. Units: milliseconds.
+        timeout_ms: u64,
         /// What became of it.
-        answer: oneshot::Sender<Result<Ended, Refused>>,
+        answer: oneshot::Sender<Result<Ordered, Refused>>,
     },
     /// End all sessions, once all that came before is on its way to them.
     Stop {
         /// The lanes have been told.
         told: std::sync::mpsc::Sender<()>,
     },
-}
-
-/// The order to end a user's sessions was given, and carried out on this node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ended {
-    /// Sessions of this node that ended.
-    pub(crate) count: usize,
-    /// How safe the order is on its way to the other nodes.
-    pub(crate) level: Level,
 }
 
 /// What the hub last said of itself.
@@ -178,16 +173,7 @@ enum Query {
     Members { left: usize, found: Vec<MemberInfo>, answer: oneshot::Sender<Vec<MemberInfo>> },
     Roster(oneshot::Sender<Result<RosterPage, Refused>>),
     Receipts(oneshot::Sender<Result<ReceiptsPage, Refused>>),
-    Disconnect(Disconnect),
-}
-
-/// An order that waits until it is stored and all lanes have carried it out, whichever comes first.
-struct Disconnect {
-    /// Lanes that have not answered.
-    left: usize,
-    count: usize,
-    level: Option<Level>,
-    answer: oneshot::Sender<Result<Ended, Refused>>,
+    Order { timeout_ms: u64, answer: oneshot::Sender<Result<Ordered, Refused>> },
 }
 
 /// What the core is made with.
@@ -382,6 +368,7 @@ impl Core {
                 HubEffect::Answer(query, outcome) => self.outcome(query, outcome),
                 HubEffect::Roster(query, outcome) => self.roster(query, outcome),
                 HubEffect::Receipts(query, outcome) => self.receipts(query, outcome),
+                HubEffect::Ordered(query, outcome) => self.ordered(query, outcome),
             }
         }
         for lane in &mut self.lanes {
@@ -390,19 +377,16 @@ impl Core {
         self.effects = effects;
     }
 
-    /// A publication of the shell's own ended, or an order is stored.
+    /// A publication of the shell's own ended.
     fn outcome(&mut self, query: QueryId, outcome: Result<Accepted, Refused>) {
-        match (self.queries.remove(&query), outcome) {
-            (Some((_, Query::Publish(answer))), outcome) => give(answer, outcome),
-            (Some((_, Query::Disconnect(order))), Err(refused)) => give(order.answer, Err(refused)),
-            (Some((asked_ms, Query::Disconnect(order))), Ok(accepted)) => {
-                let order = Disconnect { level: Some(accepted.level), ..order };
-                self.carried_out(query, asked_ms, order);
-            }
-            (
-                Some((_, Query::Members { .. } | Query::Roster(_) | Query::Receipts(_))) | None,
-                _,
-            ) => {}
+        if let Some((_, Query::Publish(answer))) = self.queries.remove(&query) {
+            give(answer, outcome);
+        }
+    }
+
+    fn ordered(&mut self, query: QueryId, outcome: Result<Ordered, Refused>) {
+        if let Some((_, Query::Order { answer, .. })) = self.queries.remove(&query) {
+            give(answer, outcome);
         }
     }
 
@@ -415,18 +399,6 @@ impl Core {
     fn receipts(&mut self, query: QueryId, outcome: Result<ReceiptsPage, Refused>) {
         if let Some((_, Query::Receipts(answer))) = self.queries.remove(&query) {
             give(answer, outcome);
-        }
-    }
-
-    /// Answers an order once it is stored and all lanes have carried it out.
-    fn carried_out(&mut self, query: QueryId, asked_ms: u64, order: Disconnect) {
-        match order {
-            Disconnect { left: 0, count, level: Some(level), answer } => {
-                give(answer, Ok(Ended { count, level }));
-            }
-            order => {
-                self.queries.insert(query, (asked_ms, Query::Disconnect(order)));
-            }
         }
     }
 
@@ -486,10 +458,9 @@ impl Core {
                 let message = HubMessage::AskReceipts { query: id, ask };
                 self.parts.hub.message(now, message, &mut self.effects);
             }
-            CoreRequest::Disconnect { user, answer } => {
-                let order = Disconnect { left: lanes, count: 0, level: None, answer };
-                self.queries.insert(id, (now.mono_ms, Query::Disconnect(order)));
-                let message = HubMessage::Disconnect { query: id, user };
+            CoreRequest::Order { order, timeout_ms, answer } => {
+                self.queries.insert(id, (now.mono_ms, Query::Order { timeout_ms, answer }));
+                let message = HubMessage::Order { query: id, order, timeout_ms };
                 self.parts.hub.message(now, message, &mut self.effects);
             }
             CoreRequest::Stop { told } => self.stopping = Some(told),
@@ -515,18 +486,9 @@ impl Core {
                     self.queries.insert(id, (asked_ms, query));
                 }
             }
-            (Query::Disconnect(order), Answer::Disconnected(more)) => {
-                let left = order.left.saturating_sub(1);
-                let order = Disconnect { left, count: order.count + more, ..order };
-                self.carried_out(id, asked_ms, order);
-            }
             (
-                Query::Publish(_)
-                | Query::Members { .. }
-                | Query::Roster(_)
-                | Query::Receipts(_)
-                | Query::Disconnect(_),
-                _,
+                Query::Publish(_) | Query::Roster(_) | Query::Receipts(_) | Query::Order { .. },
+                Answer::Members(_),
             ) => {}
         }
     }
@@ -540,7 +502,7 @@ impl Core {
         self.queries.retain(|_, (asked_ms, query)| {
             let limit_ms = match query {
                 Query::Publish(_) => PUBLISH_MS,
-                Query::Disconnect(_) => DISCONNECT_MS,
+                Query::Order { timeout_ms, .. } => ORDER_MS + *timeout_ms,
                 Query::Members { .. } | Query::Roster(_) | Query::Receipts(_) => QUERY_MS,
             };
             now.mono_ms < *asked_ms + limit_ms

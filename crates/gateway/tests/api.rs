@@ -184,16 +184,20 @@ fn a_disconnected_user_is_told_and_others_stay() {
     let mut gone: Vec<_> = (0..3).map(|_| live.user("7/ü")).collect();
     let mut stays = live.user("8");
     let path = "/api/v1/users/7%2F%C3%BC/disconnect";
-    assert_eq!(
-        live.request("POST", path, ""),
-        (200, "{\"disconnected\":3,\"level\":\"stored\"}".to_owned())
-    );
+    let ended = |sessions: u64| {
+        let (status, answer) = live.request("POST", path, "");
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        let node = answer["nodes"][0]["node"].clone();
+        let nodes = json!([{"node": node, "sessions": sessions}]);
+        let ended = json!({
+            "disconnected": sessions, "level": "stored", "nodes": nodes, "unanswered": [],
+        });
+        assert_eq!((status, answer, node.as_str().map(str::len)), (200, ended, Some(16)));
+    };
+    ended(3);
     gone.iter_mut().for_each(|ws| ws.expect_close(Close::Disconnected));
     live.expect_closes(Close::Disconnected, 3);
-    assert_eq!(
-        live.request("POST", path, ""),
-        (200, "{\"disconnected\":0,\"level\":\"stored\"}".to_owned())
-    );
+    ended(0);
     let pong = stays.ask(&json!({"type": "ping", "timestamp": 1}));
     assert_eq!(pong["type"], "pong");
 }

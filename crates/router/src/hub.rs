@@ -2,6 +2,7 @@
 //! which agents are there. Pure; keeps INV-4 (interest is on exactly while a lane has members, or lingers).
 
 mod agents;
+mod answers;
 mod asks;
 mod behind;
 mod control;
@@ -41,6 +42,8 @@ use roomcast_protocol::time::Now;
 use crate::messages::{HubEffect, HubMessage, LaneMessage, Ticket};
 use agents::Notices;
 pub use agents::{NOTICE_AGAIN_MS, NOTICE_MS, NOTICES_MAX, NOTICES_UNDER_WAY_MAX};
+use answers::{Answers, is_for_hubs};
+pub use answers::{CARRYING_MAX, NODES_MAX, Ordered};
 use asks::Asks;
 pub use asks::{ASK_AGAIN_MS, ASKS_MAX, JITTER_MS, REFRESH_MS, REPAIR_MS};
 use control::Control;
@@ -167,6 +170,7 @@ pub struct Hub {
     control: Control,
     sessions: Sessions,
     endings: Endings,
+    answers: Answers,
     /// Rooms in which lanes are behind.
     behind: BTreeSet<(LaneId, RoomName)>,
     /// Lanes that missed publications without a position, and have not been told; one bit each.
@@ -214,6 +218,7 @@ impl Hub {
             control: Control::new(seed),
             sessions: Sessions::default(),
             endings: Endings::default(),
+            answers: Answers::default(),
             behind: BTreeSet::new(),
             deaf_lanes: 0,
             recheck: false,
@@ -258,7 +263,12 @@ impl Hub {
                 self.lane_reads((lane, query), room, span, out);
             }
             HubMessage::Late(lane) => self.lane_is_late(now, lane, out),
-            HubMessage::Disconnect { query, user } => self.order_disconnect(now, query, user, out),
+            HubMessage::Order { query, order, timeout_ms } => {
+                self.give_order(now, (query, timeout_ms), &order, out);
+            }
+            HubMessage::CarriedOut { lane, ticket, outcome } => {
+                self.carried_out(now, lane, ticket, outcome, out);
+            }
             HubMessage::Presence { room, change } => self.presence(now, &room, change),
             HubMessage::Roster { lane, session, member, reply, room, after, count_max } => {
                 let asker = Asker::Lane(lane, session, reply);
@@ -368,7 +378,8 @@ impl Hub {
         let watch = self.watch.as_ref().map(|watch| watch.next_wake());
         let own = [self.next_ask_ms(), self.next_control_ms(), self.ids.next_wake()];
         let others = [self.next_presence_ms(), self.next_inbox_ms(), self.next_receipts_ms()];
-        [deadline, watch].into_iter().chain(own).chain(others).flatten().min()
+        let answers = self.answers.next_ms();
+        [deadline, watch, answers].into_iter().chain(own).chain(others).flatten().min()
     }
 
     /// Acts on deadlines that have come.
@@ -399,6 +410,7 @@ impl Hub {
         self.presence_turn(now, out);
         self.ask_inboxes(now, out);
         self.receipts_turn(now, out);
+        self.answer_late_orders(now, out);
     }
 
     /// Has the watch act, then does what follows.
@@ -428,6 +440,9 @@ impl Hub {
         {
             let item = Item::Publication(Arc::clone(publication), published_us);
             return self.placed(now, &publication.room, position, item, out);
+        }
+        if is_for_hubs(&publication.room) {
+            return self.hear_node(publication, out);
         }
         // A room that another node's rules keep and this one's do not is ephemeral here: its members do not count.
         let mut publication = Arc::clone(publication);

@@ -6,6 +6,7 @@ pub mod hub;
 pub mod lane;
 pub mod messages;
 pub mod meter;
+pub mod orders;
 pub mod outbox;
 #[cfg(feature = "planted")]
 pub mod planted;

@@ -18,6 +18,8 @@ use roomcast_protocol::session::{
     AttachedSession, SaveSession, SavedSession, Secret, Unattached, Wish,
 };
 
+use crate::hub::Ordered;
+use crate::orders::{Order, Outcome};
 use crate::outbox::Mark;
 
 /// Names a question of the shell to all lanes, so that answers find it.
@@ -227,12 +229,12 @@ pub enum LaneMessage {
     },
     /// Orders up to this place in their room have been told to the lane, or are known not to concern it.
     Obeyed(Position),
-    /// End all sessions of a user.
-    Disconnect {
-        /// Comes back in the answer; `None`: nobody waits for it here.
-        query: Option<QueryId>,
-        /// The user's name within the cluster.
-        user: Box<str>,
+    /// Carry an order out; answered by [`HubMessage::CarriedOut`].
+    Order {
+        /// Comes back in the answer.
+        ticket: u64,
+        /// What to do.
+        order: Arc<Order>,
     },
     /// End all sessions: the node stops.
     Stop,
@@ -276,7 +278,7 @@ impl LaneMessage {
             | Self::Presents { .. }
             | Self::Members { .. }
             | Self::Obeyed(_)
-            | Self::Disconnect { .. }
+            | Self::Order { .. }
             | Self::Stop => None,
         }
     }
@@ -346,12 +348,23 @@ pub enum HubMessage {
     },
     /// The lane was late for its turn and gives nothing to anybody until [`LaneMessage::Hold`] says so (G22).
     Late(LaneId),
-    /// End all sessions of a user, on every node (G22).
-    Disconnect {
-        /// Names the order; the core answers it.
+    /// Have all nodes do something (G22). Answered by [`HubEffect::Ordered`].
+    Order {
+        /// Comes back in the answer.
         query: QueryId,
-        /// The user's name within the cluster.
-        user: Box<str>,
+        /// What they are to do.
+        order: Order,
+        /// How long nodes may take to say that they did. Units: milliseconds.
+        timeout_ms: u64,
+    },
+    /// The lane has carried an order out.
+    CarriedOut {
+        /// Which lane.
+        lane: LaneId,
+        /// As given.
+        ticket: u64,
+        /// What became of it there.
+        outcome: Outcome,
     },
     /// Publish, and let the ticket's owner know.
     Publish {
@@ -517,8 +530,6 @@ pub struct MemberInfo {
 pub enum Answer {
     /// To [`LaneMessage::Members`].
     Members(Vec<MemberInfo>),
-    /// To [`LaneMessage::Disconnect`]: how many sessions ended.
-    Disconnected(usize),
 }
 
 /// What a lane wants done by its shell, in order.
@@ -597,4 +608,6 @@ pub enum HubEffect {
     Roster(QueryId, Result<RosterPage, Refused>),
     /// The answer to [`HubMessage::AskReceipts`].
     Receipts(QueryId, Result<ReceiptsPage, Refused>),
+    /// The answer to [`HubMessage::Order`].
+    Ordered(QueryId, Result<Ordered, Refused>),
 }

@@ -20,4 +20,6 @@ pub enum Planted {
     PositionFromWrites,
     /// A room's publications count as delivered that were given to a connection.
     MarkFromWrites,
+    /// A node confirms an order once its first lane has carried it out.
+    ConfirmedEarly,
 }

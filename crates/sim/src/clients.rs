@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use roomcast_protocol::position::{Epoch, Position};
+use roomcast_router::messages::HubMessage;
+use roomcast_router::orders::{Order, Whom};
 
 use crate::check::recovery::Since;
 use crate::check::stay::Stay;
@@ -421,7 +423,9 @@ impl World {
         self.stats.kicks += 1;
         let user: Box<str> = self.clients[client].user.as_str().into();
         let query = self.ask_core(node, Asked::Disconnect { client, asked_ms: self.now_ms });
-        let message = roomcast_router::messages::HubMessage::Disconnect { query, user };
+        let order = Order::End(Whom::User(user));
+        let timeout_ms = 1_000 + self.random.below(4_000);
+        let message = HubMessage::Order { query, order, timeout_ms };
         self.tell_core_from_lane(node, 128, FromLane::Hub(message));
         // Often it has gone before its node hears of it, and wants its session back.
         if self.random.chance(2) {

@@ -35,11 +35,13 @@ pub enum Planted {
     ToldFromWrites,
     /// A device that comes first to an inbox begins without what that has lost.
     FirstLossUntold,
+    /// A node confirms an order once its first lane has carried it out.
+    ConfirmedEarly,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::AckBeforeAppend,
         Self::TwoSteps,
         Self::KeepEpoch,
@@ -56,6 +58,7 @@ impl Planted {
         Self::MarkFromWrites,
         Self::ToldFromWrites,
         Self::FirstLossUntold,
+        Self::ConfirmedEarly,
     ];
 
     /// Its name in the router, if it is one of the router's.
@@ -69,6 +72,7 @@ impl Planted {
             Self::CursorFromWrites => Some(Planted::CursorFromWrites),
             Self::PositionFromWrites => Some(Planted::PositionFromWrites),
             Self::MarkFromWrites => Some(Planted::MarkFromWrites),
+            Self::ConfirmedEarly => Some(Planted::ConfirmedEarly),
             Self::ToldFromWrites => Some(Planted::ToldFromWrites),
             Self::AckBeforeAppend
             | Self::TwoSteps
@@ -101,6 +105,7 @@ impl Planted {
             Self::MarkFromWrites => "mark-from-writes",
             Self::ToldFromWrites => "told-from-writes",
             Self::FirstLossUntold => "first-loss-untold",
+            Self::ConfirmedEarly => "confirmed-early",
         }
     }
 }

@@ -55,6 +55,10 @@ pub struct Stats {
     pub connections: u64,
     /// Users that were kicked.
     pub kicks: u64,
+    /// Nodes that confirmed a kick.
+    pub confirmed: u64,
+    /// Nodes that had not when it was answered.
+    pub unanswered: u64,
     /// Publications that were handed to a client who had to ack one less than it may.
     pub inflight_full: u64,
     /// Rosters that clients were answered, page by page.
@@ -146,6 +150,8 @@ impl Stats {
             ("connections", &mut self.connections),
             ("closed by nodes", &mut self.closes),
             ("kicks", &mut self.kicks),
+            ("kicks confirmed", &mut self.confirmed),
+            ("nodes unanswered", &mut self.unanswered),
             ("acks due, and no more", &mut self.inflight_full),
             ("rosters", &mut self.rosters),
             ("presence told", &mut self.presence_told),

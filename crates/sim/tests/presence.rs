@@ -411,7 +411,10 @@ impl World {
             match effect {
                 HubEffect::Broker(command) => self.order(node, command),
                 HubEffect::Lane(_, message) => self.lane(node, message),
-                HubEffect::Answer(..) | HubEffect::Roster(..) | HubEffect::Receipts(..) => {}
+                HubEffect::Answer(..)
+                | HubEffect::Roster(..)
+                | HubEffect::Receipts(..)
+                | HubEffect::Ordered(..) => {}
             }
         }
     }

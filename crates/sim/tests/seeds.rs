@@ -73,6 +73,11 @@ fn losses_from_before_a_cursor_that_are_not_told_are_caught() {
 }
 
 #[test]
+fn an_order_confirmed_before_lanes_carried_it_out_is_caught() {
+    is_caught(Planted::ConfirmedEarly);
+}
+
+#[test]
 fn forgotten_ids_are_caught() {
     is_caught(Planted::NoDedup);
 }

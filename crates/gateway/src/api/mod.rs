@@ -6,6 +6,7 @@ pub(crate) mod answer;
 mod body;
 mod health;
 mod members;
+mod orders;
 mod presence;
 pub(crate) mod problem;
 mod receipts;
@@ -29,6 +30,7 @@ use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::limits::DecodeLimits;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
+use roomcast_router::orders::Whom;
 use serde::Serialize;
 use tokio::sync::watch;
 
@@ -55,9 +57,6 @@ const OUTCOME_WAIT: Duration = Duration::from_secs(10);
 
 const PUBLISHED_PERHAPS: &str =
     "It is not known whether this was published: send it again with the same id within 120 s";
-
-const DISCONNECTED_PERHAPS: &str =
-    "It is not known whether all of the user's sessions were ended: send it again";
 
 /// What the configuration says about the internal port.
 #[derive(Clone, Copy, Debug)]
@@ -139,14 +138,6 @@ impl<'a> Published<'a> {
     }
 }
 
-#[derive(Serialize)]
-struct Disconnected {
-    /// Sessions of this node that ended.
-    disconnected: usize,
-    /// How safe the order is on its way to the other nodes.
-    level: &'static str,
-}
-
 type Answer = Result<Response<Full<Bytes>>, Problem>;
 
 impl Api {
@@ -200,7 +191,9 @@ impl Api {
             Ok(Route::Receipts(room)) => {
                 self.receipts(&room, request.uri().query().unwrap_or_default()).await
             }
-            Ok(Route::Disconnect(user)) => self.disconnect(&who, user, request).await,
+            Ok(Route::Disconnect(user)) => {
+                self.disconnect(&who, Whom::User(user.into()), request).await
+            }
             Err(problem) => Err(problem),
         };
         (endpoint, answer)
@@ -304,24 +297,6 @@ impl Api {
         let room = RoomName::parse(room).map_err(Refused::from)?;
         let page = self.parts.core.receipts(receipts::asked(room, query)?).await?;
         Ok(answer::json(StatusCode::OK, &receipts::Receipts::from(page)))
-    }
-
-    async fn disconnect<B>(&self, name: &str, user: String, request: Request<B>) -> Answer
-    where
-        B: Body<Data = Bytes>,
-    {
-        body::none(request, self.parts.config.message_bytes_max).await?;
-        let ordered = self.parts.core.disconnect(user.into());
-        let ordered = tokio::time::timeout(OUTCOME_WAIT, ordered).await.ok().flatten();
-        let unknown = || Problem::unknown_outcome(DISCONNECTED_PERHAPS);
-        let ended = match ordered.ok_or_else(unknown)? {
-            Ok(ended) => ended,
-            Err(refused) if refused.unknown => return Err(unknown()),
-            Err(refused) => return Err(refused.into()),
-        };
-        tracing::info!(key = name, sessions = ended.count, "a back-end disconnected a user");
-        let level = ended.level.name();
-        Ok(answer::json(StatusCode::OK, &Disconnected { disconnected: ended.count, level }))
     }
 
     fn lanes(&self) -> Vec<LaneReport> {

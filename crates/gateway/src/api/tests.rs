@@ -10,8 +10,9 @@ use roomcast_protocol::ids::SessionId;
 use roomcast_protocol::position::{Epoch, Position};
 use roomcast_protocol::presence::RosterPage;
 use roomcast_protocol::receipts::{Marked, Receipt, ReceiptsPage};
-use roomcast_router::hub::{HubHealth, RelayState};
+use roomcast_router::hub::{HubHealth, Ordered, RelayState};
 use roomcast_router::messages::{MemberInfo, ReceiptsAsk};
+use roomcast_router::orders::{Order, Outcome};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -19,7 +20,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::config::LoadOptions;
-use crate::core::{CoreRequest, Ended, HubView};
+use crate::core::{CoreRequest, HubView};
 
 const MESSAGE_BYTES: usize = 1_000;
 
@@ -177,12 +178,22 @@ async fn play(core: Core, mut asked: mpsc::Receiver<CoreRequest>, published: See
             (CoreRequest::Receipts { answer, .. }, _) => {
                 answer.send(Err(Refusal::Unavailable.into())).unwrap();
             }
-            (CoreRequest::Disconnect { user, answer }, _) => {
-                let ended = Ended { count: user.len(), level: Level::Stored };
-                answer.send(Ok(ended)).unwrap();
+            (CoreRequest::Order { order, timeout_ms, answer }, _) => {
+                answer.send(Ok(carried_out(&order, timeout_ms))).unwrap();
             }
             (CoreRequest::Stop { .. }, _) => panic!("nobody stops it"),
         }
+    }
+}
+
+/// Node 1 has carried an order out for as many sessions as its user's name is long; node 2 says nothing.
+fn carried_out(order: &Order, timeout_ms: u64) -> Ordered {
+    assert_eq!(timeout_ms, 5_000);
+    let Order::End(Whom::User(user)) = order else { panic!("{order:?}") };
+    Ordered {
+        accepted: Accepted { level: Level::Stored, ..ACCEPTED },
+        nodes: vec![(NodeId(1), Outcome::of(user.len() as u64))],
+        unanswered: vec![NodeId(2)],
     }
 }
 
@@ -390,7 +401,13 @@ async fn members_come_a_page_at_a_time() {
 async fn disconnecting_a_user_says_how_many_sessions_ended() {
     let stage = stage(false, Core::Accepts);
     let (status, _, answer) = stage.call(Method::POST, "/api/v1/users/a%3A7/disconnect").await;
-    assert_eq!((status, answer), (200, json!({"disconnected": "a:7".len(), "level": "stored"})));
+    let carried = json!({
+        "disconnected": 3,
+        "level": "stored",
+        "nodes": [{"node": "0000000000000001", "sessions": 3}],
+        "unanswered": ["0000000000000002"],
+    });
+    assert_eq!((status, answer), (200, carried));
     let headers = [(header::AUTHORIZATION, KEY), (header::CONTENT_TYPE, "application/json")];
     let path = "/api/v1/users/7/disconnect";
     assert_eq!(stage.ask(Method::POST, path, &headers, "{}").await.0, 200);

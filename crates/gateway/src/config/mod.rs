@@ -16,6 +16,8 @@ mod schema;
 mod tests;
 mod units;
 
+pub(crate) use units::millis;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;

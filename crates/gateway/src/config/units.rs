@@ -15,7 +15,7 @@ pub(super) fn bytes(text: &str) -> Option<u64> {
 }
 
 /// Reads a time with its unit, as milliseconds: `500ms`, `5s`, `2m`, `1h`.
-pub(super) fn millis(text: &str) -> Option<u64> {
+pub(crate) fn millis(text: &str) -> Option<u64> {
     let (number, unit) = split(text)?;
     let factor = match unit {
         "ms" => 1,

@@ -8,10 +8,12 @@ use roomcast_protocol::presence::RosterPage;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::receipts::ReceiptsPage;
 use roomcast_protocol::room::RoomName;
+use roomcast_router::hub::Ordered;
 use roomcast_router::messages::{MemberInfo, ReceiptsAsk};
+use roomcast_router::orders::Order;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::{CoreRequest, Ended};
+use super::CoreRequest;
 
 /// How a publication ends.
 pub(crate) type Outcome = oneshot::Receiver<Result<Accepted, Refused>>;
@@ -92,12 +94,16 @@ impl CoreHandle {
         found.await.unwrap_or(Err(Refusal::Unavailable.into()))
     }
 
-    /// Orders all nodes to end the sessions of a user, and says how many ended here; `None`: what became of it is not
+    /// Has all nodes do something, which they have so long to confirm, and says what became of it; `None`: that is not
     /// known.
-    pub(crate) async fn disconnect(&self, user: Box<str>) -> Option<Result<Ended, Refused>> {
-        let (answer, ended) = oneshot::channel();
-        self.requests.send(CoreRequest::Disconnect { user, answer }).await.ok()?;
-        ended.await.ok()
+    pub(crate) async fn order(
+        &self,
+        order: Order,
+        timeout_ms: u64,
+    ) -> Option<Result<Ordered, Refused>> {
+        let (answer, ordered) = oneshot::channel();
+        self.requests.send(CoreRequest::Order { order, timeout_ms, answer }).await.ok()?;
+        ordered.await.ok()
     }
 
     /// Has the core stop the lanes behind all that is under way; says whether it did within `patience`. Blocks.

@@ -448,7 +448,8 @@ fn weight_of(message: &roomcast_router::messages::HubMessage) -> usize {
         | HubMessage::Leave { .. }
         | HubMessage::Read { .. }
         | HubMessage::Late(_)
-        | HubMessage::Disconnect { .. }
+        | HubMessage::Order { .. }
+        | HubMessage::CarriedOut { .. }
         | HubMessage::AskRoster { .. } => MESSAGE_BYTES,
     }
 }

@@ -4,6 +4,7 @@
 //! `roomcast_node_` and `process_` is 0 once all connections are gone (INV-11).
 
 mod latency;
+mod orders;
 mod reliable;
 mod rpc;
 mod table;
@@ -240,7 +241,7 @@ fn seconds(ms: u64) -> f64 {
 
 /// All figures, in the order of the document.
 fn all() -> impl Iterator<Item = &'static Row> {
-    table::ROWS.iter().chain(reliable::ROWS).chain(rpc::ROWS)
+    table::ROWS.iter().chain(reliable::ROWS).chain(rpc::ROWS).chain(orders::ROWS)
 }
 
 /// The node's metrics: a registry of its own, with every series there from the start.

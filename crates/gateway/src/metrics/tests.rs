@@ -268,6 +268,8 @@ fn away() -> HubView {
         lane_drops: 40,
         control_gaps: 41,
         revalidations: 42,
+        orders_unanswered: 43,
+        orders_unconfirmed: 44,
         ..HubCounters::default()
     };
     HubView { counters, health: Some(health), ..HubView::default() }
@@ -340,6 +342,8 @@ fn what_hub_and_broker_report_of_the_relay_is_what_is_shown() {
         "lanes_dropped_total 40",
         "control_gaps_total 41",
         "control_revalidations_total 42",
+        "orders_unanswered_total 43",
+        "orders_unconfirmed_total 44",
         "control_paused_bytes 32",
     ] {
         shows(&text, &format!("roomcast_{line}"));

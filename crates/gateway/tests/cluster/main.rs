@@ -16,6 +16,7 @@ mod common;
 mod audience;
 mod failover;
 mod faults;
+mod orders;
 mod start;
 
 use std::time::Duration;

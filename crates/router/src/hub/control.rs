@@ -17,11 +17,13 @@ use roomcast_protocol::room::RoomName;
 use roomcast_protocol::session::ORDERS_MS;
 use roomcast_protocol::time::{Now, iso8601};
 
+use super::answers::is_for_hubs;
 use super::sessions::Fence;
 use super::track::{Item, Track};
 use super::watch::RelayState;
 use super::{Hub, HubRoom, NEVER, REPAIR_MS, RETRY_MS, bit_of, each_lane};
 use crate::messages::{HubEffect, LaneMessage, QueryId, Ticket};
+use crate::orders::{Order, id_of};
 
 /// The room's name. No client, back-end or outsider reaches it.
 pub const CONTROL: &str = "$control";
@@ -29,9 +31,6 @@ pub const CONTROL: &str = "$control";
 /// What it keeps.
 pub const CONTROL_KEEP: Keep =
     Keep { size: 10_000, bytes_max: 4 << 20, ttl_ms: ORDERS_MS, replicated: false, inbox: None };
-
-/// The type of the order to end a user's sessions; the content is the user's name.
-const DISCONNECT: &str = "disconnect";
 
 /// How late a turn of the core may come until orders count as missing. Units: milliseconds.
 pub const LATE_MS: u64 = 1_000;
@@ -142,6 +141,7 @@ impl Hub {
         let Ok(name) = RoomName::system(CONTROL) else { return };
         // The first of all: every feed that comes up has it.
         self.subscribe(&name, 0, out);
+        self.hear_answers(out);
         let request = 0;
         let mut track = Track::new(CONTROL_KEEP);
         track.control = true;
@@ -177,7 +177,10 @@ impl Hub {
 
     /// Keeps a publication for later if orders may be missing.
     pub(super) fn pauses(&mut self, publication: &Arc<Publication>, published_us: u64) -> bool {
-        if !self.control.is_open() || publication.room.as_str() == CONTROL {
+        if !self.control.is_open()
+            || publication.room.as_str() == CONTROL
+            || is_for_hubs(&publication.room)
+        {
             return false;
         }
         let bytes = self.control.paused_bytes + publication.weight();
@@ -257,37 +260,38 @@ impl Hub {
         ends.into_iter().chain(blind.map(|since| since + BLIND_MS)).min()
     }
 
-    /// Orders all nodes to end a user's sessions.
-    pub(super) fn order_disconnect(
+    /// Gives an order to all nodes.
+    pub(super) fn give_order(
         &mut self,
         now: Now,
-        query: QueryId,
-        user: Box<str>,
+        (query, timeout_ms): (QueryId, u64),
+        order: &Order,
         out: &mut Vec<HubEffect>,
     ) {
         let Ok(room) = RoomName::system(CONTROL) else { return };
-        self.endings.begin(query, user.clone());
+        self.await_order(now, query, timeout_ms);
+        self.endings.begin(query, order);
+        let (kind, text) = order.written();
         let publication = Publication {
-            id: query.0.to_string().into(),
-            kind: DISCONNECT.into(),
+            id: id_of(self.config.id, query.0),
+            kind: kind.into(),
             timestamp: iso8601(now.unix_ms).into(),
             sender: self.config.node.clone(),
-            ..Publication::bare(room, Content::Text(user.into_string().into()))
+            ..Publication::bare(room, Content::Text(text.into()))
         };
         self.publish(now, Ticket::Query(query), Arc::new(publication), true, out);
     }
 
     /// The broker is away: an order is obeyed here alone, and has to be given again for the others.
     pub(super) fn obey_alone(
-        &self,
+        &mut self,
         publication: &Publication,
         out: &mut Vec<HubEffect>,
     ) -> Refused {
-        if let Some(user) = ends_sessions_of(publication) {
-            self.tell_lanes(|| LaneMessage::Disconnect { query: None, user: user.into() }, out);
+        if let Some(order) = Order::of(publication) {
+            self.carry_out(None, order, out);
         }
-        let text = "The broker is away: this node has ended the user's connections, the others could not be told; \
-                    order it again";
+        let text = "The broker is away: this node has carried the order out, the others could not be told; give it again";
         Refused::unavailable(text.into(), RETRY_MS)
     }
 
@@ -301,10 +305,8 @@ impl Hub {
         if !self.control.obey(publication) {
             return;
         }
-        if let Some(user) = ends_sessions_of(publication) {
-            let own = publication.sender == self.config.node;
-            let query = publication.id.parse().ok().map(QueryId).filter(|_| own);
-            self.tell_lanes(|| LaneMessage::Disconnect { query, user: user.into() }, out);
+        if let Some(order) = Order::of(publication) {
+            self.carry_out(Some(&publication.id), order, out);
         } else if let Some(fence) = Fence::of(publication) {
             self.obey_fence(fence, out);
         }
@@ -368,13 +370,5 @@ impl Hub {
         out.push(HubEffect::Broker(BrokerCommand::Subscribe { room: name.clone(), request }));
         let unconfirmed = super::Unconfirmed { room: name.clone(), waiting: 0 };
         self.unconfirmed.insert(request, unconfirmed);
-    }
-}
-
-/// Whose sessions the order ends; types of later versions mean nothing here.
-fn ends_sessions_of(publication: &Publication) -> Option<&str> {
-    match &publication.content {
-        Content::Text(user) if &*publication.kind == DISCONNECT => std::str::from_utf8(user).ok(),
-        Content::Text(_) | Content::Json(_) | Content::Binary(_) => None,
     }
 }

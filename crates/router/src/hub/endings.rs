@@ -8,6 +8,7 @@ use roomcast_protocol::envelope::{Accepted, BrokerCommand};
 
 use super::{Hub, RETRY_MS};
 use crate::messages::{HubEffect, QueryId};
+use crate::orders::Order;
 
 /// Orders of this node whose two halves are not both answered, by the question's number. Bounds: the questions of back-ends under way.
 #[derive(Debug, Default)]
@@ -24,8 +25,9 @@ enum Ending {
 
 impl Endings {
     /// An order is given.
-    pub(super) fn begin(&mut self, query: QueryId, user: Box<str>) {
-        self.0.insert(query.0, Ending::Ordered(user));
+    pub(super) fn begin(&mut self, query: QueryId, order: &Order) {
+        let user = order.ends_records_of();
+        self.0.extend(user.map(|user| (query.0, Ending::Ordered(user.into()))));
     }
 
     /// Nothing is under way.
@@ -52,6 +54,7 @@ impl Hub {
                 self.endings.0.insert(request, Ending::Stored(accepted));
                 out.push(HubEffect::Broker(BrokerCommand::EndSessions { request, user, order }));
             }
+            (_, outcome) if self.answers.awaits(query) => self.order_is_stored(query, outcome, out),
             (_, outcome) => out.push(HubEffect::Answer(query, outcome)),
         }
     }
@@ -64,6 +67,6 @@ impl Hub {
         let text = "The user's connections have ended, but sessions without one could not be: order it again";
         let refused = || Refused::unavailable(text.into(), RETRY_MS);
         let outcome = if done { Ok(accepted) } else { Err(refused()) };
-        out.push(HubEffect::Answer(QueryId(request), outcome));
+        self.order_is_stored(QueryId(request), outcome, out);
     }
 }

@@ -50,6 +50,10 @@ pub struct HubCounters {
     pub control_gaps: u64,
     /// Times that orders were lost, so that every session had to prove itself anew.
     pub revalidations: u64,
+    /// Nodes that had not confirmed an order of this one when it was answered.
+    pub orders_unanswered: u64,
+    /// Orders that were obeyed and not confirmed, because too many were under way.
+    pub orders_unconfirmed: u64,
     /// Wishes of sessions to get an older one back that went to the broker.
     pub attaches: u64,
     /// Orders to other nodes to end connections whose session was taken over.

@@ -445,7 +445,9 @@ impl World {
             if let HubEffect::Lane(LaneId(1..), LaneMessage::Obeyed(_)) = &effect {
                 continue;
             }
-            let hides = |room: &RoomName| !self.orders && room.as_str() == CONTROL;
+            let for_hubs = |room: &RoomName| room.as_str().starts_with("$node");
+            let hides =
+                |room: &RoomName| for_hubs(room) || !self.orders && room.as_str() == CONTROL;
             if let HubEffect::Broker(BrokerCommand::Subscribe { room, .. }) = &effect
                 && hides(room)
             {
@@ -633,6 +635,7 @@ impl World {
             }
             HubEffect::Answer(query, outcome) => format!("answer {} {}", query.0, ended(&outcome)),
             HubEffect::Roster(query, outcome) => presence::answered(query, &outcome),
+            HubEffect::Ordered(query, outcome) => orders::answered(query, &outcome),
         };
         self.seen.push(text);
     }
@@ -746,9 +749,7 @@ fn told(message: &LaneMessage) -> String {
         LaneMessage::Revalidate => "revalidate".into(),
         LaneMessage::Blind => "blind".into(),
         LaneMessage::Obeyed(order) => format!("obeyed {}", shown_at(*order)),
-        LaneMessage::Disconnect { query, user } => {
-            format!("disconnect {user}{}", if query.is_some() { " ours" } else { "" })
-        }
+        LaneMessage::Order { order, .. } => orders::told(order),
         LaneMessage::Lost(Loss::Overload) => "lost by overload".into(),
         LaneMessage::Hold(hold) => format!("hold {hold}"),
         LaneMessage::Attached { session, outcome } => match outcome {
@@ -792,6 +793,12 @@ fn named(publication: &Publication) -> String {
 }
 
 fn shown(publication: &Publication) -> String {
+    if let Content::Text(text) = &publication.content
+        && super::is_for_hubs(&publication.room)
+    {
+        let text = std::str::from_utf8(text).unwrap();
+        return format!("{} {} {text}", publication.room, publication.kind);
+    }
     let Content::Json(content) = &publication.content else {
         return format!("{}{}", publication.room, named(publication));
     };

@@ -398,7 +398,7 @@ impl Lane {
             LaneMessage::Degraded { isolated } => self.tell_of_isolation(now, isolated, out),
             LaneMessage::Members { query, room } => self.answer_members(query, &room, out),
             LaneMessage::Obeyed(order) => self.turns.obeyed = Some(order),
-            LaneMessage::Disconnect { query, user } => self.disconnect(query, &user, out),
+            LaneMessage::Order { ticket, order } => self.carry_out(now, ticket, &order, out),
             LaneMessage::Blind => self.tell_of_blindness(out),
             LaneMessage::Revalidate => self.end_all(Close::GapTooOld, out),
             LaneMessage::Stop => self.stop(out),

@@ -9,7 +9,8 @@ use roomcast_protocol::time::Now;
 
 use super::Lane;
 use super::rooms::Member;
-use crate::messages::{Answer, Effect, MemberInfo, QueryId};
+use crate::messages::{Answer, Effect, HubMessage, MemberInfo, QueryId};
+use crate::orders::{Order, Outcome, Whom};
 use crate::session::{Phase, Session};
 
 impl Lane {
@@ -69,15 +70,38 @@ impl Lane {
         out.push(Effect::Answer(query, Answer::Members(members)));
     }
 
-    pub(super) fn disconnect(&mut self, query: Option<QueryId>, user: &str, out: &mut Vec<Effect>) {
-        self.end_records_put_off(user);
-        let named =
-            |session: &Session| session.who.as_ref().is_some_and(|who| is_called(who, user));
-        let keys = self.keys_of(named);
+    /// Carries an order out, and tells the hub.
+    pub(super) fn carry_out(
+        &mut self,
+        _now: Now,
+        ticket: u64,
+        order: &Order,
+        out: &mut Vec<Effect>,
+    ) {
+        let outcome = match order {
+            Order::End(whom) => self.disconnect(whom, out),
+            Order::Revoke(_) | Order::Leave(..) | Order::Enter(..) => Outcome::default(),
+        };
+        out.push(Effect::Hub(HubMessage::CarriedOut { lane: self.id, ticket, outcome }));
+    }
+
+    fn disconnect(&mut self, whom: &Whom, out: &mut Vec<Effect>) -> Outcome {
+        if let Whom::User(user) = whom {
+            self.end_records_put_off(user);
+        }
+        let keys = self.keys_of_whom(whom);
         for key in &keys {
             self.close(*key, Close::Disconnected, out);
         }
-        out.extend(query.map(|query| Effect::Answer(query, Answer::Disconnected(keys.len()))));
+        Outcome::of(keys.len() as u64)
+    }
+
+    /// The sessions that an order concerns.
+    fn keys_of_whom(&self, whom: &Whom) -> Vec<SessionKey> {
+        self.keys_of(|session: &Session| match whom {
+            Whom::User(user) => session.who.as_ref().is_some_and(|who| is_called(who, user)),
+            Whom::Session(id) => session.who.is_some() && session.id == *id,
+        })
     }
 
     /// The node stops: what waits is served, then all sessions end.

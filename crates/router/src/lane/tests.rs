@@ -325,7 +325,7 @@ impl World {
             }
             "members" => LaneMessage::Members { query: QueryId(1), room: room(rest) },
             "obeyed" => LaneMessage::Obeyed(position(rest)),
-            "disconnect" => LaneMessage::Disconnect { query: Some(QueryId(1)), user: rest.into() },
+            "disconnect" => orders::ends(rest),
             "accepts" | "refuses" => {
                 let Some(Ticket::Session { session, reply, ack, .. }) = self.tickets.pop_front()
                 else {
@@ -474,9 +474,6 @@ impl World {
                     let found = if found.is_empty() { "nobody".into() } else { found.join(" ") };
                     self.seen.push(format!("members {found}"));
                 }
-                Effect::Answer(_, Answer::Disconnected(count)) => {
-                    self.seen.push(format!("disconnected {count}"));
-                }
             }
         }
         if !next.is_empty() {
@@ -511,7 +508,10 @@ impl World {
                 self.seen.push(short(&format!("hub read {query} {room} {way} {from}{limit}")));
             }
             HubMessage::Late(_) => self.seen.push("hub late".into()),
-            HubMessage::Disconnect { user, .. } => panic!("a lane ends {user} everywhere"),
+            HubMessage::Order { order, .. } => panic!("a lane orders {order:?}"),
+            HubMessage::CarriedOut { ticket, outcome, .. } => {
+                self.seen.push(orders::carried_out(ticket, &outcome));
+            }
             HubMessage::Publish { ticket, publication, dedup } => {
                 self.seen.push(self.published(&publication, dedup));
                 if publication.id.len() == 36 {

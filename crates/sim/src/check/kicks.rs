@@ -1,13 +1,15 @@
 //! G22: a user whose sessions were ordered to end hears nothing a second later, on any node whose beat is fresh; a lane
 //! that was stopped obeys before it delivers.
 
+use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::position::{Epoch, Position, Span};
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
-use roomcast_router::hub::{CONTROL, CONTROL_KEEP};
+use roomcast_router::hub::{CONTROL, CONTROL_KEEP, Ordered};
 use roomcast_store::At;
 
 use super::Kick;
+use crate::node::id_of;
 use crate::world::World;
 
 /// How long an order may take. Units: milliseconds. Source: G22, with the longest delays of a run.
@@ -38,6 +40,39 @@ impl World {
             && publication.room.as_str() == CONTROL
         {
             self.book.orders.entry((at.epoch, at.offset)).or_insert(self.now_ms);
+        }
+    }
+
+    /// An order to end a client's sessions is answered.
+    pub(crate) fn kicked(&mut self, client: usize, asked_ms: u64, ordered: Option<&Ordered>) {
+        let Some(Ordered { accepted, nodes, unanswered }) = ordered else { return };
+        self.stats.confirmed += nodes.len() as u64;
+        self.stats.unanswered += unanswered.len() as u64;
+        for (node, _) in nodes {
+            self.check_confirmed(client, asked_ms, *node);
+        }
+        // What a master that was replaced took goes with it.
+        if let Some(at_ms) = accepted.position.and_then(|it| self.ordered_ms(it)) {
+            let told_ms = self.now_ms;
+            self.book.kicks.push(Kick { client, asked_ms, at_ms, told_ms });
+        }
+    }
+
+    /// A node has confirmed the order: no lane of it has a session from before.
+    fn check_confirmed(&mut self, client: usize, asked_ms: u64, node: NodeId) {
+        let held = self.sockets.iter().find(|it| {
+            it.client == client
+                && id_of(it.node, it.life) == node
+                && self.nodes[it.node].life == it.life
+                && it.opened_ms.is_some_and(|opened_ms| opened_ms < asked_ms)
+                && it.server_open
+                && !it.is_ending()
+        });
+        if let Some(opened_ms) = held.and_then(|it| it.opened_ms) {
+            let about = [format!("c{client}")];
+            self.book.violate("G22", &about, || {
+                format!("node {node} has confirmed that c{client} is gone, whose session of {opened_ms} ms is there")
+            });
         }
     }
 

@@ -54,7 +54,7 @@ impl World {
             | LaneMessage::Blind
             | LaneMessage::Members { .. }
             | LaneMessage::Obeyed(_)
-            | LaneMessage::Disconnect { .. }
+            | LaneMessage::Order { .. }
             | LaneMessage::Attached { .. }
             | LaneMessage::Saved { .. }
             | LaneMessage::Fence { .. }

@@ -10,7 +10,6 @@ use roomcast_protocol::room::RoomName;
 use roomcast_router::hub::Hub;
 use roomcast_router::messages::{HubEffect, HubMessage, LaneMessage, QueryId, Ticket};
 
-use crate::check::Kick;
 use crate::planted::Planted;
 use crate::world::{Event, World};
 
@@ -188,19 +187,18 @@ impl World {
                     match self.nodes[node].core.queries.remove(&id) {
                         Some(Asked::Probe(number)) => self.probe_ended(number, &outcome),
                         Some(Asked::Push(number)) => self.push_ended(number, &outcome),
-                        Some(Asked::Disconnect { client, asked_ms }) => {
-                            // What a master that was replaced took goes with it.
-                            let position = outcome.as_ref().ok().and_then(|it| it.position);
-                            if let Some(at_ms) = position.and_then(|it| self.ordered_ms(it)) {
-                                let told_ms = self.now_ms;
-                                self.book.kicks.push(Kick { client, asked_ms, at_ms, told_ms });
-                            }
-                        }
-                        None => {}
+                        Some(Asked::Disconnect { .. }) | None => {}
                     }
                 }
                 // No run asks who is in a room of the whole cluster, or how far its users are.
                 HubEffect::Roster(..) | HubEffect::Receipts(..) => {}
+                HubEffect::Ordered(QueryId(id), outcome) => {
+                    if let Some(Asked::Disconnect { client, asked_ms }) =
+                        self.nodes[node].core.queries.remove(&id)
+                    {
+                        self.kicked(client, asked_ms, outcome.as_ref().ok());
+                    }
+                }
             }
         }
     }
@@ -244,7 +242,7 @@ impl World {
             | LaneMessage::Blind
             | LaneMessage::Members { .. }
             | LaneMessage::Obeyed(_)
-            | LaneMessage::Disconnect { .. }
+            | LaneMessage::Order { .. }
             | LaneMessage::Attached { .. }
             | LaneMessage::Saved { .. }
             | LaneMessage::Fence { .. }

@@ -371,7 +371,8 @@ fn weight_of(message: &HubMessage) -> usize {
         | HubMessage::Leave { .. }
         | HubMessage::Read { .. }
         | HubMessage::Late(_)
-        | HubMessage::Disconnect { .. }
+        | HubMessage::Order { .. }
+        | HubMessage::CarriedOut { .. }
         | HubMessage::Attach { .. }
         | HubMessage::Save { .. }
         | HubMessage::Fence { .. }

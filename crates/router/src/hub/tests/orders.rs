@@ -2,12 +2,18 @@
 
 use std::sync::Arc;
 
-use roomcast_protocol::envelope::BrokerEvent;
-use roomcast_protocol::ids::LaneId;
+use roomcast_protocol::codes::Refused;
+use roomcast_protocol::content::Content;
+use roomcast_protocol::envelope::{BrokerEvent, Envelope};
+use roomcast_protocol::ids::{LaneId, NodeId};
+use roomcast_protocol::publication::Publication;
 
 use super::{Rules, World, config};
-use crate::hub::{BLIND_MS, Hub, PAUSED_BYTES_MAX, REPAIR_MS};
+use crate::hub::Ordered;
+use crate::hub::answers::room_of;
+use crate::hub::{BLIND_MS, CARRYING_MAX, Hub, PAUSED_BYTES_MAX, REPAIR_MS};
 use crate::messages::{HubMessage, QueryId};
+use crate::orders::{Order, Outcome, Whom, confirmation};
 
 /// Over link 1, whole, with the orders at 3.
 pub(super) fn world() -> World {
@@ -37,18 +43,17 @@ fn check(script: &str, expected: &str) {
 fn an_order_travels_and_ends_sessions_on_every_lane_when_it_comes_back() {
     let mut world = world();
     disconnect(&mut world, "bob");
-    steps(&mut world, "accepted at=4\nfeed $control at=4 id=7 kind=disconnect by=node-1 text=bob");
+    steps(&mut world, &format!("accepted at=4\nfeed $control at=4 {OURS} text=bob"));
     world.event_is(BrokerEvent::SessionsEnded { request: 7, done: true });
-    steps(&mut world, "feed $control at=4 id=7 kind=disconnect by=node-1 text=bob");
+    steps(&mut world, &format!("feed $control at=4 {OURS} text=bob"));
     steps(&mut world, "feed $control at=5 id=7 kind=disconnect by=node-2 text=ann");
     let expected = [
-        "publish $control 7 kept dedup",
+        "publish $control 0000000000000001-7 kept dedup",
         "end 7 all of bob as of 4",
-        "0: disconnect bob ours",
-        "1: disconnect bob ours",
-        "2: disconnect bob ours",
+        "0: disconnect bob",
+        "1: disconnect bob",
+        "2: disconnect bob",
         "obeyed 4",
-        "answer 7 accepted 4",
         "0: disconnect ann",
         "1: disconnect ann",
         "2: disconnect ann",
@@ -57,26 +62,151 @@ fn an_order_travels_and_ends_sessions_on_every_lane_when_it_comes_back() {
     assert_eq!(world.seen, expected);
 }
 
+/// An order of this node, as the feed brings it.
+const OURS: &str = "id=0000000000000001-7 kind=disconnect by=node-1";
+
+/// The same of node 2.
+const THEIRS: &str = "id=0000000000000002-7 kind=disconnect by=node-2";
+
+/// Lanes have carried out the order of this number; each for as many sessions as its own number.
+fn carry_out(world: &mut World, ticket: u64, lanes: &[u8]) {
+    for lane in lanes.iter().copied() {
+        let outcome = Outcome::of(lane.into());
+        world.says(HubMessage::CarriedOut { lane: LaneId(lane), ticket, outcome });
+    }
+}
+
+/// Another node's word, as the feed brings it.
+fn confirms(world: &mut World, node: u64, sessions: u64) {
+    let text = confirmation(7, NodeId(node), &Outcome::of(sessions));
+    let content = Content::Text(text.into());
+    let room = room_of(NodeId(1)).unwrap();
+    let publication = Publication { kind: "confirm".into(), ..Publication::bare(room, content) };
+    world.event_is(BrokerEvent::Envelope(Envelope::Publication {
+        publication: Arc::new(publication),
+        published_us: 0,
+    }));
+}
+
+/// An order is stored, and the records have ended; nodes 2 and 3 hold a lease.
+fn ordered() -> World {
+    let mut world = world();
+    steps(&mut world, "auto over=1 peers=2,3\nat 1010");
+    disconnect(&mut world, "bob");
+    world.step("accepted at=4");
+    world.event_is(BrokerEvent::SessionsEnded { request: 7, done: true });
+    world.seen.clear();
+    world
+}
+
+#[test]
+fn an_order_is_answered_once_all_lanes_here_and_all_nodes_with_a_lease_have_carried_it_out() {
+    let mut world = ordered();
+    steps(&mut world, &format!("feed $control at=4 {OURS} text=bob"));
+    world.seen.clear();
+    confirms(&mut world, 3, 5);
+    carry_out(&mut world, 1, &[0, 2, 2, 0]);
+    confirms(&mut world, 3, 6);
+    confirms(&mut world, 2, 0);
+    assert_eq!(world.seen, [""; 0], "lane 1 has not, and node 3 said so twice");
+    carry_out(&mut world, 1, &[1]);
+    assert_eq!(world.seen, ["answer 7 accepted 4 1:5 2:0 3:5"]);
+    confirms(&mut world, 2, 9);
+    assert_eq!(world.seen.len(), 1, "what comes later is nobody's");
+    assert!(world.hub.answers.are_idle());
+}
+
+#[test]
+fn nodes_that_do_not_confirm_in_time_are_named_and_others_than_expected_count() {
+    let mut world = ordered();
+    steps(&mut world, &format!("feed $control at=4 {OURS} text=bob"));
+    carry_out(&mut world, 1, &[0, 1, 2]);
+    confirms(&mut world, 2, 1);
+    confirms(&mut world, 4, 2);
+    world.seen.clear();
+    steps(&mut world, &format!("at {}", 1_010 + TIMEOUT_MS - 1));
+    assert_eq!(world.seen, [""; 0]);
+    steps(&mut world, &format!("at {}", 1_010 + TIMEOUT_MS));
+    assert_eq!(world.seen, ["answer 7 accepted 4 1:3 2:1 4:2 not 3"]);
+    assert_eq!(world.hub.counters().orders_unanswered, 1);
+    assert!(world.hub.answers.are_idle());
+}
+
+#[test]
+fn an_order_that_is_not_stored_in_time_is_answered_once_it_is() {
+    let mut world = world();
+    disconnect(&mut world, "bob");
+    steps(&mut world, &format!("at {}", 20 + TIMEOUT_MS));
+    world.seen.clear();
+    world.step("accepted at=4");
+    assert_eq!(world.seen, ["end 7 all of bob as of 4"]);
+    world.event_is(BrokerEvent::SessionsEnded { request: 7, done: true });
+    assert_eq!(world.seen[1..], ["answer 7 accepted 4 not 1"]);
+}
+
+#[test]
+fn another_nodes_order_is_confirmed_to_it_once_all_lanes_have_carried_it_out() {
+    let mut world = world();
+    steps(&mut world, &format!("feed $control at=4 {THEIRS} text=bob"));
+    world.seen.clear();
+    carry_out(&mut world, 1, &[2, 0]);
+    assert_eq!(world.seen, [""; 0]);
+    carry_out(&mut world, 1, &[1]);
+    assert_eq!(world.seen, ["publish $node-0000000000000002 confirm 7 0000000000000001 3 0"]);
+    // What is obeyed because it was read again is not confirmed again: it is not obeyed again.
+    steps(&mut world, &format!("feed $control at=5 {THEIRS} text=bob"));
+    assert_eq!(world.seen[1..], ["obeyed 5"]);
+    assert!(world.hub.answers.are_idle());
+}
+
+#[test]
+fn orders_under_way_in_lanes_have_a_bound_beyond_which_the_oldest_is_not_confirmed() {
+    let mut world = world();
+    let feed = |world: &mut World, from: usize, to: usize| {
+        for at in from..=to {
+            let id = format!("id=0000000000000002-{at} kind=disconnect by=node-2");
+            steps(world, &format!("feed $control at={} {id} text=bob", at + 3));
+        }
+        world.seen.clear();
+    };
+    feed(&mut world, 1, CARRYING_MAX);
+    assert_eq!(world.hub.counters().orders_unconfirmed, 0);
+    feed(&mut world, CARRYING_MAX + 1, CARRYING_MAX + 1);
+    assert_eq!(world.hub.counters().orders_unconfirmed, 1);
+    carry_out(&mut world, 1, &[0, 1, 2]);
+    assert_eq!(world.seen, [""; 0]);
+    carry_out(&mut world, 2, &[0, 1, 2]);
+    assert_eq!(world.seen.len(), 1);
+}
+
 fn disconnect(world: &mut World, user: &str) {
-    let disconnect = HubMessage::Disconnect { query: QueryId(7), user: user.into() };
+    let disconnect = ends(user);
     world.act(|hub, now, out| hub.message(now, disconnect, out));
 }
 
 #[test]
 fn an_order_is_answered_once_sessions_without_a_connection_have_ended_too() {
-    for (done, answer) in [(true, "answer 7 accepted 6"), (false, "answer 7 unavailable 2000 ms")] {
+    for (done, answer) in
+        [(true, "answer 7 accepted 6 1:3"), (false, "answer 7 unavailable 2000 ms")]
+    {
         let mut world = world();
         disconnect(&mut world, "bob");
         // The records end as of the order's position, which nobody knows before.
         world.event_is(BrokerEvent::SessionsEnded { request: 7, done: true });
         world.step("accepted at=6");
-        assert_eq!(world.seen, ["publish $control 7 kept dedup", "end 7 all of bob as of 6"]);
+        assert_eq!(
+            world.seen,
+            ["publish $control 0000000000000001-7 kept dedup", "end 7 all of bob as of 6"]
+        );
+        steps(&mut world, &format!("feed $control at=4 {OURS} text=bob"));
+        carry_out(&mut world, 1, &[0, 1, 2]);
+        world.seen.clear();
         world.event_is(BrokerEvent::SessionsEnded { request: 7, done });
-        assert_eq!(world.seen[2..], [answer]);
+        assert_eq!(world.seen, [answer]);
         // What comes twice is nobody's.
         world.event_is(BrokerEvent::SessionsEnded { request: 7, done: true });
-        assert_eq!(world.seen.len(), 3);
-        assert!(world.hub.endings.are_idle());
+        assert_eq!(world.seen.len(), 1);
+        assert!(world.hub.endings.are_idle() && world.hub.answers.are_idle());
     }
 }
 
@@ -120,12 +250,12 @@ fn an_order_that_is_refused_is_answered_at_once() {
     assert_eq!(world.seen.last().unwrap(), "answer 7 unavailable");
     world.event_is(BrokerEvent::SessionsEnded { request: 7, done: true });
     assert_eq!(world.seen.last().unwrap(), "answer 7 unavailable");
-    assert!(world.hub.endings.are_idle());
+    assert!(world.hub.endings.are_idle() && world.hub.answers.are_idle());
 }
 
 #[test]
 fn outsiders_give_no_orders() {
-    check("feed $control id=7 kind=disconnect by=node-1 text=bob", "");
+    check("feed $control id=0000000000000001-7 kind=disconnect by=node-1 text=bob", "");
 }
 
 #[test]
@@ -250,7 +380,7 @@ fn an_isolated_node_obeys_alone_and_says_so() {
     let mut world = world();
     steps(&mut world, "auto away\ndown\nat 3000");
     world.seen.clear();
-    let disconnect = HubMessage::Disconnect { query: QueryId(7), user: "bob".into() };
+    let disconnect = ends("bob");
     world.act(|hub, now, out| hub.message(now, disconnect, out));
     let own = ["0: disconnect bob", "1: disconnect bob", "2: disconnect bob"];
     assert_eq!(world.seen[..3], own);
@@ -261,7 +391,7 @@ fn an_isolated_node_obeys_alone_and_says_so() {
 fn an_order_that_waits_when_the_broker_goes_is_obeyed_alone() {
     let mut world = world();
     steps(&mut world, "auto away\ndown");
-    let disconnect = HubMessage::Disconnect { query: QueryId(7), user: "bob".into() };
+    let disconnect = ends("bob");
     world.act(|hub, now, out| hub.message(now, disconnect, out));
     steps(&mut world, "at 3000");
     let told = ["0: disconnect bob", "1: disconnect bob", "2: disconnect bob"];
@@ -296,4 +426,36 @@ fn strict_rooms_are_not_served_once_orders_have_been_missing_for_long() {
     assert_eq!(world.seen.last().unwrap(), "1: isolated for 3 b");
     steps(&mut world, "auto over=1\nup 1\n1 publishes strict ack id=c");
     assert_eq!(world.seen.last().unwrap(), "publish strict c dedup");
+}
+
+/// How long nodes have in scripts. Units: milliseconds.
+const TIMEOUT_MS: u64 = 1_000;
+
+fn ends(user: &str) -> HubMessage {
+    let order = Order::End(Whom::User(user.into()));
+    HubMessage::Order { query: QueryId(7), order, timeout_ms: TIMEOUT_MS }
+}
+
+/// How scripts show what lanes are told.
+pub(super) fn told(order: &Order) -> String {
+    match order {
+        Order::End(Whom::User(user)) => format!("disconnect {user}"),
+        Order::End(Whom::Session(_)) | Order::Revoke(_) | Order::Leave(..) | Order::Enter(..) => {
+            format!("{order:?}")
+        }
+    }
+}
+
+/// How scripts show the answer to an order.
+pub(super) fn answered(query: QueryId, outcome: &Result<Ordered, Refused>) -> String {
+    match outcome {
+        Ok(Ordered { accepted, nodes, unanswered }) => {
+            let nodes: String =
+                nodes.iter().map(|(node, it)| format!(" {}:{}", node.0, it.sessions)).collect();
+            let missing: String =
+                unanswered.iter().map(|node| format!(" not {}", node.0)).collect();
+            format!("answer {} {}{nodes}{missing}", query.0, super::ended(&Ok(*accepted)))
+        }
+        Err(refused) => format!("answer {} {}", query.0, super::ended(&Err(refused.clone()))),
+    }
 }

@@ -170,7 +170,9 @@ impl Model {
                 *told = isolated;
             }
             HubEffect::Lane(_, LaneMessage::Lost(_)) => {}
-            HubEffect::Roster(..) | HubEffect::Receipts(..) => panic!("nobody asked"),
+            HubEffect::Roster(..) | HubEffect::Receipts(..) | HubEffect::Ordered(..) => {
+                panic!("nobody asked")
+            }
             HubEffect::Answer(QueryId(number), outcome) => {
                 assert!(self.open.remove(&number), "answered twice");
                 match outcome {

@@ -48,7 +48,7 @@ fn who_leaves_or_is_ended_while_the_lane_holds_is_given_nothing_more() {
          2: joined tape at 0
          1: left tape
          2 closed 4101
-         disconnected 1
+         hub carried out for 1
          1 sessions, 0 rooms, 0 places",
     );
 }

@@ -233,7 +233,8 @@ impl Bench {
             }
             HubMessage::Late(_)
             | HubMessage::Publish { .. }
-            | HubMessage::Disconnect { .. }
+            | HubMessage::Order { .. }
+            | HubMessage::CarriedOut { .. }
             | HubMessage::Attach { .. }
             | HubMessage::Save { .. }
             | HubMessage::Fence { .. }

@@ -1,6 +1,8 @@
 //! Orders and questions from the hub, and what is left when all are gone.
 
 use super::check;
+use crate::messages::LaneMessage;
+use crate::orders::{Order, Outcome, Whom};
 
 #[test]
 fn a_lagging_lane_tells_each_session_with_rooms_once() {
@@ -114,10 +116,10 @@ fn all_sessions_of_a_user_are_disconnected_and_no_others() {
          3: welcome ann 3
          1 closed 4101
          3 closed 4101
-         disconnected 2
+         hub carried out for 2
          2 closed 4101
-         disconnected 1
-         disconnected 0",
+         hub carried out for 1
+         hub carried out for 0",
     );
 }
 
@@ -229,4 +231,16 @@ fn members_of_strict_rooms_are_told_that_these_are_not_served() {
          1: joined strict
          1: gap unavailable",
     );
+}
+
+/// The order that a script gives by `hub disconnect ann`.
+pub(super) fn ends(user: &str) -> LaneMessage {
+    LaneMessage::Order { ticket: 1, order: Order::End(Whom::User(user.into())).into() }
+}
+
+/// How scripts show what a lane says of an order.
+pub(super) fn carried_out(ticket: u64, outcome: &Outcome) -> String {
+    assert_eq!(ticket, 1);
+    let refused: String = outcome.named.iter().map(|it| format!(" not {:x}", { it.0 })).collect();
+    format!("hub carried out for {}{refused}", outcome.sessions)
 }

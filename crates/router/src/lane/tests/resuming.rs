@@ -106,9 +106,9 @@ fn a_lane_that_was_late_writes_no_record_before_its_orders() {
         ("hub resume", "hub save 1/1 detached with 1 [] own [], the last"),
         (
             "hub disconnect bob\nhub resume",
-            "disconnected 0\nhub save 1/1 detached with 1 [] own [], the last",
+            "hub carried out for 0\nhub save 1/1 detached with 1 [] own [], the last",
         ),
-        ("hub disconnect ann\nhub resume", "disconnected 0"),
+        ("hub disconnect ann\nhub resume", "hub carried out for 0"),
         ("hub stop", "2 closed 1001\nhub save 1/1 detached with 1 [] own [], the last"),
     ];
     for (end, expected) in ends {
@@ -162,7 +162,7 @@ fn how_a_connection_ends_says_whether_its_session_can_be_resumed() {
         ("1 gone", "detached with 1 [] own [], the last"),
         ("1 goodbye", "ended with 1, the last"),
         ("1 overflows", "detached with 1 [] own [], the last\n1 closed 4200"),
-        ("hub disconnect ann", "ended with 1, the last\n1 closed 4101\ndisconnected 1"),
+        ("hub disconnect ann", "ended with 1, the last\n1 closed 4101\nhub carried out for 1"),
         ("1 token bad", "ended with 1, the last\n1 closed 4001"),
         ("hub revalidate", "detached with 1 [] own [], the last\n1 closed 4300"),
         ("hub stop", "detached with 1 [] own [], the last\n1 closed 1001"),
@@ -468,7 +468,7 @@ fn a_client_that_goes_before_its_wish_is_answered_can_come_again() {
          hub save 1/2 detached with 1 unconfirmed [news] own [], the last
          hub attach 1.5 for ann with 2
          3 closed 4101
-         disconnected 1
+         hub carried out for 1
          hub save 1/3 ended with 2 unconfirmed, the last
          0 sessions, 0 rooms, 0 places",
     );

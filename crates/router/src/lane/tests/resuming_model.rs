@@ -285,7 +285,8 @@ impl Cluster {
                 }
             }
             HubMessage::Late(_) => self.nodes[at].to_lane.push_back(LaneMessage::Hold(false)),
-            other @ (HubMessage::Disconnect { .. }
+            other @ (HubMessage::Order { .. }
+            | HubMessage::CarriedOut { .. }
             | HubMessage::Publish { .. }
             | HubMessage::Presence { .. }
             | HubMessage::Roster { .. }
