@@ -130,6 +130,11 @@ pub(crate) struct HubView {
 }
 
 impl HubView {
+    /// Whether it is known which tokens are revoked.
+    pub(crate) fn takes_tokens(&self) -> bool {
+        self.health.is_some_and(|health| health.takes_tokens)
+    }
+
     /// Whether the broker has ever been reached.
     pub(crate) fn reached(&self) -> bool {
         self.health.is_some_and(|health| health.reached)
@@ -236,11 +241,12 @@ pub(crate) async fn run(parts: CoreParts) {
         owed: Owed::default(),
         stopping: None,
     };
-    // Before the first wait, so that whoever asks finds figures.
-    core.housekeeping();
     let (mut events, mut messages) = (Vec::new(), Vec::new());
-    // And the hub hears orders before the first of them is given here.
+    // Before the first wait, so that the hub hears orders before the first of them is given here, and lanes know which
+    // tokens are revoked where that is at hand.
     core.turn(&mut events, &mut messages);
+    // And whoever asks finds figures.
+    core.housekeeping();
     loop {
         let now = core.parts.clock.now();
         let wake =

@@ -103,6 +103,7 @@ fn all_that_clients_say(live: &Live, token: &str) -> Vec<String> {
     heard.push(raw(live, &format!("{token} /ws HTTP/1.1\r\nHost: a\r\n\r\n")));
     let named = "/api/v1/users/a%0Ab%1b%5B31m/disconnect";
     heard.push(live.request("POST", named, "").1);
+    heard.push(live.request("POST", "/api/v1/users/nobody/disconnect", "").1);
     heard.push(live.request("POST", "/api/v1/publish", &format!("{{\"token\":\"{token}\",}}")).1);
     heard.push(live.request("GET", &format!("/api/v1/nowhere?token={token}"), "").1);
     heard

@@ -48,6 +48,10 @@ pub struct Principal {
     pub agent_id: Option<Box<str>>,
     /// The token's `exp`. Units: milliseconds since the Unix epoch.
     pub expires_unix_ms: u64,
+    /// The token's `iat`; 0: it does not say. Units: milliseconds since the Unix epoch.
+    pub issued_unix_ms: u64,
+    /// The token's `jti`; empty: it has none.
+    pub token_id: Box<str>,
     /// All claims, as the JSON text of an object; what room rules see in `user.claims`. Empty where no rule reads them.
     pub claims: Box<str>,
 }

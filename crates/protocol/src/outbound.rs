@@ -154,6 +154,8 @@ pub enum Outbound<'a> {
         reply: &'a ReplyTo,
         /// The room.
         room: &'a str,
+        /// A back-end ordered it; it is nobody's answer.
+        ordered: bool,
     },
     /// The one answer to a request that named several rooms.
     Rooms {

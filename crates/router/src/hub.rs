@@ -18,6 +18,7 @@ mod presence;
 mod receipts;
 mod relay;
 mod repair;
+mod revoked;
 mod roster;
 mod roster_asks;
 mod rosters;
@@ -64,6 +65,8 @@ pub use presence::{STEP_AGAIN_MS, STEP_MS, STEPS_MAX};
 use receipts::Receipts;
 use relay::Waiting;
 pub use relay::{RETRY_MS, WAITING_BYTES_MAX};
+use revoked::Reading;
+pub use revoked::{REVOKED, REVOKED_KEEP, REVOKED_MS};
 pub use roster::ROSTER_DIFFS_MAX;
 pub(crate) use roster_asks::tells_nothing;
 use roster_asks::{Asker, RosterAsk, RosterAsks};
@@ -170,6 +173,7 @@ pub struct Hub {
     control: Control,
     sessions: Sessions,
     endings: Endings,
+    reading: Reading,
     answers: Answers,
     /// Rooms in which lanes are behind.
     behind: BTreeSet<(LaneId, RoomName)>,
@@ -218,6 +222,7 @@ impl Hub {
             control: Control::new(seed),
             sessions: Sessions::default(),
             endings: Endings::default(),
+            reading: Reading::default(),
             answers: Answers::default(),
             behind: BTreeSet::new(),
             deaf_lanes: 0,
@@ -379,7 +384,13 @@ impl Hub {
         let own = [self.next_ask_ms(), self.next_control_ms(), self.ids.next_wake()];
         let others = [self.next_presence_ms(), self.next_inbox_ms(), self.next_receipts_ms()];
         let answers = self.answers.next_ms();
-        [deadline, watch, answers].into_iter().chain(own).chain(others).flatten().min()
+        let (revoked, kept) = (self.next_revoked_ms(), self.endings.next_ms());
+        [deadline, watch, answers, revoked, kept]
+            .into_iter()
+            .chain(own)
+            .chain(others)
+            .flatten()
+            .min()
     }
 
     /// Acts on deadlines that have come.
@@ -411,6 +422,8 @@ impl Hub {
         self.ask_inboxes(now, out);
         self.receipts_turn(now, out);
         self.answer_late_orders(now, out);
+        self.give_kept(now, out);
+        self.read_revoked(now, out);
     }
 
     /// Has the watch act, then does what follows.
@@ -515,8 +528,10 @@ impl Hub {
         if let Some(room) = self.rooms.get(name) {
             return room.track.as_ref().map(|track| track.keep);
         }
-        if name.as_str() == CONTROL {
-            return Some(CONTROL_KEEP);
+        match name.as_str() {
+            CONTROL => return Some(CONTROL_KEEP),
+            REVOKED => return Some(REVOKED_KEEP),
+            _ => {}
         }
         self.guard.rule(name).and_then(|rule| self.guard.policy(rule).history)
     }

@@ -19,7 +19,7 @@ use roomcast_protocol::session::{
 };
 
 use crate::hub::Ordered;
-use crate::orders::{Order, Outcome};
+use crate::orders::{Order, Outcome, Revocation};
 use crate::outbox::Mark;
 
 /// Names a question of the shell to all lanes, so that answers find it.
@@ -227,6 +227,13 @@ pub enum LaneMessage {
         /// Which room.
         room: RoomName,
     },
+    /// Tokens that are revoked; the last of all that is kept, or more follows.
+    Revoked {
+        /// Which.
+        revocations: Arc<[Revocation]>,
+        /// These were the last.
+        whole: bool,
+    },
     /// Orders up to this place in their room have been told to the lane, or are known not to concern it.
     Obeyed(Position),
     /// Carry an order out; answered by [`HubMessage::CarriedOut`].
@@ -242,6 +249,9 @@ pub enum LaneMessage {
 
 /// What a message to a lane weighs beside the publications in it. Units: bytes.
 const MESSAGE_BYTES: usize = 64;
+
+/// What a revocation weighs. Units: bytes.
+const REVOCATION_BYTES: usize = 96;
 
 /// What a room of a session's record weighs. Units: bytes.
 const ROOM_RECORD_BYTES: usize = 96;
@@ -279,6 +289,7 @@ impl LaneMessage {
             | Self::Members { .. }
             | Self::Obeyed(_)
             | Self::Order { .. }
+            | Self::Revoked { .. }
             | Self::Stop => None,
         }
     }
@@ -308,6 +319,9 @@ impl LaneMessage {
         }
         if let Self::ReceiptsPage { outcome: Ok(page), .. } = self {
             return MESSAGE_BYTES + receipts(&page.receipts);
+        }
+        if let Self::Revoked { revocations, .. } = self {
+            return MESSAGE_BYTES + revocations.len() * REVOCATION_BYTES;
         }
         if let Self::Attached { outcome: Ok(attached), .. } = self {
             let rooms = attached.record.rooms.len() + attached.record.own.len();

@@ -170,6 +170,8 @@ impl Guard for Rules {
             teams: Texts::default(),
             agent_id: agent_of(id).map(Into::into),
             expires_unix_ms: 1 << 50,
+            issued_unix_ms: 0,
+            token_id: Box::default(),
             claims: "{}".into(),
         })
     }

@@ -124,9 +124,12 @@ fn message(outbound: &Outbound<'_>, out: &mut impl Writer) {
             }
         }),
         Outbound::Joined { reply, room, entry } => joined(out, reply, room, *entry),
-        Outbound::Left { reply, room } => {
-            answer(out, "unsubscribed", reply, |out| out.text_at("room", room));
-        }
+        Outbound::Left { reply, room, ordered } => answer(out, "unsubscribed", reply, |out| {
+            out.text_at("room", room);
+            if *ordered {
+                out.text_at("reason", "ordered");
+            }
+        }),
         Outbound::Rooms { .. } => {}
         Outbound::Accepted { id, accepted } => ack(out, id, *accepted),
         Outbound::Refused { reply, refused } => refusal(out, reply, refused),

@@ -317,6 +317,8 @@ fn user() -> Principal {
         teams: Texts::default(),
         agent_id: None,
         expires_unix_ms: 0,
+        issued_unix_ms: 0,
+        token_id: "".into(),
         claims: "{}".into(),
     }
 }
@@ -478,7 +480,7 @@ fn joins_and_leaves_are_answered_with_room_and_question() {
             entry: Entry { position, ..entry(None) },
         },
     );
-    check_answer("unsubscribed", &Outbound::Left { reply: &to, room: "agents" });
+    check_answer("unsubscribed", &Outbound::Left { reply: &to, room: "agents", ordered: false });
 }
 
 #[test]

@@ -272,7 +272,7 @@ fn what_it_has_no_words_for_is_not_said() {
     for outbound in [
         Outbound::Pong { timestamp: None, unix_ms: 1 },
         Outbound::Joined { reply: &reply, room: "foo", entry },
-        Outbound::Left { reply: &reply, room: "foo" },
+        Outbound::Left { reply: &reply, room: "foo", ordered: false },
         Outbound::Refused { reply: &reply, refused: &refused },
         Outbound::Refreshed { reply: &reply, expires_unix_ms: 1 },
         Outbound::TokenExpiring { expires_unix_ms: 1 },

@@ -146,6 +146,8 @@ pub(super) fn readyz(vitals: Vitals<'_>) -> Readyz {
         Some("the node is starting or stopping")
     } else if !vitals.hub.reached() {
         Some("the broker has not been reached yet")
+    } else if !vitals.hub.takes_tokens() {
+        Some("the revoked tokens have not been read yet")
     } else {
         None
     };
@@ -285,6 +287,7 @@ mod tests {
             relay,
             since_ms: NOW_MS - 5_000,
             reached,
+            takes_tokens: reached,
             lagging: false,
             feed_age_ms: 10,
             beat_age_ms: 20,

@@ -194,6 +194,14 @@ impl Api {
             Ok(Route::Disconnect(user)) => {
                 self.disconnect(&who, Whom::User(user.into()), request).await
             }
+            Ok(Route::EndSession(session)) => match orders::session(&session) {
+                Ok(session) => self.disconnect(&who, Whom::Session(session), request).await,
+                Err(refused) => Err(refused.into()),
+            },
+            Ok(Route::RevokeUser(user)) => self.revoke_user(&who, user, request).await,
+            Ok(Route::Revoke) => self.revoke_token(&who, request).await,
+            Ok(Route::Subscribe(room)) => self.subscribe(&who, &room, request).await,
+            Ok(Route::Unsubscribe(room)) => self.unsubscribe(&who, &room, request).await,
             Err(problem) => Err(problem),
         };
         (endpoint, answer)
@@ -308,9 +316,10 @@ impl Api {
         self.parts.ready.load(Ordering::Acquire)
     }
 
-    /// Running, and the broker was reached at least once: that it is away later turns no traffic away.
+    /// Running, the broker was reached at least once, and tokens can be judged: that it is away later turns no traffic away.
     fn is_ready(&self) -> bool {
-        self.is_running() && self.parts.stats.hub().reached()
+        let hub = self.parts.stats.hub();
+        self.is_running() && hub.reached() && hub.takes_tokens()
     }
 
     fn vitals<'a>(&'a self, lanes: &'a [LaneReport]) -> health::Vitals<'a> {

@@ -25,6 +25,16 @@ pub(super) enum Route {
     Receipts(String),
     /// End all sessions of this user.
     Disconnect(String),
+    /// End this session.
+    EndSession(String),
+    /// Revoke the tokens of this user.
+    RevokeUser(String),
+    /// Revoke one token.
+    Revoke,
+    /// Put sessions into this room.
+    Subscribe(String),
+    /// Take sessions out of this room.
+    Unsubscribe(String),
 }
 
 /// Whether a path belongs to the server API, and so needs the right to use it.
@@ -39,7 +49,11 @@ pub(super) fn find(method: &Method, path: &str) -> (Endpoint, Result<Route, Prob
     };
     let reads = matches!(*method, Method::GET | Method::HEAD);
     let (allowed, allow) = match endpoint {
-        Endpoint::Publish | Endpoint::Disconnect => (*method == Method::POST, "POST"),
+        Endpoint::Publish
+        | Endpoint::Disconnect
+        | Endpoint::Revoke
+        | Endpoint::Subscribe
+        | Endpoint::Unsubscribe => (*method == Method::POST, "POST"),
         Endpoint::Metrics
         | Endpoint::Livez
         | Endpoint::Readyz
@@ -64,6 +78,7 @@ fn at(path: &str) -> Option<Place> {
         "/livez" => return fixed(Endpoint::Livez, Route::Livez),
         "/readyz" => return fixed(Endpoint::Readyz, Route::Readyz),
         "/api/v1/publish" => return fixed(Endpoint::Publish, Route::Publish),
+        "/api/v1/revoke" => return fixed(Endpoint::Revoke, Route::Revoke),
         _ => {}
     }
     let mut segments = path.strip_prefix("/api/v1/")?.split('/');
@@ -76,7 +91,11 @@ fn at(path: &str) -> Option<Place> {
         ("rooms", "members") => Some((Endpoint::Members, name().map(Route::Members))),
         ("rooms", "presence") => Some((Endpoint::Presence, name().map(Route::Presence))),
         ("rooms", "receipts") => Some((Endpoint::Receipts, name().map(Route::Receipts))),
+        ("rooms", "subscribe") => Some((Endpoint::Subscribe, name().map(Route::Subscribe))),
+        ("rooms", "unsubscribe") => Some((Endpoint::Unsubscribe, name().map(Route::Unsubscribe))),
         ("users", "disconnect") => Some((Endpoint::Disconnect, name().map(Route::Disconnect))),
+        ("users", "revoke") => Some((Endpoint::Revoke, name().map(Route::RevokeUser))),
+        ("sessions", "disconnect") => Some((Endpoint::Disconnect, name().map(Route::EndSession))),
         _ => None,
     }
 }
@@ -145,6 +164,15 @@ mod tests {
         found(&Method::GET, coded, Endpoint::Members, room("a/b é"));
         let user = Route::Disconnect("realm:7".to_owned());
         found(&Method::POST, "/api/v1/users/realm:7/disconnect", Endpoint::Disconnect, user);
+        let user = Route::RevokeUser("7".to_owned());
+        found(&Method::POST, "/api/v1/users/7/revoke", Endpoint::Revoke, user);
+        found(&Method::POST, "/api/v1/revoke", Endpoint::Revoke, Route::Revoke);
+        let session = Route::EndSession("7".to_owned());
+        found(&Method::POST, "/api/v1/sessions/7/disconnect", Endpoint::Disconnect, session);
+        let named = |route: fn(String) -> Route| route("a".to_owned());
+        let (enter, leave) = (named(Route::Subscribe), named(Route::Unsubscribe));
+        found(&Method::POST, "/api/v1/rooms/a/subscribe", Endpoint::Subscribe, enter);
+        found(&Method::POST, "/api/v1/rooms/a/unsubscribe", Endpoint::Unsubscribe, leave);
     }
 
     #[test]

@@ -50,6 +50,7 @@ const REACHED: HubHealth = HubHealth {
     relay: RelayState::Whole,
     since_ms: 0,
     reached: true,
+    takes_tokens: true,
     lagging: false,
     feed_age_ms: 0,
     beat_age_ms: 0,

@@ -84,6 +84,7 @@ mod tests {
             relay,
             since_ms,
             reached: true,
+            takes_tokens: true,
             lagging: false,
             feed_age_ms: 0,
             beat_age_ms: 0,

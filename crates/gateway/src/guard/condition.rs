@@ -165,6 +165,8 @@ impl Condition {
             teams: ["t"].into(),
             agent_id: None,
             expires_unix_ms: 0,
+            issued_unix_ms: 0,
+            token_id: Box::default(),
             claims: "{}".into(),
         };
         let captures: Vec<_> = captures.iter().map(|name| (*name, "1")).collect();
@@ -294,6 +296,8 @@ mod tests {
             teams: ["red"].into(),
             agent_id: None,
             expires_unix_ms: 0,
+            issued_unix_ms: 0,
+            token_id: Box::default(),
             claims: r#"{"level":3,"plan":{"name":"pro"},"big":18446744073709551615,"tags":["a"]}"#
                 .into(),
         }

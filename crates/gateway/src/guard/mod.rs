@@ -233,6 +233,8 @@ pub fn backend(name: &str) -> Principal {
         teams: Texts::default(),
         agent_id: None,
         expires_unix_ms: u64::MAX,
+        issued_unix_ms: 0,
+        token_id: Box::default(),
         claims: "{}".into(),
     }
 }

@@ -309,6 +309,19 @@ impl Signed<'_> {
         }
     }
 
+    /// When it was issued; 0: it does not say so as a time.
+    fn issued_unix_ms(&self) -> u64 {
+        match self.claims.get("iat") {
+            Some(Value::Number(iat)) => millis(iat).unwrap_or(0),
+            Some(_) | None => 0,
+        }
+    }
+
+    /// Its name; empty: it has none that is a text.
+    fn token_id(&self) -> &str {
+        self.claims.get("jti").and_then(Value::as_str).unwrap_or_default()
+    }
+
     fn check_not_before(&self, unix_ms: u64) -> Result<(), &'static str> {
         let from = match self.claims.get("nbf") {
             None => return Ok(()),
@@ -402,6 +415,8 @@ impl Signed<'_> {
             teams: grants.teams,
             agent_id: grants.agent_id,
             expires_unix_ms,
+            issued_unix_ms: self.issued_unix_ms(),
+            token_id: self.token_id().into(),
             claims: Value::Object(self.claims).to_string().into(),
         })
     }

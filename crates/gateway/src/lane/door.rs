@@ -16,7 +16,7 @@ use roomcast_router::lane::{Admission, Opening};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::connection::Connection;
-use super::refused::{Refusal, bad_origin, declined, draining, over_limit};
+use super::refused::{Refusal, bad_origin, declined, draining, not_yet, over_limit};
 use super::shell::{Shell, add};
 use super::task;
 use crate::places::{AddressPlace, SocketPlace};
@@ -26,6 +26,10 @@ use crate::transport::websocket::handshake;
 
 /// How long the listener rests after an error that repeats at once (no descriptors left).
 const ACCEPT_REST: Duration = Duration::from_millis(50);
+
+/// How long a new connection waits until tokens can be judged: a node has just started, or orders were lost.
+const TOKENS_WAIT: Duration = Duration::from_secs(5);
+const TOKENS_LOOK: Duration = Duration::from_millis(20);
 
 /// Accepts sockets for as long as the lane runs.
 pub(super) async fn accept(shell: Rc<Shell>, listener: TcpListener) {
@@ -49,6 +53,16 @@ pub(super) async fn accept(shell: Rc<Shell>, listener: TcpListener) {
     }
 }
 
+impl Shell {
+    /// Waits a while until tokens can be judged.
+    async fn await_tokens(&self) {
+        let until = Instant::now() + TOKENS_WAIT;
+        while !self.lane.borrow().takes_tokens() && Instant::now() < until {
+            tokio::time::sleep(TOKENS_LOOK).await;
+        }
+    }
+}
+
 /// What an upgrade that was let through brings along.
 struct Entrance {
     dialect: &'static dyn Dialect,
@@ -67,6 +81,7 @@ async fn serve(shell: Rc<Shell>, stream: TcpStream, peer: SocketAddr, place: Soc
         tracing::debug!(%error, "no TCP_NODELAY");
     }
     let door = Door { shell: Rc::clone(&shell) };
+    shell.await_tokens().await;
     let served = http::serve(stream, peer, &door, &shell.settings.http).await;
     match served {
         Ok(Some(upgraded)) => {
@@ -143,6 +158,9 @@ impl Door {
         if settings.draining.is_on() {
             add(&self.shell.counters.drain_refused, 1);
             return Err(draining());
+        }
+        if !self.shell.lane.borrow().takes_tokens() {
+            return Err(not_yet());
         }
         let asked = asked_for(request, &accepted, client);
         // Of several lines the browser wrote at most one, and nobody knows which.

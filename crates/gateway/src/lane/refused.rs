@@ -52,6 +52,20 @@ pub(super) fn draining() -> Refusal {
     with_retry(StatusCode::SERVICE_UNAVAILABLE, &body, DRAIN_RETRY_S)
 }
 
+/// Nobody knows yet which tokens are revoked.
+pub(super) fn not_yet() -> Refusal {
+    let row = Code::Unavailable.row();
+    let body = json!({
+        "title": "The node is not ready",
+        "status": StatusCode::SERVICE_UNAVAILABLE.as_u16(),
+        "detail": "this node has not read yet which tokens are revoked: connect again",
+        "code": row.code,
+        "name": row.name,
+        "retry_after_ms": DRAIN_RETRY_S * 1_000,
+    });
+    with_retry(StatusCode::SERVICE_UNAVAILABLE, &body, DRAIN_RETRY_S)
+}
+
 /// A limit on connections is reached: 429, or 503 where it is the node's.
 pub(super) fn over_limit(limit: LimitName, value: usize) -> Refusal {
     let of_node = limit == LimitName::Unauthenticated;

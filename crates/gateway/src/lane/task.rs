@@ -332,8 +332,11 @@ async fn finish(shell: Rc<Shell>, connection: Rc<Connection>, end: End) {
             (code, Some(String::new()))
         }
         End::Close(close) => {
-            if close == Close::Slow {
+            if matches!(close, Close::Slow | Close::Unauthorized) {
+                // Who is slow gives its room to others; who may not hear anything any more hears nothing.
                 connection.drop_waiting(&shell);
+            }
+            if close == Close::Slow {
                 let (all, settings) = (shell.outboxes_bytes.get(), &shell.settings);
                 flush_for = slow_flush(all, settings.outboxes_bytes_max, settings.write_timeout_ms);
             }

@@ -57,14 +57,20 @@ pub(crate) enum Endpoint {
     Presence,
     /// `/api/v1/rooms/{room}/receipts`.
     Receipts,
-    /// `/api/v1/users/{id}/disconnect`.
+    /// `/api/v1/users/{id}/disconnect`, `/api/v1/sessions/{id}/disconnect`.
     Disconnect,
+    /// `/api/v1/users/{id}/revoke`, `/api/v1/revoke`.
+    Revoke,
+    /// `/api/v1/rooms/{room}/subscribe`.
+    Subscribe,
+    /// `/api/v1/rooms/{room}/unsubscribe`.
+    Unsubscribe,
     /// Anything else.
     Other,
 }
 
 impl Endpoint {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 12] = [
         Self::Metrics,
         Self::Livez,
         Self::Readyz,
@@ -73,6 +79,9 @@ impl Endpoint {
         Self::Presence,
         Self::Receipts,
         Self::Disconnect,
+        Self::Revoke,
+        Self::Subscribe,
+        Self::Unsubscribe,
         Self::Other,
     ];
 
@@ -86,6 +95,9 @@ impl Endpoint {
             Self::Presence => "presence",
             Self::Receipts => "receipts",
             Self::Disconnect => "disconnect",
+            Self::Revoke => "revoke",
+            Self::Subscribe => "subscribe",
+            Self::Unsubscribe => "unsubscribe",
             Self::Other => "other",
         }
     }

@@ -235,6 +235,7 @@ fn away() -> HubView {
         relay: RelayState::Isolated,
         since_ms: 50_000,
         reached: true,
+        takes_tokens: true,
         lagging: true,
         feed_age_ms: 12_345,
         beat_age_ms: 12_500,

@@ -4,6 +4,7 @@ use roomcast_protocol::codes::Close;
 use serde_json::{Value, json};
 use xtask::servers::{Direction, Proxy, Redis};
 
+use super::common::ws::Dial;
 use super::common::{self, Live};
 use super::{PATIENCE, node, ready};
 
@@ -64,4 +65,77 @@ async fn all_nodes_confirm_a_disconnect_and_one_that_cannot_is_named_and_obeys_l
     let (status, problem) = ask(&nodes[0], "POST", &format!("{path}?timeout=5"), "");
     assert_eq!((status, &problem["code"]), (400, &json!(102)));
     drop(redis);
+}
+
+/// The token is good at no node: whoever brings it is told 4001.
+#[track_caller]
+fn is_refused(live: &Live, token: &str) {
+    let mut ws = Dial::with_token(token).open(live.public());
+    ws.expect_close(Close::Unauthorized);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn revoked_tokens_end_their_sessions_on_all_nodes_and_are_refused_by_nodes_to_come() {
+    let (redis, _proxy, nodes) = three().await;
+    let old = nodes[0].token_of(&json!({"sub": "ann", "iat": common::unix_s() - 10}));
+    let named = nodes[0].token_of(&json!({"sub": "bob", "jti": "t-1"}));
+    let fresh = nodes[0].token_of(&json!({"sub": "ann", "iat": common::unix_s() + 5}));
+    let mut gone: Vec<_> = nodes.iter().map(|live| live.enter(&old)).collect();
+    let mut stays = nodes[1].enter(&fresh);
+    let (status, answer) = ask(&nodes[0], "POST", "/api/v1/users/ann/revoke", "");
+    assert_eq!((status, &answer["disconnected"]), (200, &json!(3)), "{answer}");
+    assert_eq!((&answer["unanswered"], &answer["level"]), (&json!([]), &json!("stored")));
+    gone.iter_mut().for_each(|ws| ws.expect_close(Close::Unauthorized));
+    let mut gone = nodes[2].enter(&named);
+    let (status, answer) = ask(&nodes[0], "POST", "/api/v1/revoke", r#"{"jti":"t-1"}"#);
+    assert_eq!((status, &answer["disconnected"]), (200, &json!(1)), "{answer}");
+    gone.expect_close(Close::Unauthorized);
+    let later = node(redis.port(), &[]);
+    ready(&later).await;
+    for live in nodes.iter().chain([&later]) {
+        is_refused(live, &old);
+        is_refused(live, &named);
+        live.enter(&fresh);
+    }
+    stays.tell(&json!({"type": "ping", "timestamp": 1}));
+    while stays.json()["type"] != "pong" {}
+    for (path, body) in [
+        ("/api/v1/revoke", "{}"),
+        ("/api/v1/revoke", r#"{"jti":""}"#),
+        ("/api/v1/users/ann/revoke", r#"{"before":-1}"#),
+        ("/api/v1/users/ann/revoke", r#"{"before":99999999999}"#),
+        ("/api/v1/users/a%20b/revoke", ""),
+        ("/api/v1/sessions/7/disconnect", ""),
+    ] {
+        let (status, problem) = ask(&nodes[0], "POST", path, body);
+        assert_eq!((status, &problem["code"]), (400, &json!(102)), "{path} {body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn back_ends_put_users_into_rooms_as_their_rights_let_them_and_take_them_out() {
+    let (_redis, _proxy, nodes) = three().await;
+    let weak = nodes[0].token_of(&json!({"sub": "ann"}));
+    let (mut may, mut may_not) = (nodes[1].user("ann"), nodes[2].enter(&weak));
+    let body = r#"{"user":"ann"}"#;
+    let (status, answer) = ask(&nodes[0], "POST", "/api/v1/rooms/system/subscribe", body);
+    assert_eq!((status, &answer["subscribed"], &answer["refused"]), (200, &json!(1), &json!(1)));
+    assert_eq!(answer["refused_sessions"].as_array().map(Vec::len), Some(1), "{answer}");
+    assert_eq!(may.json()["type"], "subscribed");
+    let publication = r#"{"room":"system","type":"note","data":1}"#;
+    assert_eq!(ask(&nodes[0], "POST", "/api/v1/publish", publication).0, 200);
+    assert_eq!(may.json()["type"], "note");
+    let (status, answer) = ask(&nodes[0], "POST", "/api/v1/rooms/system/unsubscribe", body);
+    assert_eq!((status, &answer["unsubscribed"]), (200, &json!(1)), "{answer}");
+    let told = may.json();
+    let told = (&told["type"], &told["data"]["room"], &told["data"]["reason"]);
+    assert_eq!(told, (&json!("unsubscribed"), &json!("system"), &json!("ordered")));
+    assert_eq!(ask(&nodes[0], "POST", "/api/v1/publish", publication).0, 200);
+    for ws in [&mut may, &mut may_not] {
+        ws.tell(&json!({"type": "ping", "timestamp": 1}));
+        assert_eq!(ws.json()["type"], "pong");
+    }
+    let both = r#"{"user":"ann","session":"00000000000000000000000000000001"}"#;
+    let (status, _) = ask(&nodes[0], "POST", "/api/v1/rooms/system/subscribe", both);
+    assert_eq!(status, 400);
 }

@@ -38,6 +38,7 @@ pub(super) enum Ask {
     Repair(RoomName),
     Refill(LaneId, RoomName),
     Lane(LaneId, u64, RoomName),
+    Revoked,
 }
 
 /// A lane's own question.

@@ -268,8 +268,25 @@ impl Hub {
         order: &Order,
         out: &mut Vec<HubEffect>,
     ) {
-        let Ok(room) = RoomName::system(CONTROL) else { return };
         self.await_order(now, query, timeout_ms);
+        if let Order::Revoke(revocation) = order
+            && self.state() != RelayState::Isolated
+        {
+            self.endings.keep(query, order);
+            return self.keep_revocation(now, query, revocation, out);
+        }
+        self.publish_order(now, query, order, out);
+    }
+
+    /// Has an order stored, and so told to all nodes.
+    pub(super) fn publish_order(
+        &mut self,
+        now: Now,
+        query: QueryId,
+        order: &Order,
+        out: &mut Vec<HubEffect>,
+    ) {
+        let Ok(room) = RoomName::system(CONTROL) else { return };
         self.endings.begin(query, order);
         let (kind, text) = order.written();
         let publication = Publication {
@@ -363,6 +380,7 @@ impl Hub {
     fn revalidate(&mut self, out: &mut Vec<HubEffect>) {
         self.counters.revalidations += 1;
         self.tell_lanes(|| LaneMessage::Revalidate, out);
+        self.doubt_revoked();
     }
 
     /// Asks for a room.

@@ -87,6 +87,8 @@ pub struct HubHealth {
     pub since_ms: u64,
     /// It was whole once.
     pub reached: bool,
+    /// Lanes know which tokens are revoked, and take others.
+    pub takes_tokens: bool,
     /// The feed brings things, but its beats come too late.
     pub lagging: bool,
     /// How long ago the quietest link of the feed brought something. Units: milliseconds.
@@ -159,6 +161,7 @@ impl Hub {
             relay: self.state(),
             since_ms: watch.map_or(0, |watch| watch.since_ms()),
             reached: watch.is_none_or(|watch| watch.was_whole()),
+            takes_tokens: self.knows_revoked(),
             lagging: watch.is_some_and(|watch| watch.is_lagging(now.mono_ms)),
             feed_age_ms,
             beat_age_ms,

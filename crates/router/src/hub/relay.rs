@@ -12,7 +12,7 @@ use roomcast_protocol::publication::Publication;
 use roomcast_protocol::time::Now;
 
 use super::watch::RelayState;
-use super::{CONTROL, Hub, each_lane};
+use super::{CONTROL, Hub, REVOKED, each_lane, revoked};
 use crate::messages::{HubEffect, LaneMessage, Ticket};
 
 /// Bytes of publications that may wait while the feed is down, or for other nodes; beyond it they are refused.
@@ -84,7 +84,7 @@ impl Hub {
         if !waits {
             self.counters.published += 1;
             let keep = self.keep_of(&publication.room);
-            let collapse = self.collapse_key(&publication);
+            let collapse = self.collapse_key(now, &publication);
             let command = BrokerCommand::Publish { ticket, publication, dedup, keep, collapse };
             return out.push(HubEffect::Broker(command));
         }
@@ -100,7 +100,10 @@ impl Hub {
     }
 
     /// Under which key the publication's room keeps only the newest one.
-    fn collapse_key(&self, publication: &Publication) -> Option<Box<str>> {
+    fn collapse_key(&self, now: Now, publication: &Publication) -> Option<Box<str>> {
+        if publication.room.as_str() == REVOKED {
+            return revoked::collapse_key(now, publication);
+        }
         let rule = self.guard.rule(&publication.room)?;
         let collapses = self.guard.policy(rule).collapses;
         collapses.then(|| self.guard.collapse_key(rule, publication)).flatten()

@@ -238,6 +238,7 @@ impl Hub {
             Some(Ask::Refill(lane, name)) => {
                 self.refilled(now, (lane, &name), (request, page), out)
             }
+            Some(Ask::Revoked) => self.revoked_read(now, request, page, out),
             Some(Ask::Heads(_)) | None => {}
         }
     }

@@ -29,7 +29,7 @@ use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
-use super::{CONTROL, Hub, HubConfig, RelayState};
+use super::{CONTROL, Hub, HubConfig, REVOKED, RelayState};
 use crate::messages::{HubEffect, HubMessage, LaneMessage, QueryId, Ticket};
 
 const LINGER_MS: u64 = 1_000;
@@ -109,6 +109,8 @@ struct World {
     beat: u64,
     /// The room of orders is shown too.
     orders: bool,
+    /// The room of revoked tokens too.
+    revocations: bool,
     state: RelayState,
     presence: presence::Book,
     inboxes: inboxes::Book,
@@ -212,6 +214,7 @@ impl World {
             auto: None,
             beat: 0,
             orders: false,
+            revocations: false,
             presence: presence::Book::default(),
             inboxes: inboxes::Book::default(),
             receipts: receipts::Book::default(),
@@ -433,11 +436,16 @@ impl World {
     }
 
     fn execute(&mut self, out: Vec<HubEffect>) {
-        let (mut beats, mut controls) = (Vec::new(), Vec::new());
+        let (mut beats, mut controls, mut revoked) = (Vec::new(), Vec::new(), Vec::new());
         for effect in out {
             // Orders have tests of their own.
             if let HubEffect::Lane(_, LaneMessage::Blind | LaneMessage::Obeyed(_)) = &effect
                 && !self.orders
+            {
+                continue;
+            }
+            if let HubEffect::Lane(_, LaneMessage::Revoked { .. }) = &effect
+                && !self.revocations
             {
                 continue;
             }
@@ -457,6 +465,13 @@ impl World {
                 && rooms.iter().all(|(room, _)| hides(room))
             {
                 controls.push(*request);
+                continue;
+            }
+            if let HubEffect::Broker(BrokerCommand::Read { request, room, .. }) = &effect
+                && room.as_str() == REVOKED
+                && !self.revocations
+            {
+                revoked.push(*request);
                 continue;
             }
             if let HubEffect::Broker(BrokerCommand::Beat { seq, life, retired, .. }) = &effect {
@@ -479,6 +494,14 @@ impl World {
             let heads = Some(vec![NO_ORDERS]);
             let mut out = Vec::new();
             self.hub.broker_event(self.now, BrokerEvent::Heads { request, heads }, &mut out);
+            self.hub.tick(self.now, &mut out);
+            self.execute(out);
+        }
+        for request in revoked {
+            let head = Head { position: NO_ORDERS, first: 1 };
+            let page = Some(Page { head, entries: Vec::new(), whole: true });
+            let mut out = Vec::new();
+            self.hub.broker_event(self.now, BrokerEvent::Read { request, page }, &mut out);
             self.hub.tick(self.now, &mut out);
             self.execute(out);
         }
@@ -750,6 +773,7 @@ fn told(message: &LaneMessage) -> String {
         LaneMessage::Blind => "blind".into(),
         LaneMessage::Obeyed(order) => format!("obeyed {}", shown_at(*order)),
         LaneMessage::Order { order, .. } => orders::told(order),
+        LaneMessage::Revoked { revocations, whole } => orders::told_revoked(revocations, *whole),
         LaneMessage::Lost(Loss::Overload) => "lost by overload".into(),
         LaneMessage::Hold(hold) => format!("hold {hold}"),
         LaneMessage::Attached { session, outcome } => match outcome {

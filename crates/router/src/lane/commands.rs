@@ -193,7 +193,7 @@ impl Lane {
         request: &Authenticate,
         out: &mut Vec<Effect>,
     ) {
-        let who = match self.guard.verify(&request.token, now.unix_ms) {
+        let who = match self.verify(&request.token, now) {
             Ok(who) => who,
             Err(error) => return self.close(key, error.close(), out),
         };
@@ -221,7 +221,7 @@ impl Lane {
             let refused = Refused::because(Refusal::Schema, WITH_FIRST_TOKEN.into());
             return self.refuse(key, &request.reply, &refused, out);
         }
-        let who = match self.guard.verify(&request.token, now.unix_ms) {
+        let who = match self.verify(&request.token, now) {
             Ok(who) => who,
             Err(error) => return self.close(key, error.close(), out),
         };

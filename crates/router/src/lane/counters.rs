@@ -28,6 +28,8 @@ pub struct Counters {
     pub deliveries: u64,
     /// Sessions that became ready.
     pub ready: u64,
+    /// Revocations that found no place, or went for others.
+    pub revoked_lost: u64,
     /// Refusals, by [`Refusal::index`].
     pub refusals: [u64; Refusal::ALL.len()],
     /// Closes, by [`Close::index`].
@@ -131,6 +133,7 @@ impl Default for Counters {
             encodings: 0,
             deliveries: 0,
             ready: 0,
+            revoked_lost: 0,
             refusals: [0; Refusal::ALL.len()],
             closes: [0; Close::ALL.len()],
             limits: [0; LimitName::ALL.len()],

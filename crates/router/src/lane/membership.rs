@@ -289,7 +289,7 @@ impl Lane {
         out: &mut Vec<Effect>,
     ) {
         self.leave_named(key, name, out);
-        self.send(key, &Outbound::Left { reply, room: name.as_str() }, out);
+        self.send(key, &Outbound::Left { reply, room: name.as_str(), ordered: false }, out);
     }
 
     /// The same, without its own answer.
@@ -315,6 +315,15 @@ impl Lane {
         let Some(name) = self.rooms.get(index as usize).map(|room| room.name.clone()) else {
             return;
         };
+        if !self.put_out(index, key, out) {
+            let part = self.groups.has_room(key, &name);
+            let reply = ReplyTo { id: None, room: Some(name.as_str().into()), part };
+            self.refuse(key, &reply, &Refusal::PermissionDenied.into(), out);
+        }
+    }
+
+    /// The session leaves without its wish; joins that still wait are refused. Says whether there were any.
+    pub(super) fn put_out(&mut self, index: u32, key: SessionKey, out: &mut Vec<Effect>) -> bool {
         self.tell_absent(index, key, out);
         let (withdrawn, _) = self.withdraw(index, key);
         self.leave_room(index, key, out);
@@ -323,11 +332,7 @@ impl Lane {
         for ask in &withdrawn {
             self.refuse(key, &ask.reply, &denied, out);
         }
-        if withdrawn.is_empty() {
-            let part = self.groups.has_room(key, &name);
-            let reply = ReplyTo { id: None, room: Some(name.as_str().into()), part };
-            self.refuse(key, &reply, &denied, out);
-        }
+        !withdrawn.is_empty()
     }
 
     /// Takes back the session's joins that wait for the room to become live, or for what it missed; says which have not

@@ -24,6 +24,7 @@ mod keeping;
 pub(crate) mod lasting;
 mod members;
 mod membership;
+mod moves;
 mod orders;
 mod pages;
 mod parking;
@@ -32,6 +33,7 @@ mod receipts;
 mod records;
 mod renewed;
 mod resume;
+mod revoked;
 mod rooms;
 mod scribe;
 mod served;
@@ -77,6 +79,8 @@ pub use parking::{Space, Until};
 use presence::Doubts;
 use records::state_after;
 use resume::Attaching;
+pub use revoked::REVOKED_MAX;
+use revoked::Revoked;
 use rooms::Room;
 use scribe::Scribe;
 pub use served::SERVED_MAX;
@@ -152,6 +156,7 @@ pub struct Lane {
     renewed: u64,
     /// The node stops.
     drain: Option<Box<Drain>>,
+    revoked: Revoked,
     parking: Parking,
     /// Commands that came in one frame with a session's token, to be run once it is ready.
     early: BTreeMap<SessionKey, Vec<Command>>,
@@ -200,6 +205,7 @@ impl Lane {
             attaching: BTreeMap::new(),
             renewed: 0,
             drain: None,
+            revoked: Revoked::default(),
             parking: Parking::default(),
             early: BTreeMap::new(),
             behind: BTreeMap::new(),
@@ -259,7 +265,7 @@ impl Lane {
         token: &str,
         continuation: Option<Box<Continuation>>,
     ) -> Result<Opening, Admission> {
-        let who = self.guard.verify(token, now.unix_ms).map_err(Admission::Token)?;
+        let who = self.verify(token, now).map_err(Admission::Token)?;
         let max = self.limits.connections_per_user;
         let resumes = continuation.as_ref().is_some_and(|it| it.resume.is_some());
         match self.users.connect(&who.user_key(), max, resumes) {
@@ -400,7 +406,10 @@ impl Lane {
             LaneMessage::Obeyed(order) => self.turns.obeyed = Some(order),
             LaneMessage::Order { ticket, order } => self.carry_out(now, ticket, &order, out),
             LaneMessage::Blind => self.tell_of_blindness(out),
-            LaneMessage::Revalidate => self.end_all(Close::GapTooOld, out),
+            LaneMessage::Revalidate => self.revalidate(out),
+            LaneMessage::Revoked { revocations, whole } => {
+                self.learn_revoked(now, &revocations, whole, out);
+            }
             LaneMessage::Stop => self.stop(out),
             LaneMessage::Attached { session, outcome } => self.attached(now, session, outcome, out),
             LaneMessage::Saved { session, outcome } => self.saved(now, session, outcome, out),

@@ -73,14 +73,16 @@ impl Lane {
     /// Carries an order out, and tells the hub.
     pub(super) fn carry_out(
         &mut self,
-        _now: Now,
+        now: Now,
         ticket: u64,
         order: &Order,
         out: &mut Vec<Effect>,
     ) {
         let outcome = match order {
             Order::End(whom) => self.disconnect(whom, out),
-            Order::Revoke(_) | Order::Leave(..) | Order::Enter(..) => Outcome::default(),
+            Order::Revoke(revocation) => self.revoke(now, revocation, out),
+            Order::Leave(room, whom) => self.order_out(room, whom, out),
+            Order::Enter(room, whom) => self.order_in(now, room, whom, out),
         };
         out.push(Effect::Hub(HubMessage::CarriedOut { lane: self.id, ticket, outcome }));
     }
@@ -96,12 +98,10 @@ impl Lane {
         Outcome::of(keys.len() as u64)
     }
 
-    /// The sessions that an order concerns.
-    fn keys_of_whom(&self, whom: &Whom) -> Vec<SessionKey> {
-        self.keys_of(|session: &Session| match whom {
-            Whom::User(user) => session.who.as_ref().is_some_and(|who| is_called(who, user)),
-            Whom::Session(id) => session.who.is_some() && session.id == *id,
-        })
+    /// Orders were lost: all sessions end, and prove themselves anew once tokens can be judged.
+    pub(super) fn revalidate(&mut self, out: &mut Vec<Effect>) {
+        self.doubt_revoked();
+        self.end_all(Close::GapTooOld, out);
     }
 
     /// The node stops: what waits is served, then all sessions end.
@@ -125,7 +125,7 @@ impl Lane {
 }
 
 /// Whether that is the user's name within the cluster.
-fn is_called(who: &Principal, name: &str) -> bool {
+pub(super) fn is_called(who: &Principal, name: &str) -> bool {
     if who.realm.is_empty() {
         return *who.id == *name;
     }

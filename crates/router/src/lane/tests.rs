@@ -326,6 +326,7 @@ impl World {
             "members" => LaneMessage::Members { query: QueryId(1), room: room(rest) },
             "obeyed" => LaneMessage::Obeyed(position(rest)),
             "disconnect" => orders::ends(rest),
+            "revoke" | "knows" | "takes" | "puts" => orders::orders(verb, rest),
             "accepts" | "refuses" => {
                 let Some(Ticket::Session { session, reply, ack, .. }) = self.tickets.pop_front()
                 else {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use roomcast_protocol::codes::Close;
 use roomcast_protocol::command::{Command, Continuation};
 use roomcast_protocol::guard::Principal;
 use roomcast_protocol::ids::SessionKey;
@@ -29,6 +30,11 @@ impl Lane {
         (who, place, continuation): (Box<Principal>, Place, Option<Box<Continuation>>),
         out: &mut Vec<Effect>,
     ) {
+        if self.is_revoked(&who, now) {
+            // Since its token was checked.
+            drop(place);
+            return self.close(key, Close::Unauthorized, out);
+        }
         let Some(session) = self.session_mut(key) else { return };
         session.who = Some(who);
         session.place = Some(place);

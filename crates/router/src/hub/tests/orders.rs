@@ -13,7 +13,7 @@ use crate::hub::Ordered;
 use crate::hub::answers::room_of;
 use crate::hub::{BLIND_MS, CARRYING_MAX, Hub, PAUSED_BYTES_MAX, REPAIR_MS};
 use crate::messages::{HubMessage, QueryId};
-use crate::orders::{Order, Outcome, Whom, confirmation};
+use crate::orders::{Order, Outcome, Revocation, Tokens, Whom, confirmation};
 
 /// Over link 1, whole, with the orders at 3.
 pub(super) fn world() -> World {
@@ -458,4 +458,97 @@ pub(super) fn answered(query: QueryId, outcome: &Result<Ordered, Refused>) -> St
         }
         Err(refused) => format!("answer {} {}", query.0, super::ended(&Err(refused.clone()))),
     }
+}
+
+/// How scripts show what lanes are told of revoked tokens.
+pub(super) fn told_revoked(revocations: &[Revocation], whole: bool) -> String {
+    let texts: Vec<_> = revocations.iter().map(Revocation::text).collect();
+    format!("revoked {}{}", texts.join(", "), if whole { ", the last" } else { "" })
+}
+
+/// Tokens of a user from before now are revoked.
+fn revoke(world: &mut World, user: &str, before_unix_ms: u64) {
+    let tokens = Tokens::Of { user: user.into(), before_unix_ms };
+    let order = Order::Revoke(Revocation { tokens, until_unix_ms: 9_000 });
+    world.says(HubMessage::Order { query: QueryId(7), order, timeout_ms: TIMEOUT_MS });
+}
+
+#[test]
+fn a_revocation_is_kept_before_it_is_ordered() {
+    let mut world = world();
+    revoke(&mut world, "bob", 5_000);
+    assert_eq!(world.seen, ["publish $revoked 0000000000000001-7 kept dedup"]);
+    world.step("accepted at=1");
+    assert_eq!(world.seen[1..], ["publish $control 0000000000000001-7 kept dedup"]);
+    world.step("accepted at=4");
+    let order = "id=0000000000000001-7 kind=revoke by=node-1";
+    let text = "user 9000 5000 bob";
+    let publication = Publication {
+        content: Content::Text(text.into()),
+        ..(*super::publication(&format!("feed $control at=4 {order}"))).clone()
+    };
+    world.event_is(BrokerEvent::Envelope(Envelope::Publication {
+        publication: Arc::new(publication),
+        published_us: 0,
+    }));
+    carry_out(&mut world, 1, &[0, 1, 2]);
+    assert_eq!(world.seen.last().unwrap(), "answer 7 accepted 4 1:3");
+    assert!(world.hub.endings.are_idle());
+}
+
+#[test]
+fn a_revocation_that_cannot_be_kept_is_not_ordered() {
+    let mut world = world();
+    revoke(&mut world, "bob", 5_000);
+    world.step("refused");
+    assert_eq!(world.seen[1..], ["answer 7 unavailable"]);
+    assert!(world.hub.endings.are_idle() && world.hub.answers.are_idle());
+}
+
+#[test]
+fn all_that_is_kept_is_told_to_lanes_once_the_place_of_orders_is_known() {
+    let mut world = World::with(Hub::new(config(0, true), Arc::new(Rules)));
+    world.revocations = true;
+    steps(&mut world, "auto over=1\nup 1\nat 1");
+    let read = |world: &World| world.seen.iter().filter(|text| text.contains("$revoked")).count();
+    assert_eq!(read(&world), 1);
+    assert!(!world.hub.health(world.now).takes_tokens);
+    world.seen.clear();
+    let page = |from: u64, to: u64, last: u64| {
+        let more = if to < last { " part" } else { "" };
+        format!("page {from}-{to} head={last} first=1{more} kind=revoke id=r text=user_9_5_bob")
+    };
+    steps(&mut world, &page(1, 2, 3));
+    assert_eq!(world.seen.iter().filter(|text| text.starts_with("0: revoked")).count(), 1);
+    assert!(!world.hub.health(world.now).takes_tokens);
+    assert_eq!(read(&world), 1, "the next page");
+    world.seen.clear();
+    steps(&mut world, &page(3, 3, 3));
+    assert!(world.hub.health(world.now).takes_tokens);
+    assert!(world.seen[0].ends_with("the last"), "{:?}", world.seen);
+}
+
+#[test]
+fn a_page_that_does_not_come_is_asked_for_again() {
+    let mut world = World::with(Hub::new(config(0, true), Arc::new(Rules)));
+    world.revocations = true;
+    steps(&mut world, "auto over=1\nup 1\nat 1\npage none");
+    world.seen.clear();
+    steps(&mut world, "at 500");
+    assert_eq!(world.seen, [""; 0]);
+    steps(&mut world, "at 510");
+    assert_eq!(world.seen, ["read? $revoked above 0"]);
+}
+
+#[test]
+fn after_a_loss_of_orders_what_is_kept_is_read_again() {
+    let mut world = world();
+    world.revocations = true;
+    assert!(world.hub.health(world.now).takes_tokens);
+    steps(&mut world, "feed $control at=9 id=z9 kind=disconnect text=bob\nat 600");
+    world.seen.clear();
+    steps(&mut world, "page 8-8 head=9 first=8 kind=disconnect text=bob id=z");
+    let seen = |text: &str| world.seen.iter().any(|it| it == text);
+    assert!(seen("0: revalidate") && seen("read? $revoked above 0"), "{:?}", world.seen);
+    assert!(!world.hub.health(world.now).takes_tokens);
 }

@@ -154,7 +154,9 @@ fn text_of(outbound: &Outbound<'_>) -> String {
             let live = if entry.live { "" } else { " not live" };
             format!("joined {room}{}{at}{recovered}{live}", id(reply))
         }
-        Outbound::Left { reply, room } => format!("left {room}{}", id(reply)),
+        Outbound::Left { reply, room, ordered } => {
+            format!("left {room}{}{}", id(reply), if *ordered { " ordered" } else { "" })
+        }
         Outbound::Rooms { request, refused } => groups::shown(request, *refused),
         Outbound::Accepted { id, accepted } => {
             let at = accepted.position.map_or(String::new(), |at| format!(" at {}", place(at)));
@@ -312,6 +314,8 @@ impl Guard for Table {
             teams: Default::default(),
             agent_id: None,
             expires_unix_ms: 1 << 50,
+            issued_unix_ms: 0,
+            token_id: Box::default(),
             claims: "{}".into(),
         };
         let (mut permissions, mut roles, mut teams) = (Vec::new(), Vec::new(), Vec::new());
@@ -321,7 +325,8 @@ impl Guard for Table {
             who.kind = Kind::Backend;
         }
         while !rest.is_empty() {
-            let end = rest.find(['+', '%', '~', '@', '!', '<', '^']).unwrap_or(rest.len());
+            let end =
+                rest.find(['+', '%', '~', '@', '!', '<', '^', '=', '#']).unwrap_or(rest.len());
             let (word, behind) = rest.split_at(end);
             match mark {
                 '+' => permissions.push(word),
@@ -331,6 +336,8 @@ impl Guard for Table {
                 '!' => {}
                 '<' => who.expires_unix_ms = word.parse::<u64>().unwrap() * 1_000,
                 '^' => who.realm = word.into(),
+                '=' => who.issued_unix_ms = word.parse::<u64>().unwrap() * 1_000,
+                '#' => who.token_id = word.into(),
                 _ => who.id = word.into(),
             }
             mark = behind.chars().next().unwrap_or(' ');
