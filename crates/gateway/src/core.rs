@@ -19,12 +19,13 @@ use roomcast_protocol::presence::RosterPage;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::receipts::ReceiptsPage;
 use roomcast_protocol::room::RoomName;
-use roomcast_router::hub::{Hub, HubCounters, HubHealth, Ordered, PresenceSizes};
+use roomcast_router::hub::{Hub, HubCounters, HubHealth, Ordered, PresenceSizes, Surveyed};
 use roomcast_router::messages::{
     Answer, HubEffect, HubMessage, LaneMessage, MemberInfo, QueryId, ReceiptsAsk, Ticket,
 };
 use roomcast_router::meter::Users;
 use roomcast_router::orders::Order;
+use roomcast_router::surveys::Survey;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::clock::Clock;
@@ -111,6 +112,15 @@ pub(crate) enum CoreRequest {
         /// What became of it.
         answer: oneshot::Sender<Result<Ordered, Refused>>,
     },
+    /// Which rooms, or sessions, do all nodes have?
+    Survey {
+        /// What is asked.
+        survey: Survey,
+        /// How long they may take. Units: milliseconds.
+        timeout_ms: u64,
+        /// What they have.
+        answer: oneshot::Sender<Result<Surveyed, Refused>>,
+    },
     /// End all sessions, once all that came before is on its way to them.
     Stop {
         /// The lanes have been told.
@@ -179,6 +189,7 @@ enum Query {
     Roster(oneshot::Sender<Result<RosterPage, Refused>>),
     Receipts(oneshot::Sender<Result<ReceiptsPage, Refused>>),
     Order { timeout_ms: u64, answer: oneshot::Sender<Result<Ordered, Refused>> },
+    Survey { timeout_ms: u64, answer: oneshot::Sender<Result<Surveyed, Refused>> },
 }
 
 /// What the core is made with.
@@ -375,6 +386,7 @@ impl Core {
                 HubEffect::Roster(query, outcome) => self.roster(query, outcome),
                 HubEffect::Receipts(query, outcome) => self.receipts(query, outcome),
                 HubEffect::Ordered(query, outcome) => self.ordered(query, outcome),
+                HubEffect::Surveyed(query, outcome) => self.surveyed(query, outcome),
             }
         }
         for lane in &mut self.lanes {
@@ -392,6 +404,12 @@ impl Core {
 
     fn ordered(&mut self, query: QueryId, outcome: Result<Ordered, Refused>) {
         if let Some((_, Query::Order { answer, .. })) = self.queries.remove(&query) {
+            give(answer, outcome);
+        }
+    }
+
+    fn surveyed(&mut self, query: QueryId, outcome: Result<Surveyed, Refused>) {
+        if let Some((_, Query::Survey { answer, .. })) = self.queries.remove(&query) {
             give(answer, outcome);
         }
     }
@@ -469,6 +487,11 @@ impl Core {
                 let message = HubMessage::Order { query: id, order, timeout_ms };
                 self.parts.hub.message(now, message, &mut self.effects);
             }
+            CoreRequest::Survey { survey, timeout_ms, answer } => {
+                self.queries.insert(id, (now.mono_ms, Query::Survey { timeout_ms, answer }));
+                let message = HubMessage::Survey { query: id, survey, timeout_ms };
+                self.parts.hub.message(now, message, &mut self.effects);
+            }
             CoreRequest::Stop { told } => self.stopping = Some(told),
         }
     }
@@ -493,7 +516,11 @@ impl Core {
                 }
             }
             (
-                Query::Publish(_) | Query::Roster(_) | Query::Receipts(_) | Query::Order { .. },
+                Query::Publish(_)
+                | Query::Roster(_)
+                | Query::Receipts(_)
+                | Query::Order { .. }
+                | Query::Survey { .. },
                 Answer::Members(_),
             ) => {}
         }
@@ -509,6 +536,7 @@ impl Core {
             let limit_ms = match query {
                 Query::Publish(_) => PUBLISH_MS,
                 Query::Order { timeout_ms, .. } => ORDER_MS + *timeout_ms,
+                Query::Survey { timeout_ms, .. } => QUERY_MS + *timeout_ms,
                 Query::Members { .. } | Query::Roster(_) | Query::Receipts(_) => QUERY_MS,
             };
             now.mono_ms < *asked_ms + limit_ms

@@ -39,6 +39,9 @@ const CORE_QUEUE_BYTES: usize = 16 << 20;
 /// Bytes that may wait for one lane.
 const LANE_QUEUE_BYTES: usize = 4 << 20;
 
+/// What one answer of a node to another may weigh, where `limits.message_bytes` lets it. Units: bytes.
+const ANSWER_BYTES_MAX: usize = 48 << 10;
+
 /// How long a room is heard after its last member left. Units: milliseconds.
 const LINGER_MS: u64 = 1_000;
 
@@ -386,6 +389,7 @@ fn start_core(
         id: common.id,
         node: format!("node-{}", common.id).into(),
         seed: common.seed,
+        answer_bytes_max: ANSWER_BYTES_MAX.min(config.limits.message_bytes / 2),
         lanes: u8::try_from(lanes.queues.len()).unwrap_or(u8::MAX),
         watched: matches!(broker, AnyBroker::Redis(_)),
     };

@@ -10,6 +10,7 @@ mod endings;
 mod health;
 mod ids;
 mod inboxes;
+mod interest;
 mod lease;
 mod links;
 mod marks;
@@ -23,6 +24,7 @@ mod roster;
 mod roster_asks;
 mod rosters;
 mod sessions;
+mod surveys;
 mod track;
 mod watch;
 
@@ -33,7 +35,7 @@ use foldhash::quality::FixedState;
 use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent, Envelope};
 use roomcast_protocol::guard::Guard;
 use roomcast_protocol::ids::{LaneId, NodeId};
-use roomcast_protocol::outbound::{Loss, SkipReason};
+use roomcast_protocol::outbound::SkipReason;
 use roomcast_protocol::position::Keep;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
@@ -76,6 +78,8 @@ pub use rosters::{
     ROSTER_COMPARE_MS, ROSTER_READ_MS, ROSTER_READS_MAX, ROSTERS_BYTES_MAX, TELL_COUNT_MS, TELL_MS,
 };
 use sessions::{Fence, Sessions};
+use surveys::Surveys;
+pub use surveys::{SURVEYS_MAX, Surveyed};
 pub use track::{HELD_BYTES_MAX, HELD_ROOM_BYTES_MAX};
 use track::{Item, Track};
 use watch::Watch;
@@ -98,6 +102,8 @@ pub struct HubConfig {
     pub seed: u64,
     /// Lanes the node has: all are told when the node is on its own. Bounds: at most [`LaneId::MAX`].
     pub lanes: u8,
+    /// What an answer to a question of another node may weigh: it is one publication. Units: bytes.
+    pub answer_bytes_max: usize,
     /// The broker can fail, and its feed is watched by beats; else the relay is always whole.
     pub watched: bool,
 }
@@ -175,6 +181,7 @@ pub struct Hub {
     endings: Endings,
     reading: Reading,
     answers: Answers,
+    surveys: Surveys,
     /// Rooms in which lanes are behind.
     behind: BTreeSet<(LaneId, RoomName)>,
     /// Lanes that missed publications without a position, and have not been told; one bit each.
@@ -224,6 +231,7 @@ impl Hub {
             endings: Endings::default(),
             reading: Reading::default(),
             answers: Answers::default(),
+            surveys: Surveys::default(),
             behind: BTreeSet::new(),
             deaf_lanes: 0,
             recheck: false,
@@ -270,6 +278,12 @@ impl Hub {
             HubMessage::Late(lane) => self.lane_is_late(now, lane, out),
             HubMessage::Order { query, order, timeout_ms } => {
                 self.give_order(now, (query, timeout_ms), &order, out);
+            }
+            HubMessage::Survey { query, survey, timeout_ms } => {
+                self.survey(now, (query, timeout_ms), survey, out);
+            }
+            HubMessage::Surveyed { lane, ticket, page } => {
+                self.lane_surveyed(now, lane, ticket, page, out);
             }
             HubMessage::CarriedOut { lane, ticket, outcome } => {
                 self.carried_out(now, lane, ticket, outcome, out);
@@ -383,7 +397,7 @@ impl Hub {
         let watch = self.watch.as_ref().map(|watch| watch.next_wake());
         let own = [self.next_ask_ms(), self.next_control_ms(), self.ids.next_wake()];
         let others = [self.next_presence_ms(), self.next_inbox_ms(), self.next_receipts_ms()];
-        let answers = self.answers.next_ms();
+        let answers = self.answers.next_ms().into_iter().chain(self.surveys.next_ms()).min();
         let (revoked, kept) = (self.next_revoked_ms(), self.endings.next_ms());
         [deadline, watch, answers, revoked, kept]
             .into_iter()
@@ -422,6 +436,7 @@ impl Hub {
         self.ask_inboxes(now, out);
         self.receipts_turn(now, out);
         self.answer_late_orders(now, out);
+        self.end_late_surveys(now, out);
         self.give_kept(now, out);
         self.read_revoked(now, out);
     }
@@ -478,51 +493,6 @@ impl Hub {
         }
     }
 
-    fn subscribed(&mut self, name: &RoomName, request: u64, out: &mut Vec<HubEffect>) {
-        let Some(room) = self.rooms.get(name).filter(|room| room.request == request) else {
-            return;
-        };
-        if let Some(unconfirmed) = self.unconfirmed.get(&request)
-            && room.track.is_none()
-            && !self.isolated
-        {
-            // Lanes that were answered while the node was on its own: since then the room was not heard.
-            for lane in each_lane(room.lanes & !unconfirmed.waiting) {
-                out.push(HubEffect::Lane(lane, LaneMessage::Lost(Loss::Feed)));
-            }
-        }
-        self.confirm(request, out);
-    }
-
-    /// All requests up to this one are in force.
-    fn confirm_up_to(&mut self, request: u64, out: &mut Vec<HubEffect>) {
-        while let Some((&first, _)) = self.unconfirmed.range(..=request).next() {
-            self.confirm(first, out);
-        }
-    }
-
-    fn confirm(&mut self, request: u64, out: &mut Vec<HubEffect>) {
-        if let Some(Unconfirmed { room, waiting }) = self.unconfirmed.remove(&request) {
-            answer_joins(&room, waiting, out);
-            // Also where it is known already: that was before the room was heard.
-            self.want_head(&room);
-            self.roster_is_heard(&room);
-        }
-    }
-
-    /// Nothing can be confirmed for now: all rooms count as live.
-    fn answer_unconfirmed(&mut self, out: &mut Vec<HubEffect>) {
-        for Unconfirmed { room, waiting } in self.unconfirmed.values_mut() {
-            answer_joins(room, std::mem::take(waiting), out);
-        }
-        for name in &self.kept {
-            let track = self.rooms.get(name).and_then(|room| room.track.as_ref());
-            for lane in each_lane(track.map_or(0, |track| track.waiting)) {
-                out.push(not_live(lane, name));
-            }
-        }
-    }
-
     /// What the room keeps, by its rule.
     fn keep_of(&self, name: &RoomName) -> Option<Keep> {
         if let Some(room) = self.rooms.get(name) {
@@ -534,82 +504,6 @@ impl Hub {
             _ => {}
         }
         self.guard.rule(name).and_then(|rule| self.guard.policy(rule).history)
-    }
-
-    fn join(&mut self, lane: LaneId, name: RoomName, out: &mut Vec<HubEffect>) {
-        let Some(bit) = bit_of(lane) else { return };
-        let isolated = self.state() == RelayState::Isolated;
-        if !self.rooms.contains_key(&name) {
-            let track = self.keep_of(&name).map(|keep| Box::new(Track::new(keep)));
-            if track.is_some() {
-                self.kept.insert(name.clone());
-            }
-            self.requests += 1;
-            let request = self.requests;
-            self.subscribe(&name, request, out);
-            let room = HubRoom { lanes: 0, until_ms: NEVER, request, track };
-            self.rooms.insert(name.clone(), room);
-        }
-        let Some(room) = self.rooms.get_mut(&name) else { return };
-        let until_ms = std::mem::replace(&mut room.until_ms, NEVER);
-        if until_ms != NEVER {
-            self.deadlines.remove(&(until_ms, Deadline::Room(name.clone())));
-        }
-        room.lanes |= bit;
-        if let Some(track) = &mut room.track {
-            match track.at {
-                Some(position) => {
-                    let position = Some(position);
-                    let joined = LaneMessage::Joined { room: name, position, live: true };
-                    out.push(HubEffect::Lane(lane, joined));
-                }
-                None => {
-                    track.waiting |= bit;
-                    if isolated {
-                        out.push(not_live(lane, &name));
-                    }
-                }
-            }
-        } else if !isolated && let Some(unconfirmed) = self.unconfirmed.get_mut(&room.request) {
-            unconfirmed.waiting |= bit;
-        } else {
-            out.push(HubEffect::Lane(lane, joined(name)));
-        }
-    }
-
-    fn leave(&mut self, now: Now, lane: LaneId, name: &RoomName) {
-        let Some(bit) = bit_of(lane) else { return };
-        let Some(room) = self.rooms.get_mut(name) else { return };
-        room.lanes &= !bit;
-        if let Some(track) = &mut room.track {
-            track.waiting &= !bit;
-            track.behind.retain(|behind| behind.lane != lane);
-            self.behind.remove(&(lane, name.clone()));
-        }
-        if let Some(unconfirmed) = self.unconfirmed.get_mut(&room.request) {
-            unconfirmed.waiting &= !bit;
-        }
-        if room.lanes == 0 && room.until_ms == NEVER {
-            let at = now.mono_ms.saturating_add(self.config.linger_ms).min(NEVER - 1);
-            room.until_ms = at;
-            self.deadlines.insert((at, Deadline::Room(name.clone())));
-        }
-    }
-}
-
-/// The broker is away: the room's position follows.
-fn not_live(lane: LaneId, name: &RoomName) -> HubEffect {
-    let room = name.clone();
-    HubEffect::Lane(lane, LaneMessage::Joined { room, position: None, live: false })
-}
-
-fn joined(room: RoomName) -> LaneMessage {
-    LaneMessage::Joined { room, position: None, live: true }
-}
-
-fn answer_joins(room: &RoomName, lanes: u64, out: &mut Vec<HubEffect>) {
-    for lane in each_lane(lanes) {
-        out.push(HubEffect::Lane(lane, joined(room.clone())));
     }
 }
 

@@ -13,4 +13,6 @@ pub mod planted;
 #[cfg(test)]
 mod random;
 mod session;
+pub mod surveys;
+mod weights;
 mod wheel;

@@ -9,7 +9,7 @@ use roomcast_protocol::envelope::{Accepted, BrokerCommand};
 use roomcast_protocol::ids::{LaneId, NodeId, SessionId, SessionKey};
 use roomcast_protocol::inbox::{Acked, CursorName, InboxState, Told};
 use roomcast_protocol::outbound::{Loss, SkipReason};
-use roomcast_protocol::position::{Epoch, Kept, Page, Position, Span};
+use roomcast_protocol::position::{Epoch, Page, Position, Span};
 use roomcast_protocol::presence::{PresenceChange, PresenceDiff, RosterPage};
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::receipts::{Receipt, ReceiptDiff, ReceiptsPage};
@@ -18,9 +18,10 @@ use roomcast_protocol::session::{
     AttachedSession, SaveSession, SavedSession, Secret, Unattached, Wish,
 };
 
-use crate::hub::Ordered;
+use crate::hub::{Ordered, Surveyed};
 use crate::orders::{Order, Outcome, Revocation};
 use crate::outbox::Mark;
+use crate::surveys::{Survey, SurveyPage};
 
 /// Names a question of the shell to all lanes, so that answers find it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -227,6 +228,13 @@ pub enum LaneMessage {
         /// Which room.
         room: RoomName,
     },
+    /// Which rooms, or sessions, does the lane have? Answered by [`HubMessage::Surveyed`].
+    Survey {
+        /// Comes back in the answer.
+        ticket: u64,
+        /// What is asked.
+        survey: Arc<Survey>,
+    },
     /// Tokens that are revoked; the last of all that is kept, or more follows.
     Revoked {
         /// Which.
@@ -245,91 +253,6 @@ pub enum LaneMessage {
     },
     /// End all sessions: the node stops.
     Stop,
-}
-
-/// What a message to a lane weighs beside the publications in it. Units: bytes.
-const MESSAGE_BYTES: usize = 64;
-
-/// What a revocation weighs. Units: bytes.
-const REVOCATION_BYTES: usize = 96;
-
-/// What a room of a session's record weighs. Units: bytes.
-const ROOM_RECORD_BYTES: usize = 96;
-
-impl LaneMessage {
-    /// The room, and the position there, of what a queue that is full need not take: the hub makes up for it, or tells
-    /// of it. `None`: it has to be taken.
-    #[must_use]
-    pub fn droppable(&self) -> Option<(&RoomName, Option<Position>)> {
-        match self {
-            Self::Publication { publication, .. } => {
-                Some((&publication.room, publication.position))
-            }
-            Self::Skipped { room, position, .. } => Some((room, Some(*position))),
-            Self::Joined { .. }
-            | Self::Gap { .. }
-            | Self::Page { .. }
-            | Self::Hold(_)
-            | Self::Published { .. }
-            | Self::Lost(_)
-            | Self::Degraded { .. }
-            | Self::Revalidate
-            | Self::Blind
-            | Self::Attached { .. }
-            | Self::Saved { .. }
-            | Self::Fence { .. }
-            | Self::Drain(_)
-            | Self::Presence(_)
-            | Self::Roster { .. }
-            | Self::Inbox { .. }
-            | Self::Marked { .. }
-            | Self::Receipts(_)
-            | Self::ReceiptsPage { .. }
-            | Self::Presents { .. }
-            | Self::Members { .. }
-            | Self::Obeyed(_)
-            | Self::Order { .. }
-            | Self::Revoked { .. }
-            | Self::Stop => None,
-        }
-    }
-
-    /// What it weighs in the lane's queue. Units: bytes.
-    #[must_use]
-    pub fn weight(&self) -> usize {
-        let weight = |kept: &Kept| match kept {
-            Kept::Publication(publication) => publication.weight(),
-            Kept::Unreadable(_) | Kept::Removed(_) => MESSAGE_BYTES,
-        };
-        if let Self::Publication { publication, .. } = self {
-            return publication.weight();
-        }
-        let users = |users: &[Box<str>]| users.iter().map(|user| user.len() + 16).sum::<usize>();
-        if let Self::Presence(diff) = self {
-            return MESSAGE_BYTES + users(&diff.joined) + users(&diff.left);
-        }
-        if let Self::Roster { outcome: Ok(page), .. } = self {
-            return MESSAGE_BYTES + users(&page.users);
-        }
-        let receipts = |receipts: &[Receipt]| {
-            receipts.iter().map(|it| it.user.len() + size_of::<Receipt>()).sum::<usize>()
-        };
-        if let Self::Receipts(diff) = self {
-            return MESSAGE_BYTES + receipts(&diff.receipts);
-        }
-        if let Self::ReceiptsPage { outcome: Ok(page), .. } = self {
-            return MESSAGE_BYTES + receipts(&page.receipts);
-        }
-        if let Self::Revoked { revocations, .. } = self {
-            return MESSAGE_BYTES + revocations.len() * REVOCATION_BYTES;
-        }
-        if let Self::Attached { outcome: Ok(attached), .. } = self {
-            let rooms = attached.record.rooms.len() + attached.record.own.len();
-            return MESSAGE_BYTES + rooms * ROOM_RECORD_BYTES;
-        }
-        let Self::Page { page: Some(page), .. } = self else { return MESSAGE_BYTES };
-        MESSAGE_BYTES + page.entries.iter().map(weight).sum::<usize>()
-    }
 }
 
 /// What a lane tells the hub, in one order.
@@ -370,6 +293,24 @@ pub enum HubMessage {
         order: Order,
         /// How long nodes may take to say that they did. Units: milliseconds.
         timeout_ms: u64,
+    },
+    /// Which rooms, or sessions, do all nodes have? Answered by [`HubEffect::Surveyed`].
+    Survey {
+        /// Comes back in the answer.
+        query: QueryId,
+        /// What is asked.
+        survey: Survey,
+        /// How long nodes may take. Units: milliseconds.
+        timeout_ms: u64,
+    },
+    /// The answer to [`LaneMessage::Survey`].
+    Surveyed {
+        /// Which lane.
+        lane: LaneId,
+        /// As given.
+        ticket: u64,
+        /// Its rooms, or sessions.
+        page: SurveyPage,
     },
     /// The lane has carried an order out.
     CarriedOut {
@@ -624,4 +565,6 @@ pub enum HubEffect {
     Receipts(QueryId, Result<ReceiptsPage, Refused>),
     /// The answer to [`HubMessage::Order`].
     Ordered(QueryId, Result<Ordered, Refused>),
+    /// The answer to [`HubMessage::Survey`].
+    Surveyed(QueryId, Result<Surveyed, Refused>),
 }

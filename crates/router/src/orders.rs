@@ -192,7 +192,7 @@ pub(crate) fn asker_of(id: &str) -> Option<(NodeId, u64)> {
     Some((node_of(node)?, query.parse().ok()?))
 }
 
-fn node_of(text: &str) -> Option<NodeId> {
+pub(crate) fn node_of(text: &str) -> Option<NodeId> {
     let hex = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
     u64::from_str_radix(text, 16).ok().filter(|_| hex).map(NodeId)
 }

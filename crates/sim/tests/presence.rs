@@ -225,6 +225,7 @@ impl World {
             id,
             node: id.to_string().into(),
             seed: self.born,
+            answer_bytes_max: 1 << 10,
             lanes: 1,
             watched: true,
         };
@@ -414,7 +415,8 @@ impl World {
                 HubEffect::Answer(..)
                 | HubEffect::Roster(..)
                 | HubEffect::Receipts(..)
-                | HubEffect::Ordered(..) => {}
+                | HubEffect::Ordered(..)
+                | HubEffect::Surveyed(..) => {}
             }
         }
     }

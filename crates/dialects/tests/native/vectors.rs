@@ -481,6 +481,8 @@ fn joins_and_leaves_are_answered_with_room_and_question() {
         },
     );
     check_answer("unsubscribed", &Outbound::Left { reply: &to, room: "agents", ordered: false });
+    let ordered = Outbound::Left { reply: &none, room: "agents", ordered: true };
+    check_answer("unsubscribed by order", &ordered);
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub(crate) mod problem;
 mod receipts;
 pub(crate) mod route;
 mod server;
+mod surveys;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -193,6 +194,13 @@ impl Api {
             }
             Ok(Route::Disconnect(user)) => {
                 self.disconnect(&who, Whom::User(user.into()), request).await
+            }
+            Ok(Route::Rooms) => self.rooms(request.uri().query().unwrap_or_default()).await,
+            Ok(Route::Connections) => {
+                self.connections(None, request.uri().query().unwrap_or_default()).await
+            }
+            Ok(Route::Sessions(user)) => {
+                self.connections(Some(user), request.uri().query().unwrap_or_default()).await
             }
             Ok(Route::EndSession(session)) => match orders::session(&session) {
                 Ok(session) => self.disconnect(&who, Whom::Session(session), request).await,

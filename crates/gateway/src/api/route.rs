@@ -23,6 +23,12 @@ pub(super) enum Route {
     Presence(String),
     /// How far are users in this room?
     Receipts(String),
+    /// Which rooms are there, on all nodes?
+    Rooms,
+    /// Which sessions are there, on all nodes?
+    Connections,
+    /// Which sessions has this user?
+    Sessions(String),
     /// End all sessions of this user.
     Disconnect(String),
     /// End this session.
@@ -60,6 +66,9 @@ pub(super) fn find(method: &Method, path: &str) -> (Endpoint, Result<Route, Prob
         | Endpoint::Members
         | Endpoint::Presence
         | Endpoint::Receipts
+        | Endpoint::Rooms
+        | Endpoint::Connections
+        | Endpoint::Sessions
         | Endpoint::Other => (reads, "GET, HEAD"),
     };
     if !allowed {
@@ -78,6 +87,8 @@ fn at(path: &str) -> Option<Place> {
         "/livez" => return fixed(Endpoint::Livez, Route::Livez),
         "/readyz" => return fixed(Endpoint::Readyz, Route::Readyz),
         "/api/v1/publish" => return fixed(Endpoint::Publish, Route::Publish),
+        "/api/v1/rooms" => return fixed(Endpoint::Rooms, Route::Rooms),
+        "/api/v1/connections" => return fixed(Endpoint::Connections, Route::Connections),
         "/api/v1/revoke" => return fixed(Endpoint::Revoke, Route::Revoke),
         _ => {}
     }
@@ -94,6 +105,7 @@ fn at(path: &str) -> Option<Place> {
         ("rooms", "subscribe") => Some((Endpoint::Subscribe, name().map(Route::Subscribe))),
         ("rooms", "unsubscribe") => Some((Endpoint::Unsubscribe, name().map(Route::Unsubscribe))),
         ("users", "disconnect") => Some((Endpoint::Disconnect, name().map(Route::Disconnect))),
+        ("users", "sessions") => Some((Endpoint::Sessions, name().map(Route::Sessions))),
         ("users", "revoke") => Some((Endpoint::Revoke, name().map(Route::RevokeUser))),
         ("sessions", "disconnect") => Some((Endpoint::Disconnect, name().map(Route::EndSession))),
         _ => None,
@@ -167,6 +179,11 @@ mod tests {
         let user = Route::RevokeUser("7".to_owned());
         found(&Method::POST, "/api/v1/users/7/revoke", Endpoint::Revoke, user);
         found(&Method::POST, "/api/v1/revoke", Endpoint::Revoke, Route::Revoke);
+        found(&Method::GET, "/api/v1/rooms", Endpoint::Rooms, Route::Rooms);
+        let all = Route::Connections;
+        found(&Method::GET, "/api/v1/connections", Endpoint::Connections, all);
+        let user = Route::Sessions("7".to_owned());
+        found(&Method::GET, "/api/v1/users/7/sessions", Endpoint::Sessions, user);
         let session = Route::EndSession("7".to_owned());
         found(&Method::POST, "/api/v1/sessions/7/disconnect", Endpoint::Disconnect, session);
         let named = |route: fn(String) -> Route| route("a".to_owned());

@@ -10,9 +10,10 @@ use roomcast_protocol::ids::SessionId;
 use roomcast_protocol::position::{Epoch, Position};
 use roomcast_protocol::presence::RosterPage;
 use roomcast_protocol::receipts::{Marked, Receipt, ReceiptsPage};
-use roomcast_router::hub::{HubHealth, Ordered, RelayState};
+use roomcast_router::hub::{HubHealth, Ordered, RelayState, Surveyed};
 use roomcast_router::messages::{MemberInfo, ReceiptsAsk};
 use roomcast_router::orders::{Order, Outcome};
+use roomcast_router::surveys::{Survey, SurveyPage, SurveyRow, What};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -182,9 +183,56 @@ async fn play(core: Core, mut asked: mpsc::Receiver<CoreRequest>, published: See
             (CoreRequest::Order { order, timeout_ms, answer }, _) => {
                 answer.send(Ok(carried_out(&order, timeout_ms))).unwrap();
             }
+            (CoreRequest::Survey { survey, timeout_ms, answer }, _) => {
+                answer.send(Ok(surveyed(&survey, timeout_ms))).unwrap();
+            }
             (CoreRequest::Stop { .. }, _) => panic!("nobody stops it"),
         }
     }
+}
+
+/// Node 1 has what is asked for, and more; node 2 says nothing.
+fn surveyed(survey: &Survey, timeout_ms: u64) -> Surveyed {
+    assert_eq!(timeout_ms, 2_000);
+    assert_eq!((&*survey.after, survey.count_max), ("b", 1));
+    let (key, session) = match &survey.what {
+        What::Rooms(prefix) => (format!("{prefix}é"), None),
+        What::Sessions(user) => (
+            SessionId(7).to_string(),
+            Some((user.clone().unwrap_or("ann".into()), "native".into())),
+        ),
+    };
+    let row = SurveyRow { count: 3, nodes: vec![NodeId(1)], session };
+    let page = SurveyPage { rows: [(key.into(), row)].into(), cut: true };
+    Surveyed { page, unanswered: vec![NodeId(2)] }
+}
+
+#[tokio::test]
+async fn rooms_and_sessions_of_all_nodes_are_listed_with_where_the_next_page_begins() {
+    let stage = stage(false, Core::Accepts);
+    let unanswered = json!(["0000000000000002"]);
+    let (status, _, answer) =
+        stage.call(Method::GET, "/api/v1/rooms?prefix=%C3%A9&after=b&limit=1").await;
+    let room = json!({"room": "éé", "members": 3, "nodes": ["0000000000000001"]});
+    let page = json!({"rooms": [room], "next": "éé", "unanswered": unanswered});
+    assert_eq!((status, answer), (200, page));
+    for (path, user) in [("connections", "ann"), ("users/bob/sessions", "bob")] {
+        let path = format!("/api/v1/{path}?after=b&limit=1");
+        let (status, _, answer) = stage.call(Method::GET, &path).await;
+        let session = SessionId(7).to_string();
+        let shown = json!({
+            "session": session, "user": user, "node": "0000000000000001", "dialect": "native",
+            "rooms": 3,
+        });
+        let list = if user == "ann" { "connections" } else { "sessions" };
+        let page = json!({list: [shown], "next": session, "unanswered": unanswered});
+        assert_eq!((status, answer), (200, page));
+    }
+    for wrong in ["limit=0", "limit=101", "limit=x", "timeout=5", "x=1", "prefix=%zz"] {
+        let path = format!("/api/v1/rooms?{wrong}");
+        assert_eq!(stage.call(Method::GET, &path).await.0, 400, "{wrong}");
+    }
+    assert_eq!(stage.call(Method::GET, "/api/v1/connections?prefix=a").await.0, 400);
 }
 
 /// Node 1 has carried an order out for as many sessions as its user's name is long; node 2 says nothing.

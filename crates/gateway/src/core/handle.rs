@@ -8,9 +8,10 @@ use roomcast_protocol::presence::RosterPage;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::receipts::ReceiptsPage;
 use roomcast_protocol::room::RoomName;
-use roomcast_router::hub::Ordered;
+use roomcast_router::hub::{Ordered, Surveyed};
 use roomcast_router::messages::{MemberInfo, ReceiptsAsk};
 use roomcast_router::orders::Order;
+use roomcast_router::surveys::Survey;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::CoreRequest;
@@ -104,6 +105,23 @@ impl CoreHandle {
         let (answer, ordered) = oneshot::channel();
         self.requests.send(CoreRequest::Order { order, timeout_ms, answer }).await.ok()?;
         ordered.await.ok()
+    }
+
+    /// Which rooms, or sessions, all nodes have.
+    ///
+    /// # Errors
+    /// Too many such questions are under way, or the node is ending.
+    pub(crate) async fn survey(
+        &self,
+        survey: Survey,
+        timeout_ms: u64,
+    ) -> Result<Surveyed, Refused> {
+        let (answer, found) = oneshot::channel();
+        let asked = self.requests.send(CoreRequest::Survey { survey, timeout_ms, answer }).await;
+        if asked.is_err() {
+            return Err(Refusal::Unavailable.into());
+        }
+        found.await.unwrap_or(Err(Refusal::Unavailable.into()))
     }
 
     /// Has the core stop the lanes behind all that is under way; says whether it did within `patience`. Blocks.

@@ -450,6 +450,8 @@ fn weight_of(message: &roomcast_router::messages::HubMessage) -> usize {
         | HubMessage::Late(_)
         | HubMessage::Order { .. }
         | HubMessage::CarriedOut { .. }
+        | HubMessage::Survey { .. }
+        | HubMessage::Surveyed { .. }
         | HubMessage::AskRoster { .. } => MESSAGE_BYTES,
     }
 }

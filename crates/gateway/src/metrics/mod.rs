@@ -57,6 +57,12 @@ pub(crate) enum Endpoint {
     Presence,
     /// `/api/v1/rooms/{room}/receipts`.
     Receipts,
+    /// `/api/v1/rooms`.
+    Rooms,
+    /// `/api/v1/connections`.
+    Connections,
+    /// `/api/v1/users/{id}/sessions`.
+    Sessions,
     /// `/api/v1/users/{id}/disconnect`, `/api/v1/sessions/{id}/disconnect`.
     Disconnect,
     /// `/api/v1/users/{id}/revoke`, `/api/v1/revoke`.
@@ -70,7 +76,7 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 15] = [
         Self::Metrics,
         Self::Livez,
         Self::Readyz,
@@ -78,6 +84,9 @@ impl Endpoint {
         Self::Members,
         Self::Presence,
         Self::Receipts,
+        Self::Rooms,
+        Self::Connections,
+        Self::Sessions,
         Self::Disconnect,
         Self::Revoke,
         Self::Subscribe,
@@ -94,6 +103,9 @@ impl Endpoint {
             Self::Members => "members",
             Self::Presence => "presence",
             Self::Receipts => "receipts",
+            Self::Rooms => "rooms",
+            Self::Connections => "connections",
+            Self::Sessions => "sessions",
             Self::Disconnect => "disconnect",
             Self::Revoke => "revoke",
             Self::Subscribe => "subscribe",

@@ -271,6 +271,7 @@ fn away() -> HubView {
         revalidations: 42,
         orders_unanswered: 43,
         orders_unconfirmed: 44,
+        surveys_refused: 45,
         ..HubCounters::default()
     };
     HubView { counters, health: Some(health), ..HubView::default() }
@@ -345,6 +346,7 @@ fn what_hub_and_broker_report_of_the_relay_is_what_is_shown() {
         "control_revalidations_total 42",
         "orders_unanswered_total 43",
         "orders_unconfirmed_total 44",
+        "surveys_refused_total 45",
         "control_paused_bytes 32",
     ] {
         shows(&text, &format!("roomcast_{line}"));

@@ -139,3 +139,49 @@ async fn back_ends_put_users_into_rooms_as_their_rights_let_them_and_take_them_o
     let (status, _) = ask(&nodes[0], "POST", "/api/v1/rooms/system/subscribe", both);
     assert_eq!(status, 400);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rooms_and_sessions_of_all_nodes_are_listed_page_by_page() {
+    let (_redis, proxy, nodes) = three().await;
+    let mut members: Vec<_> = (0..6)
+        .map(|number| {
+            let mut ws = nodes[number % 3].user(&format!("u{}", number / 2));
+            let join =
+                json!({"type": "subscribe", "data": {"room": format!("task-{}", number % 4)}});
+            assert_eq!(ws.ask(&join)["type"], "subscribed");
+            ws
+        })
+        .collect();
+    let pages = |list: &str, path: &str, key: &str| {
+        let (mut all, mut after) = (Vec::new(), String::new());
+        for _ in 0..20 {
+            let (status, page) = ask(&nodes[1], "GET", &format!("{path}limit=2&after={after}"), "");
+            assert_eq!((status, &page["unanswered"]), (200, &json!([])), "{page}");
+            all.extend(page[list].as_array().unwrap().iter().cloned());
+            let Some(next) = page["next"].as_str() else { return all };
+            assert_eq!(all.last().unwrap()[key], next);
+            after = next.to_owned();
+        }
+        panic!("no end: {all:?}")
+    };
+    let rooms = pages("rooms", "/api/v1/rooms?prefix=task-&", "room");
+    let shown = |room: &Value| (room["room"].clone(), room["members"].clone());
+    let expected = [("task-0", 2), ("task-1", 2), ("task-2", 1), ("task-3", 1)];
+    let expected = expected.map(|(room, members)| (json!(room), json!(members)));
+    assert_eq!(rooms.iter().map(shown).collect::<Vec<_>>(), expected);
+    assert_eq!(rooms[0]["nodes"].as_array().map(Vec::len), Some(2), "{rooms:?}");
+    let connections = pages("connections", "/api/v1/connections?", "session");
+    assert_eq!(connections.len(), 6, "{connections:?}");
+    let of_user = pages("sessions", "/api/v1/users/u1/sessions?", "session");
+    assert_eq!(of_user.len(), 2, "{of_user:?}");
+    // One session ends, by its name alone.
+    let path = format!("/api/v1/sessions/{}/disconnect", of_user[0]["session"].as_str().unwrap());
+    assert_eq!(ask(&nodes[0], "POST", &path, "").1["disconnected"], 1);
+    assert_eq!(pages("sessions", "/api/v1/users/u1/sessions?", "session").len(), 1);
+    // A node that does not answer is named, the others' rooms are there.
+    proxy.swallow(Direction::ToClient);
+    let (status, page) = ask(&nodes[0], "GET", "/api/v1/rooms?timeout=300ms", "");
+    assert_eq!((status, &page["unanswered"]), (200, &json!([name(&nodes[2])])), "{page}");
+    assert!(page["rooms"].as_array().is_some_and(|rooms| !rooms.is_empty()), "{page}");
+    members.clear();
+}

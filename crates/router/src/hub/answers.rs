@@ -12,6 +12,7 @@ use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::{Now, iso8601};
 
+use super::surveys::{ANSWER, TO_ALL};
 use super::{Hub, bit_of};
 use crate::messages::{HubEffect, LaneMessage, QueryId, Ticket};
 use crate::orders::{Order, Outcome, asker_of, confirmation, confirmed};
@@ -93,15 +94,15 @@ pub(super) fn room_of(node: NodeId) -> Option<RoomName> {
 
 /// Whether only hubs hear the room.
 pub(super) fn is_for_hubs(room: &RoomName) -> bool {
-    room.as_str().starts_with(TO_NODE)
+    room.as_str().starts_with(TO_NODE) || room.as_str() == TO_ALL
 }
 
 impl Hub {
     /// Hears what other nodes say to this one.
     pub(super) fn hear_answers(&self, out: &mut Vec<HubEffect>) {
-        let room = room_of(self.config.id);
+        let rooms = [room_of(self.config.id), RoomName::system(TO_ALL).ok()];
         let subscribe = |room| BrokerCommand::Subscribe { room, request: 0 };
-        out.extend(room.map(|room| HubEffect::Broker(subscribe(room))));
+        out.extend(rooms.into_iter().flatten().map(|room| HubEffect::Broker(subscribe(room))));
     }
 
     /// An order of this node is on its way.
@@ -201,14 +202,21 @@ impl Hub {
         self.publish(now, Ticket::Node, Arc::new(publication), false, out);
     }
 
-    /// Another node says something to this one.
+    /// Another node says something to this one, or to all.
     pub(super) fn hear_node(&mut self, publication: &Publication, out: &mut Vec<HubEffect>) {
+        if publication.room.as_str() == TO_ALL {
+            return self.hear_survey(publication, out);
+        }
         let Content::Text(text) = &publication.content else { return };
         let Ok(text) = std::str::from_utf8(text) else { return };
-        if &*publication.kind == CONFIRM
-            && let Some((query, node, outcome)) = confirmed(text)
-        {
-            self.confirmed_by(node, query, outcome, out);
+        match &*publication.kind {
+            CONFIRM => {
+                if let Some((query, node, outcome)) = confirmed(text) {
+                    self.confirmed_by(node, query, outcome, out);
+                }
+            }
+            ANSWER => self.hear_answer(text, out),
+            _ => {}
         }
     }
 

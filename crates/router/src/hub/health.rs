@@ -54,6 +54,8 @@ pub struct HubCounters {
     pub orders_unanswered: u64,
     /// Orders that were obeyed and not confirmed, because too many were under way.
     pub orders_unconfirmed: u64,
+    /// Questions of back-ends to all nodes that were not asked, or not answered, because too many were under way.
+    pub surveys_refused: u64,
     /// Wishes of sessions to get an older one back that went to the broker.
     pub attaches: u64,
     /// Orders to other nodes to end connections whose session was taken over.

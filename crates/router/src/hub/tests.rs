@@ -8,6 +8,7 @@ mod presence;
 mod random;
 mod receipts;
 mod sessions;
+mod surveys;
 mod watching;
 
 use std::collections::VecDeque;
@@ -189,6 +190,7 @@ fn config(seed: u64, watched: bool) -> HubConfig {
         node: "node-1".into(),
         seed,
         lanes: 3,
+        answer_bytes_max: 1 << 10,
         watched,
     }
 }
@@ -659,6 +661,7 @@ impl World {
             HubEffect::Answer(query, outcome) => format!("answer {} {}", query.0, ended(&outcome)),
             HubEffect::Roster(query, outcome) => presence::answered(query, &outcome),
             HubEffect::Ordered(query, outcome) => orders::answered(query, &outcome),
+            HubEffect::Surveyed(query, outcome) => surveys::answered(query, &outcome),
         };
         self.seen.push(text);
     }
@@ -773,6 +776,7 @@ fn told(message: &LaneMessage) -> String {
         LaneMessage::Blind => "blind".into(),
         LaneMessage::Obeyed(order) => format!("obeyed {}", shown_at(*order)),
         LaneMessage::Order { order, .. } => orders::told(order),
+        LaneMessage::Survey { survey, .. } => format!("survey {:?}", survey.what),
         LaneMessage::Revoked { revocations, whole } => orders::told_revoked(revocations, *whole),
         LaneMessage::Lost(Loss::Overload) => "lost by overload".into(),
         LaneMessage::Hold(hold) => format!("hold {hold}"),

@@ -37,7 +37,9 @@ mod revoked;
 mod rooms;
 mod scribe;
 mod served;
+mod speech;
 mod stream;
+mod surveys;
 #[cfg(test)]
 mod tests;
 mod welcoming;
@@ -404,6 +406,7 @@ impl Lane {
             LaneMessage::Degraded { isolated } => self.tell_of_isolation(now, isolated, out),
             LaneMessage::Members { query, room } => self.answer_members(query, &room, out),
             LaneMessage::Obeyed(order) => self.turns.obeyed = Some(order),
+            LaneMessage::Survey { ticket, survey } => self.answer_survey(ticket, &survey, out),
             LaneMessage::Order { ticket, order } => self.carry_out(now, ticket, &order, out),
             LaneMessage::Blind => self.tell_of_blindness(out),
             LaneMessage::Revalidate => self.revalidate(out),
@@ -535,14 +538,6 @@ impl Lane {
     fn walk_backlog(&self) {
         let sum: usize = self.rooms.iter().map(|(_, room)| room.bytes()).sum();
         assert_eq!(self.backlog_bytes, sum);
-    }
-
-    fn format_index(&mut self, format: Format) -> u8 {
-        let at = self.formats.iter().position(|known| *known == format).unwrap_or_else(|| {
-            self.formats.push(format);
-            self.formats.len() - 1
-        });
-        u8::try_from(at).unwrap_or(u8::MAX)
     }
 
     fn session(&self, key: SessionKey) -> Option<&Session> {

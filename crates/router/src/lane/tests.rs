@@ -25,6 +25,7 @@ mod resuming;
 mod resuming_model;
 mod rooms;
 mod serving;
+mod surveys;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -326,6 +327,7 @@ impl World {
             "members" => LaneMessage::Members { query: QueryId(1), room: room(rest) },
             "obeyed" => LaneMessage::Obeyed(position(rest)),
             "disconnect" => orders::ends(rest),
+            "survey" => surveys::asked(rest),
             "revoke" | "knows" | "takes" | "puts" => orders::orders(verb, rest),
             "accepts" | "refuses" => {
                 let Some(Ticket::Session { session, reply, ack, .. }) = self.tickets.pop_front()
@@ -510,6 +512,8 @@ impl World {
             }
             HubMessage::Late(_) => self.seen.push("hub late".into()),
             HubMessage::Order { order, .. } => panic!("a lane orders {order:?}"),
+            HubMessage::Survey { .. } => panic!("a lane asks all nodes"),
+            HubMessage::Surveyed { page, .. } => self.seen.push(surveys::shown(&page)),
             HubMessage::CarriedOut { ticket, outcome, .. } => {
                 self.seen.push(orders::carried_out(ticket, &outcome));
             }

@@ -55,6 +55,8 @@ impl World {
             | LaneMessage::Members { .. }
             | LaneMessage::Obeyed(_)
             | LaneMessage::Order { .. }
+            | LaneMessage::Revoked { .. }
+            | LaneMessage::Survey { .. }
             | LaneMessage::Attached { .. }
             | LaneMessage::Saved { .. }
             | LaneMessage::Fence { .. }

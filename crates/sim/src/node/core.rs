@@ -191,7 +191,7 @@ impl World {
                     }
                 }
                 // No run asks who is in a room of the whole cluster, or how far its users are.
-                HubEffect::Roster(..) | HubEffect::Receipts(..) => {}
+                HubEffect::Roster(..) | HubEffect::Receipts(..) | HubEffect::Surveyed(..) => {}
                 HubEffect::Ordered(QueryId(id), outcome) => {
                     if let Some(Asked::Disconnect { client, asked_ms }) =
                         self.nodes[node].core.queries.remove(&id)
@@ -243,6 +243,8 @@ impl World {
             | LaneMessage::Members { .. }
             | LaneMessage::Obeyed(_)
             | LaneMessage::Order { .. }
+            | LaneMessage::Revoked { .. }
+            | LaneMessage::Survey { .. }
             | LaneMessage::Attached { .. }
             | LaneMessage::Saved { .. }
             | LaneMessage::Fence { .. }

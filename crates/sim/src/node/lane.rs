@@ -373,6 +373,8 @@ fn weight_of(message: &HubMessage) -> usize {
         | HubMessage::Late(_)
         | HubMessage::Order { .. }
         | HubMessage::CarriedOut { .. }
+        | HubMessage::Survey { .. }
+        | HubMessage::Surveyed { .. }
         | HubMessage::Attach { .. }
         | HubMessage::Save { .. }
         | HubMessage::Fence { .. }

@@ -85,6 +85,7 @@ impl Node {
             id,
             node: id.to_string().into(),
             seed: birth.seed,
+            answer_bytes_max: 1 << 10,
             lanes: LANES as u8,
             watched: true,
         };

@@ -170,7 +170,10 @@ impl Model {
                 *told = isolated;
             }
             HubEffect::Lane(_, LaneMessage::Lost(_)) => {}
-            HubEffect::Roster(..) | HubEffect::Receipts(..) | HubEffect::Ordered(..) => {
+            HubEffect::Roster(..)
+            | HubEffect::Receipts(..)
+            | HubEffect::Ordered(..)
+            | HubEffect::Surveyed(..) => {
                 panic!("nobody asked")
             }
             HubEffect::Answer(QueryId(number), outcome) => {

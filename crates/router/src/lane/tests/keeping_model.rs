@@ -235,6 +235,8 @@ impl Bench {
             | HubMessage::Publish { .. }
             | HubMessage::Order { .. }
             | HubMessage::CarriedOut { .. }
+            | HubMessage::Survey { .. }
+            | HubMessage::Surveyed { .. }
             | HubMessage::Attach { .. }
             | HubMessage::Save { .. }
             | HubMessage::Fence { .. }

@@ -287,6 +287,8 @@ impl Cluster {
             HubMessage::Late(_) => self.nodes[at].to_lane.push_back(LaneMessage::Hold(false)),
             other @ (HubMessage::Order { .. }
             | HubMessage::CarriedOut { .. }
+            | HubMessage::Survey { .. }
+            | HubMessage::Surveyed { .. }
             | HubMessage::Publish { .. }
             | HubMessage::Presence { .. }
             | HubMessage::Roster { .. }
