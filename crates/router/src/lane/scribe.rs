@@ -6,17 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use roomcast_protocol::dialect::Format;
 use roomcast_protocol::frame::FrameSink;
-use roomcast_protocol::ids::SessionKey;
 use roomcast_protocol::outbound::{Outbound, SkipReason};
 use roomcast_protocol::position::Position;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use slab::Slab;
 
-use super::Lane;
 use super::counters::Counters;
 use super::stream::Run;
-use crate::messages::Effect;
 use crate::session::Session;
 
 /// What members were given that they have to ack.
@@ -107,32 +104,5 @@ impl<'a> Scribe<'a> {
         let frame = Bytes::from(frame);
         self.last_skip = Some((format, run, frame.clone()));
         frame
-    }
-}
-
-impl Lane {
-    /// Sends to the session's client alone.
-    pub(super) fn send(&mut self, key: SessionKey, outbound: &Outbound<'_>, out: &mut Vec<Effect>) {
-        self.encode_for(key, out, |_| Some(*outbound));
-    }
-
-    /// The same of what `make` finds in the session.
-    pub(super) fn encode_for<'a>(
-        &'a mut self,
-        key: SessionKey,
-        out: &mut Vec<Effect>,
-        make: impl FnOnce(&'a Session) -> Option<Outbound<'a>>,
-    ) {
-        let session = self.sessions.get(key.index as usize).filter(|session| session.key == key);
-        let Some(session) = session else { return };
-        let Some(format) = self.formats.get(usize::from(session.format)) else { return };
-        if let Some(outbound) = make(session) {
-            self.sink.clear();
-            format.dialect.encode(&outbound, format.encoding, &mut self.sink);
-            let frame = Bytes::copy_from_slice(self.sink.bytes());
-            if !frame.is_empty() {
-                out.push(Effect::reply(key.index, frame));
-            }
-        }
     }
 }

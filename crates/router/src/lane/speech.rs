@@ -18,11 +18,12 @@ impl Lane {
         u8::try_from(at).unwrap_or(u8::MAX)
     }
 
+    /// Sends to the session's client alone.
     pub(super) fn send(&mut self, key: SessionKey, outbound: &Outbound<'_>, out: &mut Vec<Effect>) {
         self.encode_for(key, out, |_| Some(*outbound));
     }
 
-    /// Encodes what `make` finds in the session, for its client alone.
+    /// The same of what `make` finds in the session.
     pub(super) fn encode_for<'a>(
         &'a mut self,
         key: SessionKey,
