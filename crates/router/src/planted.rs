@@ -22,4 +22,6 @@ pub enum Planted {
     MarkFromWrites,
     /// A node confirms an order once its first lane has carried it out.
     ConfirmedEarly,
+    /// A lane ends the sessions that hold a revoked token, and takes the token again.
+    RevokedTaken,
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use roomcast_protocol::position::{Epoch, Position};
 use roomcast_router::messages::HubMessage;
-use roomcast_router::orders::{Order, Whom};
+use roomcast_router::orders::{Order, Revocation, Tokens, Whom};
 
 use crate::check::recovery::Since;
 use crate::check::stay::Stay;
@@ -26,6 +26,9 @@ const ACK_MS: u64 = 12_000;
 
 /// After how much silence a client asks whether anybody is there, and after how much it goes. Units: milliseconds.
 const SILENT_MS: (u64, u64) = (3_000, 7_000);
+
+/// How long a client uses a token until it has the next one. Units: milliseconds.
+const TOKEN_MS: u64 = 2_000;
 
 /// How often a publication is tried.
 const TRIES_MAX: u32 = 8;
@@ -126,9 +129,9 @@ impl Client {
         }
     }
 
-    pub(crate) fn token(&self) -> String {
+    pub(crate) fn token(&self, now_ms: u64) -> String {
         let permissions: Vec<_> = self.permissions.iter().copied().collect();
-        token(&self.user, &permissions)
+        token(&self.user, &permissions, now_ms - now_ms % TOKEN_MS)
     }
 
     pub(crate) fn holds(&self, permission: &str) -> bool {
@@ -154,7 +157,7 @@ impl World {
             return self.at(self.now_ms + in_ms, Event::Connect { client });
         }
         let lane = self.random.index(LANES);
-        let token = self.clients[client].token();
+        let token = self.clients[client].token(self.now_ms);
         let now_ms = self.now_ms;
         let mut socket = Socket::new(client, (node, self.nodes[node].life, lane), token);
         socket.continuation = self.continuation(client);
@@ -391,7 +394,7 @@ impl World {
         let permissions = it.permissions.clone();
         it.wanted
             .retain(|room| rule(*room).needs.is_none_or(|needed| permissions.contains(needed)));
-        let token = it.token();
+        let token = it.token(self.now_ms);
         let number = self.request(client, Request::Refresh);
         self.say(client, wire::refresh(number, &token));
     }
@@ -422,8 +425,17 @@ impl World {
         }
         self.stats.kicks += 1;
         let user: Box<str> = self.clients[client].user.as_str().into();
-        let query = self.ask_core(node, Asked::Disconnect { client, asked_ms: self.now_ms });
-        let order = Order::End(Whom::User(user));
+        let asked_ms = self.now_ms;
+        // Or its tokens are revoked.
+        let before_ms = self.random.chance(3).then_some(asked_ms);
+        let query = self.ask_core(node, Asked::Disconnect { client, asked_ms, before_ms });
+        let order = before_ms.map_or_else(
+            || Order::End(Whom::User(user.clone())),
+            |before_unix_ms| {
+                let tokens = Tokens::Of { user: user.clone(), before_unix_ms };
+                Order::Revoke(Revocation { tokens, until_unix_ms: u64::MAX })
+            },
+        );
         let timeout_ms = 1_000 + self.random.below(4_000);
         let message = HubMessage::Order { query, order, timeout_ms };
         self.tell_core_from_lane(node, 128, FromLane::Hub(message));

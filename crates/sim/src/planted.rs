@@ -37,11 +37,13 @@ pub enum Planted {
     FirstLossUntold,
     /// A node confirms an order once its first lane has carried it out.
     ConfirmedEarly,
+    /// A lane takes a revoked token again.
+    RevokedTaken,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::AckBeforeAppend,
         Self::TwoSteps,
         Self::KeepEpoch,
@@ -59,6 +61,7 @@ impl Planted {
         Self::ToldFromWrites,
         Self::FirstLossUntold,
         Self::ConfirmedEarly,
+        Self::RevokedTaken,
     ];
 
     /// Its name in the router, if it is one of the router's.
@@ -73,6 +76,7 @@ impl Planted {
             Self::PositionFromWrites => Some(Planted::PositionFromWrites),
             Self::MarkFromWrites => Some(Planted::MarkFromWrites),
             Self::ConfirmedEarly => Some(Planted::ConfirmedEarly),
+            Self::RevokedTaken => Some(Planted::RevokedTaken),
             Self::ToldFromWrites => Some(Planted::ToldFromWrites),
             Self::AckBeforeAppend
             | Self::TwoSteps
@@ -106,6 +110,7 @@ impl Planted {
             Self::ToldFromWrites => "told-from-writes",
             Self::FirstLossUntold => "first-loss-untold",
             Self::ConfirmedEarly => "confirmed-early",
+            Self::RevokedTaken => "revoked-taken",
         }
     }
 }

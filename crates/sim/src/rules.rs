@@ -147,8 +147,8 @@ pub(crate) fn agent_of(user: &str) -> Option<String> {
 }
 
 /// A token of this user with these permissions.
-pub(crate) fn token(user: &str, permissions: &[&str]) -> String {
-    let mut text = user.to_owned();
+pub(crate) fn token(user: &str, permissions: &[&str], issued_ms: u64) -> String {
+    let mut text = format!("{user}={issued_ms}");
     for permission in permissions {
         text.push('+');
         text.push_str(permission);
@@ -156,11 +156,17 @@ pub(crate) fn token(user: &str, permissions: &[&str]) -> String {
     text
 }
 
+/// When a token was issued.
+pub(crate) fn issued_ms(token: &str) -> u64 {
+    let first = token.split('+').next().and_then(|first| first.split_once('='));
+    first.and_then(|(_, issued)| issued.parse().ok()).unwrap_or_default()
+}
+
 impl Guard for Rules {
     fn verify(&self, token: &str, _unix_ms: u64) -> Result<Principal, AuthError> {
         let mut parts = token.split('+');
-        let id = parts.next().filter(|id| !id.is_empty());
-        let id = id.ok_or(AuthError::Unauthorized("the token names nobody"))?;
+        let first = parts.next().and_then(|first| first.split_once('='));
+        let (id, issued) = first.ok_or(AuthError::Unauthorized("the token names nobody"))?;
         Ok(Principal {
             kind: if id.starts_with("backend") { Kind::Backend } else { Kind::User },
             realm: "".into(),
@@ -170,7 +176,7 @@ impl Guard for Rules {
             teams: Texts::default(),
             agent_id: agent_of(id).map(Into::into),
             expires_unix_ms: 1 << 50,
-            issued_unix_ms: 0,
+            issued_unix_ms: issued.parse().unwrap_or_default(),
             token_id: Box::default(),
             claims: "{}".into(),
         })

@@ -78,6 +78,11 @@ fn an_order_confirmed_before_lanes_carried_it_out_is_caught() {
 }
 
 #[test]
+fn a_revoked_token_that_is_taken_again_is_caught() {
+    is_caught(Planted::RevokedTaken);
+}
+
+#[test]
 fn forgotten_ids_are_caught() {
     is_caught(Planted::NoDedup);
 }

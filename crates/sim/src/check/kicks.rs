@@ -44,27 +44,38 @@ impl World {
     }
 
     /// An order to end a client's sessions is answered.
-    pub(crate) fn kicked(&mut self, client: usize, asked_ms: u64, ordered: Option<&Ordered>) {
+    pub(crate) fn kicked(
+        &mut self,
+        client: usize,
+        (asked_ms, before_ms): (u64, Option<u64>),
+        ordered: Option<&Ordered>,
+    ) {
         let Some(Ordered { accepted, nodes, unanswered }) = ordered else { return };
         self.stats.confirmed += nodes.len() as u64;
         self.stats.unanswered += unanswered.len() as u64;
         for (node, _) in nodes {
-            self.check_confirmed(client, asked_ms, *node);
+            self.check_confirmed(client, (asked_ms, before_ms), *node);
         }
         // What a master that was replaced took goes with it.
         if let Some(at_ms) = accepted.position.and_then(|it| self.ordered_ms(it)) {
             let told_ms = self.now_ms;
-            self.book.kicks.push(Kick { client, asked_ms, at_ms, told_ms });
+            self.book.kicks.push(Kick { client, asked_ms, before_ms, at_ms, told_ms });
         }
     }
 
     /// A node has confirmed the order: no lane of it has a session from before.
-    fn check_confirmed(&mut self, client: usize, asked_ms: u64, node: NodeId) {
+    fn check_confirmed(
+        &mut self,
+        client: usize,
+        (asked_ms, before_ms): (u64, Option<u64>),
+        node: NodeId,
+    ) {
         let held = self.sockets.iter().find(|it| {
             it.client == client
                 && id_of(it.node, it.life) == node
                 && self.nodes[it.node].life == it.life
                 && it.opened_ms.is_some_and(|opened_ms| opened_ms < asked_ms)
+                && before_ms.is_none_or(|before_ms| it.issued_ms < before_ms)
                 && it.server_open
                 && !it.is_ending()
         });
@@ -85,6 +96,7 @@ impl World {
         let lost_ms = self.nodes.iter().map(|node| node.troubled_ms + LOST_MS).min().unwrap_or(0);
         let from_before = self.book.kicks.iter().find(|kick| {
             kick.client == client
+                && kick.before_ms.is_none()
                 && began_ms < kick.asked_ms
                 && opened_ms > kick.told_ms
                 && lost_ms < kick.asked_ms
@@ -106,7 +118,9 @@ impl World {
             let at_ms = kick.at_ms;
             let trouble = troubled_ms + AGAIN_MS > at_ms;
             let due_ms = if trouble { at_ms.max(troubled_ms) + AGAIN_MS } else { at_ms + ORDER_MS };
-            kick.client == it.client && opened_ms < kick.at_ms && self.now_ms > due_ms
+            let concerned =
+                kick.before_ms.map_or(opened_ms < kick.at_ms, |before_ms| it.issued_ms < before_ms);
+            kick.client == it.client && concerned && self.now_ms > due_ms
         });
         if let Some(Kick { client, at_ms, .. }) = late.copied() {
             let about = [format!("c{client}"), format!("p{number}")];

@@ -82,6 +82,8 @@ pub(crate) struct Kick {
     pub(crate) client: usize,
     /// When it was given.
     pub(crate) asked_ms: u64,
+    /// It revokes tokens from before that; sessions with others go on.
+    pub(crate) before_ms: Option<u64>,
     /// When it was carried out: sessions that began before it end.
     pub(crate) at_ms: u64,
     /// When whoever gave it was told so.

@@ -65,7 +65,12 @@ pub(crate) struct Core {
 pub(crate) enum Asked {
     Probe(usize),
     Push(usize),
-    Disconnect { client: usize, asked_ms: u64 },
+    Disconnect {
+        client: usize,
+        asked_ms: u64,
+        /// Tokens from before are revoked instead.
+        before_ms: Option<u64>,
+    },
 }
 
 impl Core {
@@ -193,10 +198,10 @@ impl World {
                 // No run asks who is in a room of the whole cluster, or how far its users are.
                 HubEffect::Roster(..) | HubEffect::Receipts(..) | HubEffect::Surveyed(..) => {}
                 HubEffect::Ordered(QueryId(id), outcome) => {
-                    if let Some(Asked::Disconnect { client, asked_ms }) =
+                    if let Some(Asked::Disconnect { client, asked_ms, before_ms }) =
                         self.nodes[node].core.queries.remove(&id)
                     {
-                        self.kicked(client, asked_ms, outcome.as_ref().ok());
+                        self.kicked(client, (asked_ms, before_ms), outcome.as_ref().ok());
                     }
                 }
             }

@@ -10,7 +10,7 @@ use roomcast_protocol::frame::Frame;
 use roomcast_protocol::ids::{SessionId, SessionKey};
 use roomcast_protocol::limits::DecodeLimits;
 use roomcast_protocol::time::Now;
-use roomcast_router::lane::{Lane, Opening, SLICE_MEMBERS};
+use roomcast_router::lane::{Lane, SLICE_MEMBERS};
 use roomcast_router::messages::{Effect, HubMessage, LaneMessage};
 
 use super::core::FromLane;
@@ -273,10 +273,10 @@ impl World {
         let token = self.sockets[socket].token.clone();
         let continuation = self.sockets[socket].continuation.clone();
         let actor = &mut self.nodes[node].lanes[lane];
-        let opening = match actor.lane.admit(now, &token, continuation) {
-            Ok(opening) => opening,
-            Err(_) => Opening::Silent,
-        };
+        // Who comes before tokens can be judged, or with one that is no good, comes again.
+        let admitted =
+            actor.lane.takes_tokens().then(|| actor.lane.admit(now, &token, continuation));
+        let Some(Ok(opening)) = admitted else { return self.reset(socket) };
         let mut out = Vec::new();
         let key = actor.lane.open(now, id, format, opening, &mut out);
         let index = key.index as usize;

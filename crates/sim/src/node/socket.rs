@@ -16,6 +16,7 @@ use roomcast_router::outbox::{Mark, Outbox, Shed};
 
 use super::lane::Inbound;
 use crate::check::inflight::Inflight;
+use crate::rules::issued_ms;
 use crate::wire::{Framed, frame};
 use crate::world::{Event, World};
 
@@ -52,6 +53,8 @@ pub(crate) struct Socket {
     pub(crate) life: u32,
     pub(crate) lane: usize,
     pub(crate) token: String,
+    /// When the newest of its session's tokens was issued.
+    pub(crate) issued_ms: u64,
     /// How the client wants its session to go on.
     pub(crate) continuation: Option<Box<Continuation>>,
     pub(crate) key: Option<SessionKey>,
@@ -96,6 +99,7 @@ impl Socket {
     ) -> Self {
         let permissions = token.split('+').skip(1).map(str::to_owned).collect();
         Self {
+            issued_ms: issued_ms(&token),
             client,
             node,
             life,
@@ -140,6 +144,7 @@ impl World {
     pub(crate) fn note_refresh(&mut self, socket: usize, token: &str) {
         let permissions = token.split('+').skip(1).map(str::to_owned).collect();
         self.sockets[socket].permissions = (permissions, self.now_ms);
+        self.sockets[socket].issued_ms = issued_ms(token);
     }
 
     /// Sends frames, now or from the outbox; says whether that holds more than it may now.
