@@ -28,17 +28,21 @@ pub(crate) async fn publish(
     };
     let id = options.id.as_deref().unwrap_or_default();
     let body = json!({"room": room, "type": "probe", "id": id, "data": data, "metadata": metadata});
-    match timeout(ANSWER_LIMIT, post(internal, &body.to_string())).await {
+    match timeout(ANSWER_LIMIT, post(internal, "/api/v1/publish", &body.to_string())).await {
         Ok(Ok(answer)) => read(&answer),
         Ok(Err(cause)) => Answer::Failed(format!("{internal}: {cause}")),
         Err(_) => Answer::Failed(format!("{internal} does not answer")),
     }
 }
 
-async fn post(internal: &str, body: &str) -> std::io::Result<String> {
+/// Posts to a node's server API, and answers with the whole of what comes back.
+///
+/// # Errors
+/// The node is not there, or goes meanwhile.
+pub(crate) async fn post(internal: &str, path: &str, body: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(internal).await?;
     let head = format!(
-        "POST /api/v1/publish HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
     );

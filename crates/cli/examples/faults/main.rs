@@ -10,6 +10,7 @@ mod devices;
 mod ghosts;
 mod member;
 mod node;
+mod orders;
 mod packed;
 mod publisher;
 mod quiet;
@@ -28,13 +29,15 @@ use stage::{NODES, Outcome};
 
 type Scene = fn(&Path, Option<usize>) -> Result<Outcome, String>;
 
-const SCENES: [(&str, Scene); 6] = [
+const SCENES: [(&str, Scene); 8] = [
     ("alone", |binary, _| scenes::alone(binary)),
     ("sentinels", |binary, _| scenes::sentinels(binary)),
     ("cluster", |binary, _| scenes::cluster(binary)),
     ("rolling", rolling::play),
     ("ghosts", ghosts::play),
     ("devices", |binary, _| devices::play(binary)),
+    ("revoke", orders::revoke),
+    ("stopped", |binary, _| orders::stopped(binary)),
 ];
 
 /// Too big to be played unless it is named.
@@ -46,7 +49,7 @@ const ROUNDS_MAX: u32 = 600;
 /// The scene that is measured instead of judged.
 const QUIET: &str = "quiet";
 
-const USAGE: &str = "usage: make faults [ARGS='[alone] [sentinels] [cluster] [rolling] [ghosts] [devices] [crowd] [quiet] [--clients N] [--rounds N]']";
+const USAGE: &str = "usage: make faults [ARGS='[alone] [sentinels] [cluster] [rolling] [ghosts] [devices] [revoke] [stopped] [crowd] [quiet] [--clients N] [--rounds N]']";
 
 /// Which scenes, and how often.
 struct Options {
@@ -126,7 +129,7 @@ mod tests {
         let read =
             |args: &[&str]| options(&args.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>());
         let all = read(&[]).unwrap();
-        assert_eq!((all.scenes.len(), all.quiet, all.clients), (6, true, None));
+        assert_eq!((all.scenes.len(), all.quiet, all.clients), (8, true, None));
         let quiet = read(&["quiet"]).unwrap();
         assert_eq!((quiet.scenes.len(), quiet.quiet), (0, true));
         let one = read(&["cluster", "--rounds", "600"]).unwrap();
