@@ -20,11 +20,11 @@ pub(super) fn answered(query: QueryId, outcome: &Result<Surveyed, Refused>) -> S
     let Ok(Surveyed { page, unanswered }) = outcome else {
         return format!("surveyed {} unavailable", query.0);
     };
-    let row = |(key, row): (&Box<str>, &SurveyRow)| {
+    let rows = page.rows.iter().map(|(key, row)| {
         let nodes: Vec<_> = row.nodes.iter().map(|node| node.0.to_string()).collect();
         format!(" {key}:{}@{}", row.count, nodes.join("+"))
-    };
-    let rows: String = page.rows.iter().map(row).collect();
+    });
+    let rows: String = rows.collect();
     let missing: String = unanswered.iter().map(|node| format!(" not {}", node.0)).collect();
     format!("surveyed {}{rows}{}{missing}", query.0, if page.cut { ", cut" } else { "" })
 }

@@ -18,12 +18,12 @@ pub(super) fn asked(text: &str) -> LaneMessage {
 
 /// How scripts show the answer.
 pub(super) fn shown(page: &SurveyPage) -> String {
-    let row = |(key, row): (&Box<str>, &crate::surveys::SurveyRow)| {
+    let rows = page.rows.iter().map(|(key, row)| {
         let session = row.session.as_ref();
         let session = session.map_or(String::new(), |(user, dialect)| format!(" {user} {dialect}"));
         format!(" {}:{}{session}", key.trim_start_matches('0'), row.count)
-    };
-    let rows: String = page.rows.iter().map(row).collect();
+    });
+    let rows: String = rows.collect();
     format!("hub surveyed{rows}{}", if page.cut { ", cut" } else { "" })
 }
 
