@@ -18,7 +18,7 @@ use roomcast_protocol::envelope::{
 };
 use roomcast_protocol::guard::{AuthError, Guard, Policy, Principal, PublishRight, RuleIndex};
 use roomcast_protocol::ids::{LaneId, NodeId, SessionId, SessionKey};
-use roomcast_protocol::position::{Epoch, Position};
+use roomcast_protocol::position::{Epoch, Head, Page, Position};
 use roomcast_protocol::presence::{
     Incarnation, PresenceChange, PresenceDiff, PresenceMode, RosterPage,
 };
@@ -328,6 +328,12 @@ impl World {
             BrokerCommand::Heads { request, rooms } => {
                 let none = Position { epoch: Epoch(9), offset: 0 };
                 BrokerEvent::Heads { request, heads: Some(vec![none; rooms.len()]) }
+            }
+            BrokerCommand::Read { request, .. } => {
+                // Of the revoked tokens: there are none.
+                let head = Head { position: Position { epoch: Epoch(9), offset: 0 }, first: 1 };
+                let page = Some(Page { head, entries: Vec::new(), whole: true });
+                BrokerEvent::Read { request, page }
             }
             BrokerCommand::SetPresence { request, set } => {
                 let at = self.at();
