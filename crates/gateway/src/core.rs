@@ -5,34 +5,38 @@
 mod handle;
 mod owed;
 mod relay_log;
+mod stats;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use roomcast_broker::feed::SPARE_MAX;
 use roomcast_broker::{AnyBroker, Feed, RelayStats};
 use roomcast_protocol::codes::Refused;
 use roomcast_protocol::envelope::{Accepted, BrokerEvent};
 use roomcast_protocol::ids::{LaneId, NodeId};
+use roomcast_protocol::position::{Page, Span};
 use roomcast_protocol::presence::RosterPage;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::receipts::ReceiptsPage;
 use roomcast_protocol::room::RoomName;
-use roomcast_router::hub::{Hub, HubCounters, HubHealth, Ordered, PresenceSizes, Surveyed};
+use roomcast_router::hub::{Hub, Ordered, Surveyed};
 use roomcast_router::messages::{
     Answer, HubEffect, HubMessage, LaneMessage, MemberInfo, QueryId, ReceiptsAsk, Ticket,
 };
 use roomcast_router::meter::Users;
 use roomcast_router::orders::Order;
+use roomcast_router::reader::Reader;
 use roomcast_router::surveys::Survey;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::queue::{Receiver, Sender};
-pub(crate) use handle::{CoreHandle, Outcome};
+pub(crate) use handle::CoreHandle;
 use owed::Owed;
 use relay_log::RelayLog;
+pub(crate) use stats::{CoreStats, HubView};
 
 /// Items taken from a queue at once.
 const TURN_MAX: usize = 1_024;
@@ -69,14 +73,16 @@ pub(crate) enum FromLane {
 /// What the server API asks the core.
 #[derive(Debug)]
 pub(crate) enum CoreRequest {
-    /// Publish as a back-end.
-    Publish {
-        /// What.
-        publication: Arc<Publication>,
-        /// Remember its id.
-        dedup: bool,
-        /// How it ended.
-        answer: oneshot::Sender<Result<Accepted, Refused>>,
+    /// Publish as a back-end, in this order.
+    Publish(Vec<Publishing>),
+    /// What does a room keep?
+    History {
+        /// Which.
+        room: RoomName,
+        /// Which publications.
+        span: Span,
+        /// Those; `None`: they cannot be read at the moment.
+        answer: oneshot::Sender<Option<Page>>,
     },
     /// Who is in a room on this node?
     Members {
@@ -128,63 +134,23 @@ pub(crate) enum CoreRequest {
     },
 }
 
-/// What the hub last said of itself.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct HubView {
-    /// What happened so far.
-    pub(crate) counters: HubCounters,
-    /// How the relay is; `None`: the core has not turned yet.
-    pub(crate) health: Option<HubHealth>,
-    /// How much of presence it keeps.
-    pub(crate) presence: PresenceSizes,
+/// One publication of a back-end.
+#[derive(Debug)]
+pub(crate) struct Publishing {
+    /// What.
+    pub(crate) publication: Arc<Publication>,
+    /// Remember its id.
+    pub(crate) dedup: bool,
+    /// How it ended.
+    pub(crate) answer: oneshot::Sender<Result<Accepted, Refused>>,
 }
 
-impl HubView {
-    /// Whether it is known which tokens are revoked.
-    pub(crate) fn takes_tokens(&self) -> bool {
-        self.health.is_some_and(|health| health.takes_tokens)
-    }
-
-    /// Whether the broker has ever been reached.
-    pub(crate) fn reached(&self) -> bool {
-        self.health.is_some_and(|health| health.reached)
-    }
-}
-
-/// What the core shows of itself.
-#[derive(Debug, Default)]
-pub(crate) struct CoreStats {
-    hub: Mutex<HubView>,
-    /// Lanes whose queue holds more than it may, one bit each: they are stuck.
-    pub(crate) overrun: AtomicU64,
-    /// Rooms the node hears.
-    pub(crate) rooms: AtomicU64,
-    /// Agents connected.
-    pub(crate) agents: AtomicU64,
-    /// Users with a connection, or with messages that still weigh.
-    pub(crate) users: AtomicU64,
-    /// Bytes waiting in the broker's feed.
-    pub(crate) feed_bytes: AtomicU64,
-    /// Events and messages taken so far.
-    pub(crate) taken: AtomicU64,
-    /// When the core last turned. Units: monotonic milliseconds.
-    pub(crate) turned_ms: AtomicU64,
-}
-
-impl CoreStats {
-    /// What the hub last said of itself.
-    pub(crate) fn hub(&self) -> HubView {
-        *self.hub.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Shows what the hub says.
-    pub(crate) fn show_hub(&self, view: HubView) {
-        *self.hub.lock().unwrap_or_else(PoisonError::into_inner) = view;
-    }
-}
+/// How a publication ends.
+pub(crate) type Outcome = oneshot::Receiver<Result<Accepted, Refused>>;
 
 enum Query {
     Publish(oneshot::Sender<Result<Accepted, Refused>>),
+    History(oneshot::Sender<Option<Page>>),
     Members { left: usize, found: Vec<MemberInfo>, answer: oneshot::Sender<Vec<MemberInfo>> },
     Roster(oneshot::Sender<Result<RosterPage, Refused>>),
     Receipts(oneshot::Sender<Result<ReceiptsPage, Refused>>),
@@ -387,6 +353,11 @@ impl Core {
                 HubEffect::Receipts(query, outcome) => self.receipts(query, outcome),
                 HubEffect::Ordered(query, outcome) => self.ordered(query, outcome),
                 HubEffect::Surveyed(query, outcome) => self.surveyed(query, outcome),
+                HubEffect::History(query, page) => {
+                    if let Some((_, Query::History(answer))) = self.queries.remove(&query) {
+                        give(answer, page);
+                    }
+                }
             }
         }
         for lane in &mut self.lanes {
@@ -455,16 +426,28 @@ impl Core {
         }
     }
 
+    const fn next_id(&mut self) -> QueryId {
+        self.next_query += 1;
+        QueryId(self.next_query)
+    }
+
     fn request(&mut self, request: CoreRequest) {
         let now = self.parts.clock.now();
-        self.next_query += 1;
-        let id = QueryId(self.next_query);
+        let id = self.next_id();
         let lanes = self.parts.lanes.len();
         match request {
-            CoreRequest::Publish { publication, dedup, answer } => {
-                self.queries.insert(id, (now.mono_ms, Query::Publish(answer)));
-                let ticket = Ticket::Query(id);
-                let message = HubMessage::Publish { ticket, publication, dedup };
+            CoreRequest::Publish(publishing) => {
+                for Publishing { publication, dedup, answer } in publishing {
+                    let id = self.next_id();
+                    self.queries.insert(id, (now.mono_ms, Query::Publish(answer)));
+                    let ticket = Ticket::Query(id);
+                    let message = HubMessage::Publish { ticket, publication, dedup };
+                    self.parts.hub.message(now, message, &mut self.effects);
+                }
+            }
+            CoreRequest::History { room, span, answer } => {
+                self.queries.insert(id, (now.mono_ms, Query::History(answer)));
+                let message = HubMessage::Read { reader: Reader::Query(id), room, span };
                 self.parts.hub.message(now, message, &mut self.effects);
             }
             CoreRequest::Members { room, answer } => {
@@ -519,6 +502,7 @@ impl Core {
                 Query::Publish(_)
                 | Query::Roster(_)
                 | Query::Receipts(_)
+                | Query::History(_)
                 | Query::Order { .. }
                 | Query::Survey { .. },
                 Answer::Members(_),
@@ -537,7 +521,10 @@ impl Core {
                 Query::Publish(_) => PUBLISH_MS,
                 Query::Order { timeout_ms, .. } => ORDER_MS + *timeout_ms,
                 Query::Survey { timeout_ms, .. } => QUERY_MS + *timeout_ms,
-                Query::Members { .. } | Query::Roster(_) | Query::Receipts(_) => QUERY_MS,
+                Query::Members { .. }
+                | Query::Roster(_)
+                | Query::Receipts(_)
+                | Query::History(_) => QUERY_MS,
             };
             now.mono_ms < *asked_ms + limit_ms
         });

@@ -42,11 +42,15 @@ pub enum LimitName {
     HistoriesPerSession,
     /// Publications of one session that wait for its ack.
     Unacked,
+    /// Publications in one batch of a back-end, rooms of one broadcast.
+    ApiBatch,
+    /// Bytes of one batch of a back-end.
+    ApiBatchBytes,
 }
 
 impl LimitName {
     /// All of them, in the order of the documents.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 21] = [
         Self::ConnectionsPerIp,
         Self::ConnectionsPerUser,
         Self::ConnectionsPerNode,
@@ -66,6 +70,8 @@ impl LimitName {
         Self::Unauthenticated,
         Self::HistoriesPerSession,
         Self::Unacked,
+        Self::ApiBatch,
+        Self::ApiBatchBytes,
     ];
 
     /// The configuration key below `[limits]`, also the name in refusals and metrics.
@@ -91,6 +97,8 @@ impl LimitName {
             Self::Unauthenticated => "unauthenticated_max",
             Self::HistoriesPerSession => "histories_per_session",
             Self::Unacked => "unacked_max",
+            Self::ApiBatch => "api_batch",
+            Self::ApiBatchBytes => "api_batch_bytes",
         }
     }
 

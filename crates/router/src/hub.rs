@@ -272,9 +272,7 @@ impl Hub {
             HubMessage::Publish { ticket, publication, dedup } => {
                 self.publish(now, ticket, publication, dedup, out);
             }
-            HubMessage::Read { lane, query, room, span } => {
-                self.lane_reads((lane, query), room, span, out);
-            }
+            HubMessage::Read { reader, room, span } => self.reads(reader, room, span, out),
             HubMessage::Late(lane) => self.lane_is_late(now, lane, out),
             HubMessage::Order { query, order, timeout_ms } => {
                 self.give_order(now, (query, timeout_ms), &order, out);

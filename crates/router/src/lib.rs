@@ -12,6 +12,7 @@ pub mod outbox;
 pub mod planted;
 #[cfg(test)]
 mod random;
+pub mod reader;
 mod session;
 pub mod surveys;
 mod weights;

@@ -21,11 +21,10 @@ use roomcast_protocol::session::{
 use crate::hub::{Ordered, Surveyed};
 use crate::orders::{Order, Outcome, Revocation};
 use crate::outbox::Mark;
+use crate::reader::Reader;
 use crate::surveys::{Survey, SurveyPage};
 
-/// Names a question of the shell to all lanes, so that answers find it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct QueryId(pub u64);
+pub use crate::reader::QueryId;
 
 /// What a user says itself of a room (G17).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -272,12 +271,10 @@ pub enum HubMessage {
         /// Which room.
         room: RoomName,
     },
-    /// Give the lane kept publications of a room; answered by [`LaneMessage::Page`].
+    /// Give me kept publications of a room.
     Read {
-        /// Which lane.
-        lane: LaneId,
-        /// Comes back in the answer.
-        query: u64,
+        /// Who asks.
+        reader: Reader,
         /// Which room.
         room: RoomName,
         /// Which publications.
@@ -561,6 +558,8 @@ pub enum HubEffect {
     Answer(QueryId, Result<Accepted, Refused>),
     /// The answer to [`HubMessage::AskRoster`].
     Roster(QueryId, Result<RosterPage, Refused>),
+    /// The answer to [`Reader::Query`]; `None`: the room keeps nothing, or the broker did not answer.
+    History(QueryId, Option<Page>),
     /// The answer to [`HubMessage::AskReceipts`].
     Receipts(QueryId, Result<ReceiptsPage, Refused>),
     /// The answer to [`HubMessage::Order`].

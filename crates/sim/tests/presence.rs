@@ -421,6 +421,7 @@ impl World {
                 HubEffect::Answer(..)
                 | HubEffect::Roster(..)
                 | HubEffect::Receipts(..)
+                | HubEffect::History(..)
                 | HubEffect::Ordered(..)
                 | HubEffect::Surveyed(..) => {}
             }

@@ -26,7 +26,7 @@ use super::fields::{
     Fields, Key, bad_json, bounded, each_element, each_member, is_number, missing, schema, text,
     unknown_type, wrong,
 };
-use super::{bounds, inflate, msgpack, receipts, schema as types};
+use super::{backend, bounds, inflate, msgpack, receipts, schema as types};
 
 /// Rooms of which one client can say what it has covered.
 const COVERED_MAX: usize = 1_024;
@@ -82,16 +82,22 @@ impl Decoder for NativeDecoder {
 
 /// Reads one publication; see [`super::publish_from_json`].
 pub(super) fn publish_from_json(body: &[u8], limits: DecodeLimits) -> Result<Publish, Refused> {
-    let text = std::str::from_utf8(body)
-        .map_err(|_| bad_json("The message is not UTF-8, as JSON must be"))?;
-    bounds::check(text, limits.depth_max)?;
     let (mut fields, mut reply) = (Fields::default(), ReplyTo::default());
-    fields.read(text)?;
-    let envelope = Envelope::read(&fields, &mut reply)?;
+    fields.read(backend::sound(body, limits.depth_max)?)?;
+    backend_publish(&fields, &mut reply, None)
+}
+
+/// A publication of a back-end, for `room` or, without it, for the one that it names.
+pub(super) fn backend_publish(
+    fields: &Fields<'_>,
+    reply: &mut ReplyTo,
+    room: Option<&str>,
+) -> Result<Publish, Refused> {
+    let envelope = Envelope::read(fields, reply)?;
     if System::named(&envelope.kind).is_some() {
         return Err(unknown_type(format!("`{}` cannot be published", envelope.kind)));
     }
-    publish(&fields, envelope, &mut reply)
+    publish(fields, envelope, reply, room)
 }
 
 /// What a message is wrapped in already: each wrapping happens once.
@@ -137,7 +143,7 @@ impl Reader<'_> {
         let fields = &*fields;
         let envelope = Envelope::read(fields, reply)?;
         let command = match System::named(&envelope.kind) {
-            None => Command::Publish(Box::new(publish(fields, envelope, reply)?)),
+            None => Command::Publish(Box::new(publish(fields, envelope, reply, None)?)),
             Some(System::Batch) => return self.batch(fields, inside),
             Some(System::Compressed) => return self.compressed(fields, inside),
             Some(System::Pong) => return Ok(()),
@@ -462,11 +468,15 @@ fn publish(
     fields: &Fields<'_>,
     envelope: Envelope<'_>,
     reply: &mut ReplyTo,
+    room: Option<&str>,
 ) -> Result<Publish, Refused> {
-    let room: Box<str> = fields
-        .text(Key::Room, "room")?
-        .ok_or_else(|| unknown_type("Unknown message type, or a publication without its room"))?
-        .into();
+    let room: Box<str> = match room {
+        Some(room) => room.into(),
+        None => fields
+            .text(Key::Room, "room")?
+            .ok_or_else(|| unknown_type("Unknown message type, or a publication without its room"))?
+            .into(),
+    };
     reply.room = named(&room);
     let Envelope { kind, id, correlation_id, metadata } = envelope;
     if fields.flag(Key::Isolated, "isolated")? {

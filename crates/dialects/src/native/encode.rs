@@ -420,7 +420,8 @@ fn refusal(out: &mut impl Writer, reply: &ReplyTo, refused: &Refused) {
     });
 }
 
-fn envelope(publication: &Publication, redelivered: bool, out: &mut impl Writer) {
+/// Writes a publication as members get it.
+pub(super) fn envelope(publication: &Publication, redelivered: bool, out: &mut impl Writer) {
     out.reserve(ENVELOPE_BYTES + publication.content.len());
     out.map(|out| {
         out.text_at("id", &publication.id);

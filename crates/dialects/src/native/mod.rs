@@ -4,6 +4,7 @@
 //! the seed prints is accepted (flat and full envelope) and answered as the seed shows. Where a key stands twice in
 //! one object the last one counts, as for `JSON.parse`. Source: `docs/dialects/native.md`.
 
+mod backend;
 pub(crate) mod bounds;
 pub(crate) mod decode;
 pub(crate) mod encode;
@@ -23,6 +24,8 @@ use roomcast_protocol::dialect::{
 use roomcast_protocol::frame::FrameSink;
 use roomcast_protocol::limits::DecodeLimits;
 use roomcast_protocol::outbound::Outbound;
+
+pub use backend::{BackendLimits, batch_from_json, broadcast_from_json, publication_to_json};
 
 /// The native dialect.
 pub static NATIVE: Native = Native;

@@ -3,6 +3,41 @@
 
 use hyper::HeaderMap;
 use hyper::header::{self, AsHeaderName};
+use roomcast_protocol::codes::Refusal;
+use roomcast_protocol::room::RoomName;
+
+use super::problem::Problem;
+use super::route::Route;
+use crate::config::Scope;
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Caller<'a> {
+    /// The name of the key.
+    pub(super) name: &'a str,
+    /// What the key is good for.
+    pub(super) scope: &'a Scope,
+}
+
+impl Caller<'_> {
+    /// Checks that the key is good for what is asked: for its action, and for the room that the path names. Rooms that
+    /// a body names are checked with each publication.
+    ///
+    /// # Errors
+    /// 403 says which action is missing; where it is the room, that says no more than for one that does not exist.
+    pub(super) fn check(&self, route: &Route) -> Result<(), Problem> {
+        let Some((action, room)) = route.needs() else { return Ok(()) };
+        if !self.scope.may(action) {
+            return Err(Problem::no_action(action));
+        }
+        // A bad name is told as such by whoever reads it.
+        let room = room.and_then(|room| RoomName::parse(room).ok());
+        if room.is_some_and(|room| !self.scope.reaches(&room)) {
+            return Err(Refusal::PermissionDenied.into());
+        }
+        Ok(())
+    }
+}
 
 /// The key that a request brings. Source: RFC 6750 2.1; the scheme's case does not count (RFC 9110 11.1).
 pub(super) fn bearer(headers: &HeaderMap) -> Option<&str> {

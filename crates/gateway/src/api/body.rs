@@ -25,7 +25,19 @@ where
     B: Body<Data = Bytes>,
 {
     check_type(request.headers())?;
-    read(request, max, BODY_WAIT).await
+    read(request, (LimitName::MessageBytes, max), BODY_WAIT).await
+}
+
+/// The same for a batch, which has a limit of its own.
+///
+/// # Errors
+/// As [`json`].
+pub(super) async fn batch<B>(request: Request<B>, max: usize) -> Result<Bytes, Problem>
+where
+    B: Body<Data = Bytes>,
+{
+    check_type(request.headers())?;
+    read(request, (LimitName::ApiBatchBytes, max), BODY_WAIT).await
 }
 
 /// Takes note of the body of a request that needs none: nothing, or an empty JSON object.
@@ -63,13 +75,17 @@ fn check_type(headers: &HeaderMap) -> Result<(), Problem> {
     Ok(())
 }
 
-async fn read<B>(request: Request<B>, max: usize, wait: Duration) -> Result<Bytes, Problem>
+async fn read<B>(
+    request: Request<B>,
+    (limit, max): (LimitName, usize),
+    wait: Duration,
+) -> Result<Bytes, Problem>
 where
     B: Body<Data = Bytes>,
 {
     let body = request.into_body();
     if body.size_hint().lower() > max as u64 {
-        return Err(too_large(max));
+        return Err(too_large(limit, max));
     }
     let collect = async {
         let mut body = std::pin::pin!(body);
@@ -82,7 +98,7 @@ where
             // Frames that carry no data are trailers, which nobody here reads.
             if let Ok(data) = frame.map_err(broken)?.into_data() {
                 if read.len() + data.len() > max {
-                    return Err(too_large(max));
+                    return Err(too_large(limit, max));
                 }
                 read.extend_from_slice(&data);
             }
@@ -95,8 +111,7 @@ where
     })
 }
 
-fn too_large(max: usize) -> Problem {
-    let limit = LimitName::MessageBytes;
+fn too_large(limit: LimitName, max: usize) -> Problem {
     Problem::from(Refused::limit(Refusal::TooLarge, limit, max as u64, None)).and_close()
 }
 
@@ -156,7 +171,10 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_never_ends_is_given_up() {
         let request = request("application/json", Chunks(vec![b"12"], false));
-        assert_eq!(status(read(request, 4, Duration::from_millis(5)).await), 408);
+        assert_eq!(
+            status(read(request, (LimitName::MessageBytes, 4), Duration::from_millis(5)).await),
+            408
+        );
     }
 
     #[tokio::test]

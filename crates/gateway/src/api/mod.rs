@@ -5,10 +5,12 @@ pub(crate) mod access;
 pub(crate) mod answer;
 mod body;
 mod health;
+mod history;
 mod members;
 mod orders;
 mod presence;
 pub(crate) mod problem;
+mod publish;
 mod receipts;
 pub(crate) mod route;
 mod server;
@@ -24,28 +26,24 @@ use http_body_util::Full;
 use hyper::body::Body;
 use hyper::{HeaderMap, Request, Response, StatusCode};
 use roomcast_broker::RelayStats;
-use roomcast_dialects::native::publish_from_json;
 use roomcast_protocol::codes::{Refusal, Refused};
-use roomcast_protocol::envelope::Accepted;
 use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::limits::DecodeLimits;
-use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use roomcast_router::orders::Whom;
-use serde::Serialize;
 use tokio::sync::watch;
 
-use crate::backend;
 use crate::clock::Clock;
-use crate::config::{BrokerKind, Config, DEV_API_KEY};
+use crate::config::{BrokerKind, Config, DEV_API_KEY, Scope};
 use crate::core::{CoreHandle, CoreStats};
 use crate::drain::Draining;
-use crate::guard::{self, RuleGuard};
+use crate::guard::RuleGuard;
 use crate::lane::LaneReport;
 use crate::metrics::{Class, Endpoint, Metrics, Seen};
 use crate::places::Places;
 use crate::rpc::RpcCounters;
 use crate::system::{raise_open_files, sockets_max};
+use access::Caller;
 use members::Page;
 use presence::{Asked, Roster};
 use problem::Problem;
@@ -56,9 +54,6 @@ pub(crate) use server::serve;
 /// broker take together when the broker comes and goes.
 const OUTCOME_WAIT: Duration = Duration::from_secs(10);
 
-const PUBLISHED_PERHAPS: &str =
-    "It is not known whether this was published: send it again with the same id within 120 s";
-
 /// What the configuration says about the internal port.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ApiConfig {
@@ -67,6 +62,10 @@ pub(crate) struct ApiConfig {
     pub(crate) broker: BrokerKind,
     /// Bytes of a request's body.
     pub(crate) message_bytes_max: usize,
+    /// Publications of a batch, rooms of a broadcast.
+    pub(crate) batch_max: usize,
+    /// Bytes of a batch.
+    pub(crate) batch_bytes_max: usize,
     pub(crate) decode: DecodeLimits,
     pub(crate) connections_max: usize,
     pub(crate) unauthenticated_max: usize,
@@ -80,6 +79,8 @@ impl ApiConfig {
             dev: config.dev,
             broker: config.broker.kind,
             message_bytes_max: limits.message_bytes,
+            batch_max: limits.api_batch,
+            batch_bytes_max: limits.api_batch_bytes,
             decode: limits.decode,
             connections_max: sockets_max(limits.connections_max, raise_open_files()),
             unauthenticated_max: limits.unauthenticated_max,
@@ -109,34 +110,6 @@ pub(crate) struct ApiParts {
 /// Answers requests to the internal port.
 pub(crate) struct Api {
     parts: ApiParts,
-}
-
-/// The answer to a publication.
-#[derive(Serialize)]
-struct Published<'a> {
-    id: &'a str,
-    level: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    epoch: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    offset: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    dedup: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reach: Option<&'static str>,
-}
-
-impl<'a> Published<'a> {
-    fn new(id: &'a str, accepted: Accepted) -> Self {
-        Self {
-            id,
-            level: accepted.level.name(),
-            epoch: accepted.position.map(|position| position.epoch.to_string()),
-            offset: accepted.position.map(|position| position.offset),
-            dedup: accepted.dedup_short.then_some("short"),
-            reach: accepted.partial.then_some("partial"),
-        }
-    }
 }
 
 type Answer = Result<Response<Full<Bytes>>, Problem>;
@@ -169,20 +142,26 @@ impl Api {
         B: Body<Data = Bytes>,
     {
         let (endpoint, found) = route::find(request.method(), request.uri().path());
-        let who = if route::is_api(request.uri().path()) {
+        let caller = if route::is_api(request.uri().path()) {
             // First of all, so that nobody without a key learns what is served.
             match self.admit(request.headers()) {
-                Ok(name) => name.into(),
+                Ok(caller) => caller,
                 Err(problem) => return (endpoint, Err(problem)),
             }
         } else {
-            String::new()
+            Caller { name: "", scope: &Scope::ALL }
         };
-        let answer = match found {
+        let who = caller.name;
+        let answer = match found.and_then(|route| caller.check(&route).map(|()| route)) {
             Ok(Route::Metrics) => self.metrics(),
             Ok(Route::Livez) => Ok(self.livez()),
             Ok(Route::Readyz) => Ok(self.readyz()),
-            Ok(Route::Publish) => self.publish(&who, request).await,
+            Ok(Route::Publish) => self.publish(&caller, request).await,
+            Ok(Route::Batch) => self.batch(&caller, request).await,
+            Ok(Route::Broadcast) => self.broadcast(&caller, request).await,
+            Ok(Route::History(room)) => {
+                self.history(&room, request.uri().query().unwrap_or_default()).await
+            }
             Ok(Route::Members(room)) => {
                 self.members(&room, request.uri().query().unwrap_or_default()).await
             }
@@ -193,7 +172,7 @@ impl Api {
                 self.receipts(&room, request.uri().query().unwrap_or_default()).await
             }
             Ok(Route::Disconnect(user)) => {
-                self.disconnect(&who, Whom::User(user.into()), request).await
+                self.disconnect(who, Whom::User(user.into()), request).await
             }
             Ok(Route::Rooms) => self.rooms(request.uri().query().unwrap_or_default()).await,
             Ok(Route::Connections) => {
@@ -203,13 +182,13 @@ impl Api {
                 self.connections(Some(user), request.uri().query().unwrap_or_default()).await
             }
             Ok(Route::EndSession(session)) => match orders::session(&session) {
-                Ok(session) => self.disconnect(&who, Whom::Session(session), request).await,
+                Ok(session) => self.disconnect(who, Whom::Session(session), request).await,
                 Err(refused) => Err(refused.into()),
             },
-            Ok(Route::RevokeUser(user)) => self.revoke_user(&who, user, request).await,
-            Ok(Route::Revoke) => self.revoke_token(&who, request).await,
-            Ok(Route::Subscribe(room)) => self.subscribe(&who, &room, request).await,
-            Ok(Route::Unsubscribe(room)) => self.unsubscribe(&who, &room, request).await,
+            Ok(Route::RevokeUser(user)) => self.revoke_user(who, user, request).await,
+            Ok(Route::Revoke) => self.revoke_token(who, request).await,
+            Ok(Route::Subscribe(room)) => self.subscribe(who, &room, request).await,
+            Ok(Route::Unsubscribe(room)) => self.unsubscribe(who, &room, request).await,
             Err(problem) => Err(problem),
         };
         (endpoint, answer)
@@ -217,14 +196,16 @@ impl Api {
 
     /// Whose key the request brings. In `--dev` whoever is on this machine needs none, and nobody else gets in even with
     /// one: everybody knows that of `--dev`.
-    fn admit(&self, headers: &HeaderMap) -> Result<&str, Problem> {
+    fn admit(&self, headers: &HeaderMap) -> Result<Caller<'_>, Problem> {
         let dev = self.parts.config.dev;
         if dev && !access::is_local(headers) {
             let text = "In --dev this is only for this machine: use 127.0.0.1, [::1] or localhost";
             return Err(Problem::new(StatusCode::FORBIDDEN, text.into()));
         }
         let known = access::bearer(headers).and_then(|key| self.parts.guard.api_key(key));
-        known.or(dev.then_some(DEV_API_KEY)).ok_or_else(|| {
+        let known = known.map(|key| Caller { name: &key.name, scope: &key.scope });
+        let anybody = Caller { name: DEV_API_KEY, scope: &Scope::ALL };
+        known.or(dev.then_some(anybody)).ok_or_else(|| {
             self.parts.metrics.api().key_refused();
             Problem::no_key()
         })
@@ -262,37 +243,6 @@ impl Api {
         let lanes = self.lanes();
         let vitals = self.vitals(&lanes);
         answer::json(status_if(self.is_ready()), &health::readyz(vitals))
-    }
-
-    /// Publishes what a back-end sends, by the same rules as a client's publication, but with a back-end's rights.
-    async fn publish<B>(&self, name: &str, request: Request<B>) -> Answer
-    where
-        B: Body<Data = Bytes>,
-    {
-        let config = &self.parts.config;
-        let body = body::json(request, config.message_bytes_max).await?;
-        let (publication, dedup) = self.checked(name, &body)?;
-        let id = publication.id.clone();
-        let outcome = self.parts.core.publish(Arc::new(publication), dedup);
-        match tokio::time::timeout(OUTCOME_WAIT, outcome).await {
-            Ok(Ok(accepted)) => Ok(answer::json(StatusCode::OK, &Published::new(&id, accepted))),
-            // A core that ends leaves questions unanswered.
-            Ok(Err(refused)) if refused.refusal == Refusal::Unavailable && !self.is_running() => {
-                Err(Problem::unknown_outcome(PUBLISHED_PERHAPS))
-            }
-            Ok(Err(refused)) if refused.unknown => Err(Problem::unknown_outcome(PUBLISHED_PERHAPS)),
-            Ok(Err(refused)) => Err(refused.into()),
-            Err(_) => Err(Problem::unknown_outcome(PUBLISHED_PERHAPS)),
-        }
-    }
-
-    /// The publication that a body asks for, if this back-end may publish it, and whether its id is the sender's own.
-    fn checked(&self, name: &str, body: &[u8]) -> Result<(Publication, bool), Refused> {
-        let publish = publish_from_json(body, self.parts.config.decode)?;
-        let own_id = publish.id.is_some();
-        let (guard, who) = (&*self.parts.guard, guard::backend(name));
-        let publication = backend::publication(guard, &who, publish, self.parts.clock.now())?;
-        Ok((publication, own_id))
     }
 
     async fn members(&self, room: &str, query: &str) -> Answer {

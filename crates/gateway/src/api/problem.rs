@@ -11,6 +11,8 @@ use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::limits::LimitName;
 use serde::Serialize;
 
+use crate::config::Action;
+
 /// When to try again where nobody knows better. Units: milliseconds.
 const RETRY_AFTER_MS: u64 = 1_000;
 
@@ -31,7 +33,7 @@ pub(crate) struct Problem {
 
 /// The members of the JSON object, in their order.
 #[derive(Serialize)]
-struct Body<'a> {
+pub(super) struct Body<'a> {
     r#type: &'static str,
     title: &'static str,
     status: u16,
@@ -89,6 +91,14 @@ impl Problem {
         problem
     }
 
+    /// The key is not good for this action.
+    pub(crate) fn no_action(action: Action) -> Self {
+        let name = action.name();
+        let mut problem = Self::from(Refusal::PermissionDenied);
+        problem.detail = format!("This key's `actions` do not have {name:?}").into();
+        problem
+    }
+
     /// The core did not say in time what became of it; `detail` says what to do.
     pub(crate) const fn unknown_outcome(detail: &'static str) -> Self {
         let mut problem = Self::new(StatusCode::GATEWAY_TIMEOUT, Cow::Borrowed(detail));
@@ -117,10 +127,10 @@ impl Problem {
         }
     }
 
-    /// The answer, as `application/problem+json`.
-    pub(crate) fn response(&self) -> Response<Full<Bytes>> {
+    /// What it says.
+    pub(super) fn body(&self) -> Body<'_> {
         let row = self.refusal.map(Refusal::row);
-        let body = Body {
+        Body {
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or_default(),
             status: self.status.as_u16(),
@@ -132,8 +142,12 @@ impl Problem {
             limit: self.limit.map(|(limit, _)| limit.name()),
             value: self.limit.map(|(_, value)| value),
             outcome: self.unknown.then_some("unknown"),
-        };
-        let mut response = super::answer::json(self.status, &body);
+        }
+    }
+
+    /// The answer, as `application/problem+json`.
+    pub(crate) fn response(&self) -> Response<Full<Bytes>> {
+        let mut response = super::answer::json(self.status, &self.body());
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some((name, value)) = &self.header {

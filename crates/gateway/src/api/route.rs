@@ -4,6 +4,7 @@ use hyper::Method;
 use roomcast_protocol::codes::{Refusal, Refused};
 
 use super::problem::Problem;
+use crate::config::Action;
 use crate::metrics::Endpoint;
 
 /// What is asked for.
@@ -17,6 +18,12 @@ pub(super) enum Route {
     Readyz,
     /// Publish.
     Publish,
+    /// Publish several.
+    Batch,
+    /// Publish one into several rooms.
+    Broadcast,
+    /// What does this room keep?
+    History(String),
     /// Who is in this room, on this node?
     Members(String),
     /// Who is in this room, on all nodes?
@@ -43,6 +50,26 @@ pub(super) enum Route {
     Unsubscribe(String),
 }
 
+impl Route {
+    /// What a key must be good for: the action, and the room that the path names; `None`: no key is needed.
+    pub(super) fn needs(&self) -> Option<(Action, Option<&str>)> {
+        match self {
+            Self::Metrics | Self::Livez | Self::Readyz => None,
+            Self::Publish | Self::Batch | Self::Broadcast => Some((Action::Publish, None)),
+            Self::History(room) => Some((Action::History, Some(room))),
+            Self::Members(room) => Some((Action::Members, Some(room))),
+            Self::Presence(room) | Self::Receipts(room) => Some((Action::Presence, Some(room))),
+            Self::Rooms => Some((Action::Rooms, None)),
+            Self::Connections | Self::Sessions(_) => Some((Action::Connections, None)),
+            Self::Disconnect(_) | Self::EndSession(_) => Some((Action::Disconnect, None)),
+            Self::RevokeUser(_) | Self::Revoke => Some((Action::Revoke, None)),
+            Self::Subscribe(room) | Self::Unsubscribe(room) => {
+                Some((Action::Subscribe, Some(room)))
+            }
+        }
+    }
+}
+
 /// Whether a path belongs to the server API, and so needs the right to use it.
 pub(super) fn is_api(path: &str) -> bool {
     path == "/api" || path.starts_with("/api/")
@@ -56,6 +83,8 @@ pub(super) fn find(method: &Method, path: &str) -> (Endpoint, Result<Route, Prob
     let reads = matches!(*method, Method::GET | Method::HEAD);
     let (allowed, allow) = match endpoint {
         Endpoint::Publish
+        | Endpoint::Batch
+        | Endpoint::Broadcast
         | Endpoint::Disconnect
         | Endpoint::Revoke
         | Endpoint::Subscribe
@@ -69,6 +98,7 @@ pub(super) fn find(method: &Method, path: &str) -> (Endpoint, Result<Route, Prob
         | Endpoint::Rooms
         | Endpoint::Connections
         | Endpoint::Sessions
+        | Endpoint::History
         | Endpoint::Other => (reads, "GET, HEAD"),
     };
     if !allowed {
@@ -90,6 +120,8 @@ fn at(path: &str) -> Option<Place> {
         "/api/v1/rooms" => return fixed(Endpoint::Rooms, Route::Rooms),
         "/api/v1/connections" => return fixed(Endpoint::Connections, Route::Connections),
         "/api/v1/revoke" => return fixed(Endpoint::Revoke, Route::Revoke),
+        "/api/v1/batch" => return fixed(Endpoint::Batch, Route::Batch),
+        "/api/v1/broadcast" => return fixed(Endpoint::Broadcast, Route::Broadcast),
         _ => {}
     }
     let mut segments = path.strip_prefix("/api/v1/")?.split('/');
@@ -99,6 +131,7 @@ fn at(path: &str) -> Option<Place> {
     }
     let name = || decode(name).ok_or_else(bad_escape);
     match (kind, action) {
+        ("rooms", "history") => Some((Endpoint::History, name().map(Route::History))),
         ("rooms", "members") => Some((Endpoint::Members, name().map(Route::Members))),
         ("rooms", "presence") => Some((Endpoint::Presence, name().map(Route::Presence))),
         ("rooms", "receipts") => Some((Endpoint::Receipts, name().map(Route::Receipts))),
@@ -172,6 +205,10 @@ mod tests {
         found(&Method::GET, "/api/v1/rooms/agents/presence", Endpoint::Presence, all);
         let far = Route::Receipts("agents".to_owned());
         found(&Method::GET, "/api/v1/rooms/agents/receipts", Endpoint::Receipts, far);
+        found(&Method::POST, "/api/v1/batch", Endpoint::Batch, Route::Batch);
+        found(&Method::POST, "/api/v1/broadcast", Endpoint::Broadcast, Route::Broadcast);
+        let kept = Route::History("agents".to_owned());
+        found(&Method::GET, "/api/v1/rooms/agents/history", Endpoint::History, kept);
         let coded = "/api/v1/rooms/a%2Fb%20%C3%A9/members";
         found(&Method::GET, coded, Endpoint::Members, room("a/b é"));
         let user = Route::Disconnect("realm:7".to_owned());
@@ -214,7 +251,7 @@ mod tests {
             "/api/v1/rooms//members",
             "/api/v1/rooms/a/b/members",
             "/api/v1/rooms/a/members/",
-            "/api/v1/rooms/a/history",
+            "/api/v1/rooms/a/else",
             "/api/v2/publish",
             "//metrics",
         ] {

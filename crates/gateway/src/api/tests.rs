@@ -7,8 +7,9 @@ use hyper::Method;
 use hyper::header::{self, HeaderName};
 use roomcast_protocol::envelope::{Accepted, Level};
 use roomcast_protocol::ids::SessionId;
-use roomcast_protocol::position::{Epoch, Position};
+use roomcast_protocol::position::{Epoch, Head, Page, Position};
 use roomcast_protocol::presence::RosterPage;
+use roomcast_protocol::publication::Publication;
 use roomcast_protocol::receipts::{Marked, Receipt, ReceiptsPage};
 use roomcast_router::hub::{HubHealth, Ordered, RelayState, Surveyed};
 use roomcast_router::messages::{MemberInfo, ReceiptsAsk};
@@ -21,7 +22,8 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::config::LoadOptions;
-use crate::core::{CoreRequest, HubView};
+use crate::core::{CoreRequest, HubView, Publishing};
+use crate::guard;
 
 const MESSAGE_BYTES: usize = 1_000;
 
@@ -29,6 +31,17 @@ const RULES: &str = r#"
 [[api.keys]]
 name = "web"
 secret = "the key of the tests' back-end, long enough"
+
+[[api.keys]]
+name = "narrow"
+secret = "the key that reaches little, long enough"
+actions = ["publish", "history"]
+rooms = ["alerts", "kept", "closed"]
+
+[[rooms]]
+match = "kept"
+join = "true"
+history = {}
 
 [[rooms]]
 match = "typed"
@@ -43,6 +56,9 @@ publish = "false"
 "#;
 
 const KEY: &str = "Bearer the key of the tests' back-end, long enough";
+
+/// A key for some actions and rooms.
+const NARROW: &str = "Bearer the key that reaches little, long enough";
 
 const ACCEPTED: Accepted = Accepted::WHOLE;
 
@@ -128,6 +144,8 @@ fn stage(dev: bool, core: Core) -> Stage {
             dev,
             broker: config.broker.kind,
             message_bytes_max: MESSAGE_BYTES,
+            batch_max: 3,
+            batch_bytes_max: 2 * MESSAGE_BYTES,
             decode: DecodeLimits::default(),
             connections_max: 10,
             unauthenticated_max: 10,
@@ -141,16 +159,25 @@ async fn play(core: Core, mut asked: mpsc::Receiver<CoreRequest>, published: See
     while let Some(request) = asked.recv().await {
         match (request, core) {
             (_, Core::Gone) => return,
-            (CoreRequest::Publish { publication, dedup, answer }, core) => {
-                published.lock().unwrap().push((publication, dedup));
-                match core {
-                    Core::Accepts => answer.send(Ok(ACCEPTED)).unwrap(),
-                    Core::Short => {
-                        answer.send(Ok(Accepted { dedup_short: true, ..ACCEPTED })).unwrap();
+            (CoreRequest::Publish(publishing), core) => {
+                for Publishing { publication, dedup, answer } in publishing {
+                    published.lock().unwrap().push((publication, dedup));
+                    match core {
+                        Core::Accepts => answer.send(Ok(ACCEPTED)).unwrap(),
+                        Core::Short => {
+                            answer.send(Ok(Accepted { dedup_short: true, ..ACCEPTED })).unwrap();
+                        }
+                        Core::Refuses(refusal) => answer.send(Err(refusal.into())).unwrap(),
+                        Core::Silent | Core::Gone => unanswered.push(answer),
                     }
-                    Core::Refuses(refusal) => answer.send(Err(refusal.into())).unwrap(),
-                    Core::Silent | Core::Gone => unanswered.push(answer),
                 }
+            }
+            (CoreRequest::History { room, span, answer }, core) => {
+                assert_eq!((room.as_str(), span.from, span.count_max), ("kept", 7, 2));
+                let position = Position { epoch: Epoch(5), offset: 6 };
+                let head = Head { position, first: 7 };
+                let page = Page { head, entries: Vec::new(), whole: true };
+                answer.send(matches!(core, Core::Accepts).then_some(page)).unwrap();
             }
             (CoreRequest::Members { room, answer }, _) => {
                 let member = |id| MemberInfo { user: room.as_str().into(), session: SessionId(id) };
@@ -269,8 +296,27 @@ impl Stage {
 
     /// Publishes with the key.
     async fn publish(&self, body: &str) -> (u16, hyper::HeaderMap, Value) {
-        let headers = [(header::AUTHORIZATION, KEY), (header::CONTENT_TYPE, "application/json")];
-        self.ask(Method::POST, "/api/v1/publish", &headers, body).await
+        self.post("/api/v1/publish", &[], body).await
+    }
+
+    /// Posts with the key, and other headers.
+    async fn post(
+        &self,
+        path: &str,
+        more: &[(HeaderName, &str)],
+        body: &str,
+    ) -> (u16, hyper::HeaderMap, Value) {
+        let key = [(header::AUTHORIZATION, KEY), (header::CONTENT_TYPE, "application/json")];
+        self.ask(Method::POST, path, &[&key, more].concat(), body).await
+    }
+
+    /// Ids and rooms of what was published, and whether the ids are remembered.
+    fn published(&self) -> Vec<(String, String, bool)> {
+        let published = self.published.lock().unwrap();
+        let one = |(it, dedup): &(Arc<Publication>, bool)| {
+            (it.room.as_str().to_owned(), it.id.to_string(), *dedup)
+        };
+        published.iter().map(one).collect()
     }
 
     /// Asks with the key for what needs no body.
@@ -644,4 +690,133 @@ async fn a_head_that_never_ends_is_given_up_after_five_seconds() {
         assert!(begun.elapsed() >= Duration::from_secs(4), "{:?}", begun.elapsed());
     })
     .await;
+}
+
+const IDEMPOTENT: HeaderName = HeaderName::from_static("idempotency-key");
+
+#[tokio::test]
+async fn a_batch_is_answered_one_by_one_in_order() {
+    let stage = stage(false, Core::Accepts);
+    let body = r#"{"publications":[
+        {"room":"alerts","type":"note","id":"a"},
+        {"room":"closed","type":"note","id":"b"},
+        {"room":"alerts","type":"note","id":"c"}]}"#;
+    let (status, _, answer) = stage.post("/api/v1/batch", &[], body).await;
+    let done = |id: &str| json!({"status": 200, "id": id, "level": "accepted"});
+    let results = answer["results"].as_array().unwrap();
+    assert_eq!((status, results.len()), (200, 3));
+    assert_eq!((&results[0], &results[2]), (&done("a"), &done("c")));
+    assert_eq!((&results[1]["status"], &results[1]["code"]), (&json!(403), &json!(110)));
+    let one = |id: &str| ("alerts".to_owned(), id.to_owned(), true);
+    assert_eq!(stage.published(), [one("a"), one("c")]);
+}
+
+#[tokio::test]
+async fn a_batch_that_nobody_answers_has_an_unknown_outcome_for_each() {
+    let body = r#"{"publications":[{"room":"alerts","type":"a"},{"room":"alerts","type":"b"}]}"#;
+    let (status, _, answer) = stage(false, Core::Gone).post("/api/v1/batch", &[], body).await;
+    let outcomes: Vec<_> =
+        answer["results"].as_array().unwrap().iter().map(|it| it["outcome"].clone()).collect();
+    assert_eq!((status, outcomes), (200, vec![json!("unknown"); 2]));
+}
+
+#[tokio::test]
+async fn the_largest_batch_is_taken_and_one_more_refused() {
+    let stage = stage(false, Core::Accepts);
+    let of = |count| {
+        let all = vec![r#"{"room":"alerts","type":"note"}"#; count].join(",");
+        format!(r#"{{"publications":[{all}]}}"#)
+    };
+    assert_eq!(stage.post("/api/v1/batch", &[], &of(3)).await.0, 200);
+    let (status, _, answer) = stage.post("/api/v1/batch", &[], &of(4)).await;
+    assert_eq!((status, &answer["limit"]), (413, &json!("api_batch")));
+    let padded = |size: usize| format!("{}{}", of(1), " ".repeat(size - of(1).len()));
+    assert_eq!(stage.post("/api/v1/batch", &[], &padded(2 * MESSAGE_BYTES)).await.0, 200);
+    let (status, _, answer) =
+        stage.post("/api/v1/batch", &[], &padded(2 * MESSAGE_BYTES + 1)).await;
+    assert_eq!((status, &answer["limit"]), (413, &json!("api_batch_bytes")));
+}
+
+#[tokio::test]
+async fn a_broadcast_goes_to_each_room_that_takes_it() {
+    let stage = stage(false, Core::Accepts);
+    let body = r#"{"rooms":["alerts","a b","system"],"type":"note","data":{"a":1},"id":"n"}"#;
+    let (status, _, answer) = stage.post("/api/v1/broadcast", &[], body).await;
+    let done = |room: &str| json!({"room": room, "status": 200, "id": "n", "level": "accepted"});
+    let results = answer["results"].as_array().unwrap();
+    assert_eq!((status, results.len()), (200, 3));
+    assert_eq!((&results[0], &results[2]), (&done("alerts"), &done("system")));
+    assert_eq!((&results[1]["room"], &results[1]["code"]), (&json!("a b"), &json!(104)));
+    assert_eq!(stage.published().len(), 2);
+}
+
+#[tokio::test]
+async fn an_idempotency_key_is_the_id_of_what_has_none() {
+    let stage = stage(false, Core::Accepts);
+    let key = [(IDEMPOTENT, "\"order-7\"")];
+    let note = r#"{"room":"alerts","type":"note"}"#;
+    let own = r#"{"room":"alerts","type":"note","id":"own"}"#;
+    stage.post("/api/v1/publish", &key, note).await;
+    stage.post("/api/v1/publish", &key, own).await;
+    stage.post("/api/v1/batch", &key, &format!(r#"{{"publications":[{own},{note}]}}"#)).await;
+    let rooms = r#"{"rooms":["alerts","system"],"type":"note"}"#;
+    stage.post("/api/v1/broadcast", &key, rooms).await;
+    let ids: Vec<_> = stage.published().into_iter().map(|(_, id, dedup)| (id, dedup)).collect();
+    let expected = ["order-7", "own", "own", "order-7/1", "order-7/0", "order-7/1"];
+    assert_eq!(ids, expected.map(|id| (id.to_owned(), true)));
+    let (status, _, answer) = stage.post("/api/v1/publish", &[(IDEMPOTENT, "a b")], note).await;
+    assert_eq!((status, &answer["code"]), (400, &json!(102)));
+}
+
+#[tokio::test]
+async fn history_is_read_from_the_broker() {
+    let path = "/api/v1/rooms/kept/history?from=7&limit=2";
+    let (status, _, answer) = stage(false, Core::Accepts).call(Method::GET, path).await;
+    let epoch = format!("{:032x}", 5);
+    let expected = json!({"epoch": epoch, "offset": 6, "first": 7, "publications": []});
+    assert_eq!((status, answer), (200, expected));
+    let away = stage(false, Core::Short);
+    assert_eq!(away.call(Method::GET, path).await.0, 503);
+    for room in ["alerts", "no-rule-for-it"] {
+        let (status, _, answer) =
+            away.call(Method::GET, &format!("/api/v1/rooms/{room}/history")).await;
+        assert_eq!((status, &answer["code"]), (400, &json!(102)), "{room}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_good_for_its_actions_and_rooms_alone() {
+    let stage = stage(false, Core::Accepts);
+    let key = [(header::AUTHORIZATION, NARROW), (header::CONTENT_TYPE, "application/json")];
+    let note = |room: &str| format!(r#"{{"room":"{room}","type":"note"}}"#);
+    for (method, path, body, status) in [
+        (Method::POST, "/api/v1/publish", note("alerts"), 200),
+        (Method::POST, "/api/v1/publish", note("system"), 403),
+        (Method::GET, "/api/v1/rooms/kept/history?from=7&limit=2", String::new(), 200),
+        (Method::GET, "/api/v1/rooms/agents/history", String::new(), 403),
+        (Method::GET, "/api/v1/rooms/alerts/members", String::new(), 403),
+        (Method::GET, "/api/v1/rooms/alerts/presence", String::new(), 403),
+        (Method::GET, "/api/v1/rooms/alerts/receipts", String::new(), 403),
+        (Method::POST, "/api/v1/users/7/disconnect", String::new(), 403),
+    ] {
+        let (found, _, answer) = stage.ask(method, path, &key, &body).await;
+        assert_eq!(found, status, "{path} {body}: {answer}");
+        assert!(status == 200 || answer["code"] == 110, "{answer}");
+    }
+    let members = stage.ask(Method::GET, "/api/v1/rooms/a/members", &key, "").await.2;
+    assert_eq!(members["detail"], "This key's `actions` do not have \"members\"");
+    let body = format!(r#"{{"publications":[{},{}]}}"#, note("alerts"), note("system"));
+    let (_, _, answer) = stage.ask(Method::POST, "/api/v1/batch", &key, &body).await;
+    let statuses = [&answer["results"][0]["status"], &answer["results"][1]["status"]];
+    assert_eq!(statuses, [&json!(200), &json!(403)]);
+}
+
+#[tokio::test]
+async fn a_room_out_of_a_keys_reach_looks_like_one_that_it_may_not_use() {
+    let stage = stage(false, Core::Accepts);
+    let key = [(header::AUTHORIZATION, NARROW), (header::CONTENT_TYPE, "application/json")];
+    let note = |room: &str| format!(r#"{{"room":"{room}","type":"note"}}"#);
+    let out = stage.ask(Method::POST, "/api/v1/publish", &key, &note("system")).await;
+    let closed = stage.ask(Method::POST, "/api/v1/publish", &key, &note("closed")).await;
+    assert_eq!(out, closed);
 }

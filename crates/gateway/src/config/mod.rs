@@ -12,6 +12,7 @@ mod read;
 mod relay;
 mod rpc;
 mod schema;
+mod scope;
 #[cfg(test)]
 mod tests;
 mod units;
@@ -36,6 +37,7 @@ use read::Reader;
 pub use relay::{BrokerConfig, BrokerKind, RedisConfig, RelayConfig};
 pub use rpc::{RpcConfig, RpcPlace};
 use schema::EXAMPLE;
+pub use scope::{Action, Scope};
 
 /// The secret that `--dev` accepts; known to everybody, so it protects nothing.
 pub const DEV_SECRET: &str = "roomcast-development-only-secret-32b";
@@ -166,6 +168,10 @@ pub struct Limits {
     pub outbox_bytes: usize,
     /// What may wait for all connections. Units: bytes.
     pub outboxes_bytes: usize,
+    /// Publications in one batch of a back-end, rooms of one broadcast.
+    pub api_batch: usize,
+    /// One batch of a back-end. Units: bytes.
+    pub api_batch_bytes: usize,
     /// How long a request's head may take. Units: milliseconds.
     pub header_ms: u64,
     /// A request's head. Units: bytes.
@@ -199,6 +205,8 @@ impl Limits {
             LimitName::Unauthenticated => size(self.unauthenticated_max),
             LimitName::HistoriesPerSession => self.session.histories_max.into(),
             LimitName::Unacked => self.session.unacked_max.into(),
+            LimitName::ApiBatch => size(self.api_batch),
+            LimitName::ApiBatchBytes => size(self.api_batch_bytes),
         }
     }
 }
@@ -250,6 +258,8 @@ pub struct ApiKey {
     pub name: Box<str>,
     /// The key. Bounds: at least 16 bytes outside of `--dev`.
     pub secret: Secret,
+    /// What it is good for.
+    pub scope: Scope,
 }
 
 /// `[agents]`.

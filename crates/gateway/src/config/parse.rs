@@ -16,10 +16,11 @@ use super::raw::{RawApiKey, RawConfig, RawIssuer, RawKey, RawLimits, RawRule, Sc
 use super::read::{Reader, SecretKeys};
 use super::relay::{self, Relayed};
 use super::rpc::{self, RpcConfig};
+use super::scope;
 use super::{
     AgentsConfig, ApiConfig, ApiKey, AuthConfig, DEV_API_KEY, DEV_ISSUER, DEV_SECRET, DrainConfig,
     Issuer, IssuerKey, Limits, ListenConfig, LogConfig, LogFormat, NodeConfig, OriginsConfig,
-    Secret,
+    Scope, Secret,
 };
 use crate::guard::token::API_REALM;
 use crate::guard::{Condition, Pattern, RULES_MAX, RoomRule};
@@ -69,7 +70,7 @@ pub(super) fn parse(raw: &RawConfig, dev: bool, r: &mut Reader<'_>) -> Parsed {
     if dev {
         issuers.push(dev_issuer());
         let secret = Secret::new(DEV_API_KEY.into());
-        api_keys.push(ApiKey { name: DEV_API_KEY.into(), secret });
+        api_keys.push(ApiKey { name: DEV_API_KEY.into(), secret, scope: Scope::ALL });
     }
     if raw.rooms.len() > RULES_MAX {
         r.problem("rooms", format!("has {} rules, allowed are {RULES_MAX}", raw.rooms.len()));
@@ -185,6 +186,7 @@ fn limits(raw: &RawLimits, r: &mut Reader<'_>) -> Limits {
     let all = count("connections_max", &raw.connections_max, 1..=10_000_000);
     let silent = count("unauthenticated_max", &raw.unauthenticated_max, connections);
     let fragments = count("fragments", &raw.fragments, 1..=1_000_000);
+    let api_batch = count("api_batch", &raw.api_batch, 1..=10_000);
     let controls =
         count("control_frames_per_second", &raw.control_frames_per_second, 1..=1_000_000);
     let limits = Limits {
@@ -200,6 +202,8 @@ fn limits(raw: &RawLimits, r: &mut Reader<'_>) -> Limits {
         token_bytes: r.size("limits.token_bytes", &raw.token_bytes, 256..=64 * KIB),
         outbox_bytes: r.size("limits.outbox_bytes", &raw.outbox_bytes, KIB..=1_024 * MIB),
         outboxes_bytes: r.size("limits.outboxes_bytes", &raw.outboxes_bytes, 64 * KIB..=1 << 40),
+        api_batch: usize_of(api_batch),
+        api_batch_bytes: r.size("limits.api_batch_bytes", &raw.api_batch_bytes, KIB..=64 * MIB),
         header_ms: r.time("limits.header_timeout", &raw.header_timeout, WAITS),
         header_bytes: r.size("limits.header_bytes", &raw.header_bytes, 8 * KIB..=MIB),
         write_ms: r.time("limits.write_timeout", &raw.write_timeout, 100..=600_000),
@@ -373,7 +377,8 @@ fn api_key(key: &str, raw: &RawApiKey, r: &mut Reader<'_>) -> Option<ApiKey> {
         bytes_min: API_KEY_BYTES_MIN,
     };
     let secret = r.secret(key, &keys);
-    Some(ApiKey { name: name?.into(), secret: secret? })
+    let scope = scope::scope(key, raw, r);
+    Some(ApiKey { name: name?.into(), secret: secret?, scope })
 }
 
 fn log_level(value: &Scalar, r: &mut Reader<'_>) -> Box<str> {

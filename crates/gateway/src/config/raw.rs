@@ -68,6 +68,8 @@ pub(super) struct RawLimits {
     pub(super) rooms_per_session: Scalar,
     pub(super) histories_per_session: Scalar,
     pub(super) unacked_max: Scalar,
+    pub(super) api_batch: Scalar,
+    pub(super) api_batch_bytes: Scalar,
     pub(super) resume_window: Scalar,
     pub(super) batch_messages: Scalar,
     pub(super) frame_bytes: Scalar,
@@ -128,6 +130,8 @@ pub(super) struct RawApi {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawApiKey {
     pub(super) name: Option<Scalar>,
+    pub(super) actions: Option<Scalar>,
+    pub(super) rooms: Option<Scalar>,
     pub(super) secret: Option<Scalar>,
     pub(super) secret_env: Option<Scalar>,
     pub(super) secret_file: Option<Scalar>,

@@ -100,6 +100,8 @@ fn the_defaults_are_those_of_the_design() {
         1_000,
         4,
         256,
+        100,
+        1 << 20,
     ];
     assert_eq!(limits, expected);
     let Limits { header_ms, header_bytes, write_ms, .. } = config.limits;
@@ -138,7 +140,7 @@ fn every_limit_of_the_protocol_is_a_key_by_its_name() {
     for (at, limit) in LimitName::ALL.into_iter().enumerate() {
         let value = if limit == LimitName::OutboxBytes { 300_000 } else { 66_000 };
         let value = match limit {
-            LimitName::RoomsPerSession | LimitName::BatchMessages => 5_000,
+            LimitName::RoomsPerSession | LimitName::BatchMessages | LimitName::ApiBatch => 5_000,
             LimitName::Depth => 100,
             LimitName::HistoriesPerSession => 50,
             LimitName::Unacked => 300,
@@ -155,6 +157,7 @@ fn every_limit_of_the_protocol_is_a_key_by_its_name() {
             | LimitName::Fragments
             | LimitName::ControlFrames
             | LimitName::OutboxBytes
+            | LimitName::ApiBatchBytes
             | LimitName::Unauthenticated => value,
         };
         let key = format!("limits.{}", limit.name());
@@ -775,6 +778,36 @@ fn dev_opens_the_node_for_this_machine_alone() {
         assert!(told.starts_with(&start), "{told}");
         assert!(told.contains("bind it to 127.0.0.1:") && told.contains("without --dev"), "{told}");
     }
+}
+
+#[test]
+fn a_keys_scope_that_makes_no_sense_is_refused_with_its_mend() {
+    let with =
+        |line: &str| format!("[[api.keys]]\nname = \"a\"\nsecret = \"0123456789abcdef\"\n{line}\n");
+    let all =
+        "publish, history, presence, members, rooms, connections, disconnect, revoke, subscribe";
+    for (line, told) in [
+        ("actions = [\"read\"]", format!("actions has \"read\"; write some of {all}")),
+        (
+            "actions = []",
+            "actions is empty, so the key is good for nothing; leave it out to allow all".to_owned(),
+        ),
+        (
+            "rooms = []",
+            "rooms is empty, so the key reaches no room; leave it out to allow all".to_owned(),
+        ),
+        (
+            "rooms = [\"news-*\"]",
+            "rooms has a `*`, which is no wildcard here; write a capture such as {name} or {id:int}"
+                .to_owned(),
+        ),
+    ] {
+        refused(&with(line), &format!("roomcast.toml:4:1: api.keys.{told}"));
+    }
+    let patterns = |count| format!("rooms = [{}]", vec!["\"a\""; count].join(", "));
+    assert!(load(&with(&patterns(100)), &[], &[]).is_ok());
+    let many = "roomcast.toml:4:1: api.keys.rooms has 101 patterns, allowed are 100";
+    refused(&with(&patterns(101)), many);
 }
 
 #[test]

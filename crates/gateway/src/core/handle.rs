@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use roomcast_protocol::codes::{Refusal, Refused};
-use roomcast_protocol::envelope::Accepted;
+use roomcast_protocol::position::{Page, Span};
 use roomcast_protocol::presence::RosterPage;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::receipts::ReceiptsPage;
@@ -14,10 +14,7 @@ use roomcast_router::orders::Order;
 use roomcast_router::surveys::Survey;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::CoreRequest;
-
-/// How a publication ends.
-pub(crate) type Outcome = oneshot::Receiver<Result<Accepted, Refused>>;
+use super::{CoreRequest, Outcome, Publishing};
 
 /// The way of the server API, and of RPC, to the core.
 #[derive(Clone, Debug)]
@@ -31,29 +28,35 @@ impl CoreHandle {
         Self { requests, ended }
     }
 
-    /// Publishes as a back-end.
-    ///
-    /// # Errors
-    /// The broker's refusal, or that the node is ending.
+    /// Publishes as a back-end, in this order; each with whether its id is to be remembered. What a core that ends
+    /// leaves unanswered has no outcome.
     pub(crate) async fn publish(
         &self,
-        publication: Arc<Publication>,
-        dedup: bool,
-    ) -> Result<Accepted, Refused> {
-        let (answer, outcome) = oneshot::channel();
-        let asked = self.requests.send(CoreRequest::Publish { publication, dedup, answer }).await;
-        if asked.is_err() {
-            return Err(Refusal::Unavailable.into());
-        }
-        outcome.await.unwrap_or(Err(Refusal::Unavailable.into()))
+        publications: Vec<(Arc<Publication>, bool)>,
+    ) -> Vec<Outcome> {
+        let one = |(publication, dedup)| {
+            let (answer, outcome) = oneshot::channel();
+            (Publishing { publication, dedup, answer }, outcome)
+        };
+        let (publishing, outcomes) = publications.into_iter().map(one).unzip();
+        drop(self.requests.send(CoreRequest::Publish(publishing)).await);
+        outcomes
+    }
+
+    /// What a room keeps; `None`: it cannot be read at the moment, or the node is ending.
+    pub(crate) async fn history(&self, room: RoomName, span: Span) -> Option<Page> {
+        let (answer, page) = oneshot::channel();
+        self.requests.send(CoreRequest::History { room, span, answer }).await.ok()?;
+        page.await.ok().flatten()
     }
 
     /// Has a back-end's publication on its way, behind those that were before it, and says how it ended. A sender that
     /// is gone: the node is ending, and nobody knows.
     pub(crate) async fn begin(&self, publication: Arc<Publication>, dedup: bool) -> Outcome {
         let (answer, outcome) = oneshot::channel();
+        let publishing = vec![Publishing { publication, dedup, answer }];
         // Where the core has ended, the sender goes with the request.
-        drop(self.requests.send(CoreRequest::Publish { publication, dedup, answer }).await);
+        drop(self.requests.send(CoreRequest::Publish(publishing)).await);
         outcome
     }
 

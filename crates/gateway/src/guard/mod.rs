@@ -21,7 +21,7 @@ use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::texts::Texts;
 
-use crate::config::Config;
+use crate::config::{ApiKey, Config};
 use builtin::{Builtin, OPEN};
 pub use condition::Condition;
 use condition::Question;
@@ -67,7 +67,8 @@ pub enum GuardError {
 pub struct RuleGuard {
     keys: Keys,
     rules: Arc<[RoomRule]>,
-    api_keys: Vec<(Box<str>, String)>,
+    /// With their hashes.
+    api_keys: Vec<(ApiKey, String)>,
     comparison: DecodingKey,
     /// Peers do not know its key, so they find no two values that look the same.
     hasher: RandomState,
@@ -95,7 +96,7 @@ impl RuleGuard {
         let key = EncodingKey::from_secret(COMPARISON_KEY);
         let hashed = config.api.keys.iter().map(|api_key| {
             let hash = crypto::sign(api_key.secret.expose(), &key, Algorithm::HS256);
-            Ok((api_key.name.clone(), hash.map_err(GuardError::ApiKey)?))
+            Ok((api_key.clone(), hash.map_err(GuardError::ApiKey)?))
         });
         let mut conditions =
             config.rooms.iter().flat_map(|rule| [Some(&rule.join), rule.publish.as_ref()]);
@@ -115,16 +116,16 @@ impl RuleGuard {
         })
     }
 
-    /// The name of the API key that was presented, if it is one. Every key is compared, hash with hash, in constant
+    /// The API key that was presented, if it is one. Every key is compared, hash with hash, in constant
     /// time (attack 37).
     #[must_use]
-    pub fn api_key(&self, presented: &str) -> Option<&str> {
+    pub fn api_key(&self, presented: &str) -> Option<&ApiKey> {
         let mut found = None;
-        for (name, hash) in &self.api_keys {
+        for (key, hash) in &self.api_keys {
             let presented = presented.as_bytes();
             if crypto::verify(hash, presented, &self.comparison, Algorithm::HS256).unwrap_or(false)
             {
-                found = Some(&**name);
+                found = Some(key);
             }
         }
         found

@@ -51,6 +51,12 @@ pub(crate) enum Endpoint {
     Readyz,
     /// `/api/v1/publish`.
     Publish,
+    /// `/api/v1/batch`.
+    Batch,
+    /// `/api/v1/broadcast`.
+    Broadcast,
+    /// `/api/v1/rooms/{room}/history`.
+    History,
     /// `/api/v1/rooms/{room}/members`.
     Members,
     /// `/api/v1/rooms/{room}/presence`.
@@ -76,11 +82,14 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 18] = [
         Self::Metrics,
         Self::Livez,
         Self::Readyz,
         Self::Publish,
+        Self::Batch,
+        Self::Broadcast,
+        Self::History,
         Self::Members,
         Self::Presence,
         Self::Receipts,
@@ -100,6 +109,9 @@ impl Endpoint {
             Self::Livez => "livez",
             Self::Readyz => "readyz",
             Self::Publish => "publish",
+            Self::Batch => "batch",
+            Self::Broadcast => "broadcast",
+            Self::History => "history",
             Self::Members => "members",
             Self::Presence => "presence",
             Self::Receipts => "receipts",

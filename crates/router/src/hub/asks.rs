@@ -14,6 +14,7 @@ use roomcast_protocol::time::Now;
 use super::Hub;
 use super::watch::RelayState;
 use crate::messages::{HubEffect, LaneMessage};
+use crate::reader::Reader;
 
 /// Questions under way at once, those of lanes included.
 pub const ASKS_MAX: usize = 16;
@@ -37,15 +38,15 @@ pub(super) enum Ask {
     Heads(Vec<RoomName>),
     Repair(RoomName),
     Refill(LaneId, RoomName),
-    Lane(LaneId, u64, RoomName),
+    History(Reader, RoomName),
     Revoked,
 }
 
-/// A lane's own question.
+/// A question of somebody else's. Bounds: what lanes ask they bound themselves, what back-ends ask is as many as they
+/// have connections.
 #[derive(Debug)]
-pub(super) struct LaneRead {
-    lane: LaneId,
-    query: u64,
+pub(super) struct OtherRead {
+    reader: Reader,
     room: RoomName,
     keep: Keep,
     span: Span,
@@ -62,8 +63,8 @@ pub(super) struct Asks {
     pub(super) holes: BTreeSet<(u64, RoomName)>,
     /// Lanes that are behind in rooms and have place again.
     pub(super) refills: VecDeque<(LaneId, RoomName)>,
-    pub(super) lanes: VecDeque<LaneRead>,
-    /// When heads are asked for and lanes read for at the earliest, after a question that was not answered.
+    pub(super) others: VecDeque<OtherRead>,
+    /// When heads are asked for and others read for at the earliest, after a question that was not answered.
     pub(super) rest_ms: u64,
     pub(super) refresh_ms: Option<u64>,
     /// Counts what was held early.
@@ -83,7 +84,7 @@ impl Asks {
             heads: BTreeSet::new(),
             holes: BTreeSet::new(),
             refills: VecDeque::new(),
-            lanes: VecDeque::new(),
+            others: VecDeque::new(),
             rest_ms: 0,
             refresh_ms: None,
             serial: 0,
@@ -115,8 +116,8 @@ impl Asks {
         let rested = !self.heads.is_empty() || !self.refills.is_empty();
         let rested = rested.then_some(self.rest_ms);
         let hole = self.holes.first().map(|(at, _)| *at);
-        let lanes = (!self.lanes.is_empty()).then_some(0);
-        [rested, hole, lanes].into_iter().flatten().min()
+        let others = (!self.others.is_empty()).then_some(0);
+        [rested, hole, others].into_iter().flatten().min()
     }
 
     /// Nothing is to be asked, nothing under way and nothing held.
@@ -126,7 +127,7 @@ impl Asks {
             && self.heads.is_empty()
             && self.holes.is_empty()
             && self.refills.is_empty()
-            && self.lanes.is_empty()
+            && self.others.is_empty()
             && self.held_bytes == 0
     }
 }
@@ -160,19 +161,19 @@ impl Hub {
         }
     }
 
-    /// A lane wants to see what a room keeps.
-    pub(super) fn lane_reads(
+    /// Somebody wants to see what a room keeps.
+    pub(super) fn reads(
         &mut self,
-        (lane, query): (LaneId, u64),
+        reader: Reader,
         room: RoomName,
         span: Span,
         out: &mut Vec<HubEffect>,
     ) {
         match self.keep_of(&room) {
             Some(keep) if self.state() != RelayState::Isolated => {
-                self.asks.lanes.push_back(LaneRead { lane, query, room, keep, span });
+                self.asks.others.push_back(OtherRead { reader, room, keep, span });
             }
-            Some(_) | None => out.push(page_for(lane, query, None)),
+            Some(_) | None => out.push(page_for(reader, None)),
         }
     }
 
@@ -203,9 +204,9 @@ impl Hub {
                 self.ask_hole(now, name, out);
             } else if rested && let Some((lane, name)) = self.asks.refills.pop_front() {
                 self.ask_refill(lane, name, out);
-            } else if let Some(read) = self.asks.lanes.pop_front() {
-                let LaneRead { lane, query, room, keep, span } = read;
-                let request = self.asks.next_id(Ask::Lane(lane, query, room.clone()));
+            } else if let Some(read) = self.asks.others.pop_front() {
+                let OtherRead { reader, room, keep, span } = read;
+                let request = self.asks.next_id(Ask::History(reader, room.clone()));
                 let command = BrokerCommand::Read { request, room, keep, span };
                 out.push(HubEffect::Broker(command));
             }
@@ -281,6 +282,9 @@ impl Hub {
     }
 }
 
-pub(super) fn page_for(lane: LaneId, query: u64, page: Option<Page>) -> HubEffect {
-    HubEffect::Lane(lane, LaneMessage::Page { query, page })
+pub(super) fn page_for(reader: Reader, page: Option<Page>) -> HubEffect {
+    match reader {
+        Reader::Lane { lane, query } => HubEffect::Lane(lane, LaneMessage::Page { query, page }),
+        Reader::Query(query) => HubEffect::History(query, page),
+    }
 }

@@ -213,11 +213,11 @@ impl Hub {
     ) {
         let Some(page) = self.pauses_page(request, page) else { return };
         match self.asks.under_way.remove(&request) {
-            Some(Ask::Lane(lane, query, name)) => {
+            Some(Ask::History(reader, name)) => {
                 if let Some(page) = &page {
                     self.heard_of(now, &name, page.head.position);
                 }
-                out.push(page_for(lane, query, page));
+                out.push(page_for(reader, page));
             }
             Some(Ask::Repair(name)) => {
                 let Some(track) = self.track_mut(&name) else { return };

@@ -24,7 +24,7 @@ use roomcast_protocol::envelope::{
 use roomcast_protocol::guard::{AuthError, Guard, Policy, Principal, PublishRight, RuleIndex};
 use roomcast_protocol::ids::{LaneId, NodeId, SessionKey};
 use roomcast_protocol::outbound::Loss;
-use roomcast_protocol::position::{Epoch, Head, Keep, Kept, Page, Position};
+use roomcast_protocol::position::{Epoch, Head, Keep, Kept, Page, Position, Span};
 use roomcast_protocol::presence::Lease;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
@@ -32,6 +32,7 @@ use roomcast_protocol::time::Now;
 
 use super::{CONTROL, Hub, HubConfig, REVOKED, RelayState};
 use crate::messages::{HubEffect, HubMessage, LaneMessage, QueryId, Ticket};
+use crate::reader::Reader;
 
 const LINGER_MS: u64 = 1_000;
 const GRACE_MS: u64 = 5_000;
@@ -651,6 +652,11 @@ impl World {
                 receipts::asked((&room, of, after.as_deref(), count_max))
             }
             HubEffect::Receipts(query, outcome) => receipts::answered(query, &outcome),
+            HubEffect::History(query, page) => {
+                let shown = page
+                    .map(|it| format!("{} of {}", it.entries.len(), shown_at(it.head.position)));
+                format!("history {} {}", query.0, shown.unwrap_or("none".into()))
+            }
             HubEffect::Broker(BrokerCommand::Roster { request, room, after, count_max }) => {
                 self.presence.rosters.push_back(request);
                 presence::asked(&room, after.as_deref(), count_max)
@@ -722,6 +728,11 @@ fn lane_says(lane: &str, line: &str) -> HubMessage {
         "arrives" => receipts::arrives(room, line),
         "marks" => receipts::marks(lane.unwrap(), room, line),
         "queries" => receipts::queries(lane, room, line),
+        "reads" => {
+            let reader =
+                lane.map_or(Reader::Query(QueryId(9)), |lane| Reader::Lane { lane, query: 8 });
+            HubMessage::Read { reader, room, span: Span::above(words[4].parse().unwrap()) }
+        }
         "publishes" => {
             let publication = publication(&line[line.find(' ').unwrap() + 1..]);
             let ticket = match lane {

@@ -16,6 +16,7 @@ use super::Lane;
 use super::alarms::Alarm;
 use super::catching::SHARERS_MAX;
 use crate::messages::{Effect, HubMessage};
+use crate::reader::Reader;
 
 /// How long a read may take before it counts as failed. Units: milliseconds.
 const READ_MS: u64 = 10_000;
@@ -102,7 +103,8 @@ impl Lane {
         let query = self.reads.last;
         self.reads.under_way.insert(query, read);
         self.alarms.set(now.mono_ms.saturating_add(READ_MS), Alarm::Read(query));
-        out.push(Effect::Hub(HubMessage::Read { lane: self.id, query, room, span }));
+        let reader = Reader::Lane { lane: self.id, query };
+        out.push(Effect::Hub(HubMessage::Read { reader, room, span }));
         query
     }
 

@@ -55,6 +55,7 @@ use roomcast_protocol::time::Now;
 use super::{Admission, Lane, LaneConfig, Opening, Secrets, Space};
 use crate::messages::{Answer, DrainPlan, Effect, HubMessage, LaneMessage, QueryId, Ticket};
 use crate::meter::Users;
+use crate::reader::Reader;
 use frames::{ALL, PLAIN, Table, position, texts};
 
 /// Runs a script and compares what the lane wanted done.
@@ -501,7 +502,8 @@ impl World {
                     self.seen.push(short(&format!("hub leave {room}")));
                 }
             }
-            HubMessage::Read { query, room, span, .. } => {
+            HubMessage::Read { reader, room, span } => {
+                let Reader::Lane { query, .. } = reader else { panic!("a lane asks") };
                 let Span { direction, from, count_max, bytes_max } = span;
                 assert_eq!(bytes_max, Span::BYTES_MAX);
                 let way = if direction == Direction::Forward { "above" } else { "below" };

@@ -196,7 +196,10 @@ impl World {
                     }
                 }
                 // No run asks who is in a room of the whole cluster, or how far its users are.
-                HubEffect::Roster(..) | HubEffect::Receipts(..) | HubEffect::Surveyed(..) => {}
+                HubEffect::Roster(..)
+                | HubEffect::Receipts(..)
+                | HubEffect::History(..)
+                | HubEffect::Surveyed(..) => {}
                 HubEffect::Ordered(QueryId(id), outcome) => {
                     if let Some(Asked::Disconnect { client, asked_ms, before_ms }) =
                         self.nodes[node].core.queries.remove(&id)

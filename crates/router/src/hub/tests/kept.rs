@@ -122,6 +122,22 @@ fn a_hole_is_read_once_and_given_in_order() {
 }
 
 #[test]
+fn a_back_end_reads_what_a_room_keeps_that_nobody_here_hears() {
+    kept(
+        "api reads kept-2 above 3
+         page 4-5
+         api reads kept-2 above 5
+         page none
+         api reads news above 0",
+        "read? kept-2 above 3
+         history 9 2 of 5
+         read? kept-2 above 5
+         history 9 none
+         history 9 none",
+    );
+}
+
+#[test]
 fn a_hole_that_closes_by_itself_is_not_read() {
     far(
         "feed kept at=7

@@ -172,6 +172,7 @@ impl Model {
             HubEffect::Lane(_, LaneMessage::Lost(_)) => {}
             HubEffect::Roster(..)
             | HubEffect::Receipts(..)
+            | HubEffect::History(..)
             | HubEffect::Ordered(..)
             | HubEffect::Surveyed(..) => {
                 panic!("nobody asked")

@@ -20,6 +20,7 @@ use crate::messages::{Effect, HubMessage, LaneMessage};
 use crate::meter::Users;
 use crate::outbox::Outbox;
 use crate::random::Random;
+use crate::reader::Reader;
 
 const ROOMS: [&str; 2] = ["tape", "lowtape"];
 
@@ -228,7 +229,8 @@ impl Bench {
                 let tape = self.tapes.get_mut(known(room.as_str())).unwrap();
                 assert!(tape.told.take().flatten().is_some(), "left before it was live");
             }
-            HubMessage::Read { query, room, span, .. } => {
+            HubMessage::Read { reader, room, span } => {
+                let Reader::Lane { query, .. } = reader else { panic!("a lane asks") };
                 self.reads.push((query, known(room.as_str()), span));
             }
             HubMessage::Late(_)

@@ -487,6 +487,7 @@ impl Node {
                 HubEffect::Answer(..)
                 | HubEffect::Roster(..)
                 | HubEffect::Receipts(..)
+                | HubEffect::History(..)
                 | HubEffect::Ordered(..)
                 | HubEffect::Surveyed(..) => {}
             }

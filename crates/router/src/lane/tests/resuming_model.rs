@@ -25,6 +25,7 @@ use crate::lane::{Lane, LaneConfig, Opening, Space};
 use crate::messages::{DrainPlan, Effect, HubMessage, LaneMessage};
 use crate::meter::Users;
 use crate::random::Random;
+use crate::reader::Reader;
 
 const ROOMS: [&str; 2] = ["tape-1", "lowtape"];
 const NODES: usize = 3;
@@ -260,7 +261,8 @@ impl Cluster {
             HubMessage::Leave { room, .. } => {
                 self.nodes[at].hears.remove(room.as_str());
             }
-            HubMessage::Read { query, room, span, .. } => {
+            HubMessage::Read { reader, room, span } => {
+                let Reader::Lane { query, .. } = reader else { panic!("a lane asks") };
                 let log = &self.logs[room.as_str()];
                 let position = Position { epoch: Epoch(1), offset: log.len() as u64 };
                 let from = usize::try_from(span.from).unwrap().min(log.len());
