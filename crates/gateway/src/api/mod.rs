@@ -15,6 +15,7 @@ mod receipts;
 pub(crate) mod route;
 mod server;
 mod surveys;
+mod wait;
 
 use std::rc::Rc;
 use std::sync::Arc;

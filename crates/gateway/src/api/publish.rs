@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use super::access::{Caller, only};
 use super::problem::{self, Problem};
+use super::wait::{Wait, Waited};
 use super::{Answer, Api, OUTCOME_WAIT, answer, body};
 use crate::backend;
 use crate::core::Outcome;
@@ -43,6 +44,8 @@ struct Published<'a> {
     dedup: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reach: Option<&'static str>,
+    #[serde(flatten)]
+    waited: Option<Waited>,
 }
 
 impl<'a> Published<'a> {
@@ -54,6 +57,7 @@ impl<'a> Published<'a> {
             offset: accepted.position.map(|position| position.offset),
             dedup: accepted.dedup_short.then_some("short"),
             reach: accepted.partial.then_some("partial"),
+            waited: None,
         }
     }
 }
@@ -102,15 +106,23 @@ impl Api {
     {
         let config = &self.parts.config;
         let key = idempotency_key(request.headers())?;
+        let wait = Wait::parse(request.uri().query().unwrap_or_default())?;
         let body = body::json(request, config.message_bytes_max).await?;
         let mut publish = publish_from_json(&body, config.decode)?;
         publish.id = publish.id.or(key);
         let (publication, dedup) = self.checked(caller, publish)?;
-        let id = publication.id.clone();
+        if let Some(wait) = wait {
+            self.can_await(wait, &publication)?;
+        }
+        let (id, room) = (publication.id.clone(), publication.room.clone());
         let mut outcomes = self.parts.core.publish(vec![(Arc::new(publication), dedup)]).await;
         let Some(outcome) = outcomes.pop() else { return Err(Refusal::Unavailable.into()) };
         let accepted = Self::awaited(outcome, Instant::now() + OUTCOME_WAIT).await?;
-        Ok(answer::json(StatusCode::OK, &Published::new(&id, accepted)))
+        let mut published = Published::new(&id, accepted);
+        if let Some(wait) = wait {
+            published.waited = Some(self.users_have(wait, &room, accepted).await);
+        }
+        Ok(answer::json(StatusCode::OK, &published))
     }
 
     /// `POST /api/v1/batch`.

@@ -34,7 +34,7 @@ const HEADERS_MAX: usize = 64;
 
 /// How long a connection may go on after its last request came: longer than any answer takes to be made, so what is
 /// ended is a client that does not take its answer.
-const STALLED_WAIT: Duration = Duration::from_secs(30);
+const STALLED_WAIT: Duration = Duration::from_secs(60);
 
 /// How long a client that was answered may take to hang up.
 const LINGER: Duration = Duration::from_millis(500);

@@ -44,6 +44,12 @@ join = "true"
 history = {}
 
 [[rooms]]
+match = "talk"
+join = "true"
+history = {}
+receipts = true
+
+[[rooms]]
 match = "typed"
 join = "true"
 publish = "user.kind == 'backend'"
@@ -819,4 +825,31 @@ async fn a_room_out_of_a_keys_reach_looks_like_one_that_it_may_not_use() {
     let out = stage.ask(Method::POST, "/api/v1/publish", &key, &note("system")).await;
     let closed = stage.ask(Method::POST, "/api/v1/publish", &key, &note("closed")).await;
     assert_eq!(out, closed);
+}
+
+#[tokio::test]
+async fn what_nobody_can_ever_know_is_not_waited_for() {
+    let stage = stage(false, Core::Accepts);
+    for (room, wait, status) in [
+        ("alerts", "stored", 400),
+        ("kept", "stored", 200),
+        ("kept", "delivered", 400),
+        ("talk", "acked", 400),
+        ("talk", "read", 400),
+    ] {
+        let path = format!("/api/v1/publish?wait={wait}");
+        let body = format!(r#"{{"room":"{room}","type":"note"}}"#);
+        assert_eq!(stage.post(&path, &[], &body).await.0, status, "{room} {wait}");
+    }
+    // Refused before anything was published.
+    assert_eq!(stage.published().len(), 1);
+}
+
+#[tokio::test]
+async fn a_level_that_was_not_reached_is_told_as_not_met() {
+    let stage = stage(false, Core::Accepts);
+    let path = "/api/v1/publish?wait=stored";
+    let answer = stage.post(path, &[], r#"{"room":"kept","type":"note","id":"n"}"#).await.2;
+    let expected = json!({"id": "n", "level": "accepted", "waited": "stored", "met": false});
+    assert_eq!(answer, expected);
 }
