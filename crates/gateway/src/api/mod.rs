@@ -7,6 +7,7 @@ mod body;
 mod health;
 mod history;
 mod members;
+mod openapi;
 mod orders;
 mod presence;
 pub(crate) mod problem;
@@ -15,6 +16,7 @@ mod receipts;
 pub(crate) mod route;
 mod server;
 mod surveys;
+mod table;
 mod wait;
 
 use std::rc::Rc;
@@ -157,6 +159,7 @@ impl Api {
             Ok(Route::Metrics) => self.metrics(),
             Ok(Route::Livez) => Ok(self.livez()),
             Ok(Route::Readyz) => Ok(self.readyz()),
+            Ok(Route::OpenApi) => openapi::openapi(),
             Ok(Route::Publish) => self.publish(&caller, request).await,
             Ok(Route::Batch) => self.batch(&caller, request).await,
             Ok(Route::Broadcast) => self.broadcast(&caller, request).await,
@@ -175,7 +178,9 @@ impl Api {
             Ok(Route::Disconnect(user)) => {
                 self.disconnect(who, Whom::User(user.into()), request).await
             }
-            Ok(Route::Rooms) => self.rooms(request.uri().query().unwrap_or_default()).await,
+            Ok(Route::Rooms) => {
+                self.rooms(caller.scope, request.uri().query().unwrap_or_default()).await
+            }
             Ok(Route::Connections) => {
                 self.connections(None, request.uri().query().unwrap_or_default()).await
             }

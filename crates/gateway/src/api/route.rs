@@ -4,6 +4,7 @@ use hyper::Method;
 use roomcast_protocol::codes::{Refusal, Refused};
 
 use super::problem::Problem;
+use super::table;
 use crate::config::Action;
 use crate::metrics::Endpoint;
 
@@ -16,6 +17,8 @@ pub(super) enum Route {
     Livez,
     /// May traffic come?
     Readyz,
+    /// What is all this?
+    OpenApi,
     /// Publish.
     Publish,
     /// Publish several.
@@ -51,10 +54,10 @@ pub(super) enum Route {
 }
 
 impl Route {
-    /// What a key must be good for: the action, and the room that the path names; `None`: no key is needed.
+    /// What a key must be good for: the action, and the room that the path names; `None`: any is, where one is needed.
     pub(super) fn needs(&self) -> Option<(Action, Option<&str>)> {
         match self {
-            Self::Metrics | Self::Livez | Self::Readyz => None,
+            Self::Metrics | Self::Livez | Self::Readyz | Self::OpenApi => None,
             Self::Publish | Self::Batch | Self::Broadcast => Some((Action::Publish, None)),
             Self::History(room) => Some((Action::History, Some(room))),
             Self::Members(room) => Some((Action::Members, Some(room))),
@@ -77,72 +80,13 @@ pub(super) fn is_api(path: &str) -> bool {
 
 /// Finds what is asked for: which endpoint it is, and the route or why there is none.
 pub(super) fn find(method: &Method, path: &str) -> (Endpoint, Result<Route, Problem>) {
-    let Some((endpoint, route)) = at(path) else {
+    let Some((row, name)) = table::row(path) else {
         return (Endpoint::Other, Err(Problem::not_found()));
     };
-    let reads = matches!(*method, Method::GET | Method::HEAD);
-    let (allowed, allow) = match endpoint {
-        Endpoint::Publish
-        | Endpoint::Batch
-        | Endpoint::Broadcast
-        | Endpoint::Disconnect
-        | Endpoint::Revoke
-        | Endpoint::Subscribe
-        | Endpoint::Unsubscribe => (*method == Method::POST, "POST"),
-        Endpoint::Metrics
-        | Endpoint::Livez
-        | Endpoint::Readyz
-        | Endpoint::Members
-        | Endpoint::Presence
-        | Endpoint::Receipts
-        | Endpoint::Rooms
-        | Endpoint::Connections
-        | Endpoint::Sessions
-        | Endpoint::History
-        | Endpoint::Other => (reads, "GET, HEAD"),
-    };
-    if !allowed {
-        return (endpoint, Err(Problem::method(allow)));
+    if !row.verb.takes(method) {
+        return (row.endpoint, Err(Problem::method(row.verb.allow())));
     }
-    (endpoint, route)
-}
-
-type Place = (Endpoint, Result<Route, Problem>);
-
-/// What is served at a path, whatever the method.
-fn at(path: &str) -> Option<Place> {
-    let fixed = |endpoint, route| Some((endpoint, Ok(route)));
-    match path {
-        "/metrics" => return fixed(Endpoint::Metrics, Route::Metrics),
-        "/livez" => return fixed(Endpoint::Livez, Route::Livez),
-        "/readyz" => return fixed(Endpoint::Readyz, Route::Readyz),
-        "/api/v1/publish" => return fixed(Endpoint::Publish, Route::Publish),
-        "/api/v1/rooms" => return fixed(Endpoint::Rooms, Route::Rooms),
-        "/api/v1/connections" => return fixed(Endpoint::Connections, Route::Connections),
-        "/api/v1/revoke" => return fixed(Endpoint::Revoke, Route::Revoke),
-        "/api/v1/batch" => return fixed(Endpoint::Batch, Route::Batch),
-        "/api/v1/broadcast" => return fixed(Endpoint::Broadcast, Route::Broadcast),
-        _ => {}
-    }
-    let mut segments = path.strip_prefix("/api/v1/")?.split('/');
-    let (kind, name, action) = (segments.next()?, segments.next()?, segments.next()?);
-    if name.is_empty() || segments.next().is_some() {
-        return None;
-    }
-    let name = || decode(name).ok_or_else(bad_escape);
-    match (kind, action) {
-        ("rooms", "history") => Some((Endpoint::History, name().map(Route::History))),
-        ("rooms", "members") => Some((Endpoint::Members, name().map(Route::Members))),
-        ("rooms", "presence") => Some((Endpoint::Presence, name().map(Route::Presence))),
-        ("rooms", "receipts") => Some((Endpoint::Receipts, name().map(Route::Receipts))),
-        ("rooms", "subscribe") => Some((Endpoint::Subscribe, name().map(Route::Subscribe))),
-        ("rooms", "unsubscribe") => Some((Endpoint::Unsubscribe, name().map(Route::Unsubscribe))),
-        ("users", "disconnect") => Some((Endpoint::Disconnect, name().map(Route::Disconnect))),
-        ("users", "sessions") => Some((Endpoint::Sessions, name().map(Route::Sessions))),
-        ("users", "revoke") => Some((Endpoint::Revoke, name().map(Route::RevokeUser))),
-        ("sessions", "disconnect") => Some((Endpoint::Disconnect, name().map(Route::EndSession))),
-        _ => None,
-    }
+    (row.endpoint, decode(name).ok_or_else(bad_escape).map(row.route))
 }
 
 fn bad_escape() -> Problem {
@@ -205,6 +149,7 @@ mod tests {
         found(&Method::GET, "/api/v1/rooms/agents/presence", Endpoint::Presence, all);
         let far = Route::Receipts("agents".to_owned());
         found(&Method::GET, "/api/v1/rooms/agents/receipts", Endpoint::Receipts, far);
+        found(&Method::GET, "/api/v1/openapi.json", Endpoint::OpenApi, Route::OpenApi);
         found(&Method::POST, "/api/v1/batch", Endpoint::Batch, Route::Batch);
         found(&Method::POST, "/api/v1/broadcast", Endpoint::Broadcast, Route::Broadcast);
         let kept = Route::History("agents".to_owned());

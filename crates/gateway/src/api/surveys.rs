@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::orders::timeout_of;
 use super::route::decode;
 use super::{Answer, Api, answer};
+use crate::config::Scope;
 
 /// How long nodes have where nobody says how long. Units: milliseconds.
 const TIMEOUT_DEFAULT_MS: u64 = 2_000;
@@ -124,13 +125,15 @@ fn connection((session, row): (Box<str>, SurveyRow)) -> Connection {
 }
 
 impl Api {
-    /// Rooms that have members, on all nodes.
-    pub(super) async fn rooms(&self, query: &str) -> Answer {
+    /// Rooms that have members, on all nodes, as far as a key reaches.
+    pub(super) async fn rooms(&self, scope: &Scope, query: &str) -> Answer {
         let mut asked = asked(query, true)?;
         let what = What::Rooms(asked.prefix.take().unwrap_or_default());
         let surveyed = self.surveyed(what, asked).await?;
         let end = End::of(&surveyed);
-        let rooms = surveyed.page.rows.into_iter().map(|(room, row)| Room {
+        let reached = |room: &str| RoomName::parse(room).is_ok_and(|room| scope.reaches(&room));
+        let shown = surveyed.page.rows.into_iter().filter(|(room, _)| reached(room));
+        let rooms = shown.map(|(room, row)| Room {
             room,
             members: row.count,
             nodes: row.nodes.iter().map(ToString::to_string).collect(),

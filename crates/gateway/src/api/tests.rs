@@ -271,10 +271,10 @@ async fn rooms_and_sessions_of_all_nodes_are_listed_with_where_the_next_page_beg
 /// Node 1 has carried an order out for as many sessions as its user's name is long; node 2 says nothing.
 fn carried_out(order: &Order, timeout_ms: u64) -> Ordered {
     assert_eq!(timeout_ms, 5_000);
-    let Order::End(Whom::User(user)) = order else { panic!("{order:?}") };
+    let sessions = if let Order::End(Whom::User(user)) = order { user.len() as u64 } else { 1 };
     Ordered {
         accepted: Accepted { level: Level::Stored, ..ACCEPTED },
-        nodes: vec![(NodeId(1), Outcome::of(user.len() as u64))],
+        nodes: vec![(NodeId(1), Outcome::of(sessions))],
         unanswered: vec![NodeId(2)],
     }
 }
@@ -852,4 +852,83 @@ async fn a_level_that_was_not_reached_is_told_as_not_met() {
     let answer = stage.post(path, &[], r#"{"room":"kept","type":"note","id":"n"}"#).await.2;
     let expected = json!({"id": "n", "level": "accepted", "waited": "stored", "met": false});
     assert_eq!(answer, expected);
+}
+
+/// A request that a row answers with 200 where the core accepts: its query and body.
+fn sample(id: &str) -> (&'static str, &'static str, &'static str) {
+    match id {
+        "metrics" | "livez" | "readyz" | "openapi" => ("", "", ""),
+        "publish" => ("", "", r#"{"room":"alerts","type":"note"}"#),
+        "batch" => ("", "", r#"{"publications":[{"room":"alerts","type":"note"},{"room":"a b"}]}"#),
+        "broadcast" => ("", "", r#"{"rooms":["alerts","closed"],"type":"note"}"#),
+        "history" => ("kept", "?from=7&limit=2", ""),
+        "members" => ("agents", "", ""),
+        "presence" => ("%C3%A9", "?limit=1&after=ann", ""),
+        "receipts" => ("%C3%A9", "?of=5&limit=1&after=ann", ""),
+        "rooms" | "connections" => ("", "?after=b&limit=1", ""),
+        "sessions" => ("7", "?after=b&limit=1", ""),
+        "disconnect" => ("7", "", ""),
+        "end_session" => ("000000000000000000000000000000a1", "", ""),
+        "revoke_user" => ("7", "", r#"{"before":1}"#),
+        "revoke" => ("", "", r#"{"jti":"t"}"#),
+        "subscribe" | "unsubscribe" => ("agents", "", r#"{"user":"7"}"#),
+        other => panic!("no sample for {other}"),
+    }
+}
+
+/// What the document says of a row's answers.
+fn responses<'d>(document: &'d Value, row: &table::Row) -> &'d Value {
+    let verb = if row.verb == table::Verb::Get { "get" } else { "post" };
+    &document["paths"][row.path][verb]["responses"]
+}
+
+#[tokio::test]
+async fn every_row_is_answered_as_the_document_says() {
+    let good = stage(false, Core::Accepts);
+    let document = good.call(Method::GET, "/api/v1/openapi.json").await.2;
+    let key = [(header::AUTHORIZATION, KEY), (header::CONTENT_TYPE, "application/json")];
+    for row in table::ROWS {
+        let (name, query, body) = sample(row.id);
+        let method = if row.verb == table::Verb::Get { Method::GET } else { Method::POST };
+        let (before, after) = row.path.split_once('{').unwrap_or((row.path, ""));
+        let after = after.split_once('}').map_or("", |(_, after)| after);
+        let path = format!("{before}{name}{after}{query}");
+        let responses = responses(&document, row);
+        let (status, headers, answer) = good.ask(method.clone(), &path, &key, body).await;
+        assert_eq!(status, 200, "{path}: {answer}");
+        match row.answer {
+            Some(_) => {
+                let schema = &responses["200"]["content"]["application/json"]["schema"];
+                openapi::tests::check(&document, schema, &answer, row.id);
+            }
+            None => assert!(headers[header::CONTENT_TYPE].to_str().unwrap().starts_with("text/")),
+        }
+        let refusals = [Core::Refuses(Refusal::Unavailable), Core::Refuses(Refusal::Duplicate)];
+        for core in refusals {
+            let (status, _, answer) =
+                stage(false, core).ask(method.clone(), &path, &key, body).await;
+            if status != 200 {
+                told(&document, responses, status, &answer, row.id);
+            }
+        }
+        if row.path.starts_with("/api/") {
+            let (status, _, answer) = good.ask(method.clone(), &path, &key[1..], body).await;
+            assert_eq!(status, 401);
+            told(&document, responses, status, &answer, row.id);
+            let wrong = format!("{before}{name}{after}?no=1");
+            let (status, _, answer) = good.ask(method.clone(), &wrong, &key, body).await;
+            if status != 200 {
+                told(&document, responses, status, &answer, row.id);
+            }
+        }
+    }
+}
+
+/// A problem whose status the document tells of.
+#[track_caller]
+fn told(document: &Value, responses: &Value, status: u16, answer: &Value, id: &str) {
+    let response = &responses[status.to_string()];
+    let schema = &response["content"]["application/problem+json"]["schema"];
+    assert!(schema.is_object(), "{id} does not tell of {status}");
+    openapi::tests::check(document, schema, answer, id);
 }

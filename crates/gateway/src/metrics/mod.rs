@@ -49,6 +49,8 @@ pub(crate) enum Endpoint {
     Livez,
     /// `/readyz`.
     Readyz,
+    /// `/api/v1/openapi.json`.
+    OpenApi,
     /// `/api/v1/publish`.
     Publish,
     /// `/api/v1/batch`.
@@ -82,10 +84,11 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 19] = [
         Self::Metrics,
         Self::Livez,
         Self::Readyz,
+        Self::OpenApi,
         Self::Publish,
         Self::Batch,
         Self::Broadcast,
@@ -108,6 +111,7 @@ impl Endpoint {
             Self::Metrics => "metrics",
             Self::Livez => "livez",
             Self::Readyz => "readyz",
+            Self::OpenApi => "openapi",
             Self::Publish => "publish",
             Self::Batch => "batch",
             Self::Broadcast => "broadcast",

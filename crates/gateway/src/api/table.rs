@@ -1,0 +1,361 @@
+//! What the internal port serves: one row for each method and path. Requests are routed by it, and the OpenAPI document is
+//! made of it, so that none knows a path which the other does not.
+
+use hyper::Method;
+
+use super::route::Route;
+use crate::metrics::Endpoint;
+
+/// A method of a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verb {
+    /// Reads; `HEAD` does as well.
+    Get,
+    /// Acts.
+    Post,
+}
+
+impl Verb {
+    /// Whether a request's method is this one.
+    pub(super) fn takes(self, method: &Method) -> bool {
+        match self {
+            Self::Get => matches!(*method, Method::GET | Method::HEAD),
+            Self::Post => *method == Method::POST,
+        }
+    }
+
+    /// What `Allow` says where the path takes no other.
+    pub(super) const fn allow(self) -> &'static str {
+        match self {
+            Self::Get => "GET, HEAD",
+            Self::Post => "POST",
+        }
+    }
+}
+
+/// A parameter of the query.
+#[derive(Debug)]
+pub(super) struct Param {
+    pub(super) name: &'static str,
+    pub(super) about: &'static str,
+    /// JSON.
+    pub(super) schema: &'static str,
+}
+
+/// One method of one path.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) endpoint: Endpoint,
+    pub(super) verb: Verb,
+    /// One segment may be a name in braces.
+    pub(super) path: &'static str,
+    /// Makes the route of the name.
+    pub(super) route: fn(String) -> Route,
+    /// Unique among rows.
+    pub(super) id: &'static str,
+    /// As docs/API.md says it.
+    pub(super) summary: &'static str,
+    pub(super) query: &'static [Param],
+    /// Takes `Idempotency-Key`.
+    pub(super) keyed: bool,
+    /// The schema of its body.
+    pub(super) body: Option<&'static str>,
+    /// It may come without.
+    pub(super) bare: bool,
+    /// The schema of its answer; `None`: text.
+    pub(super) answer: Option<&'static str>,
+    /// Statuses of problems beside those that every row below `/api` has.
+    pub(super) problems: &'static [u16],
+}
+
+/// What most rows have.
+const READS: Row = Row {
+    endpoint: Endpoint::Other,
+    verb: Verb::Get,
+    path: "",
+    route: |_| Route::Livez,
+    id: "",
+    summary: "",
+    query: &[],
+    keyed: false,
+    body: None,
+    bare: false,
+    answer: None,
+    problems: &[],
+};
+
+/// What publications have.
+const PUBLISHES: Row = Row {
+    verb: Verb::Post,
+    keyed: true,
+    answer: Some("Results"),
+    problems: &[400, 408, 413, 415],
+    ..READS
+};
+
+/// What questions to all nodes have.
+const SURVEYS: Row = Row { query: &[SURVEYED, AFTER, WITHIN], problems: &[400, 503], ..READS };
+
+/// What orders to all nodes have.
+const ORDERS: Row = Row {
+    verb: Verb::Post,
+    query: &[WITHIN],
+    answer: Some("Disconnected"),
+    problems: &[400, 408, 413, 415, 503, 504],
+    ..READS
+};
+
+const fn param(name: &'static str, about: &'static str, schema: &'static str) -> Param {
+    Param { name, about, schema }
+}
+
+const PAGE: &str = r#"{"type":"integer","minimum":1,"maximum":1000,"default":100}"#;
+const OFFSET: &str = r#"{"type":"integer","minimum":0,"maximum":9007199254740991}"#;
+const TIME: &str = r#"{"type":"string","pattern":"^[0-9]+(ms|s|m|h)$"}"#;
+const TEXT: &str = r#"{"type":"string"}"#;
+
+const AFTER: Param = param("after", "the `next` of the page before", TEXT);
+const WITHIN: Param = param("timeout", "how long nodes have to answer, 100ms to 30s", TIME);
+const SURVEYED: Param = param(
+    "limit",
+    "how many at most",
+    r#"{"type":"integer","minimum":1,"maximum":100,"default":100}"#,
+);
+const LIMIT: Param = param("limit", "how many at most", PAGE);
+
+/// All of them, in the order of docs/API.md.
+pub(super) static ROWS: &[Row] = &[
+    Row {
+        endpoint: Endpoint::Metrics,
+        path: "/metrics",
+        route: |_| Route::Metrics,
+        id: "metrics",
+        summary: "figures in Prometheus' text format: METRICS.md",
+        problems: &[500],
+        ..READS
+    },
+    Row {
+        endpoint: Endpoint::Livez,
+        path: "/livez",
+        route: |_| Route::Livez,
+        id: "livez",
+        summary: "do all threads turn?",
+        answer: Some("Live"),
+        ..READS
+    },
+    Row {
+        endpoint: Endpoint::Readyz,
+        path: "/readyz",
+        route: |_| Route::Readyz,
+        id: "readyz",
+        summary: "may traffic come?",
+        answer: Some("Ready"),
+        ..READS
+    },
+    Row {
+        endpoint: Endpoint::OpenApi,
+        path: "/api/v1/openapi.json",
+        route: |_| Route::OpenApi,
+        id: "openapi",
+        summary: "this page as an OpenAPI 3.1 document",
+        answer: Some("OpenApi"),
+        problems: &[500],
+        ..READS
+    },
+    Row {
+        endpoint: Endpoint::Publish,
+        path: "/api/v1/publish",
+        route: |_| Route::Publish,
+        id: "publish",
+        summary: "publish into a room",
+        query: &[
+            param(
+                "wait",
+                "answer once it is so",
+                r#"{"type":"string","enum":["stored","delivered","acked"]}"#,
+            ),
+            param(
+                "quorum",
+                "for so many users",
+                r#"{"type":"integer","minimum":1,"maximum":10000,"default":1}"#,
+            ),
+            param("timeout", "and for so long at most, 100ms to 30s, 5s if absent", TIME),
+        ],
+        body: Some("Envelope"),
+        answer: Some("Published"),
+        problems: &[400, 408, 409, 413, 415, 503, 504, 507],
+        ..PUBLISHES
+    },
+    Row {
+        endpoint: Endpoint::Batch,
+        path: "/api/v1/batch",
+        route: |_| Route::Batch,
+        id: "batch",
+        summary: "publish several",
+        body: Some("Batch"),
+        ..PUBLISHES
+    },
+    Row {
+        endpoint: Endpoint::Broadcast,
+        path: "/api/v1/broadcast",
+        route: |_| Route::Broadcast,
+        id: "broadcast",
+        summary: "publish one into several rooms",
+        body: Some("Broadcast"),
+        ..PUBLISHES
+    },
+    Row {
+        endpoint: Endpoint::History,
+        path: "/api/v1/rooms/{room}/history",
+        route: Route::History,
+        id: "history",
+        summary: "what a room keeps",
+        query: &[
+            param("from", "those behind this offset", OFFSET),
+            param(
+                "direction",
+                "newest first, or oldest first",
+                r#"{"type":"string","enum":["backward","forward"],"default":"backward"}"#,
+            ),
+            param(
+                "limit",
+                "how many at most",
+                r#"{"type":"integer","minimum":1,"maximum":256,"default":100}"#,
+            ),
+        ],
+        answer: Some("History"),
+        problems: &[400, 503],
+        ..READS
+    },
+    Row {
+        endpoint: Endpoint::Members,
+        path: "/api/v1/rooms/{room}/members",
+        route: Route::Members,
+        id: "members",
+        summary: "who is in a room of this node",
+        query: &[LIMIT, param("cursor", "the `next` of the page before", TEXT)],
+        answer: Some("Members"),
+        problems: &[400, 503],
+        ..READS
+    },
+    Row {
+        endpoint: Endpoint::Presence,
+        path: "/api/v1/rooms/{room}/presence",
+        route: Route::Presence,
+        id: "presence",
+        summary: "who is in a room, on all nodes",
+        query: &[LIMIT, AFTER],
+        answer: Some("Presence"),
+        problems: &[400, 503],
+        ..READS
+    },
+    Row {
+        endpoint: Endpoint::Receipts,
+        path: "/api/v1/rooms/{room}/receipts",
+        route: Route::Receipts,
+        id: "receipts",
+        summary: "how far users have got and read a room",
+        query: &[LIMIT, AFTER, param("of", "who has this publication alone", OFFSET)],
+        answer: Some("Receipts"),
+        problems: &[400, 503],
+        ..READS
+    },
+    Row {
+        endpoint: Endpoint::Rooms,
+        path: "/api/v1/rooms",
+        route: |_| Route::Rooms,
+        id: "rooms",
+        summary: "rooms that have members, on all nodes",
+        query: &[SURVEYED, AFTER, WITHIN, param("prefix", "names that begin so", TEXT)],
+        answer: Some("Rooms"),
+        ..SURVEYS
+    },
+    Row {
+        endpoint: Endpoint::Connections,
+        path: "/api/v1/connections",
+        route: |_| Route::Connections,
+        id: "connections",
+        summary: "sessions with a connection, on all nodes",
+        answer: Some("Connections"),
+        ..SURVEYS
+    },
+    Row {
+        endpoint: Endpoint::Sessions,
+        path: "/api/v1/users/{id}/sessions",
+        route: Route::Sessions,
+        id: "sessions",
+        summary: "the same of one user",
+        answer: Some("Sessions"),
+        ..SURVEYS
+    },
+    Row {
+        endpoint: Endpoint::Disconnect,
+        path: "/api/v1/users/{id}/disconnect",
+        route: Route::Disconnect,
+        id: "disconnect",
+        summary: "end a user's sessions on all nodes",
+        ..ORDERS
+    },
+    Row {
+        endpoint: Endpoint::Disconnect,
+        path: "/api/v1/sessions/{id}/disconnect",
+        route: Route::EndSession,
+        id: "end_session",
+        summary: "end one session, wherever it is connected",
+        ..ORDERS
+    },
+    Row {
+        endpoint: Endpoint::Revoke,
+        path: "/api/v1/users/{id}/revoke",
+        route: Route::RevokeUser,
+        id: "revoke_user",
+        summary: "refuse a user's tokens, and end the sessions that hold one",
+        body: Some("RevokeUser"),
+        bare: true,
+        ..ORDERS
+    },
+    Row {
+        endpoint: Endpoint::Revoke,
+        path: "/api/v1/revoke",
+        route: |_| Route::Revoke,
+        id: "revoke",
+        summary: "the same for one token",
+        body: Some("RevokeToken"),
+        ..ORDERS
+    },
+    Row {
+        endpoint: Endpoint::Subscribe,
+        path: "/api/v1/rooms/{room}/subscribe",
+        route: Route::Subscribe,
+        id: "subscribe",
+        summary: "put a user's sessions, or one, into a room",
+        body: Some("Whom"),
+        answer: Some("Subscribed"),
+        ..ORDERS
+    },
+    Row {
+        endpoint: Endpoint::Unsubscribe,
+        path: "/api/v1/rooms/{room}/unsubscribe",
+        route: Route::Unsubscribe,
+        id: "unsubscribe",
+        summary: "take them out",
+        body: Some("Whom"),
+        answer: Some("Unsubscribed"),
+        ..ORDERS
+    },
+];
+
+/// The row of a path, and the name in it as it came.
+pub(super) fn row(path: &str) -> Option<(&'static Row, &str)> {
+    ROWS.iter().find_map(|row| Some((row, named(row.path, path)?)))
+}
+
+/// The name that stands in a path in the place of the braces; empty where there are none.
+fn named<'p>(template: &str, path: &'p str) -> Option<&'p str> {
+    let Some((before, rest)) = template.split_once('{') else {
+        return (template == path).then_some("");
+    };
+    let (_, after) = rest.split_once('}')?;
+    let name = path.strip_prefix(before)?.strip_suffix(after)?;
+    (!name.is_empty() && !name.contains('/')).then_some(name)
+}
