@@ -2,6 +2,7 @@
 //! data on stdout, logs on stderr, and ends with a documented exit code.
 
 mod agent;
+mod api;
 mod bench;
 mod failure;
 mod limits;
@@ -78,7 +79,12 @@ SIGTERM lets clients go one after the other ([drain]), SIGINT stops it at once b
     /// Publish into a room
     #[command(after_help = "Examples:
   roomcast pub --dev alerts --type alert_triggered '{\"alert_id\":1,\"severity\":\"low\",\"title\":\"disk\"}'
-  tail -f log.jsonl | roomcast pub --token \"$TOKEN\" tasks -")]
+  tail -f log.jsonl | roomcast pub --token \"$TOKEN\" tasks -
+  roomcast pub --batch notes.jsonl --id import-7       many at once, by the server API
+
+With --batch each line is an envelope, `{\"room\":\"tasks\",\"type\":\"note\",\"data\":..}`, a hundred of them a request; what became of
+each is printed in their order, and exit code 1 says that some were refused. With --id the same file sent again within 120 s
+is published once.")]
     Pub(publish::Pub),
     /// Hear rooms, one JSON a line
     #[command(after_help = "\
@@ -97,6 +103,82 @@ Beside publications a line tells what happened to a room, by its `type`:
   resumed   with --follow, all rooms are heard again; `recovered` says whether nothing is missing
 With --follow it ends after 10 attempts in a row that failed, and with a token that is no good.")]
     Sub(subscribe::Sub),
+    /// Publish one payload into several rooms at once, by the server API
+    #[command(after_help = "\
+Examples:
+  roomcast broadcast system,alerts --type note '{\"text\":\"back at nine\"}'
+  roomcast broadcast --key \"$KEY\" news-1,news-2 '\"hello\"' --id morning-1
+
+Prints what became of it, one JSON a room; exit code 1 if any room did not take it. It speaks to the internal port
+(--api, ROOMCAST_API); a node started with `serve --dev` needs no key there.")]
+    Broadcast(api::broadcast::Broadcast),
+    /// Show what a room keeps, one publication a line
+    #[command(after_help = "\
+Examples:
+  roomcast history demo-team --limit 5                     the newest five
+  roomcast history demo-team --direction forward --all     everything, oldest first
+  roomcast history demo-team --direction forward --from 41 what came behind offset 41
+
+It speaks to the internal port (--api, ROOMCAST_API) with a key that has the action `history`; a node started with
+`serve --dev` needs none. Only rooms whose rule has `history` keep anything (with --dev: demo-team).
+`metadata.offset` of a publication is its place; an `epoch` that changes means that the stream began anew there.")]
+    History(api::history::History),
+    /// List the rooms of all nodes, one JSON a page
+    #[command(after_help = "\
+Examples:
+  roomcast rooms
+  roomcast rooms --prefix agent- | jq -r '.rooms[] | \"\\(.members) \\(.room)\"'
+
+A room is listed while it has members. `unanswered` names nodes that did not answer in time; then the exit code is 4.
+Speaks to the internal port (--api, ROOMCAST_API) with a key that has the action `rooms`.")]
+    Rooms(api::lists::Rooms),
+    /// List the connections of all nodes, one JSON a page
+    #[command(after_help = "\
+Example:
+  roomcast connections | jq -r '.connections[].user' | sort | uniq -c | sort -n
+
+Speaks to the internal port (--api, ROOMCAST_API) with a key that has the action `connections`.")]
+    Connections(api::lists::Connections),
+    /// List the sessions of a user, one JSON a page
+    #[command(after_help = "\
+Example:
+  roomcast sessions 7 | jq -r '.sessions[].session'
+
+Speaks to the internal port (--api, ROOMCAST_API) with a key that has the action `connections`.")]
+    Sessions(api::lists::Sessions),
+    /// End the sessions of a user, or one session, on all nodes
+    #[command(after_help = "\
+Examples:
+  roomcast disconnect 7
+  roomcast disconnect --session 0f0e3c5a9b7d4e21a6c8d2f4b1903e57 --timeout 1s
+
+Clients are closed with 4101 and do not come back by themselves; their tokens stay good (see revoke). Each node says when
+it is done: `unanswered` names those that have not, which obey before they deliver anything; then the exit code is 4.")]
+    Disconnect(api::orders::Disconnect),
+    /// Refuse a user's tokens, or one token, and end the sessions that hold one
+    #[command(after_help = "\
+Examples:
+  roomcast revoke 7                      all that were issued before now
+  roomcast revoke 7 --before 1790000000
+  roomcast revoke --jti 6f2c1e0e
+
+Clients are closed with 4001; they come back with a new token. Exit code 4: some nodes have not confirmed it in time.")]
+    Revoke(api::orders::Revoke),
+    /// Put a user's sessions, or one, into a room, as far as their own rights allow it
+    #[command(after_help = "\
+Examples:
+  roomcast subscribe task-17 7
+  roomcast subscribe task-17 --session 0f0e3c5a9b7d4e21a6c8d2f4b1903e57
+
+`refused` counts sessions that may not join it. Exit code 4: some nodes have not confirmed it in time.")]
+    Subscribe(api::orders::Move),
+    /// Take a user's sessions, or one, out of a room
+    #[command(after_help = "\
+Example:
+  roomcast unsubscribe task-17 7
+
+What to do when a user has lost a right before its token ends. Exit code 4: some nodes have not confirmed it in time.")]
+    Unsubscribe(api::orders::Move),
     /// Show who is in a room, one JSON a page
     #[command(after_help = "\
 Examples:
@@ -154,6 +236,15 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         | Command::Config(_)
         | Command::Token(_)
         | Command::Pub(_)
+        | Command::Broadcast(_)
+        | Command::History(_)
+        | Command::Rooms(_)
+        | Command::Connections(_)
+        | Command::Sessions(_)
+        | Command::Disconnect(_)
+        | Command::Revoke(_)
+        | Command::Subscribe(_)
+        | Command::Unsubscribe(_)
         | Command::Presence(_)
         | Command::Receipts(_)
         | Command::Sub(_) => start_logs("warn")?,
@@ -165,6 +256,15 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Token(command) => token::run(command, cli.json),
         Command::Pub(args) => publish::run(args),
         Command::Sub(args) => subscribe::run(args),
+        Command::Broadcast(args) => api::broadcast::run(args),
+        Command::History(args) => api::history::run(args),
+        Command::Rooms(args) => api::lists::rooms(args),
+        Command::Connections(args) => api::lists::connections(args),
+        Command::Sessions(args) => api::lists::sessions(args),
+        Command::Disconnect(args) => api::orders::disconnect(args),
+        Command::Revoke(args) => api::orders::revoke(args),
+        Command::Subscribe(args) => api::orders::subscribe(args),
+        Command::Unsubscribe(args) => api::orders::unsubscribe(args),
         Command::Presence(args) => presence::run(args),
         Command::Receipts(args) => receipts::run(args),
         Command::Agent(args) => agent::run(args),

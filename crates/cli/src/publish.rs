@@ -1,12 +1,14 @@
 //! `roomcast pub`: payloads from the command line or from stdin into a room.
 
 use std::io::BufRead as _;
+use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use roomcast_client::{Client, Event, Priority, PublishOptions, Session, SessionEvent};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use crate::api::{ApiArgs, batch};
 use crate::failure::Failure;
 use crate::notices;
 use crate::output::{self, Reader};
@@ -29,7 +31,13 @@ pub(crate) struct Pub {
     #[command(flatten)]
     target: TargetArgs,
     /// The room
-    room: String,
+    #[arg(required_unless_present = "batch")]
+    room: Option<String>,
+    /// Publish the envelopes of a file by the server API, one a line; `-` reads them from stdin
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["room", "data", "kind", "priority", "ttl", "requires", "no_ack"])]
+    batch: Option<PathBuf>,
+    #[command(flatten)]
+    api: ApiArgs,
     /// The payload: JSON, other text is sent as a JSON string; `-` reads one JSON value a line from stdin
     #[arg(default_value = "-")]
     data: String,
@@ -83,6 +91,9 @@ enum Through<'a> {
 
 /// Runs it.
 pub(crate) fn run(args: &Pub) -> Result<(), Failure> {
+    if let Some(file) = &args.batch {
+        return batch::run(&args.api, file, args.id.as_deref());
+    }
     let user = args.target.user_or("cli");
     let identity = move || Identity::backend(user.clone());
     target::runtime()?.block_on(async {
@@ -149,9 +160,11 @@ async fn publish(
     line: Option<usize>,
 ) -> Result<Reader, Failure> {
     let options = args.options(line);
+    // Without one clap lets through a batch alone.
+    let room = args.room.as_deref().unwrap_or_default();
     let published = match through {
-        Through::Session(session) => session.publish(&args.room, &args.kind, data, &options).await,
-        Through::Client(client) => client.publish(&args.room, &args.kind, data, &options).await,
+        Through::Session(session) => session.publish(room, &args.kind, data, &options).await,
+        Through::Client(client) => client.publish(room, &args.kind, data, &options).await,
     };
     output::json_line(&published?)
 }

@@ -6,6 +6,7 @@
     reason = "helpers of tests are not marked as tests"
 )]
 
+mod api;
 mod bench;
 mod client;
 mod common;
