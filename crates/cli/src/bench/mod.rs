@@ -13,6 +13,7 @@ mod outcome;
 mod plan;
 mod proc;
 mod progress;
+mod publish;
 mod publisher;
 mod raw;
 mod redis;
@@ -69,6 +70,13 @@ enum BenchCommand {
   roomcast bench slow
   roomcast bench slow --members 200 --rate 50 --stop 5s --json")]
     Slow(slow::Slow),
+    /// Publications over HTTP at saturation: one a request against many, in memory and on Redis
+    #[command(after_help = "Examples:
+  roomcast bench publish
+  roomcast bench publish --connections 16 --batch 50 --json
+
+Prints publications per second, and processor time for each: of the node, of its core thread alone, of Redis.")]
+    Publish(publish::Publish),
     /// The child process of `floor`
     #[command(hide = true)]
     FloorChild(Floor),
@@ -191,6 +199,7 @@ pub(crate) fn run(bench: &Bench, json: bool) -> Result<(), Failure> {
         }
         Some(BenchCommand::Bars(args)) => bars::run(args, json),
         Some(BenchCommand::Slow(args)) => slow::run(args, json),
+        Some(BenchCommand::Publish(args)) => publish::run(args, json),
         Some(BenchCommand::FloorChild(floor)) => floor::child(floor),
     }
 }

@@ -52,6 +52,13 @@ pub(crate) struct Node {
 impl Node {
     /// Starts one for a job, with these arguments besides, and waits until it is ready.
     pub(crate) fn start(plan: &Plan, arguments: &[String]) -> Result<Self, Failure> {
+        let ping = ["--set", PING].map(str::to_owned);
+        let silent = if plan.pace == Pace::Silent { &ping[..] } else { &[] };
+        Self::serve(&[arguments, silent].concat())
+    }
+
+    /// Starts one with these arguments, and waits until it is ready.
+    pub(crate) fn serve(arguments: &[String]) -> Result<Self, Failure> {
         let ready_file =
             std::env::temp_dir().join(format!("roomcast-bench-{}.json", Uuid::new_v4().simple()));
         let mut command = Command::new(std::env::current_exe()?);
@@ -62,9 +69,6 @@ impl Node {
             .args(arguments);
         for setting in SETTINGS {
             command.args(["--set", setting]);
-        }
-        if plan.pace == Pace::Silent {
-            command.args(["--set", PING]);
         }
         let child = command
             .stdin(Stdio::null())
@@ -107,6 +111,11 @@ impl Node {
     /// Its process.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Where its internal port is.
+    pub(crate) fn internal(&self) -> Result<SocketAddr, Failure> {
+        Ok(self.ready()?.internal)
     }
 
     /// A counter of its metrics that has no labels; `None`: there is none of that name.
