@@ -64,3 +64,24 @@ fn a_disconnected_user_is_counted() {
     assert!(ended.status.success(), "{ended:?}");
     assert_eq!(json_lines(&ended.stdout)[0]["disconnected"], 0);
 }
+
+#[test]
+fn orders_and_lists_of_a_node_without_sessions_are_empty() {
+    let node = Node::start(&[]);
+    let session = "000000000000000000000000000000a1";
+    for (words, member, value) in [
+        (&["rooms", "--prefix", "task-"][..], "rooms", json!([])),
+        (&["connections", "--limit", "5"], "connections", json!([])),
+        (&["sessions", "gs:7"], "sessions", json!([])),
+        (&["disconnect", "--session", session], "disconnected", json!(0)),
+        (&["revoke", "7"], "disconnected", json!(0)),
+        (&["revoke", "--jti", "t-1"], "disconnected", json!(0)),
+        (&["subscribe", "system", "7"], "subscribed", json!(0)),
+        (&["unsubscribe", "system", "--session", session], "unsubscribed", json!(0)),
+    ] {
+        let done = output(&mut command(&node, words));
+        assert!(done.status.success(), "{words:?}: {done:?}");
+        let answer = &json_lines(&done.stdout)[0];
+        assert_eq!((&answer[member], &answer["unanswered"]), (&value, &json!([])), "{words:?}");
+    }
+}

@@ -38,6 +38,11 @@ secret = "the key that reaches little, long enough"
 actions = ["publish", "history"]
 rooms = ["alerts", "kept", "closed"]
 
+[[api.keys]]
+name = "shut"
+secret = "the key that reaches one room, long enough"
+rooms = ["talk"]
+
 [[rooms]]
 match = "kept"
 join = "true"
@@ -931,4 +936,17 @@ fn told(document: &Value, responses: &Value, status: u16, answer: &Value, id: &s
     let schema = &response["content"]["application/problem+json"]["schema"];
     assert!(schema.is_object(), "{id} does not tell of {status}");
     openapi::tests::check(document, schema, answer, id);
+}
+
+#[tokio::test]
+async fn a_list_shows_the_rooms_within_reach_alone() {
+    let stage = stage(false, Core::Accepts);
+    let path = "/api/v1/rooms?after=b&limit=1";
+    let all = stage.call(Method::GET, path).await.2;
+    let key = [(header::AUTHORIZATION, "Bearer the key that reaches one room, long enough")];
+    let (status, _, reached) = stage.ask(Method::GET, path, &key, "").await;
+    assert_eq!(all["rooms"].as_array().unwrap().len(), 1);
+    assert_eq!((status, &reached["rooms"]), (200, &json!([])));
+    // The next page may have some.
+    assert_eq!(reached["next"], all["next"]);
 }
