@@ -28,11 +28,13 @@ use roomcast_router::messages::{
 use roomcast_router::meter::Users;
 use roomcast_router::orders::Order;
 use roomcast_router::reader::Reader;
+use roomcast_router::requests::Requested;
 use roomcast_router::surveys::Survey;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::queue::{Receiver, Sender};
+use crate::upstream::{Upstream, respond};
 pub(crate) use handle::CoreHandle;
 use owed::Owed;
 use relay_log::RelayLog;
@@ -66,6 +68,8 @@ const FINISH_LOOK: std::time::Duration = std::time::Duration::from_millis(5);
 pub(crate) enum FromLane {
     /// For the hub.
     Hub(HubMessage),
+    /// For the application.
+    Request(Box<Requested>),
     /// To a question.
     Answer(QueryId, Answer),
 }
@@ -171,6 +175,7 @@ pub(crate) struct CoreParts {
     pub(crate) ended: Arc<Notify>,
     pub(crate) users: Arc<Users>,
     pub(crate) stats: Arc<CoreStats>,
+    pub(crate) upstream: Upstream,
 }
 
 /// What the core knows of a lane's queue.
@@ -277,6 +282,7 @@ impl Core {
                     FromLane::Hub(message) => {
                         self.parts.hub.message(now, message, &mut self.effects);
                     }
+                    FromLane::Request(requested) => self.ask_application(*requested),
                     FromLane::Answer(query, answer) => self.answer(query, answer),
                 }
             }
@@ -477,6 +483,18 @@ impl Core {
             }
             CoreRequest::Stop { told } => self.stopping = Some(told),
         }
+    }
+
+    /// Asks the application in a task of its own, which tells the lane.
+    fn ask_application(&self, requested: Requested) {
+        let lane = self.parts.lanes.get(usize::from(requested.lane.0)).cloned();
+        let upstream = self.parts.upstream.clone();
+        tokio::task::spawn_local(async move {
+            let responded = LaneMessage::Responded(Box::new(respond(upstream, requested).await));
+            if let Some(lane) = lane {
+                lane.send(responded.weight(), responded);
+            }
+        });
     }
 
     fn ask(&self, make: impl Fn() -> LaneMessage) {

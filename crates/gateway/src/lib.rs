@@ -21,6 +21,7 @@ mod rpc;
 pub mod system;
 pub mod tokens;
 pub mod transport;
+mod upstream;
 
 pub use drain::Drained;
 pub use node::{Node, StartError};

@@ -32,6 +32,7 @@ use crate::public::Site;
 use crate::queue::{Receiver, Sender, queue};
 use crate::relay;
 use crate::rpc::{self, Rpc, RpcParts};
+use crate::upstream::{self, upstream};
 
 /// Bytes that may wait between the lanes and the core.
 const CORE_QUEUE_BYTES: usize = 16 << 20;
@@ -394,6 +395,7 @@ fn start_core(
         watched: matches!(broker, AnyBroker::Redis(_)),
     };
     let hub = Hub::new(hub_config, common.guard.clone());
+    let (upstream, worker) = upstream(&config.upstream, common.clock);
     let parts = CoreParts {
         node: common.id,
         clock: common.clock,
@@ -406,6 +408,7 @@ fn start_core(
         ended,
         users: Arc::clone(&common.users),
         stats: Arc::clone(&stats),
+        upstream: upstream.clone(),
     };
     let rpc = rpc_of(config, common, &core);
     let api = ApiParts {
@@ -417,7 +420,7 @@ fn start_core(
         places: Arc::clone(&common.places),
         relay: Arc::clone(&common.latencies.relay),
         rpc: rpc.counters(),
-        metrics: Metrics::new(lanes.queues.len(), &common.latencies)
+        metrics: Metrics::new(lanes.queues.len(), &common.latencies, upstream.stats())
             .map_err(StartError::Metrics)?,
         ready: Arc::clone(&common.ready),
         draining: Arc::clone(&common.draining),
@@ -427,9 +430,11 @@ fn start_core(
     let thread = spawn("core", before_waiting, move || async move {
         let listener = tokio::net::TcpListener::from_std(ports.internal)?;
         let serving = tokio::task::spawn_local(api::serve(listener, Api::new(api)));
+        let calling = tokio::task::spawn_local(upstream::run(worker));
         let calls = rpc::serve(ports.rpc, rpc, ports.closing)?;
         core::run(parts).await;
         serving.abort();
+        calling.abort();
         rpc::finish(calls).await;
         Ok(())
     })?;

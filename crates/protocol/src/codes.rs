@@ -30,6 +30,10 @@ pub enum Refusal {
     Duplicate,
     /// Not now.
     Unavailable,
+    /// The application's back-end gave no good answer.
+    UpstreamFailed,
+    /// The application's back-end failed too often, and is left alone for a while.
+    BreakerOpen,
     /// What rooms keep has reached its bound.
     StorageFull,
 }
@@ -49,7 +53,7 @@ pub struct RefusalRow {
 
 impl Refusal {
     /// All of them, in the order of their codes.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::BadJson,
         Self::UnknownType,
         Self::Schema,
@@ -60,6 +64,8 @@ impl Refusal {
         Self::Limit,
         Self::Duplicate,
         Self::Unavailable,
+        Self::UpstreamFailed,
+        Self::BreakerOpen,
         Self::StorageFull,
     ];
 
@@ -77,6 +83,10 @@ impl Refusal {
             Self::Limit => (121, "limit", "A limit is reached", false),
             Self::Duplicate => (122, "duplicate", "This id was used for other content", false),
             Self::Unavailable => (130, "unavailable", "Not possible at the moment", true),
+            Self::UpstreamFailed => {
+                (131, "upstream_failed", "The application gave no good answer", false)
+            }
+            Self::BreakerOpen => (132, "breaker_open", "The application failed too often", true),
             Self::StorageFull => (133, "storage_full", "The broker's storage is full", false),
         };
         RefusalRow { code, name, text, retry }

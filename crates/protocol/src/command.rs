@@ -6,6 +6,7 @@ use crate::codes::Refused;
 use crate::content::Content;
 use crate::position::{Direction, Epoch, Position};
 use crate::publication::Priority;
+use crate::request::Request;
 use crate::session::ResumeToken;
 
 /// What an answer needs to find its question.
@@ -188,6 +189,8 @@ pub enum Command {
     Mark(MarkRequest),
     /// Show me who has got, and who has read, how much of a room.
     Receipts(ReceiptsRequest),
+    /// Ask the application.
+    Request(Box<Request>),
     /// I am here; answer with the same timestamp, if any (JSON text).
     KeepAlive(Option<Bytes>),
     /// I have the publication of this id; `room`: of that room alone.

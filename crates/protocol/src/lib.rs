@@ -20,6 +20,7 @@ pub mod presence;
 pub mod publication;
 pub mod receipts;
 pub mod relay;
+pub mod request;
 pub mod room;
 pub mod session;
 pub mod texts;

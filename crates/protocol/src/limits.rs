@@ -42,6 +42,8 @@ pub enum LimitName {
     HistoriesPerSession,
     /// Publications of one session that wait for its ack.
     Unacked,
+    /// Requests of one session to the application that are under way.
+    RequestsPerSession,
     /// Publications in one batch of a back-end, rooms of one broadcast.
     ApiBatch,
     /// Bytes of one batch of a back-end.
@@ -50,7 +52,7 @@ pub enum LimitName {
 
 impl LimitName {
     /// All of them, in the order of the documents.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::ConnectionsPerIp,
         Self::ConnectionsPerUser,
         Self::ConnectionsPerNode,
@@ -70,6 +72,7 @@ impl LimitName {
         Self::Unauthenticated,
         Self::HistoriesPerSession,
         Self::Unacked,
+        Self::RequestsPerSession,
         Self::ApiBatch,
         Self::ApiBatchBytes,
     ];
@@ -97,6 +100,7 @@ impl LimitName {
             Self::Unauthenticated => "unauthenticated_max",
             Self::HistoriesPerSession => "histories_per_session",
             Self::Unacked => "unacked_max",
+            Self::RequestsPerSession => "requests_per_session",
             Self::ApiBatch => "api_batch",
             Self::ApiBatchBytes => "api_batch_bytes",
         }
@@ -138,6 +142,8 @@ pub struct SessionLimits {
     pub rooms_max: usize,
     /// Requests for history of one session that are under way.
     pub histories_max: u8,
+    /// Requests of one session to the application that are under way.
+    pub requests_max: u8,
     /// Publications of one session that wait for its ack; at it their room is parked.
     pub unacked_max: u16,
     /// How long a session can be resumed after its connection is gone. Units: milliseconds.
@@ -165,6 +171,7 @@ impl Default for SessionLimits {
         Self {
             rooms_max: 128,
             histories_max: 4,
+            requests_max: 8,
             unacked_max: 256,
             resume_window_ms: 120_000,
             messages_per_minute: 100,

@@ -9,6 +9,7 @@ use crate::position::{Direction, Epoch, Page, Position, Unrecovered};
 use crate::presence::{PresenceDiff, PresenceMode, RosterPage};
 use crate::publication::Publication;
 use crate::receipts::{Receipt, ReceiptDiff, ReceiptsPage};
+use crate::request::Response;
 use crate::session::{ResumeToken, Unattached};
 
 /// Why publications were lost.
@@ -273,6 +274,13 @@ pub enum Outbound<'a> {
         room: &'a str,
         /// Who.
         page: &'a ReceiptsPage,
+    },
+    /// What the application answered to a request.
+    Response {
+        /// Whose answer it is.
+        reply: &'a ReplyTo,
+        /// What.
+        response: &'a Response,
     },
     /// The node stops: connect elsewhere with this token while this connection still delivers (G14).
     Drain {

@@ -2,6 +2,7 @@
 //! randomness (INV-1) and gives the same effects for the same inputs in the same order (INV-2). Handlers write what
 //! they want done into the caller's buffer; nothing stays queued inside that the caller does not ask for.
 
+mod asked;
 pub mod hub;
 pub mod lane;
 pub mod messages;
@@ -13,6 +14,7 @@ pub mod planted;
 #[cfg(test)]
 mod random;
 pub mod reader;
+pub mod requests;
 mod session;
 pub mod surveys;
 mod weights;

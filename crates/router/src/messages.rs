@@ -22,35 +22,11 @@ use crate::hub::{Ordered, Surveyed};
 use crate::orders::{Order, Outcome, Revocation};
 use crate::outbox::Mark;
 use crate::reader::Reader;
+use crate::requests::{Requested, Responded};
 use crate::surveys::{Survey, SurveyPage};
 
+pub use crate::asked::{ReceiptsAsk, Said};
 pub use crate::reader::QueryId;
-
-/// What a user says itself of a room (G17).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said {
-    /// The user's name within the cluster.
-    pub user: Box<str>,
-    /// The epoch of the offsets.
-    pub epoch: Epoch,
-    /// All up to this one has arrived. One of the two is there at least.
-    pub delivered: Option<u64>,
-    /// All up to this one is read.
-    pub read: Option<u64>,
-}
-
-/// How far users are in a room is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReceiptsAsk {
-    /// Which room.
-    pub room: RoomName,
-    /// Who has this publication, and since when; `None`: how far each user is.
-    pub of: Option<u64>,
-    /// Users behind this one; `None`: from the first.
-    pub after: Option<Box<str>>,
-    /// How many at most.
-    pub count_max: u32,
-}
 
 /// Whom the completion of a publication concerns.
 #[derive(Debug)]
@@ -214,6 +190,8 @@ pub enum LaneMessage {
         /// How far its users are.
         outcome: Result<ReceiptsPage, Refused>,
     },
+    /// What the application answered to a session's request.
+    Responded(Box<Responded>),
     /// What the node entered of its sessions' presence is void: tell again of those that were heard from since, of the
     /// others once they are.
     Presents {
@@ -535,6 +513,8 @@ pub enum Effect {
     },
     /// Tell the hub.
     Hub(HubMessage),
+    /// Ask the application.
+    Request(Box<Requested>),
     /// Answer a question.
     Answer(QueryId, Answer),
 }

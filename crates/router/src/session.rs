@@ -87,6 +87,8 @@ pub(crate) struct Session {
     pub(crate) expiry_told: bool,
     /// Requests for history under way.
     pub(crate) histories: u8,
+    /// Requests to the application under way.
+    pub(crate) requests: u8,
     /// What it has beside, if it can be resumed.
     pub(crate) lasting: Option<Box<Lasting>>,
     /// What it has yet to ack; made when there is something.

@@ -49,6 +49,7 @@ impl LaneMessage {
             | Self::Obeyed(_)
             | Self::Order { .. }
             | Self::Revoked { .. }
+            | Self::Responded(_)
             | Self::Survey { .. }
             | Self::Stop => None,
         }
@@ -63,6 +64,9 @@ impl LaneMessage {
         };
         if let Self::Publication { publication, .. } = self {
             return publication.weight();
+        }
+        if let Self::Responded(responded) = self {
+            return responded.weight();
         }
         let users = |users: &[Box<str>]| users.iter().map(|user| user.len() + 16).sum::<usize>();
         if let Self::Presence(diff) = self {

@@ -26,7 +26,7 @@ use super::fields::{
     Fields, Key, bad_json, bounded, each_element, each_member, is_number, missing, schema, text,
     unknown_type, wrong,
 };
-use super::{backend, bounds, inflate, msgpack, receipts, schema as types};
+use super::{backend, bounds, inflate, msgpack, receipts, requests, schema as types};
 
 /// Rooms of which one client can say what it has covered.
 const COVERED_MAX: usize = 1_024;
@@ -154,13 +154,10 @@ impl Reader<'_> {
             Some(System::History) => Command::History(history(fields, reply)?),
             Some(System::Presence) => Command::Presence(presence(fields, reply)?),
             Some(System::Receipt) => receipts::command(fields, reply)?,
+            Some(System::Request) => requests::command(fields, reply)?,
             Some(System::Ack) => acknowledged(fields)?,
             Some(System::FromServer) => {
                 let message = format!("`{}` is only sent by the server", envelope.kind);
-                return Err(unknown_type(message).into());
-            }
-            Some(System::NotServed) => {
-                let message = format!("`{}` is not served by this node", envelope.kind);
                 return Err(unknown_type(message).into());
             }
         };
@@ -267,8 +264,8 @@ enum System {
     History,
     Presence,
     Receipt,
+    Request,
     FromServer,
-    NotServed,
 }
 
 /// Whether only the protocol itself uses this type, so that no publication can have it.
@@ -292,7 +289,7 @@ impl System {
             | "token_expiring" | "degraded" | "lost" => Self::FromServer,
             "presence" => Self::Presence,
             "receipt" => Self::Receipt,
-            "request" => Self::NotServed,
+            "request" => Self::Request,
             _ => return None,
         })
     }

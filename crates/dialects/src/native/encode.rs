@@ -22,6 +22,7 @@ use roomcast_protocol::time::iso8601;
 use super::DEFLATE_OVER_BYTES;
 use super::inflate::deflate;
 use super::receipts;
+use super::requests;
 use super::writer::{Json, Pack, Writer};
 
 /// Room for the envelope around a payload, so that most publications are written without growing. Units: bytes.
@@ -40,6 +41,7 @@ pub(super) fn outbound(outbound: &Outbound<'_>, encoding: Encoding, sink: &mut F
         | Outbound::Marked { .. }
         | Outbound::Receipts(_)
         | Outbound::ReceiptsPage { .. }
+        | Outbound::Response { .. }
         | Outbound::Drain { .. } => None,
         Outbound::Welcome { .. }
         | Outbound::Pong { .. }
@@ -153,6 +155,7 @@ fn message(outbound: &Outbound<'_>, out: &mut impl Writer) {
         }
         Outbound::Receipts(diff) => receipts::told(out, diff),
         Outbound::ReceiptsPage { reply, room, page } => receipts::page(out, reply, room, page),
+        Outbound::Response { reply, response } => requests::response(out, reply, response),
         Outbound::Drain { turn_ms, token } => notice(out, "drain", |out| {
             out.key("turn_ms");
             out.number(*turn_ms);
@@ -243,7 +246,12 @@ fn notice<W: Writer>(out: &mut W, kind: &str, data: impl FnOnce(&mut W)) {
     });
 }
 
-fn answer<W: Writer>(out: &mut W, kind: &str, reply: &ReplyTo, data: impl FnOnce(&mut W)) {
+pub(super) fn answer<W: Writer>(
+    out: &mut W,
+    kind: &str,
+    reply: &ReplyTo,
+    data: impl FnOnce(&mut W),
+) {
     answer_at(out, (kind, None), reply, data);
 }
 
@@ -393,6 +401,8 @@ fn refusal(out: &mut impl Writer, reply: &ReplyTo, refused: &Refused) {
         | Refusal::Limit
         | Refusal::Duplicate
         | Refusal::Unavailable
+        | Refusal::UpstreamFailed
+        | Refusal::BreakerOpen
         | Refusal::StorageFull => &refused.message,
     };
     answer(out, "error", reply, |out| {

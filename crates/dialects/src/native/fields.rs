@@ -49,15 +49,22 @@ pub(crate) enum Key {
     Delivered,
     Read,
     Of,
+    Method,
+    Params,
     /// Last, because the table of values has no place for it.
     #[serde(other)]
     Other,
 }
 
 /// The known members of one object. A name that stands twice has its last value, as for `JSON.parse`.
-#[derive(Default)]
 pub(crate) struct Fields<'a> {
     values: [Option<&'a RawValue>; Key::Other as usize],
+}
+
+impl Default for Fields<'_> {
+    fn default() -> Self {
+        Self { values: [None; Key::Other as usize] }
+    }
 }
 
 impl<'a> Fields<'a> {

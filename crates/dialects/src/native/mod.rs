@@ -13,6 +13,7 @@ mod handshake;
 mod inflate;
 mod msgpack;
 mod receipts;
+mod requests;
 mod schema;
 pub(crate) mod writer;
 

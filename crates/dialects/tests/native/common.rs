@@ -134,6 +134,11 @@ pub(crate) fn show(command: &Command) -> String {
             }
             &request.reply
         }
+        Command::Request(request) => {
+            let params = std::str::from_utf8(&request.params).unwrap();
+            write!(out, "request {} {params}", request.method).unwrap();
+            &request.reply
+        }
         Command::History(request) => {
             write!(out, "history {} {:?}", request.room, request.direction).unwrap();
             if let Some(from) = request.from {
@@ -222,7 +227,8 @@ fn show_reply(out: &mut String, command: &Command, reply: &ReplyTo) {
         Command::Mark(request) => Some(&request.room),
         Command::Receipts(request) => Some(&request.room),
         Command::Publish(publish) => Some(&publish.room),
-        Command::Authenticate(_)
+        Command::Request(_)
+        | Command::Authenticate(_)
         | Command::Rooms(_)
         | Command::KeepAlive(_)
         | Command::Ack { .. }

@@ -22,6 +22,7 @@ use roomcast_protocol::position::{
 use roomcast_protocol::presence::{PresenceDiff, PresenceMode, RosterPage};
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::receipts::{Marked, Receipt, ReceiptDiff, ReceiptsPage};
+use roomcast_protocol::request::Response;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::session::{ResumeToken, Secret, Unattached};
 use roomcast_protocol::texts::Texts;
@@ -519,6 +520,21 @@ fn a_refusal_names_code_question_and_limit() {
     check_answer("error, not now", &Outbound::Refused { reply: &to, refused: &refused });
     refused.unknown = true;
     check_answer("error, outcome unknown", &Outbound::Refused { reply: &to, refused: &refused });
+}
+
+#[test]
+fn an_answer_of_the_application_says_its_status_and_whether_it_is_stale() {
+    let to = reply(Some("q"), None);
+    let json = Content::Json(r#"{"a": [1.0,null,"é"]}"#.into());
+    let mut response = Response { status: 200, body: json, stale: false };
+    check_answer("response", &Outbound::Response { reply: &to, response: &response });
+    response.stale = true;
+    check_answer("response, stale", &Outbound::Response { reply: &to, response: &response });
+    response = Response { status: 404, body: Content::Text("no \"such\"".into()), stale: false };
+    check_answer("response of a text", &Outbound::Response { reply: &to, response: &response });
+    response.body = Content::Binary(Bytes::from_static(&[120, 156, 0]));
+    let none = reply(None, None);
+    check_answer("response of bytes", &Outbound::Response { reply: &none, response: &response });
 }
 
 #[test]

@@ -175,6 +175,8 @@ impl From<Refused> for Problem {
             Refusal::RateLimit | Refusal::Limit => StatusCode::TOO_MANY_REQUESTS,
             Refusal::Duplicate => StatusCode::CONFLICT,
             Refusal::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Refusal::UpstreamFailed => StatusCode::BAD_GATEWAY,
+            Refusal::BreakerOpen => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::StorageFull => StatusCode::INSUFFICIENT_STORAGE,
         };
         let row = refusal.row();

@@ -147,7 +147,7 @@ fn stage(dev: bool, core: Core) -> Stage {
         places: Arc::new(Places::default()),
         relay: Arc::default(),
         rpc: Arc::default(),
-        metrics: Metrics::new(1, &Arc::default()).unwrap(),
+        metrics: Metrics::new(1, &Arc::default(), &Arc::from([])).unwrap(),
         ready: Arc::clone(&ready),
         draining: Arc::default(),
         node: NodeId(7),

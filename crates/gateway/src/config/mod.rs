@@ -16,6 +16,7 @@ mod scope;
 #[cfg(test)]
 mod tests;
 mod units;
+mod upstream;
 
 pub(crate) use units::millis;
 
@@ -38,6 +39,9 @@ pub use relay::{BrokerConfig, BrokerKind, RedisConfig, RelayConfig};
 pub use rpc::{RpcConfig, RpcPlace};
 use schema::EXAMPLE;
 pub use scope::{Action, Scope};
+pub use upstream::{
+    CacheConfig, CallConfig, MethodPattern, RequestsConfig, TargetConfig, UpstreamConfig,
+};
 
 /// The secret that `--dev` accepts; known to everybody, so it protects nothing.
 pub const DEV_SECRET: &str = "roomcast-development-only-secret-32b";
@@ -107,6 +111,8 @@ pub struct Config {
     pub relay: RelayConfig,
     /// `[log]`.
     pub log: LogConfig,
+    /// `[upstream]`.
+    pub upstream: UpstreamConfig,
     /// `[[rooms]]`, in order, compiled.
     pub rooms: Arc<[RoomRule]>,
     /// `[redis]` says something, but `[broker]` does not use it.
@@ -204,6 +210,7 @@ impl Limits {
             LimitName::OutboxesBytes => size(self.outboxes_bytes),
             LimitName::Unauthenticated => size(self.unauthenticated_max),
             LimitName::HistoriesPerSession => self.session.histories_max.into(),
+            LimitName::RequestsPerSession => self.session.requests_max.into(),
             LimitName::Unacked => self.session.unacked_max.into(),
             LimitName::ApiBatch => size(self.api_batch),
             LimitName::ApiBatchBytes => size(self.api_batch_bytes),
@@ -415,6 +422,7 @@ impl Config {
             relay: parsed.relayed.relay,
             redis_is_idle: parsed.relayed.redis_is_idle,
             log: parsed.log,
+            upstream: parsed.upstream,
             rooms: parsed.rooms,
             effective: print::effective(&values).into(),
         })
@@ -449,6 +457,10 @@ impl Config {
             (
                 self.origins.allow.iter().any(|origin| &**origin == "*"),
                 "origins.allow has \"*\": pages of every site may connect",
+            ),
+            (
+                self.dev && !self.upstream.targets.is_empty(),
+                "--dev: back-ends on this machine may be called, whatever allow_private says",
             ),
             (
                 self.redis_is_idle,

@@ -17,6 +17,7 @@ use super::read::{Reader, SecretKeys};
 use super::relay::{self, Relayed};
 use super::rpc::{self, RpcConfig};
 use super::scope;
+use super::upstream::{UpstreamConfig, upstream};
 use super::{
     AgentsConfig, ApiConfig, ApiKey, AuthConfig, DEV_API_KEY, DEV_ISSUER, DEV_SECRET, DrainConfig,
     Issuer, IssuerKey, Limits, ListenConfig, LogConfig, LogFormat, NodeConfig, OriginsConfig,
@@ -47,6 +48,7 @@ pub(super) struct Parsed {
     pub(super) rpc: RpcConfig,
     pub(super) log: LogConfig,
     pub(super) relayed: Relayed,
+    pub(super) upstream: UpstreamConfig,
     pub(super) rooms: Arc<[RoomRule]>,
 }
 
@@ -94,6 +96,7 @@ pub(super) fn parse(raw: &RawConfig, dev: bool, r: &mut Reader<'_>) -> Parsed {
             format: log_format(&raw.log.format, r),
         },
         relayed: relay::parse(raw, message_bytes, r),
+        upstream: upstream(&raw.upstream, dev, r),
         rooms: rooms.filter_map(|(at, it)| rule(&format!("rooms[{at}]"), it, r)).collect(),
     }
 }
@@ -218,6 +221,7 @@ fn session_limits(raw: &RawLimits, r: &mut Reader<'_>) -> SessionLimits {
         |name: &str, value: &Scalar, range| r.count(&format!("limits.{name}"), value, range);
     let rooms = count("rooms_per_session", &raw.rooms_per_session, 1..=65_535);
     let histories = count("histories_per_session", &raw.histories_per_session, 1..=64);
+    let requests = count("requests_per_session", &raw.requests_per_session, 1..=64);
     let unacked = count("unacked_max", &raw.unacked_max, 1..=4_096);
     let sent = count("messages_per_minute", &raw.messages_per_minute, messages.clone());
     let controls = count("controls_per_minute", &raw.controls_per_minute, messages);
@@ -225,6 +229,7 @@ fn session_limits(raw: &RawLimits, r: &mut Reader<'_>) -> SessionLimits {
     SessionLimits {
         rooms_max: usize_of(rooms),
         histories_max: u8::try_from(histories).unwrap_or(u8::MAX),
+        requests_max: u8::try_from(requests).unwrap_or(u8::MAX),
         unacked_max: u16::try_from(unacked).unwrap_or(u16::MAX),
         resume_window_ms: r.time("limits.resume_window", &raw.resume_window, 1_000..=3_600_000),
         messages_per_minute: u32_of(sent),

@@ -32,6 +32,8 @@ pub(super) struct RawConfig {
     pub(super) rpc: RawRpc,
     pub(super) log: RawLog,
     #[serde(default)]
+    pub(super) upstream: RawUpstream,
+    #[serde(default)]
     pub(super) rooms: Vec<RawRule>,
 }
 
@@ -67,6 +69,7 @@ pub(super) struct RawLimits {
     pub(super) controls_per_minute: Scalar,
     pub(super) rooms_per_session: Scalar,
     pub(super) histories_per_session: Scalar,
+    pub(super) requests_per_session: Scalar,
     pub(super) unacked_max: Scalar,
     pub(super) api_batch: Scalar,
     pub(super) api_batch_bytes: Scalar,
@@ -210,6 +213,59 @@ pub(super) struct RawRpc {
 pub(super) struct RawLog {
     pub(super) level: Scalar,
     pub(super) format: Scalar,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawUpstream {
+    #[serde(default)]
+    pub(super) targets: Vec<RawTarget>,
+    #[serde(default)]
+    pub(super) calls: Vec<RawCall>,
+    #[serde(default)]
+    pub(super) requests: Vec<RawRequests>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTarget {
+    pub(super) name: Option<Scalar>,
+    pub(super) url: Option<Scalar>,
+    pub(super) allow_private: Option<Scalar>,
+    pub(super) secret: Option<Scalar>,
+    pub(super) secret_env: Option<Scalar>,
+    pub(super) secret_file: Option<Scalar>,
+    pub(super) authorization: Option<Scalar>,
+    pub(super) authorization_env: Option<Scalar>,
+    pub(super) authorization_file: Option<Scalar>,
+    pub(super) tls_ca_file: Option<Scalar>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCall {
+    pub(super) name: Option<Scalar>,
+    pub(super) target: Option<Scalar>,
+    pub(super) method: Option<Scalar>,
+    pub(super) path: Option<Scalar>,
+    pub(super) headers: Option<Scalar>,
+    pub(super) timeout: Option<Scalar>,
+    pub(super) concurrency: Option<Scalar>,
+    pub(super) queue: Option<Scalar>,
+    pub(super) response_bytes: Option<Scalar>,
+    pub(super) breaker_failures: Option<Scalar>,
+    pub(super) breaker_open: Option<Scalar>,
+    pub(super) cache: Option<Scalar>,
+    pub(super) cache_stale: Option<Scalar>,
+    pub(super) cache_entries: Option<Scalar>,
+    pub(super) cache_bytes: Option<Scalar>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRequests {
+    pub(super) methods: Option<Scalar>,
+    pub(super) call: Option<Scalar>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -216,6 +216,16 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// A file of certificates in PEM.
+    pub(super) fn certificates(&mut self, key: &str, value: &Scalar) -> Option<Vec<u8>> {
+        let (name, pem) = self.file(key, value)?;
+        let begin = b"-----BEGIN CERTIFICATE-----";
+        if !pem.windows(begin.len()).any(|it| it == begin) {
+            self.problem(key, format!("names the file {name}, which holds no certificate in PEM"));
+        }
+        Some(pem)
+    }
+
     /// A secret, given as itself, by an environment variable or by a file. It is in no problem's text.
     pub(super) fn secret(&mut self, section: &str, keys: &SecretKeys<'_>) -> Option<Secret> {
         if keys.given().len() != 1 {

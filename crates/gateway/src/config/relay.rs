@@ -259,12 +259,7 @@ fn tls(raw: &RawRedis, r: &mut Reader<'_>) -> Option<Tls> {
         r.problem(key, "is given, but redis.tls is false; set it to true, or leave this out");
         return None;
     }
-    let (name, pem) = r.file(key, file)?;
-    let begin = b"-----BEGIN CERTIFICATE-----";
-    if !pem.windows(begin.len()).any(|it| it == begin) {
-        r.problem(key, format!("names the file {name}, which holds no certificate in PEM"));
-    }
-    Some(Tls { ca_pem: Some(pem) })
+    Some(Tls { ca_pem: Some(r.certificates(key, file)?) })
 }
 
 fn relay(raw: &RawRelay, r: &mut Reader<'_>) -> RelayConfig {

@@ -1,5 +1,7 @@
 //! The configuration: every key at its bounds, every problem with its place and mend, no secret in any text.
 
+mod upstream;
+
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -100,6 +102,7 @@ fn the_defaults_are_those_of_the_design() {
         1_000,
         4,
         256,
+        8,
         100,
         1 << 20,
     ];
@@ -142,7 +145,7 @@ fn every_limit_of_the_protocol_is_a_key_by_its_name() {
         let value = match limit {
             LimitName::RoomsPerSession | LimitName::BatchMessages | LimitName::ApiBatch => 5_000,
             LimitName::Depth => 100,
-            LimitName::HistoriesPerSession => 50,
+            LimitName::HistoriesPerSession | LimitName::RequestsPerSession => 50,
             LimitName::Unacked => 300,
             LimitName::TokenBytes => 9_000,
             LimitName::OutboxesBytes => 2_000_000,
@@ -225,6 +228,12 @@ fn every_key_with_bounds_passes_at_them_and_is_refused_beyond() {
                 let members = if key == "members_max" { "presence = \"members\"\n" } else { "" };
                 return load(&rule(&format!("{members}{key} = {value}")), &[], &[]);
             }
+            if let Some(key) = path.strip_prefix("upstream.calls.") {
+                let cache = if key.starts_with("cache_") { "cache = \"1s\"\n" } else { "" };
+                let value =
+                    if unit.is_empty() { value.to_string() } else { format!("\"{value}{unit}\"") };
+                return load(&upstream::call(&format!("{cache}{key} = {value}")), &[], &[]);
+            }
             let value = format!("{value}{unit}");
             sets.push((&path, &value));
             load("", &[], &sets)
@@ -239,7 +248,7 @@ fn every_key_with_bounds_passes_at_them_and_is_refused_beyond() {
             assert!(told.contains(&path) && told.contains("allowed are"), "{path} {value}: {told}");
         }
     }
-    assert!(tried >= 38, "only {tried} keys have bounds");
+    assert!(tried >= 48, "only {tried} keys have bounds");
 }
 
 #[test]
@@ -845,6 +854,9 @@ fn the_example_holds_the_defaults_and_all_its_optional_keys_work() {
     let config = load(&all.join("\n"), &[], &[]).unwrap();
     assert_eq!((config.auth.issuers.len(), config.api.keys.len(), config.rooms.len()), (1, 1, 1));
     assert_eq!(config.auth.issuers[0].keys[0].kid.as_deref(), Some("2026-01"));
+    let UpstreamConfig { targets, calls, requests } = &config.upstream;
+    assert_eq!((targets.len(), calls.len(), requests.len()), (1, 1, 1));
+    assert_eq!(calls[0].uri, "/roomcast/reports");
 }
 
 #[test]

@@ -298,6 +298,10 @@ impl Shell {
                         let weight = weight_of(&message);
                         self.outgoing.borrow_mut().push((weight, FromLane::Hub(message)));
                     }
+                    Effect::Request(requested) => {
+                        let weight = requested.weight();
+                        self.outgoing.borrow_mut().push((weight, FromLane::Request(requested)));
+                    }
                     Effect::Answer(query, answer) => {
                         let answer = FromLane::Answer(query, answer);
                         self.outgoing.borrow_mut().push((MESSAGE_BYTES, answer));

@@ -8,6 +8,7 @@ mod orders;
 mod reliable;
 mod rpc;
 mod table;
+mod upstream;
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use crate::drain::Draining;
 use crate::lane::LaneReport;
 use crate::places::Places;
 use crate::rpc::RpcCounters;
+use crate::upstream::CallStats;
 pub(crate) use latency::Latencies;
 use latency::Shown;
 use table::{Kind, Read, Row};
@@ -281,7 +283,12 @@ fn seconds(ms: u64) -> f64 {
 
 /// All figures, in the order of the document.
 fn all() -> impl Iterator<Item = &'static Row> {
-    table::ROWS.iter().chain(reliable::ROWS).chain(rpc::ROWS).chain(orders::ROWS)
+    table::ROWS
+        .iter()
+        .chain(reliable::ROWS)
+        .chain(rpc::ROWS)
+        .chain(orders::ROWS)
+        .chain(upstream::ROWS)
 }
 
 /// The node's metrics: a registry of its own, with every series there from the start.
@@ -290,25 +297,31 @@ pub(crate) struct Metrics {
     registry: Registry,
     rows: Vec<(&'static Row, Vec<Series>)>,
     api: ApiCounters,
+    calls: Arc<[CallStats]>,
 }
 
 impl Metrics {
-    /// Metrics of a node with so many lanes, whose latencies are counted there.
+    /// Metrics of a node with so many lanes, whose latencies, and calls of back-ends, are counted there.
     ///
     /// # Errors
     /// The registry refused a name: a fault in the table.
-    pub(crate) fn new(lanes: usize, latencies: &Arc<Latencies>) -> Result<Self, prometheus::Error> {
+    pub(crate) fn new(
+        lanes: usize,
+        latencies: &Arc<Latencies>,
+        calls: &Arc<[CallStats]>,
+    ) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let mut rows = Vec::new();
         for row in all() {
-            rows.push((row, register(&registry, row, lanes, latencies)?));
+            rows.push((row, register(&registry, row, (lanes, calls), latencies)?));
         }
         let (name, meaning) = table::BUILD_INFO;
         let build = IntGauge::with_opts(Opts::new(name, meaning).const_label("version", VERSION))?;
         build.set(1);
         registry.register(Box::new(build))?;
         registry.register(Box::new(ProcessCollector::for_self()))?;
-        Ok(Self { registry, rows, api: ApiCounters::default() })
+        let calls = Arc::clone(calls);
+        Ok(Self { registry, rows, api: ApiCounters::default(), calls })
     }
 
     /// Where the server API counts.
@@ -330,6 +343,7 @@ impl Metrics {
                 Read::Lane(read) | Read::LaneMs(read) => {
                     seen.lanes.iter().for_each(|lane| show(read(lane)))
                 }
+                Read::Call(read) => self.calls.iter().for_each(|call| show(read(call))),
                 Read::Each(each) => {
                     (0..(each.names)().len()).for_each(|at| show((each.read)(&seen, at)));
                 }
@@ -371,10 +385,10 @@ impl Metrics {
 fn register(
     registry: &Registry,
     row: &Row,
-    lanes: usize,
+    (lanes, calls): (usize, &[CallStats]),
     latencies: &Arc<Latencies>,
 ) -> Result<Vec<Series>, prometheus::Error> {
-    let (labels, values) = label_values(row.read, lanes);
+    let (labels, values) = label_values(row.read, lanes, calls);
     let opts = Opts::new(row.name, row.meaning);
     let values = values.iter().map(|it| it.iter().map(String::as_str).collect::<Vec<_>>());
     match (row.kind, row.read) {
@@ -415,7 +429,11 @@ fn register(
 }
 
 /// A row's labels, and the values of each of its series.
-fn label_values(read: Read, lanes: usize) -> (&'static [&'static str], Vec<Vec<String>>) {
+fn label_values(
+    read: Read,
+    lanes: usize,
+    calls: &[CallStats],
+) -> (&'static [&'static str], Vec<Vec<String>>) {
     let one = |names: Vec<&'static str>| names.into_iter().map(|it| vec![it.to_owned()]).collect();
     let values = match read {
         Read::Node(_) | Read::NodeMs(_) => vec![Vec::new()],
@@ -426,6 +444,7 @@ fn label_values(read: Read, lanes: usize) -> (&'static [&'static str], Vec<Vec<S
         Read::Skip(_) => one(SkipReason::ALL.iter().map(|it| it.name()).collect()),
         Read::Unrecovered(_) => one(Unrecovered::ALL.iter().map(|it| it.name()).collect()),
         Read::Each(each) => one((each.names)()),
+        Read::Call(_) => calls.iter().map(|call| vec![call.name.to_string()]).collect(),
         Read::Lane(_) | Read::LaneMs(_) => (0..lanes).map(|lane| vec![lane.to_string()]).collect(),
         Read::Refusal(_) => one(Refusal::ALL.iter().map(|it| it.row().name).collect()),
         Read::Close(_) => one(Close::ALL.iter().map(|it| it.row().name).collect()),

@@ -12,6 +12,7 @@ use roomcast_router::hub::{HubHealth, RelayState};
 
 use super::{Class, Endpoint, Latencies, Reconnect, STUCK_MS, Seen};
 use crate::lane::LaneReport;
+use crate::upstream::CallStats;
 
 /// How a figure moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,8 @@ pub(super) enum Read {
     Unrecovered(fn(&Seen<'_>, Unrecovered) -> u64),
     /// One for each name of a closed list.
     Each(Each),
+    /// One for each configured call.
+    Call(fn(&CallStats) -> u64),
     /// One for each lane.
     Lane(fn(&LaneReport) -> u64),
     /// One for each lane, in milliseconds, shown in seconds.
@@ -79,6 +82,7 @@ impl Read {
             Self::Unreadable(_) | Self::Reconnect(_) => &["cause"],
             Self::Skip(_) | Self::Unrecovered(_) => &["reason"],
             Self::Each(each) => each.label,
+            Self::Call(_) => &["call"],
             Self::Lane(_) | Self::LaneMs(_) => &["lane"],
             Self::Refusal(_) | Self::Close(_) => &["code"],
             Self::Limit(_) => &["limit"],

@@ -8,6 +8,11 @@ use roomcast_router::hub::{HubCounters, HubHealth, PresenceSizes};
 use super::*;
 
 /// What is seen of two lanes that both show `lane`.
+/// The figures of two calls.
+fn calls() -> Arc<[CallStats]> {
+    ["reports", "access"].map(CallStats::of).into()
+}
+
 fn text_of(metrics: &Metrics, lane: &LaneReport, core: &CoreStats, places: &Places) -> String {
     let lanes = [lane.clone(), lane.clone()];
     metrics.update(Seen {
@@ -90,7 +95,7 @@ fn busy_lane() -> LaneReport {
 
 #[test]
 fn what_lanes_and_core_report_is_what_is_shown() {
-    let metrics = Metrics::new(2, &Arc::default()).unwrap();
+    let metrics = Metrics::new(2, &Arc::default(), &calls()).unwrap();
     let core = CoreStats::default();
     let counters = HubCounters {
         published: 41,
@@ -279,7 +284,7 @@ fn away() -> HubView {
 
 #[test]
 fn what_hub_and_broker_report_of_the_relay_is_what_is_shown() {
-    let metrics = Metrics::new(0, &Arc::default()).unwrap();
+    let metrics = Metrics::new(0, &Arc::default(), &calls()).unwrap();
     let relay = RelayStats::default();
     let counters = [
         &relay.received,
@@ -362,7 +367,7 @@ fn what_hub_and_broker_report_of_the_relay_is_what_is_shown() {
 #[test]
 fn latencies_are_histograms_in_seconds() {
     let latencies = Arc::new(Latencies::default());
-    let metrics = Metrics::new(0, &latencies).unwrap();
+    let metrics = Metrics::new(0, &latencies, &calls()).unwrap();
     for us in [90, 100, 700, 3_000_000] {
         latencies.relay.publish_us.observe(us);
     }
@@ -389,7 +394,7 @@ fn latencies_are_histograms_in_seconds() {
 
 #[test]
 fn counters_move_by_the_difference_and_gauges_fall() {
-    let metrics = Metrics::new(2, &Arc::default()).unwrap();
+    let metrics = Metrics::new(2, &Arc::default(), &calls()).unwrap();
     let (core, places) = (CoreStats::default(), Places::default());
     let mut lane = busy_lane();
     text_of(&metrics, &lane, &core, &places);
@@ -402,7 +407,7 @@ fn counters_move_by_the_difference_and_gauges_fall() {
 
 #[test]
 fn every_gauge_of_an_idle_node_is_zero() {
-    let metrics = Metrics::new(2, &Arc::default()).unwrap();
+    let metrics = Metrics::new(2, &Arc::default(), &calls()).unwrap();
     let (core, places) = (CoreStats::default(), Places::default());
     text_of(&metrics, &busy_lane(), &core, &places);
     let idle = LaneReport { turned_ms: 60_000, ..LaneReport::default() };
@@ -421,7 +426,7 @@ fn every_gauge_of_an_idle_node_is_zero() {
 
 #[test]
 fn a_lane_that_does_not_turn_counts_as_stuck() {
-    let metrics = Metrics::new(2, &Arc::default()).unwrap();
+    let metrics = Metrics::new(2, &Arc::default(), &calls()).unwrap();
     let (core, places) = (CoreStats::default(), Places::default());
     let turning = LaneReport { turned_ms: 60_000, ..LaneReport::default() };
     let stuck = LaneReport { turned_ms: 60_000 - STUCK_MS - 1, ..LaneReport::default() };
@@ -445,7 +450,7 @@ fn a_lane_that_does_not_turn_counts_as_stuck() {
 
 #[test]
 fn a_drain_shows_how_far_it_is() {
-    let metrics = Metrics::new(1, &Arc::default()).unwrap();
+    let metrics = Metrics::new(1, &Arc::default(), &calls()).unwrap();
     let (core, places, draining) = (CoreStats::default(), Places::default(), Draining::default());
     draining.begin(1_000, 50);
     draining.cut(3);
@@ -493,8 +498,52 @@ fn names_follow_the_convention_and_stand_once() {
 }
 
 #[test]
+fn what_calls_come_to_is_shown_by_their_names() {
+    let stats = calls();
+    let metrics = Metrics::new(1, &Arc::default(), &stats).unwrap();
+    let figures = |call: &CallStats, from: u64| {
+        let all = [
+            &call.answered,
+            &call.failed,
+            &call.refused,
+            &call.shut_out,
+            &call.cached,
+            &call.stale,
+            &call.shared,
+            &call.under_way,
+            &call.waiting,
+            &call.open,
+        ];
+        for (figure, value) in all.into_iter().zip(from..) {
+            figure.store(value, std::sync::atomic::Ordering::Relaxed);
+        }
+    };
+    figures(&stats[0], 1);
+    figures(&stats[1], 11);
+    let text = text_of(&metrics, &busy_lane(), &CoreStats::default(), &Places::default());
+    for (at, name) in [
+        "upstream_calls_answered_total",
+        "upstream_calls_failed_total",
+        "upstream_calls_refused_total",
+        "upstream_calls_shut_out_total",
+        "upstream_calls_cached_total",
+        "upstream_calls_stale_total",
+        "upstream_calls_shared_total",
+        "upstream_calls_under_way",
+        "upstream_calls_waiting",
+        "node_upstream_open",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        shows(&text, &format!("roomcast_{name}{{call=\"reports\"}} {}", at + 1));
+        shows(&text, &format!("roomcast_{name}{{call=\"access\"}} {}", at + 11));
+    }
+}
+
+#[test]
 fn every_series_is_there_before_anything_happens() {
-    let metrics = Metrics::new(3, &Arc::default()).unwrap();
+    let metrics = Metrics::new(3, &Arc::default(), &calls()).unwrap();
     let text = metrics.text().unwrap();
     for row in all() {
         let count = series(&text)
@@ -514,6 +563,7 @@ fn every_series_is_there_before_anything_happens() {
             Read::Skip(_) => SkipReason::ALL.len(),
             Read::Unrecovered(_) => Unrecovered::ALL.len(),
             Read::Each(each) => (each.names)().len(),
+            Read::Call(_) => 2,
             Read::Lane(_) | Read::LaneMs(_) => 3,
             Read::Refusal(_) => Refusal::ALL.len(),
             Read::Close(_) => Close::ALL.len(),
@@ -534,7 +584,7 @@ fn reference_table() -> String {
          Made from the tables in `crates/gateway/src/metrics`; with `ROOMCAST_WRITE_DOCS=1` set, `cargo test -p\n\
          roomcast-gateway --lib metrics` writes it anew.\n\n\
          `GET /metrics` on the internal port answers in Prometheus' text format. Labels come from closed lists (`lane` is\n\
-         a number from 0), never from clients. Every series is there from the start. Figures are at most 250 ms old.\n\n\
+         a number from 0, `call` a name of the configuration), never from clients. Every series is there from the start. Figures are at most 250 ms old.\n\n\
          Every gauge but those of `roomcast_node_`, `roomcast_relay_` and `process_` falls to 0 when all connections are gone: at once, but\n\
          `roomcast_rooms_heard` after 1 s, and `roomcast_sessions_users` after 66 s at most.\n\n\
          | name | type | labels | meaning |\n| --- | --- | --- | --- |\n",

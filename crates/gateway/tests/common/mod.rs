@@ -11,6 +11,7 @@
     reason = "helpers of tests fail as tests do, and their figures are small"
 )]
 
+pub mod application;
 pub mod ws;
 
 use std::io::{Read, Write};
@@ -30,7 +31,7 @@ use ws::{Dial, Heard, Ws};
 
 /// Figures that are 0 once all clients are gone and nothing is under way (INV-11). Users with messages of the last
 /// minute are remembered a minute longer, see [`Live::assert_forgotten`].
-const GAUGES: [&str; 19] = [
+const GAUGES: [&str; 21] = [
     "roomcast_connections_open",
     "roomcast_connections_addresses",
     "roomcast_outboxes_waiting_bytes",
@@ -50,6 +51,8 @@ const GAUGES: [&str; 19] = [
     "roomcast_presence_rosters",
     "roomcast_presence_rosters_bytes",
     "roomcast_slow_parked",
+    "roomcast_upstream_calls_under_way",
+    "roomcast_upstream_calls_waiting",
 ];
 
 /// A running node.

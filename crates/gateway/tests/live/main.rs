@@ -24,6 +24,7 @@ mod limits_slow;
 mod native_rooms;
 mod native_session;
 mod nodes;
+mod requests;
 mod rules;
 mod scene;
 mod slow_rooms;

@@ -804,6 +804,7 @@ fn told(message: &LaneMessage) -> String {
         LaneMessage::Lost(_)
         | LaneMessage::Members { .. }
         | LaneMessage::Drain(_)
+        | LaneMessage::Responded(_)
         | LaneMessage::Stop => {
             panic!("the hub does not say {message:?}")
         }

@@ -112,6 +112,7 @@ impl Lane {
             Command::Presence(request) => &request.reply,
             Command::Mark(request) => &request.reply,
             Command::Receipts(request) => &request.reply,
+            Command::Request(request) => &request.reply,
             Command::Publish(publish) => &publish.reply,
             Command::Authenticate(request) => &request.reply,
             Command::Unreadable(unreadable) => &unreadable.reply,
@@ -149,6 +150,7 @@ fn waiting_bytes(command: &Command) -> Option<usize> {
         | Command::Mark(_)
         | Command::Receipts(_) => Some(0),
         Command::Rooms(request) => Some(request.named.iter().map(|name| name.len()).sum()),
+        Command::Request(request) => Some(request.params.len()),
         Command::Publish(publish) => Some(publish.content.len()),
         Command::Authenticate(_)
         | Command::KeepAlive(_)

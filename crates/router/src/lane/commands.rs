@@ -123,6 +123,11 @@ impl Lane {
                     self.ask_receipts(key, request, out);
                 }
             }
+            Command::Request(request) => {
+                if self.may_send(now, key, &request.reply, out) {
+                    self.request(key, *request, out);
+                }
+            }
             Command::KeepAlive(_) => {}
             Command::Ack { id, room } => {
                 if self.may_control(now, key, &ReplyTo::default(), out) {

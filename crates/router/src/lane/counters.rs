@@ -46,6 +46,8 @@ pub struct Counters {
     pub unrecovered: [u64; Unrecovered::ALL.len()],
     /// Requests for history that were answered with a page.
     pub histories: u64,
+    /// Requests that went to the application.
+    pub requests: u64,
     /// Positions that did not follow the one before: ignored, or told as a gap.
     pub jumps: u64,
     /// Times the lane was late for its turn and held.
@@ -142,6 +144,7 @@ impl Default for Counters {
             recovered: 0,
             unrecovered: [0; Unrecovered::ALL.len()],
             histories: 0,
+            requests: 0,
             jumps: 0,
             holds: 0,
             resumed: 0,

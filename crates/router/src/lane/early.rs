@@ -50,6 +50,7 @@ impl Lane {
             | Command::Presence(_)
             | Command::Mark(_)
             | Command::Receipts(_)
+            | Command::Request(_)
             | Command::Publish(_)
             | Command::Ack { .. } => Refused::because(Refusal::Schema, TOKEN_FIRST.into()),
         };

@@ -25,6 +25,7 @@ pub(crate) mod lasting;
 mod members;
 mod membership;
 mod moves;
+mod opening;
 mod orders;
 mod pages;
 mod parking;
@@ -32,6 +33,7 @@ mod presence;
 mod receipts;
 mod records;
 mod renewed;
+mod requests;
 mod resume;
 mod revoked;
 mod rooms;
@@ -52,7 +54,7 @@ use roomcast_protocol::codes::Close;
 use roomcast_protocol::command::{Command, Continuation};
 use roomcast_protocol::dialect::Format;
 use roomcast_protocol::frame::FrameSink;
-use roomcast_protocol::guard::{AuthError, Guard, Principal};
+use roomcast_protocol::guard::Guard;
 use roomcast_protocol::ids::{LaneId, SessionId, SessionKey};
 use roomcast_protocol::limits::{LimitName, SessionLimits};
 use roomcast_protocol::outbound::Outbound;
@@ -62,7 +64,7 @@ use roomcast_protocol::time::Now;
 use slab::Slab;
 
 use crate::messages::{Effect, LaneMessage};
-use crate::meter::{Place, Users};
+use crate::meter::Users;
 use crate::session::{Due, Early, Phase, Session};
 use crate::wheel::Wheel;
 pub use acking::{ACKED_MEMBERS_MAX, FAILED_MAX, FailedDelivery};
@@ -76,6 +78,7 @@ use draining::Drain;
 use groups::Groups;
 use history::Reads;
 use holding::Turns;
+pub use opening::{Admission, Opening};
 use parking::Parking;
 pub use parking::{Space, Until};
 use presence::Doubts;
@@ -93,23 +96,6 @@ pub const SLICE_MEMBERS: usize = 64;
 
 /// Bytes that may wait in the rooms of a lane. Over it, what comes next has members served first.
 pub const BACKLOG_BYTES_MAX: usize = 4 << 20;
-
-/// How a connection begins.
-pub enum Opening {
-    /// Without a token: one must come in the first frame.
-    Silent,
-    /// With a good token, a place among the user's connections, and how the session is to go on.
-    Known(Box<Principal>, Place, Option<Box<Continuation>>),
-}
-
-/// Whom a token names, if a connection may begin with it.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Admission {
-    /// The token is no good.
-    Token(AuthError),
-    /// The user has as many connections as it may.
-    Full,
-}
 
 /// What a lane is made with.
 pub struct LaneConfig {
@@ -309,6 +295,7 @@ impl Lane {
             armed_ms: u64::MAX,
             expiry_told: false,
             histories: 0,
+            requests: 0,
             lasting: None,
             acks: None,
         });
@@ -432,6 +419,7 @@ impl Lane {
             LaneMessage::ReceiptsPage { session, reply, room, outcome } => {
                 self.answer_receipts(session, (&reply, &room), outcome, out);
             }
+            LaneMessage::Responded(responded) => self.responded(*responded, out),
             LaneMessage::Inbox { session, cursor, state } => {
                 self.inbox(now, session, &cursor, state, out);
             }

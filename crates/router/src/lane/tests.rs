@@ -21,6 +21,7 @@ mod presence;
 mod publishing;
 mod receipts;
 mod renewed;
+mod requests;
 mod resuming;
 mod resuming_model;
 mod rooms;
@@ -107,6 +108,7 @@ impl World {
                 "controls" => limits.controls_per_minute = value,
                 "connections" => limits.connections_per_user = value,
                 "unacked" => limits.unacked_max = u16::try_from(value).unwrap(),
+                "requests" => limits.requests_max = u8::try_from(value).unwrap(),
                 "histories" => limits.histories_max = u8::try_from(value).unwrap(),
                 "window" => limits.resume_window_ms = value.into(),
                 "ping" => limits.ping_ms = value.into(),
@@ -225,6 +227,7 @@ impl World {
             "shed-expired" => counters.shed_expired,
             "shed-conflated" => counters.shed_conflated,
             "histories" => counters.histories,
+            "requests" => counters.requests,
             "recovered" => counters.recovered,
             "resumed" => counters.resumed,
             "hand-overs" => counters.hand_overs,
@@ -292,6 +295,7 @@ impl World {
             }
             "presence" | "roster" | "presents" => self.hub_tells(verb, rest),
             "marked" | "rose" | "receipts" => self.hub_tells_receipts(verb, rest),
+            "responds" => requests::responded(&self.keys, rest),
             "inbox" => self.inbox_is(rest),
             "hold" => LaneMessage::Hold(true),
             "resume" => LaneMessage::Hold(false),
@@ -470,6 +474,7 @@ impl World {
                     }
                 }
                 Effect::Hub(message) => self.tell_hub(message, &mut next),
+                Effect::Request(requested) => self.seen.push(requests::shown(&requested)),
                 Effect::Answer(_, Answer::Members(found)) => {
                     let show = |member: &crate::messages::MemberInfo| {
                         format!("{}/{:x}", member.user, { member.session.0 })
@@ -680,9 +685,10 @@ fn walk(lane: &Lane) {
 }
 
 fn is_reply(text: &str) -> bool {
-    const WORDS: [&str; 18] = [
+    const WORDS: [&str; 19] = [
         "all ",
         "none ",
+        "response ",
         "lost ",
         "drain",
         "history",
@@ -874,6 +880,7 @@ fn command(text: &str) -> Command {
         "publishes" => Command::Publish(Box::new(publish(rest))),
         "looks" => presence::looks(first, rest),
         "marks" | "queries" => receipts::command(verb, rest),
+        "requests" => requests::command(id, first, rest),
         "pings" => Command::KeepAlive(
             (!first.is_empty()).then(|| Bytes::copy_from_slice(first.as_bytes())),
         ),

@@ -68,6 +68,7 @@ impl World {
             | LaneMessage::Presents { .. }
             | LaneMessage::Drain(_)
             | LaneMessage::Presence(_)
+            | LaneMessage::Responded(_)
             | LaneMessage::Stop => {}
         }
     }

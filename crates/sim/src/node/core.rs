@@ -264,6 +264,7 @@ impl World {
             | LaneMessage::Presents { .. }
             | LaneMessage::Drain(_)
             | LaneMessage::Presence(_)
+            | LaneMessage::Responded(_)
             | LaneMessage::Stop => 64,
         };
         self.check_run(node, index, &message);

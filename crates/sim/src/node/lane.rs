@@ -239,6 +239,8 @@ impl World {
                 let weight = weight_of(&message);
                 self.tell_core_from_lane(node, weight, FromLane::Hub(message));
             }
+            // Nobody asks an application here.
+            Effect::Request(_) => {}
             Effect::Answer(query, _) => {
                 self.tell_core_from_lane(node, MESSAGE_BYTES, FromLane::Answer(query));
             }

@@ -17,7 +17,7 @@ use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::session::ResumeToken;
 
-use super::{content_text, groups, receipts};
+use super::{content_text, groups, receipts, requests};
 
 /// Sessions join no rooms by themselves.
 pub(super) static PLAIN: Texts = Texts { name: "plain", profile: &Profile::PLAIN };
@@ -130,6 +130,9 @@ fn text_of(outbound: &Outbound<'_>) -> String {
         Outbound::ReceiptsPage { reply, room, page } => {
             format!("receipts {room} {}{}", receipts::page_shown(page), id(reply))
         }
+        Outbound::Response { reply, response } => {
+            format!("response {}{}", requests::answer(response), id(reply))
+        }
         Outbound::Drain { turn_ms, token } => format!("drain {turn_ms} with {}", proof(token)),
         Outbound::Welcome { who, session, resume, resumed } => {
             let offer = resume.map_or(String::new(), |it| format!(" token {}", proof(&it.token)));
@@ -165,7 +168,8 @@ fn text_of(outbound: &Outbound<'_>) -> String {
         Outbound::Refused { reply, refused } => {
             let room = reply.room.as_ref().map_or(String::new(), |room| format!(" {room}"));
             let wait = refused.retry_after_ms.map_or(String::new(), |ms| format!(" wait {ms}"));
-            format!("refused{room}{}: {}{wait}", id(reply), refused.message)
+            let unknown = if refused.unknown { " unknown" } else { "" };
+            format!("refused{room}{}{unknown}: {}{wait}", id(reply), refused.message)
         }
         Outbound::Refreshed { reply, expires_unix_ms } => {
             format!("refreshed{} until {expires_unix_ms}", id(reply))

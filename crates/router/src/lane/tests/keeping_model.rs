@@ -195,6 +195,7 @@ impl Bench {
             Effect::Ping { .. }
             | Effect::Close { .. }
             | Effect::Drop { .. }
+            | Effect::Request(_)
             | Effect::Answer(..) => panic!(),
         }
     }

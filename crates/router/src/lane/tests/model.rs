@@ -351,6 +351,7 @@ impl Node {
                     Effect::Ping { .. }
                     | Effect::Close { .. }
                     | Effect::Drop { .. }
+                    | Effect::Request(_)
                     | Effect::Answer(..) => {}
                 }
             }

@@ -197,7 +197,7 @@ impl Cluster {
                     | Effect::Close { to, .. }
                     | Effect::Drop { to, .. }
                     | Effect::Ready { to } => *to,
-                    Effect::Hub(_) | Effect::Answer(..) => u32::MAX,
+                    Effect::Hub(_) | Effect::Request(_) | Effect::Answer(..) => u32::MAX,
                 };
                 let all = self.clients.iter_mut().flat_map(|client| &mut client.connections);
                 // The last one opened at this index is meant.
@@ -233,6 +233,7 @@ impl Cluster {
                         | Effect::Close { .. }
                         | Effect::Drop { .. }
                         | Effect::Ready { .. }
+                        | Effect::Request(_)
                         | Effect::Answer(..),
                         _,
                     ) => {}
