@@ -14,6 +14,7 @@ mod presence;
 mod publish;
 mod receipts;
 mod redis_url;
+mod request;
 mod serve;
 mod settings;
 mod subscribe;
@@ -199,6 +200,28 @@ A room whose rule has `receipts = true` (with --dev: demo-team) remembers for ea
 that was marked first. With --of it tells of one publication: who has got and read it, and since when.
 `next` is the user behind whom the following page begins.")]
     Receipts(receipts::Receipts),
+    /// Ask the application through the node
+    #[command(after_help = "\
+Examples:
+  roomcast request --dev report.daily '{\"day\":\"2026-11-27\"}'
+  roomcast request --token \"$TOKEN\" who | jq .body
+
+Prints one JSON: the `status` that the application answered with, its `body`, and whether it is `stale`, that is kept from
+before because the application cannot be asked. Which back-end serves which method is in the node's configuration:
+
+  [[upstream.targets]]
+  name = \"app\"
+  url = \"http://127.0.0.1:8000\"
+  [[upstream.calls]]
+  name = \"reports\"
+  target = \"app\"
+  path = \"/reports\"
+  [[upstream.requests]]
+  methods = [\"report.*\"]
+  call = \"reports\"
+
+Exit codes beside the others: 1 also where the application answered with a status of 400 or more.")]
+    Request(request::Request),
     /// Publish this machine's figures each second
     #[command(after_help = "Examples:
   roomcast agent --dev
@@ -247,6 +270,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         | Command::Unsubscribe(_)
         | Command::Presence(_)
         | Command::Receipts(_)
+        | Command::Request(_)
         | Command::Sub(_) => start_logs("warn")?,
     }
     match &cli.command {
@@ -267,6 +291,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Unsubscribe(args) => api::orders::unsubscribe(args),
         Command::Presence(args) => presence::run(args),
         Command::Receipts(args) => receipts::run(args),
+        Command::Request(args) => request::run(args),
         Command::Agent(args) => agent::run(args),
         Command::Bench(args) => bench::run(args, cli.json),
     }

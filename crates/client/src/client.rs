@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::driver::{self, Driver, Out, Taker};
 use crate::error::{Closed, Error};
 use crate::event::{
-    Ack, Event, Joined, Position, Publication, Published, Roster, RosterPage, Welcome,
+    Ack, Event, Joined, Position, Publication, Published, Response, Roster, RosterPage, Welcome,
 };
 use crate::handshake;
 use crate::options::{Format, Options, PublishOptions, TokenIn};
@@ -111,7 +111,7 @@ impl Client {
     }
 
     async fn subscribe(&self, data: Value) -> Result<Joined, Error> {
-        let answer = self.request("subscribe", Some(data), None).await?;
+        let answer = self.command("subscribe", Some(data), None).await?;
         if let Answer::Joined(joined) = answer {
             Ok(joined)
         } else {
@@ -124,7 +124,7 @@ impl Client {
     /// # Errors
     /// As [`Client::join`].
     pub async fn leave(&self, room: &str) -> Result<(), Error> {
-        let answer = self.request("unsubscribe", Some(json!({ "room": room })), None).await?;
+        let answer = self.command("unsubscribe", Some(json!({ "room": room })), None).await?;
         if let Answer::Left = answer { Ok(()) } else { Err(unfit("unsubscribe", &answer)) }
     }
 
@@ -148,7 +148,7 @@ impl Client {
         limit: Option<u32>,
     ) -> Result<RosterPage, Error> {
         let data = wire::presence_request(room, after, limit);
-        let answer = self.request("presence", Some(data), None).await?;
+        let answer = self.command("presence", Some(data), None).await?;
         if let Answer::Roster(page) = answer { Ok(page) } else { Err(unfit("presence", &answer)) }
     }
 
@@ -178,7 +178,7 @@ impl Client {
     }
 
     async fn receipt(&self, data: Value) -> Result<Receipt, Error> {
-        let answer = self.request("receipt", Some(data), None).await?;
+        let answer = self.command("receipt", Some(data), None).await?;
         if let Answer::Marked(receipt) = answer {
             Ok(receipt)
         } else {
@@ -196,8 +196,30 @@ impl Client {
         query: &ReceiptsQuery,
     ) -> Result<ReceiptsPage, Error> {
         let data = receipts::receipts_request(room, query);
-        let answer = self.request("receipt", Some(data), None).await?;
+        let answer = self.command("receipt", Some(data), None).await?;
         if let Answer::Receipts(page) = answer { Ok(page) } else { Err(unfit("receipt", &answer)) }
+    }
+
+    /// Asks the application through the node.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] with 101 where no back-end serves the method, 121 where too many requests of this connection are
+    /// under way, 130 where too many of all wait, 131 where the back-end failed, 132 where it is left alone for a while;
+    /// [`Error::Timeout`], [`Error::Closed`]: whether the application acted is unknown.
+    pub async fn request<T: Serialize + Sync + ?Sized>(
+        &self,
+        method: &str,
+        params: &T,
+    ) -> Result<Response, Error> {
+        let params =
+            serde_json::to_value(params).map_err(|cause| Error::Encode(cause.to_string()))?;
+        let data = json!({ "method": method, "params": params });
+        let answer = self.command("request", Some(data), None).await?;
+        if let Answer::Response(response) = answer {
+            Ok(response)
+        } else {
+            Err(unfit("request", &answer))
+        }
     }
 
     /// Brings a new token of the same subject; the connection goes on with it.
@@ -205,7 +227,7 @@ impl Client {
     /// # Errors
     /// As [`Client::join`]; a token that is no good closes the connection with 4001.
     pub async fn refresh(&self, token: &str) -> Result<(), Error> {
-        let answer = self.request("auth", None, Some(token)).await?;
+        let answer = self.command("auth", None, Some(token)).await?;
         if let Answer::Refreshed = answer { Ok(()) } else { Err(unfit("auth", &answer)) }
     }
 
@@ -268,7 +290,7 @@ impl Client {
         drop(tokio::time::timeout(CLOSE_WAIT, drained).await);
     }
 
-    async fn request(
+    async fn command(
         &self,
         kind: &'static str,
         data: Option<Value>,
@@ -296,7 +318,8 @@ impl Client {
             | Answer::Refreshed
             | Answer::Roster(_)
             | Answer::Marked(_)
-            | Answer::Receipts(_)) => Ok(answer),
+            | Answer::Receipts(_)
+            | Answer::Response(_)) => Ok(answer),
         }
     }
 

@@ -238,7 +238,8 @@ impl Reading {
                     | Answer::Refreshed
                     | Answer::Roster(_)
                     | Answer::Marked(_)
-                    | Answer::Receipts(_),
+                    | Answer::Receipts(_)
+                    | Answer::Response(_),
                 )
                 | None => return Ok(()),
             },

@@ -128,6 +128,17 @@ pub struct Presence {
     pub version: Option<Position>,
 }
 
+/// What the application answered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Response {
+    /// Its HTTP status: 200 to 299, or 400 to 499.
+    pub status: u16,
+    /// It was kept from before, because the application cannot be asked at the moment.
+    pub stale: bool,
+    /// The body: JSON as it is, other texts as one, bytes as `{"base64": ..}`.
+    pub body: Value,
+}
+
 /// Part of the answer to the question who is in a room.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RosterPage {

@@ -42,8 +42,8 @@ pub use backoff::Backoff;
 pub use client::{Client, connect};
 pub use error::{Closed, Error, Refused};
 pub use event::{
-    Ack, Drain, Event, Joined, Metadata, Position, Presence, Publication, Published, ResumeOffer,
-    Roster, RosterPage, Welcome,
+    Ack, Drain, Event, Joined, Metadata, Position, Presence, Publication, Published, Response,
+    ResumeOffer, Roster, RosterPage, Welcome,
 };
 pub use options::{Continuation, Format, Options, PublishOptions, TokenIn};
 pub use receipts::{Marked, Receipt, Receipts, ReceiptsPage, ReceiptsQuery};

@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use crate::error::{Closed, Error, Refused};
 use crate::event::{
-    Ack, Drain, Event, Joined, Metadata, Position, Presence, Publication, ResumeOffer, RosterPage,
-    Welcome,
+    Ack, Drain, Event, Joined, Metadata, Position, Presence, Publication, Response, ResumeOffer,
+    RosterPage, Welcome,
 };
 use crate::options::{Continuation, Format, Options, PublishOptions};
 use crate::receipts::{self, Receipt, ReceiptsPage, Said};
@@ -211,6 +211,8 @@ pub enum Answer {
     Marked(Receipt),
     /// To the question how far users are.
     Receipts(ReceiptsPage),
+    /// Of the application.
+    Response(Response),
     /// To any.
     Refused(Box<Refused>),
 }
@@ -266,6 +268,7 @@ pub fn decode(format: Format, bytes: &[u8]) -> Result<Incoming, Closed> {
             }
             None => Incoming::Event(Event::Receipts(receipts::told(&message))),
         },
+        "request" => answer(Answer::Response(response(&message))),
         "lost" => Incoming::Event(Event::Lost {
             room: text(data(&message), "room").unwrap_or_default(),
             count: number(data(&message), "count"),
@@ -282,6 +285,13 @@ pub fn decode(format: Format, bytes: &[u8]) -> Result<Incoming, Closed> {
             |publication| Event::Publication(Box::new(publication)),
         )),
     })
+}
+
+fn response(message: &Value) -> Response {
+    let data = data(message);
+    let status = u16::try_from(number(data, "status")).unwrap_or(0);
+    let body = data.get("body").cloned().unwrap_or_default();
+    Response { status, stale: flag(data, "stale"), body }
 }
 
 fn unreadable(cause: &impl std::fmt::Display) -> Closed {
@@ -527,6 +537,17 @@ mod tests {
                 version: version.clone(),
             })),
         );
+        for (stale, body) in [(false, json!([1])), (true, json!(null))] {
+            let mut data = json!({"status": 200, "body": body});
+            if stale {
+                data["stale"] = json!(true);
+            }
+            let response = Response { status: 200, stale, body };
+            check(
+                &json!({"type": "request", "data": data, "metadata": {"correlation_id": "q"}}),
+                &Incoming::Answer { id: "q".into(), answer: Answer::Response(response) },
+            );
+        }
         for (users, next) in [(Some(vec!["a".to_owned()]), Some("a".to_owned())), (None, None)] {
             let mut data = json!({"room": "news", "count": 2});
             if let Some(users) = &users {

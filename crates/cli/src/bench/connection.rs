@@ -340,7 +340,8 @@ impl Connection {
                     | Answer::Refreshed
                     | Answer::Roster(_)
                     | Answer::Marked(_)
-                    | Answer::Receipts(_),
+                    | Answer::Receipts(_)
+                    | Answer::Response(_),
                 ..
             }
             | Incoming::Pong(_)

@@ -98,6 +98,8 @@ impl Machine {
             Answer::Receipts(page) => {
                 drop(self.requests.answered(&id, Reply::Receipts(page), out));
             }
+            // A session asks the application nothing.
+            Answer::Response(_) => {}
             Answer::Ack(ack) => drop(self.outbox.acked(&id, ack, &mut self.counters, out)),
             Answer::Refused(refused) => self.refused(now_ms, Some(&id), refused, out),
         }
