@@ -9,8 +9,7 @@ pub mod roadrunner;
 
 use roomcast_protocol::dialect::Dialect;
 
-/// All dialects that are served, each on its own path. [`roadrunner`] is not among them yet: its clients bring no
-/// token, and no session can begin without one.
+/// The dialects that are always served, each on its own path. [`roadrunner`] is served where configuration says so.
 pub const ALL: &[&dyn Dialect] = &[&native::NATIVE];
 
 #[cfg(test)]

@@ -7,7 +7,6 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use roomcast_broker::{AnyBroker, MemoryBroker};
-use roomcast_dialects::roadrunner::Brokers;
 use roomcast_protocol::guard::Guard;
 use roomcast_protocol::ids::{LaneId, NodeId};
 use roomcast_router::hub::{Hub, HubConfig};
@@ -526,7 +525,7 @@ fn rpc_of(config: &Config, common: &Common, core: &CoreHandle) -> Rpc {
         core: core.clone(),
         guard: Arc::clone(&common.guard),
         clock: common.clock,
-        brokers: Brokers::default(),
+        brokers: config.dialects.brokers.clone(),
         counters: Arc::default(),
     };
     Rpc::new(config, parts)

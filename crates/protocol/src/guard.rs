@@ -16,20 +16,23 @@ pub enum Kind {
     User,
     /// An application's server: API keys, and tokens with `kind = backend` from an issuer allowed to say so.
     Backend,
+    /// A client without a token, where configuration lets such in.
+    Anonymous,
 }
 
 impl Kind {
-    /// `user` or `backend`, as room rules see it in `user.kind`.
+    /// `user`, `backend` or `anonymous`, as room rules see it in `user.kind`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::User => "user",
             Self::Backend => "backend",
+            Self::Anonymous => "anonymous",
         }
     }
 }
 
-/// Who acts, as a checked token says.
+/// Who acts, as a checked token says, or the way in that needs none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Principal {
     /// What kind of party.

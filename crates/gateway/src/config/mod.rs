@@ -1,6 +1,7 @@
 //! The node's configuration: read from all its sources once, parsed into valid values, never read raw again (INV-14).
 //! Every problem is told at once, with its place and its mend; no secret is ever written out.
 
+mod dialects;
 mod drain;
 mod keep;
 mod layer;
@@ -30,6 +31,7 @@ use ipnet::IpNet;
 use roomcast_protocol::limits::{DecodeLimits, LimitName, SessionLimits};
 
 use crate::guard::RoomRule;
+pub use dialects::{DialectsConfig, Identity, RoadRunnerConfig};
 pub use drain::DrainConfig;
 pub(crate) use keep::HISTORY;
 use layer::{Layer, Places};
@@ -101,6 +103,8 @@ pub struct Config {
     pub agents: AgentsConfig,
     /// `[drain]`.
     pub drain: DrainConfig,
+    /// `[dialects]`.
+    pub dialects: DialectsConfig,
     /// `[rpc]`.
     pub rpc: RpcConfig,
     /// `[broker]`.
@@ -416,6 +420,7 @@ impl Config {
             api: parsed.api,
             agents: parsed.agents,
             drain: parsed.drain,
+            dialects: parsed.dialects,
             rpc: parsed.rpc,
             broker: parsed.relayed.broker,
             redis: parsed.relayed.redis,
@@ -461,6 +466,10 @@ impl Config {
             (
                 self.dev && !self.upstream.targets.is_empty(),
                 "--dev: back-ends on this machine may be called, whatever allow_private says",
+            ),
+            (
+                self.dialects.roadrunner.is_some(),
+                "dialects.roadrunner.identity is \"open\": whoever connects may join where rules do not ask who it is",
             ),
             (
                 self.redis_is_idle,

@@ -9,6 +9,7 @@ use roomcast_protocol::ids::LaneId;
 use roomcast_protocol::limits::{DecodeLimits, SessionLimits};
 use roomcast_protocol::publication::Priority;
 
+use super::dialects::{self, DialectsConfig};
 use super::drain;
 use super::keep;
 use super::members::{self, Paths};
@@ -23,7 +24,7 @@ use super::{
     Issuer, IssuerKey, Limits, ListenConfig, LogConfig, LogFormat, NodeConfig, OriginsConfig,
     Scope, Secret,
 };
-use crate::guard::token::API_REALM;
+use crate::guard::token::{ANONYMOUS_REALM, API_REALM};
 use crate::guard::{Condition, Pattern, RULES_MAX, RoomRule};
 
 /// HS256 with a shorter key is weaker than its hash. Units: bytes. Source: RFC 7518 3.2.
@@ -45,6 +46,7 @@ pub(super) struct Parsed {
     pub(super) api: ApiConfig,
     pub(super) agents: AgentsConfig,
     pub(super) drain: DrainConfig,
+    pub(super) dialects: DialectsConfig,
     pub(super) rpc: RpcConfig,
     pub(super) log: LogConfig,
     pub(super) relayed: Relayed,
@@ -90,6 +92,7 @@ pub(super) fn parse(raw: &RawConfig, dev: bool, r: &mut Reader<'_>) -> Parsed {
             leave_grace_ms: r.time("agents.leave_grace", &raw.agents.leave_grace, 0..=600_000),
         },
         drain: drain::drain(&raw.drain, r),
+        dialects: dialects::dialects(&raw.dialects, dev, r),
         rpc: rpc::rpc(&raw.rpc, dev, r),
         log: LogConfig {
             level: log_level(&raw.log.level, r),
@@ -168,7 +171,7 @@ fn origins(value: &Scalar, r: &mut Reader<'_>) -> OriginsConfig {
 /// How long clients may be waited for. Units: milliseconds.
 const WAITS: std::ops::RangeInclusive<u64> = 100..=300_000;
 
-fn is_origin(text: &str) -> bool {
+pub(super) fn is_origin(text: &str) -> bool {
     let Some((scheme, host)) = text.split_once("://") else { return false };
     let sound =
         |it: char| it.is_ascii_graphic() && !it.is_ascii_uppercase() && !"/?#@*,\\\"".contains(it);
@@ -293,6 +296,9 @@ fn issuer(key: &str, raw: &RawIssuer, r: &mut Reader<'_>) -> Option<Issuer> {
     }
     if realm == API_REALM {
         r.problem(&of("realm"), "is the realm of API keys; choose another");
+    }
+    if realm == ANONYMOUS_REALM {
+        r.problem(&of("realm"), "is the realm of clients without a token; choose another");
     }
     let mut required: Vec<Box<str>> = match &raw.required {
         None => ["aud", "iss"].map(Box::from).to_vec(),

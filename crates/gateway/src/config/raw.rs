@@ -29,6 +29,7 @@ pub(super) struct RawConfig {
     pub(super) broker: RawBroker,
     pub(super) redis: RawRedis,
     pub(super) relay: RawRelay,
+    pub(super) dialects: RawDialects,
     pub(super) rpc: RawRpc,
     pub(super) log: RawLog,
     #[serde(default)]
@@ -197,6 +198,31 @@ pub(super) struct RawRelay {
     pub(super) previous_key: Option<Scalar>,
     pub(super) previous_key_env: Option<Scalar>,
     pub(super) previous_key_file: Option<Scalar>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawDialects {
+    pub(super) roadrunner: RawRoadRunner,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRoadRunner {
+    pub(super) enabled: Scalar,
+    pub(super) path: Scalar,
+    pub(super) identity: Option<Scalar>,
+    pub(super) allowed_origin: Option<Scalar>,
+    pub(super) default_prefix: Scalar,
+    #[serde(default)]
+    pub(super) brokers: Vec<RawBrokerName>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawBrokerName {
+    pub(super) name: Option<Scalar>,
+    pub(super) prefix: Option<Scalar>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

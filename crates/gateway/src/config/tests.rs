@@ -523,7 +523,7 @@ fn issuers_and_keys_are_checked() {
     assert!(told.contains("has two keys for the issuer \"shop\" and the kid none"), "{told}");
     let other_kid = format!("{}[[auth.issuers.keys]]\nkid = \"2\"\n{key}\n", with_key(&key));
     assert_eq!(load(&other_kid, &[], &[]).unwrap().auth.issuers[0].keys.len(), 2);
-    for realm in ["GS", "g:s", "g s", "api"] {
+    for realm in ["GS", "g:s", "g s", "api", "anonymous"] {
         let text = format!("{ISSUER}realm = \"{realm}\"\nkeys = [{{ {key} }}]\n");
         let told = load(&text, &[], &[]).unwrap_err().to_string();
         assert!(told.starts_with("roomcast.toml:4:1: auth.issuers.realm"), "{told}");

@@ -138,6 +138,10 @@ impl Builtin {
 
     pub(super) fn may_join(self, room: &str, who: &Principal) -> bool {
         let id = rest(room);
+        let demo = matches!(self, Self::Demo | Self::DemoTeam);
+        if who.kind == Kind::Anonymous && !demo {
+            return false;
+        }
         match self {
             Self::System => who.holds("view_system"),
             Self::Maintenance | Self::Demo | Self::DemoTeam => true,

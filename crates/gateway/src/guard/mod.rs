@@ -17,6 +17,7 @@ use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, crypto};
 use roomcast_protocol::guard::{
     AuthError, Guard, Kind, Policy, Principal, PublishRight, RuleIndex,
 };
+use roomcast_protocol::ids::SessionId;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::texts::Texts;
@@ -27,7 +28,7 @@ pub use condition::Condition;
 use condition::Question;
 pub use path::DataPath;
 pub use pattern::{BadPattern, Pattern};
-use token::{API_REALM, Keys};
+use token::{ANONYMOUS_REALM, API_REALM, Keys};
 
 /// Rules a configuration may have.
 pub const RULES_MAX: usize = 1_000;
@@ -225,10 +226,19 @@ impl Guard for RuleGuard {
 /// that it is never taken for a user of the same name.
 #[must_use]
 pub fn backend(name: &str) -> Principal {
+    without_token(Kind::Backend, API_REALM, name.into())
+}
+
+/// Who comes without a token where that is allowed: each session is another one, in a realm of its own, without rights.
+pub(crate) fn anonymous(session: SessionId) -> Principal {
+    without_token(Kind::Anonymous, ANONYMOUS_REALM, session.to_string().into())
+}
+
+fn without_token(kind: Kind, realm: &str, id: Box<str>) -> Principal {
     Principal {
-        kind: Kind::Backend,
-        realm: API_REALM.into(),
-        id: name.into(),
+        kind,
+        realm: realm.into(),
+        id,
         permissions: Texts::default(),
         roles: Texts::default(),
         teams: Texts::default(),

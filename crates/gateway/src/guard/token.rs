@@ -18,6 +18,9 @@ use crate::config::Issuer;
 /// The realm of API keys' names. No issuer may have it.
 pub(crate) const API_REALM: &str = "api";
 
+/// The realm of clients that bring no token.
+pub(crate) const ANONYMOUS_REALM: &str = "anonymous";
+
 /// One check of a token, in the order they are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Check {

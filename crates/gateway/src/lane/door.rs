@@ -3,11 +3,11 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::Request;
 use hyper::body::Incoming;
-use roomcast_dialects::ALL;
 use roomcast_protocol::codes::Close;
 use roomcast_protocol::dialect::{Dialect, Format, Handshake, Negotiated};
 use roomcast_protocol::ids::SessionId;
@@ -17,8 +17,11 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::connection::Connection;
 use super::refused::{Refusal, bad_origin, declined, draining, not_yet, over_limit};
+use super::served::Served;
 use super::shell::{Shell, add};
 use super::task;
+use crate::config::Identity;
+use crate::guard;
 use crate::places::{AddressPlace, SocketPlace};
 use crate::transport::client_addr::limit_key;
 use crate::transport::http::{self, Answer, ClientInfo, Handler, Upgraded};
@@ -65,6 +68,7 @@ impl Shell {
 
 /// What an upgrade that was let through brings along.
 struct Entrance {
+    id: SessionId,
     dialect: &'static dyn Dialect,
     negotiated: Negotiated,
     opening: Result<Opening, Close>,
@@ -97,7 +101,7 @@ async fn serve(shell: Rc<Shell>, stream: TcpStream, peer: SocketAddr, place: Soc
 /// Begins the session, on a small task of its own.
 fn enter(shell: &Rc<Shell>, upgraded: Upgraded<Entrance>, place: SocketPlace) {
     let Upgraded { stream, leftover, attachment } = upgraded;
-    let Entrance { dialect, negotiated, opening, address } = attachment;
+    let Entrance { id, dialect, negotiated, opening, address } = attachment;
     let connection = Connection::new(stream, (address, place));
     let encoding = negotiated.encoding;
     let decoder = dialect.decoder(encoding, shell.settings.decode);
@@ -107,7 +111,6 @@ fn enter(shell: &Rc<Shell>, upgraded: Upgraded<Entrance>, place: SocketPlace) {
         Ok(opening) => (opening, None),
         Err(close) => (Opening::Silent, Some(close)),
     };
-    let id = SessionId(uuid::Uuid::new_v4().as_u128());
     shell.act(|lane, effects| {
         let key = lane.open(now, id, Format { dialect, encoding }, opening, effects);
         connection.serve(key);
@@ -128,14 +131,15 @@ impl Handler for Door {
 
     fn handle(&self, request: Request<Incoming>, client: ClientInfo) -> Answer<Entrance> {
         let path = request.uri().path();
-        let Some(dialect) = ALL.iter().find(|dialect| dialect.path() == path).copied() else {
+        let served = Arc::clone(&self.shell.settings.served);
+        let Some(served) = served.iter().find(|served| &*served.path == path) else {
             let host =
                 request.headers().get(hyper::header::HOST).and_then(|host| host.to_str().ok());
             let query = request.uri().query().unwrap_or_default();
             let site = &self.shell.settings.site;
             return Answer::Http(site.respond(request.method(), path, query, host));
         };
-        match self.upgrade(dialect, &request, &client) {
+        match self.upgrade(served, &request, &client) {
             Ok((accepted, entrance)) => Answer::Upgrade(accepted, entrance),
             Err(response) => {
                 add(&self.shell.counters.handshakes_refused, 1);
@@ -148,7 +152,7 @@ impl Handler for Door {
 impl Door {
     fn upgrade(
         &self,
-        dialect: &'static dyn Dialect,
+        served: &Served,
         request: &Request<Incoming>,
         client: &ClientInfo,
     ) -> Result<(handshake::Accepted, Entrance), Refusal> {
@@ -165,18 +169,35 @@ impl Door {
         let asked = asked_for(request, &accepted, client);
         // Of several lines the browser wrote at most one, and nobody knows which.
         let origins = request.headers().get_all(hyper::header::ORIGIN);
-        if !origins.iter().all(|origin| origin.to_str().is_ok_and(|it| settings.origins.allow(it)))
-        {
-            return Err(bad_origin());
+        if !origins.iter().all(|origin| origin.to_str().is_ok_and(|it| served.origins.allow(it))) {
+            return Err(bad_origin(served.bad_origin, served.origin_mend));
         }
         let key = limit_key(client.ip);
         let address =
             settings.places.take_address(key, settings.connections_per_ip).ok_or_else(|| {
                 self.over(LimitName::ConnectionsPerIp, settings.connections_per_ip as usize)
             })?;
+        let dialect = served.dialect;
         let negotiated = dialect.accepts(&asked).map_err(|why| declined(&why))?;
-        let opening = match &negotiated.token {
-            None => {
+        let id = SessionId(uuid::Uuid::new_v4().as_u128());
+        let opening = self.opening(served.identity, id, &negotiated)?;
+        let accepted = accepted.with_subprotocol(negotiated.subprotocol);
+        Ok((accepted, Entrance { id, dialect, negotiated, opening, address }))
+    }
+
+    /// How the session begins.
+    fn opening(
+        &self,
+        identity: Identity,
+        id: SessionId,
+        negotiated: &Negotiated,
+    ) -> Result<Result<Opening, Close>, Refusal> {
+        let settings = &self.shell.settings;
+        let admitted = match (identity, &negotiated.token) {
+            (Identity::Open, _) => {
+                self.shell.lane.borrow_mut().admit_known(guard::anonymous(id), None)
+            }
+            (Identity::Token, None) => {
                 let waiting = self.shell.lane.borrow().sizes().unauthenticated;
                 if waiting >= settings.unauthenticated_max {
                     let max = settings.unauthenticated_max;
@@ -184,27 +205,24 @@ impl Door {
                 }
                 Ok(Opening::Silent)
             }
-            Some(token) => {
-                let admitted = self.shell.lane.borrow_mut().admit(
-                    self.shell.now(),
-                    token,
-                    negotiated.continuation.clone(),
-                );
-                match admitted {
-                    Ok(opening) => Ok(opening),
-                    Err(Admission::Token(error)) => {
-                        self.shell.count_token(token);
-                        Err(error.close())
-                    }
-                    Err(Admission::Full) => {
-                        let max = settings.connections_per_user;
-                        return Err(over_limit(LimitName::ConnectionsPerUser, max as usize));
-                    }
+            (Identity::Token, Some(token)) => {
+                let continuation = negotiated.continuation.clone();
+                let now = self.shell.now();
+                let admitted = self.shell.lane.borrow_mut().admit(now, token, continuation);
+                if let Err(Admission::Token(_)) = admitted {
+                    self.shell.count_token(token);
                 }
+                admitted
             }
         };
-        let accepted = accepted.with_subprotocol(negotiated.subprotocol);
-        Ok((accepted, Entrance { dialect, negotiated, opening, address }))
+        match admitted {
+            Ok(opening) => Ok(Ok(opening)),
+            Err(Admission::Token(error)) => Ok(Err(error.close())),
+            Err(Admission::Full) => {
+                let max = settings.connections_per_user;
+                Err(over_limit(LimitName::ConnectionsPerUser, max as usize))
+            }
+        }
     }
 
     /// Counts a limit that bit, and refuses.

@@ -4,6 +4,7 @@
 mod connection;
 mod door;
 mod refused;
+mod served;
 mod shell;
 mod task;
 mod turns;
@@ -33,7 +34,7 @@ use crate::transport::client_addr::TrustedProxies;
 use crate::transport::http::HttpLimits;
 use crate::transport::websocket::reader::FrameLimits;
 
-pub(crate) use refused::Origins;
+use served::{Served, served};
 pub(crate) use shell::Pressures;
 use shell::Shell;
 
@@ -76,7 +77,8 @@ pub(crate) struct LaneSettings {
     pub(crate) unauthenticated_max: usize,
     pub(crate) places: Arc<Places>,
     pub(crate) site: Arc<Site>,
-    pub(crate) origins: Arc<Origins>,
+    /// The dialects that are served.
+    pub(crate) served: Arc<[Served]>,
     pub(crate) pressures: Pressures,
     pub(crate) latencies: Arc<Latencies>,
     pub(crate) draining: Arc<Draining>,
@@ -120,7 +122,6 @@ impl LaneSettings {
             trusted: Arc::new(TrustedProxies::new(config.listen.trusted_proxies.clone())),
             ..HttpLimits::default()
         };
-        let origins = Origins { listed: config.origins.allow.clone(), loopback: config.dev };
         Self {
             clock,
             frames,
@@ -137,7 +138,7 @@ impl LaneSettings {
             unauthenticated_max: limits.unauthenticated_max.div_ceil(lanes),
             places,
             site,
-            origins: Arc::new(origins),
+            served: served(config),
             pressures,
             latencies,
             draining,

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use roomcast_protocol::codes::Refusal as Code;
 use roomcast_protocol::dialect::Declined;
@@ -22,9 +22,14 @@ const DRAIN_RETRY_S: u32 = 1;
 pub(super) type Refusal = Box<Response<Full<Bytes>>>;
 
 /// The page's origin is not on the list (reliability: cross-site WebSocket hijacking).
-pub(super) fn bad_origin() -> Refusal {
-    let detail = "pages of this origin may not connect: an operator adds it to origins.allow";
-    Box::new(problem(StatusCode::FORBIDDEN, "Origin not allowed", detail))
+pub(super) fn bad_origin(status: StatusCode, mend: &str) -> Refusal {
+    let detail = format!("pages of this origin may not connect: an operator {mend}");
+    let mut response = problem(status, "Origin not allowed", &detail);
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        // RFC 9110 15.5.6 asks for it.
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET"));
+    }
+    Box::new(response)
 }
 
 /// What its dialect cannot take.

@@ -14,6 +14,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod audience;
 mod caller;
 mod calls;
+mod endpoint;
 mod misuse;

@@ -5,6 +5,7 @@
 
 mod acking;
 pub(crate) mod acks;
+mod admission;
 mod alarms;
 mod aside;
 mod behind;
@@ -51,12 +52,12 @@ use std::sync::Arc;
 
 use foldhash::quality::FixedState;
 use roomcast_protocol::codes::Close;
-use roomcast_protocol::command::{Command, Continuation};
+use roomcast_protocol::command::Command;
 use roomcast_protocol::dialect::Format;
 use roomcast_protocol::frame::FrameSink;
 use roomcast_protocol::guard::Guard;
 use roomcast_protocol::ids::{LaneId, SessionId, SessionKey};
-use roomcast_protocol::limits::{LimitName, SessionLimits};
+use roomcast_protocol::limits::SessionLimits;
 use roomcast_protocol::outbound::Outbound;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::session::SessionState;
@@ -241,28 +242,6 @@ impl Lane {
     #[must_use]
     pub const fn backlog_bytes(&self) -> usize {
         self.backlog_bytes
-    }
-
-    /// Checks a token that came with the handshake, and takes a place among the user's connections.
-    ///
-    /// # Errors
-    /// [`Admission`]: the token is no good, or the user is at its limit.
-    pub fn admit(
-        &mut self,
-        now: Now,
-        token: &str,
-        continuation: Option<Box<Continuation>>,
-    ) -> Result<Opening, Admission> {
-        let who = self.verify(token, now).map_err(Admission::Token)?;
-        let max = self.limits.connections_per_user;
-        let resumes = continuation.as_ref().is_some_and(|it| it.resume.is_some());
-        match self.users.connect(&who.user_key(), max, resumes) {
-            Some(place) => Ok(Opening::Known(Box::new(who), place, continuation)),
-            None => {
-                self.count_limit(LimitName::ConnectionsPerUser);
-                Err(Admission::Full)
-            }
-        }
     }
 
     /// Begins a session. With a good token it joins its own rooms; [`Effect::Ready`] says when it may act.

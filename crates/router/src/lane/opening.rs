@@ -9,7 +9,7 @@ use crate::meter::Place;
 pub enum Opening {
     /// Without a token: one must come in the first frame.
     Silent,
-    /// With a good token, a place among the user's connections, and how the session is to go on.
+    /// With a good token, or where none is needed, a place among the user's connections, and how the session is to go on.
     Known(Box<Principal>, Place, Option<Box<Continuation>>),
 }
 

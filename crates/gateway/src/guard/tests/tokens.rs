@@ -233,6 +233,7 @@ fn only_an_issuer_that_may_names_back_ends() {
     assert_eq!(accepted(&games(json!({ "kind": "user" }))).kind, Kind::User);
     refused(&games(json!({ "kind": "backend" })), "may not name back-ends");
     refused(&token(json!({ "kind": "admin" })), "neither user nor backend");
+    refused(&token(json!({ "kind": "anonymous" })), "neither user nor backend");
     refused(&token(json!({ "kind": ["backend"] })), "neither user nor backend");
     assert_eq!(accepted(&token(json!({ "kind": "backend" }))).kind, Kind::Backend);
 }

@@ -1,0 +1,183 @@
+//! `[dialects.roadrunner]`: which foreign dialects are served, where, and to whom. Owns that clients without a token are
+//! let in only where somebody said so.
+
+use roomcast_dialects::roadrunner::{Alias, Brokers};
+use roomcast_protocol::room::RoomName;
+
+use super::parse::is_origin;
+use super::raw::{RawBrokerName, RawDialects, RawRoadRunner, Scalar};
+use super::read::Reader;
+
+/// Names of brokers. Source: far more than an application has drivers.
+const BROKERS_MAX: usize = 64;
+
+/// `[dialects]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DialectsConfig {
+    /// `[dialects.roadrunner]`; `None`: it is not served.
+    pub roadrunner: Option<RoadRunnerConfig>,
+    /// What RoadRunner's clients and back-ends call brokers.
+    pub brokers: Brokers,
+}
+
+/// `[dialects.roadrunner]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoadRunnerConfig {
+    /// Where clients connect.
+    pub path: Box<str>,
+    /// Pages that may connect; `None`: those of `origins.allow`.
+    pub allowed_origin: Option<Box<str>>,
+    /// Who its clients are.
+    pub identity: Identity,
+}
+
+/// Who the clients of a dialect are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// Whom their tokens name.
+    Token,
+    /// Nobody in particular: whoever connects is let in, and the rules of rooms decide.
+    Open,
+}
+
+pub(super) fn dialects(raw: &RawDialects, dev: bool, r: &mut Reader<'_>) -> DialectsConfig {
+    let raw = &raw.roadrunner;
+    let brokers = brokers(raw, r);
+    let enabled = r.flag("dialects.roadrunner.enabled", &raw.enabled);
+    let path = path(&raw.path, r);
+    let identity = raw.identity.as_ref().and_then(|value| {
+        let key = "dialects.roadrunner.identity";
+        match r.text(key, value)? {
+            text if text == "open" => Some(Identity::Open),
+            text => {
+                let mend = "this version serves \"open\" alone: whoever connects is anonymous";
+                r.problem(key, format!("is {text:?}; {mend}"));
+                None
+            }
+        }
+    });
+    let allowed_origin = raw.allowed_origin.as_ref().and_then(|value| origin(value, r));
+    if enabled && identity.is_none() && !dev && raw.identity.is_none() {
+        let text = "needs dialects.roadrunner.identity: RoadRunner's clients bring no token. Say \"open\" to let in \
+                    whoever connects, as `user.kind == 'anonymous'`; the rules of rooms then decide who joins what";
+        r.problem("dialects.roadrunner.enabled", text);
+    }
+    let identity = identity.unwrap_or(Identity::Open);
+    let roadrunner = RoadRunnerConfig { path, allowed_origin, identity };
+    DialectsConfig { roadrunner: enabled.then_some(roadrunner), brokers }
+}
+
+fn path(value: &Scalar, r: &mut Reader<'_>) -> Box<str> {
+    let key = "dialects.roadrunner.path";
+    let path = r.text(key, value).unwrap_or_default();
+    let sound = |it: u8| it.is_ascii_alphanumeric() || b"/-._~".contains(&it);
+    if !path.starts_with('/') || path.len() < 2 || !path.bytes().all(sound) {
+        let mend = "write it as \"/roadrunner\": letters, digits and - . _ ~ / alone";
+        r.problem(key, format!("is {path:?}; {mend}"));
+    }
+    let taken = roomcast_dialects::ALL.iter().find(|dialect| dialect.path() == path);
+    if let Some(dialect) = taken {
+        r.problem(key, format!("is {path:?}, where {} is served; choose another", dialect.name()));
+    }
+    path.into()
+}
+
+fn origin(value: &Scalar, r: &mut Reader<'_>) -> Option<Box<str>> {
+    let key = "dialects.roadrunner.allowed_origin";
+    let text = r.text(key, value)?;
+    if text != "*" && !is_origin(&text) {
+        let mend =
+            "write one origin as browsers send it (scheme://host or scheme://host:port), or \"*\"";
+        r.problem(key, format!("is {text:?}; {mend}"));
+    }
+    Some(text.into())
+}
+
+fn brokers(raw: &RawRoadRunner, r: &mut Reader<'_>) -> Brokers {
+    let prefix = |key: &str, value: &Scalar, r: &mut Reader<'_>| -> Box<str> {
+        if matches!(value, Scalar::Text(text) if text.is_empty()) {
+            return Box::default();
+        }
+        let text = r.text(key, value).unwrap_or_default();
+        if let Err(bad) = RoomName::parse(&text) {
+            r.problem(key, format!("is {text:?}, with which no room's name can begin: {bad}"));
+        }
+        text.into()
+    };
+    let default_prefix = prefix("dialects.roadrunner.default_prefix", &raw.default_prefix, r);
+    if raw.brokers.is_empty() {
+        let alias = |name: &str| Alias { name: name.into(), prefix: default_prefix.clone() };
+        let aliases = ["memory", "redis"].map(alias).into();
+        return Brokers::new(default_prefix, aliases);
+    }
+    if raw.brokers.len() > BROKERS_MAX {
+        let has = raw.brokers.len();
+        r.problem("dialects.roadrunner.brokers", format!("are {has}, allowed are {BROKERS_MAX}"));
+    }
+    let mut aliases: Vec<Alias> = Vec::new();
+    for (at, RawBrokerName { name, prefix: own }) in raw.brokers.iter().enumerate() {
+        let key = format!("dialects.roadrunner.brokers[{at}]");
+        let Some(name) = r.required(&format!("{key}.name"), name.as_ref()) else { continue };
+        if aliases.iter().any(|alias| *alias.name == *name) {
+            r.problem(&format!("{key}.name"), format!("{name:?} is used twice"));
+        }
+        let own = own.as_ref().map(|value| prefix(&format!("{key}.prefix"), value, r));
+        aliases.push(Alias { name: name.into(), prefix: own.unwrap_or_default() });
+    }
+    Brokers::new(default_prefix, aliases)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, LoadOptions};
+
+    fn loaded(dev: bool, keys: &[(&str, &str)]) -> Result<DialectsConfig, String> {
+        let set =
+            |(key, value): &(&str, &str)| (format!("dialects.roadrunner.{key}"), (*value).into());
+        let overrides = keys.iter().map(set).collect();
+        let options = LoadOptions { overrides, dev, ..LoadOptions::default() };
+        Config::load(&options).map(|config| config.dialects).map_err(|errors| errors.to_string())
+    }
+
+    #[test]
+    fn no_foreign_dialect_is_served_unless_somebody_says_so() {
+        for dev in [false, true] {
+            let dialects = loaded(dev, &[]).unwrap();
+            assert_eq!(dialects.roadrunner, None);
+            assert_eq!(dialects.brokers, Brokers::default());
+        }
+    }
+
+    #[test]
+    fn who_its_clients_are_must_be_said_but_in_dev() {
+        let problem = loaded(false, &[("enabled", "true")]).unwrap_err();
+        assert!(problem.contains("dialects.roadrunner.identity"), "{problem}");
+        let open = [("enabled", "true"), ("identity", "open")];
+        for served in [loaded(true, &[("enabled", "true")]), loaded(false, &open)] {
+            let served = served.unwrap().roadrunner.unwrap();
+            assert_eq!((&*served.path, served.identity), ("/roadrunner", Identity::Open));
+        }
+        let problem = loaded(true, &[("identity", "token")]).unwrap_err();
+        assert!(problem.contains("\"open\" alone"), "{problem}");
+    }
+
+    #[test]
+    fn what_is_no_path_or_no_origin_is_told_with_its_mend() {
+        for (key, value, said) in [
+            ("path", "roadrunner", "write it as \"/roadrunner\""),
+            ("path", "/", "write it as"),
+            ("path", "/a?b", "write it as"),
+            ("path", "/ws", "where native is served"),
+            ("allowed_origin", "example.com", "as browsers send it"),
+            ("allowed_origin", "https://*.example.com", "as browsers send it"),
+            ("default_prefix", "\u{7}", "no room's name can begin"),
+        ] {
+            let problem = loaded(true, &[(key, value)]).unwrap_err();
+            assert!(problem.contains(said), "{value}: {problem}");
+        }
+        for origin in ["*", "https://good.example"] {
+            assert!(loaded(true, &[("allowed_origin", origin)]).is_ok());
+        }
+    }
+}

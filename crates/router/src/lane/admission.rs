@@ -1,0 +1,44 @@
+//! The way in: whom a connection begins with, and its place among the user's connections. Owns no session.
+
+use roomcast_protocol::command::Continuation;
+use roomcast_protocol::guard::Principal;
+use roomcast_protocol::limits::LimitName;
+use roomcast_protocol::time::Now;
+
+use super::{Admission, Lane, Opening};
+
+impl Lane {
+    /// Checks a token that came with the handshake, and takes a place among the user's connections.
+    ///
+    /// # Errors
+    /// [`Admission`]: the token is no good, or the user is at its limit.
+    pub fn admit(
+        &mut self,
+        now: Now,
+        token: &str,
+        continuation: Option<Box<Continuation>>,
+    ) -> Result<Opening, Admission> {
+        let who = self.verify(token, now).map_err(Admission::Token)?;
+        self.admit_known(who, continuation)
+    }
+
+    /// Takes a place among the connections of whoever this is.
+    ///
+    /// # Errors
+    /// [`Admission::Full`].
+    pub fn admit_known(
+        &mut self,
+        who: Principal,
+        continuation: Option<Box<Continuation>>,
+    ) -> Result<Opening, Admission> {
+        let max = self.limits.connections_per_user;
+        let resumes = continuation.as_ref().is_some_and(|it| it.resume.is_some());
+        match self.users.connect(&who.user_key(), max, resumes) {
+            Some(place) => Ok(Opening::Known(Box::new(who), place, continuation)),
+            None => {
+                self.count_limit(LimitName::ConnectionsPerUser);
+                Err(Admission::Full)
+            }
+        }
+    }
+}
