@@ -19,6 +19,10 @@ use crate::world::{CLIENTS, World};
 /// How long a client that acks late, or not at all, may wait for the rest of its inbox. Units: milliseconds.
 const GIVEN_MS: u64 = 20_000;
 
+/// How long an inbox may say nothing to a client that has yet to get something: what it does not ack comes again after 5 s.
+/// Units: milliseconds.
+const QUIET_MS: u64 = 6_000;
+
 /// How often a publication is given again at most. Source: the native dialect.
 pub(crate) const TRIES_MAX: u32 = 3;
 
@@ -96,6 +100,8 @@ pub(crate) fn may_skip(room: usize, reasons: &[std::borrow::Cow<'_, str>]) -> bo
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     heard: BTreeSet<usize>,
+    /// When it was given something last.
+    given_ms: u64,
     /// When it acked what, on this connection.
     acked_ms: BTreeMap<usize, u64>,
     /// How often it was given what again, on this connection.
@@ -214,7 +220,10 @@ impl World {
             return self.told_lost(client, socket, &wire);
         }
         if room == Some(own_room(client)) {
-            self.clients[client].inbox.heard.extend(wire.id.as_deref().and_then(number_of));
+            let now_ms = self.now_ms;
+            let inbox = &mut self.clients[client].inbox;
+            inbox.given_ms = now_ms;
+            inbox.heard.extend(wire.id.as_deref().and_then(number_of));
         }
     }
 
@@ -277,6 +286,14 @@ impl World {
             let stay = self.clients[client].stays.get(&room);
             let now_ms = self.now_ms;
             if stay.is_none_or(|it| it.told_ms.is_some() || it.began_ms + GIVEN_MS > now_ms) {
+                continue;
+            }
+            if self.clients[client].inbox.given_ms + QUIET_MS > now_ms {
+                continue;
+            }
+            // A device whose cursor a server lost begins where its user's furthest one is.
+            let devices = PHONES.contains(&user_of(client));
+            if devices && !self.book.has_lost_nothing() {
                 continue;
             }
             let name = RoomName::parse(&name_of(room)).expect("the rules name rooms");
