@@ -214,7 +214,9 @@ fn a_node_that_stops_answers_what_it_read_and_hangs_up() {
     let mut seq = 500;
     while let Some(answer) = reads.answer() {
         seq += 1;
-        assert_eq!((answer.seq, answer.failed), (seq, None));
+        assert_eq!(answer.seq, seq);
+        // What the broker had no time to answer is told as that.
+        assert!(answer.failed.is_none_or(|text| text.contains("It is not known")));
     }
     drop(reads);
     writing.join().unwrap();
