@@ -31,7 +31,7 @@ use ws::{Dial, Heard, Ws};
 
 /// Figures that are 0 once all clients are gone and nothing is under way (INV-11). Users with messages of the last
 /// minute are remembered a minute longer, see [`Live::assert_forgotten`].
-const GAUGES: [&str; 21] = [
+const GAUGES: [&str; 19] = [
     "roomcast_connections_open",
     "roomcast_connections_addresses",
     "roomcast_outboxes_waiting_bytes",
@@ -51,9 +51,11 @@ const GAUGES: [&str; 21] = [
     "roomcast_presence_rosters",
     "roomcast_presence_rosters_bytes",
     "roomcast_slow_parked",
-    "roomcast_upstream_calls_under_way",
-    "roomcast_upstream_calls_waiting",
 ];
+
+/// The same, with a series only for each call that is configured.
+const GAUGES_OF_CALLS: [&str; 2] =
+    ["roomcast_upstream_calls_under_way", "roomcast_upstream_calls_waiting"];
 
 /// A running node.
 pub struct Live {
@@ -215,6 +217,12 @@ impl Live {
                 .iter()
                 .map(|gauge| (gauge, self.metric(gauge)))
                 .filter(|(_, value)| *value != Some(0.0))
+                .chain(
+                    GAUGES_OF_CALLS
+                        .iter()
+                        .map(|gauge| (gauge, self.metric(gauge)))
+                        .filter(|(_, value)| value.is_some_and(|it| it != 0.0)),
+                )
                 .collect();
             if left.is_empty() {
                 return;

@@ -5,7 +5,6 @@
 
 mod acking;
 pub(crate) mod acks;
-mod admission;
 mod alarms;
 mod aside;
 mod behind;
