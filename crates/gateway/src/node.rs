@@ -383,17 +383,7 @@ fn start_core(
         let taken = counted.taken.load(Ordering::Relaxed);
         naps.before_waiting(taken + relay.received.load(Ordering::Relaxed));
     };
-    let hub_config = HubConfig {
-        linger_ms: LINGER_MS,
-        leave_grace_ms: config.agents.leave_grace_ms,
-        id: common.id,
-        node: format!("node-{}", common.id).into(),
-        seed: common.seed,
-        answer_bytes_max: ANSWER_BYTES_MAX.min(config.limits.message_bytes / 2),
-        lanes: u8::try_from(lanes.queues.len()).unwrap_or(u8::MAX),
-        watched: matches!(broker, AnyBroker::Redis(_)),
-    };
-    let hub = Hub::new(hub_config, common.guard.clone());
+    let hub = hub_of(config, common, lanes, matches!(broker, AnyBroker::Redis(_)));
     let (upstream, worker) = upstream(&config.upstream, common.clock);
     let parts = CoreParts {
         node: common.id,
@@ -438,6 +428,20 @@ fn start_core(
         Ok(())
     })?;
     Ok((core, thread))
+}
+
+fn hub_of(config: &Config, common: &Common, lanes: &Lanes, watched: bool) -> Hub {
+    let hub_config = HubConfig {
+        linger_ms: LINGER_MS,
+        leave_grace_ms: config.agents.leave_grace_ms,
+        id: common.id,
+        node: format!("node-{}", common.id).into(),
+        seed: common.seed,
+        answer_bytes_max: ANSWER_BYTES_MAX.min(config.limits.message_bytes / 2),
+        lanes: u8::try_from(lanes.queues.len()).unwrap_or(u8::MAX),
+        watched,
+    };
+    Hub::new(hub_config, common.guard.clone())
 }
 
 fn join(thread: JoinHandle<()>) {

@@ -139,19 +139,21 @@ fn a_slow_member_is_told_of_what_history_no_longer_has_and_of_nothing_else() {
     let mut asleep = sleeper(&live, 0, &json!({ "room": "kept-1" }));
     let mut publisher = live.backend();
     let count = fill(&live, &mut publisher, 1);
-    let (mut next, mut gaps) = (1, 0);
+    // While the publisher goes on, the socket takes some, and history moves: there may be more holes than one.
+    let (mut next, mut gap) = (1, 0);
     while next <= count {
         let message = asleep.json();
         if message["type"] == "gap" {
             let offset = message["metadata"]["offset"].as_u64().unwrap();
             assert!(offset >= next, "{message}");
-            (next, gaps) = (offset + 1, gaps + 1);
+            (next, gap) = (offset + 1, offset);
         } else {
             assert_eq!(message["data"]["n"], next, "{}", message["type"]);
             next += 1;
         }
     }
-    assert_eq!(gaps, 1, "one hole, told once");
+    let kept = count - 8;
+    assert!(gap > 0 && gap <= kept, "a hole up to {gap}, and history begins behind {kept}");
     publish(&mut publisher, count + 1);
     assert_eq!(asleep.json()["data"]["n"], count + 1);
 }

@@ -93,10 +93,7 @@ impl Lane {
                     self.leave(key, &request, out);
                 }
             }
-            Command::Rooms(request) => match self.over_messages(now, key) {
-                None => self.take_rooms(now, key, *request, out),
-                Some(refused) => self.refuse_rooms(key, &request, &refused, out),
-            },
+            Command::Rooms(request) => self.several_rooms(now, key, *request, out),
             Command::Publish(publish) => {
                 self.counters.received += 1;
                 if self.may_send(now, key, &publish.reply, out) {
@@ -155,7 +152,7 @@ impl Lane {
     }
 
     /// The same, and says why it is one too many.
-    fn over_messages(&mut self, now: Now, key: SessionKey) -> Option<Refused> {
+    pub(super) fn over_messages(&mut self, now: Now, key: SessionKey) -> Option<Refused> {
         let max = self.limits.messages_per_minute;
         let session = self.session(key)?;
         if session.who.as_ref().is_some_and(|who| who.kind == Kind::Backend) {

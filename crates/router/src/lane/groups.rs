@@ -76,8 +76,21 @@ impl Groups {
 }
 
 impl Lane {
-    /// Joins, or leaves, several rooms.
-    pub(super) fn take_rooms(
+    /// Joins, or leaves, several rooms; counts as one message.
+    pub(super) fn several_rooms(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        request: RoomsRequest,
+        out: &mut Vec<Effect>,
+    ) {
+        match self.over_messages(now, key) {
+            None => self.take_rooms(now, key, request, out),
+            Some(refused) => self.refuse_rooms(key, &request, &refused, out),
+        }
+    }
+
+    fn take_rooms(
         &mut self,
         now: Now,
         key: SessionKey,
