@@ -149,6 +149,14 @@ pub(crate) struct Publishing {
     pub(crate) answer: oneshot::Sender<Result<Accepted, Refused>>,
 }
 
+impl Publishing {
+    /// One, and where its outcome comes.
+    fn new(publication: Arc<Publication>, dedup: bool) -> (Self, Outcome) {
+        let (answer, outcome) = oneshot::channel();
+        (Self { publication, dedup, answer }, outcome)
+    }
+}
+
 /// How a publication ends.
 pub(crate) type Outcome = oneshot::Receiver<Result<Accepted, Refused>>;
 

@@ -51,16 +51,9 @@ pub(crate) fn play(binary: &Path) -> Result<Outcome, String> {
     let config = folder.write("roomcast.toml", &format!("{RULES}{RULES_OF_ROOM}"))?;
     let url = redis.url();
     let args = ["--config", &config, "--redis", &url].map(str::to_owned);
-    let mut nodes = Vec::new();
-    for number in 1..=2 {
-        nodes.push(Node::start(number, binary, folder.path(), &args)?);
-    }
-    let mut addresses = Vec::new();
-    for node in &mut nodes {
-        node.wait()?;
-        addresses.push(node.public.clone());
-    }
-    let [first, second] = addresses.as_slice() else { return Err("two nodes".to_owned()) };
+    let mut nodes = Node::start_all(2, binary, folder.path(), &args)?;
+    let [first, second] = nodes.as_slice() else { return Err("two nodes".to_owned()) };
+    let (first, second) = (&first.public, &second.public);
     say(&format!("devices: one is away while {AWAY} publications come"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|cause| format!("no runtime: {cause}"))?;

@@ -61,13 +61,7 @@ pub(crate) fn play(binary: &Path, users: Option<usize>) -> Result<Outcome, Strin
     let url = redis.url();
     let args = ["--config", &config, "--redis", &url, "--set", "limits.connections_per_ip=20000"];
     let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-    let mut nodes = Vec::new();
-    for number in 1..=NODES {
-        nodes.push(Node::start(number, binary, folder.path(), &args)?);
-    }
-    for node in &mut nodes {
-        node.wait()?;
-    }
+    let mut nodes = Node::start_all(NODES, binary, folder.path(), &args)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|cause| format!("no runtime: {cause}"))?;
     say(&format!("ghosts: {users} users on a node that dies, {} on one that sleeps", users / 2));

@@ -47,6 +47,22 @@ impl Node {
         Self::start_at(number, (0, 0), binary, folder, more)
     }
 
+    /// Starts so many, numbered from 1, and waits until all are ready.
+    ///
+    /// # Errors
+    /// As of [`Node::start`] and [`Node::wait`].
+    pub(crate) fn start_all(
+        count: usize,
+        binary: &Path,
+        folder: &Path,
+        more: &[String],
+    ) -> Result<Vec<Self>, String> {
+        let started = (1..=count).map(|number| Self::start(number, binary, folder, more));
+        let mut nodes = started.collect::<Result<Vec<_>, _>>()?;
+        nodes.iter_mut().try_for_each(Self::wait)?;
+        Ok(nodes)
+    }
+
     /// Starts one that is at these ports, the public and the internal one, after each start.
     ///
     /// # Errors

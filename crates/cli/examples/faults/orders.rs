@@ -161,13 +161,7 @@ impl Scene {
         let args =
             ["--config", &config, "--redis", &url, "--set", "limits.connections_per_ip=5000"];
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
-        let mut nodes = Vec::new();
-        for number in 1..=NODES {
-            nodes.push(Node::start(number, binary, folder.path(), &args)?);
-        }
-        for node in &mut nodes {
-            node.wait()?;
-        }
+        let nodes = Node::start_all(NODES, binary, folder.path(), &args)?;
         Ok(Self { _redis: redis, _folder: folder, nodes })
     }
 

@@ -14,13 +14,8 @@ use roomcast_router::orders::{Order, Revocation, Tokens, Whom, session_of};
 use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
+use super::route::{TIMEOUT_DEFAULT_MS, timeout_ms};
 use super::{Answer, Api, OUTCOME_WAIT, answer, body};
-use crate::config::millis;
-
-/// How long nodes have to confirm an order. Units: milliseconds.
-const TIMEOUT_MIN_MS: u64 = 100;
-const TIMEOUT_MAX_MS: u64 = 30_000;
-const TIMEOUT_DEFAULT_MS: u64 = 5_000;
 
 /// A token's longest `jti` that can be revoked. Units: bytes.
 const JTI_BYTES_MAX: usize = 255;
@@ -148,21 +143,15 @@ fn sessions(ordered: &Ordered) -> u64 {
 ///
 /// # Errors
 /// 102 says what it takes.
-pub(super) fn timeout_of(query: &str) -> Result<u64, Refused> {
-    let wrong = |text: &'static str| Err(Refused::because(Refusal::Schema, text.into()));
-    let mut timeout_ms = TIMEOUT_DEFAULT_MS;
+fn timeout_of(query: &str) -> Result<u64, Refused> {
+    let mut found_ms = TIMEOUT_DEFAULT_MS;
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let Some(("timeout", value)) = pair.split_once('=') else {
-            return wrong("The parameter is `timeout`");
+            return Err(wrong("The parameter is `timeout`"));
         };
-        match millis(value) {
-            Some(ms) if (TIMEOUT_MIN_MS..=TIMEOUT_MAX_MS).contains(&ms) => timeout_ms = ms,
-            Some(_) | None => {
-                return wrong("`timeout` is a time from 100ms to 30s with its unit, as 5s");
-            }
-        }
+        found_ms = timeout_ms(value)?;
     }
-    Ok(timeout_ms)
+    Ok(found_ms)
 }
 
 impl Api {

@@ -5,7 +5,7 @@ use roomcast_protocol::codes::{Refusal, Refused};
 
 use super::problem::Problem;
 use super::table;
-use crate::config::Action;
+use crate::config::{Action, millis};
 use crate::metrics::Endpoint;
 
 /// What is asked for.
@@ -102,6 +102,23 @@ pub(super) fn after(value: &str) -> Result<Option<Box<str>>, Refused> {
     let wrong = "`after` is the `next` of the page before, percent-encoded";
     let user = decode(value).ok_or_else(|| Refused::because(Refusal::Schema, wrong.into()))?;
     Ok((!user.is_empty()).then(|| user.into()))
+}
+
+/// How long a request may take that waits for others. Units: milliseconds.
+const TIMEOUT_MIN_MS: u64 = 100;
+const TIMEOUT_MAX_MS: u64 = 30_000;
+
+/// The same where nobody says how long.
+pub(super) const TIMEOUT_DEFAULT_MS: u64 = 5_000;
+
+/// Reads `timeout` of a query. Units: milliseconds.
+///
+/// # Errors
+/// 102 says what it takes.
+pub(super) fn timeout_ms(value: &str) -> Result<u64, Refused> {
+    let wrong = "`timeout` is a time from 100ms to 30s with its unit, as 5s";
+    let fits = millis(value).filter(|ms| (TIMEOUT_MIN_MS..=TIMEOUT_MAX_MS).contains(ms));
+    fits.ok_or_else(|| Refused::because(Refusal::Schema, wrong.into()))
 }
 
 /// Reads %-escapes; `None` where one is broken or the bytes are no UTF-8. Source: RFC 3986 2.1.

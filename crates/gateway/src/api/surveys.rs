@@ -7,8 +7,7 @@ use roomcast_router::hub::Surveyed;
 use roomcast_router::surveys::{SURVEY_ROWS_MAX, Survey, SurveyRow, What};
 use serde::Serialize;
 
-use super::orders::timeout_of;
-use super::route::decode;
+use super::route::{decode, timeout_ms};
 use super::{Answer, Api, answer};
 use crate::config::Scope;
 
@@ -102,7 +101,7 @@ fn asked(query: &str, has_prefix: bool) -> Result<Asked, Refused> {
         match pair.split_once('=') {
             Some(("prefix", value)) if has_prefix => asked.prefix = Some(text("prefix", value)?),
             Some(("after", value)) => asked.after = text("after", value)?,
-            Some(("timeout", _)) => asked.timeout_ms = Some(timeout_of(pair)?),
+            Some(("timeout", value)) => asked.timeout_ms = Some(timeout_ms(value)?),
             Some(("limit", value)) => {
                 let limit = value.parse().ok().filter(|it| (1..=SURVEY_ROWS_MAX).contains(it));
                 let text = || wrong(format!("`limit` is a number from 1 to {SURVEY_ROWS_MAX}"));

@@ -15,13 +15,7 @@ use roomcast_router::messages::ReceiptsAsk;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::Api;
-use crate::config::millis;
-
-/// How long users are waited for. Units: milliseconds.
-const TIMEOUT_MIN_MS: u64 = 100;
-const TIMEOUT_MAX_MS: u64 = 30_000;
-const TIMEOUT_DEFAULT_MS: u64 = 5_000;
+use super::{Api, route};
 
 /// When the receipts are looked at again, at first and at last: marks come within some 10 ms where clients ack, and after
 /// the ping a second later where they do not. Units: milliseconds.
@@ -95,14 +89,7 @@ impl Wait {
                         return wrong(&format!("`quorum` is a number from 1 to {MARK_USERS_MAX}"));
                     }
                 },
-                Some(("timeout", value)) => match millis(value) {
-                    Some(ms) if (TIMEOUT_MIN_MS..=TIMEOUT_MAX_MS).contains(&ms) => {
-                        timeout_ms = Some(ms);
-                    }
-                    Some(_) | None => {
-                        return wrong("`timeout` is a time from 100ms to 30s with its unit, as 5s");
-                    }
-                },
+                Some(("timeout", value)) => timeout_ms = Some(route::timeout_ms(value)?),
                 Some(_) | None => {
                     return wrong("The parameters are `wait`, `quorum` and `timeout`");
                 }
@@ -117,7 +104,7 @@ impl Wait {
             return wrong("`wait=stored` waits for no users: leave `quorum` and `timeout` out");
         }
         let quorum = usize::try_from(quorum.unwrap_or(1)).unwrap_or(usize::MAX);
-        Ok(Some(Self { what, quorum, timeout_ms: timeout_ms.unwrap_or(TIMEOUT_DEFAULT_MS) }))
+        Ok(Some(Self { what, quorum, timeout_ms: timeout_ms.unwrap_or(route::TIMEOUT_DEFAULT_MS) }))
     }
 }
 

@@ -34,11 +34,8 @@ impl CoreHandle {
         &self,
         publications: Vec<(Arc<Publication>, bool)>,
     ) -> Vec<Outcome> {
-        let one = |(publication, dedup)| {
-            let (answer, outcome) = oneshot::channel();
-            (Publishing { publication, dedup, answer }, outcome)
-        };
-        let (publishing, outcomes) = publications.into_iter().map(one).unzip();
+        let (publishing, outcomes) =
+            publications.into_iter().map(|(it, dedup)| Publishing::new(it, dedup)).unzip();
         drop(self.requests.send(CoreRequest::Publish(publishing)).await);
         outcomes
     }
@@ -53,10 +50,9 @@ impl CoreHandle {
     /// Has a back-end's publication on its way, behind those that were before it, and says how it ended. A sender that
     /// is gone: the node is ending, and nobody knows.
     pub(crate) async fn begin(&self, publication: Arc<Publication>, dedup: bool) -> Outcome {
-        let (answer, outcome) = oneshot::channel();
-        let publishing = vec![Publishing { publication, dedup, answer }];
+        let (publishing, outcome) = Publishing::new(publication, dedup);
         // Where the core has ended, the sender goes with the request.
-        drop(self.requests.send(CoreRequest::Publish(publishing)).await);
+        drop(self.requests.send(CoreRequest::Publish(vec![publishing])).await);
         outcome
     }
 

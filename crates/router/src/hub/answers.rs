@@ -105,10 +105,21 @@ impl Hub {
         out.extend(rooms.into_iter().flatten().map(|room| HubEffect::Broker(subscribe(room))));
     }
 
+    /// This node, and those that hold a lease. Bounds: [`NODES_MAX`].
+    pub(super) fn all_nodes(&self) -> BTreeSet<NodeId> {
+        let peers = self.watch.iter().flat_map(|watch| watch.peers.nodes());
+        std::iter::once(self.config.id).chain(peers).take(NODES_MAX).collect()
+    }
+
+    /// This node's lanes; one bit each.
+    pub(super) fn all_lanes(&self) -> u64 {
+        let lanes = self.config.lanes.min(LaneId::MAX);
+        (0..lanes).filter_map(|lane| bit_of(LaneId(lane))).fold(0, |all, bit| all | bit)
+    }
+
     /// An order of this node is on its way.
     pub(super) fn await_order(&mut self, now: Now, query: QueryId, timeout_ms: u64) {
-        let peers = self.watch.iter().flat_map(|watch| watch.peers.nodes());
-        let missing = std::iter::once(self.config.id).chain(peers).take(NODES_MAX).collect();
+        let missing = self.all_nodes();
         let due_ms = now.mono_ms.saturating_add(timeout_ms);
         let awaited = Awaited { due_ms, stored: None, missing, nodes: BTreeMap::new() };
         self.answers.awaited.insert(query.0, awaited);
@@ -134,8 +145,7 @@ impl Hub {
 
     /// Has all lanes carry an order out.
     pub(super) fn carry_out(&mut self, id: Option<&str>, order: Order, out: &mut Vec<HubEffect>) {
-        let lanes = self.config.lanes.min(LaneId::MAX);
-        let left = (0..lanes).filter_map(|lane| bit_of(LaneId(lane))).fold(0, |all, bit| all | bit);
+        let left = self.all_lanes();
         #[cfg(feature = "planted")]
         let left = match self.planted {
             Some(crate::planted::Planted::ConfirmedEarly) => 1,

@@ -243,11 +243,13 @@ impl Hub {
             }
             Asker::Query(_) => page,
         };
-        let told = page.map(|page| match lists(&page) {
-            true => page,
-            false => RosterPage { users: Vec::new(), more: page.count > 0, ..page },
+        let page = page.map(|page| {
+            if lists(&page) {
+                return page;
+            }
+            RosterPage { users: Vec::new(), more: page.count > 0, ..page }
         });
-        let outcome = self.tellable(told, member.as_deref(), after.as_deref());
+        let outcome = self.tellable(page, member.as_deref(), after.as_deref());
         answer_roster(asker, room, outcome, out);
     }
 }

@@ -11,7 +11,7 @@ use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
-use super::answers::{NODES_MAX, room_of};
+use super::answers::room_of;
 use super::{Hub, RETRY_MS, bit_of};
 use crate::messages::{HubEffect, LaneMessage, QueryId};
 use crate::surveys::{Survey, SurveyPage, answer_of, answer_text, survey_of, survey_text};
@@ -92,8 +92,7 @@ impl Hub {
             return out.push(HubEffect::Surveyed(query, Err(refused)));
         }
         let own = self.config.id;
-        let peers = self.watch.iter().flat_map(|watch| watch.peers.nodes());
-        let missing: BTreeSet<_> = std::iter::once(own).chain(peers).take(NODES_MAX).collect();
+        let missing = self.all_nodes();
         let others = missing.len() > 1;
         let due_ms = now.mono_ms.saturating_add(timeout_ms);
         let count_max = survey.count_max;
@@ -129,8 +128,7 @@ impl Hub {
         survey: Survey,
         out: &mut Vec<HubEffect>,
     ) {
-        let lanes = self.config.lanes.min(LaneId::MAX);
-        let left = (0..lanes).filter_map(|lane| bit_of(LaneId(lane))).fold(0, |all, bit| all | bit);
+        let left = self.all_lanes();
         self.surveys.serial += 1;
         let ticket = self.surveys.serial;
         let count_max = survey.count_max;

@@ -24,7 +24,8 @@ const LATE_MAX_MS: u64 = 100;
 /// Turns of a lane's sessions.
 #[derive(Debug)]
 pub(super) struct Drain {
-    plan: DrainPlan,
+    /// How long a client has that hands over. Units: milliseconds.
+    turn_ms: u64,
     /// When the last turn must have begun. Units: monotonic milliseconds.
     limit_ms: u64,
     /// How far turns are apart while all goes well. Units: microseconds.
@@ -42,7 +43,14 @@ impl Drain {
         let apart_us = plan.window_ms.saturating_mul(1_000) / (waiting.len() as u64).max(1);
         let limit_ms = mono_ms.saturating_add(plan.limit_ms);
         let next_us = mono_ms.saturating_mul(1_000);
-        Self { plan, limit_ms, apart_us, next_us, waiting, leaving: VecDeque::new() }
+        Self {
+            turn_ms: plan.turn_ms,
+            limit_ms,
+            apart_us,
+            next_us,
+            waiting,
+            leaving: VecDeque::new(),
+        }
     }
 
     fn next_turn_ms(&self) -> Option<u64> {
@@ -121,7 +129,7 @@ impl Lane {
                 lasting.moment().turn = Some(Turn { secret, told: false, meter: None });
             }
             if let Some(drain) = &mut self.drain {
-                let end_ms = now.mono_ms.saturating_add(drain.plan.turn_ms);
+                let end_ms = now.mono_ms.saturating_add(drain.turn_ms);
                 drain.leaving.push_back((end_ms, key));
             }
             return self.save(key, What::Turn(secret), out);
@@ -137,7 +145,7 @@ impl Lane {
 
     /// The turn's secret is written: the client is told to go.
     pub(super) fn tell_turn(&mut self, key: SessionKey, out: &mut Vec<Effect>) {
-        let Some(turn_ms) = self.drain.as_ref().map(|drain| drain.plan.turn_ms) else { return };
+        let Some(turn_ms) = self.drain.as_ref().map(|drain| drain.turn_ms) else { return };
         let Some(session) = self.session_mut(key) else { return };
         let id = session.id;
         let moment = session.lasting.as_mut().and_then(|lasting| lasting.moment.as_mut());
