@@ -1,6 +1,8 @@
 //! What back-ends publish, whichever way it came: may they, and what does it become? The rules are those of clients'
 //! publications, the rights a back-end's.
 
+use std::time::Duration;
+
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::command::Publish;
 use roomcast_protocol::guard::{Guard, Principal, PublishRight};
@@ -8,6 +10,10 @@ use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 use roomcast_router::lane::publication_of;
+
+/// How long a publication's outcome is awaited. Less than the core remembers who asked, and longer than the hub and the
+/// broker take together when the broker comes and goes.
+pub(crate) const OUTCOME_WAIT: Duration = Duration::from_secs(10);
 
 /// The publication that is asked for, if `who` may publish it. One without an id is given one.
 ///

@@ -22,7 +22,6 @@ mod wait;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -52,10 +51,6 @@ use presence::{Asked, Roster};
 use problem::Problem;
 use route::Route;
 pub(crate) use server::serve;
-
-/// How long a publication's outcome is awaited. Less than the core remembers who asked, and longer than the hub and the
-/// broker take together when the broker comes and goes.
-const OUTCOME_WAIT: Duration = Duration::from_secs(10);
 
 /// What the configuration says about the internal port.
 #[derive(Clone, Copy, Debug)]

@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use super::problem::Problem;
 use super::route::{TIMEOUT_DEFAULT_MS, timeout_ms};
-use super::{Answer, Api, OUTCOME_WAIT, answer, body};
+use super::{Answer, Api, answer, body};
+use crate::backend::OUTCOME_WAIT;
 
 /// A token's longest `jti` that can be revoked. Units: bytes.
 const JTI_BYTES_MAX: usize = 255;

@@ -20,8 +20,8 @@ use tokio::time::Instant;
 use super::access::{Caller, only};
 use super::problem::{self, Problem};
 use super::wait::{Wait, Waited};
-use super::{Answer, Api, OUTCOME_WAIT, answer, body};
-use crate::backend;
+use super::{Answer, Api, answer, body};
+use crate::backend::{self, OUTCOME_WAIT};
 use crate::core::Outcome;
 use crate::guard;
 

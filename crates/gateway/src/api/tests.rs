@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use http_body_util::BodyExt;
 use hyper::Method;

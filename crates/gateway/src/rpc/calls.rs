@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use roomcast_dialects::goridge::{CallTicket, Message};
 use roomcast_dialects::roadrunner::content;
@@ -18,14 +17,11 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Rpc;
 use super::gate::{Gate, Permit};
-use crate::backend;
+use crate::backend::{self, OUTCOME_WAIT};
 use crate::core::Outcome;
 
 /// The type of what comes by RPC, which knows none.
 const TYPE: &str = "message";
-
-/// How long a publication's outcome is awaited; see the server API.
-const OUTCOME_WAIT: Duration = Duration::from_secs(10);
 
 /// What a publication weighs beside its payload. Units: bytes.
 const PUBLICATION_BYTES: usize = 512;
