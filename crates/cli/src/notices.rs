@@ -64,6 +64,7 @@ pub(crate) fn log(event: &Event) {
             tracing::warn!(room, count, "unread publications were removed");
         }
         Event::Joined(joined) => tell_of(joined),
+        Event::Left { room, reason } => tracing::warn!(room, reason, "the room is heard no more"),
         Event::Degraded { isolated: true } => {
             tracing::warn!("the node is cut off: only what its own clients publish is heard");
         }
@@ -119,6 +120,9 @@ pub(crate) fn tell(event: &SessionEvent) {
         }
         SessionEvent::Lost { room, count } => {
             note(&format!("{count} unread publications of {room} were removed"));
+        }
+        SessionEvent::TakenOut { room, reason } => {
+            note(&format!("{room} is heard no more ({reason})"));
         }
         SessionEvent::Degraded { isolated: true } => {
             note("the node is cut off: only what its own clients publish is heard");

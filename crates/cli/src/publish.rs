@@ -202,6 +202,7 @@ async fn watch(client: &Client) -> Failure {
                 | Event::Receipts(_)
                 | Event::Drain(_)
                 | Event::Joined(_)
+                | Event::Left { .. }
                 | Event::Degraded { .. }
                 | Event::Other(_),
             ) => {}

@@ -156,6 +156,7 @@ async fn hear_session(args: &Sub, session: &Session) -> Result<(), Failure> {
                 Reader::Listening
             }
             SessionEvent::RoomLost { .. }
+            | SessionEvent::TakenOut { .. }
             | SessionEvent::Joined(_)
             | SessionEvent::Reconnecting { .. }
             | SessionEvent::MaxReconnectAttemptsReached { .. }
@@ -223,6 +224,7 @@ async fn hear(args: &Sub, client: &Client) -> Result<(), Failure> {
             Event::Receipts(receipts) => args.record(&notices::receipts(&receipts))?,
             Event::Error(_)
             | Event::Joined(_)
+            | Event::Left { .. }
             | Event::Degraded { .. }
             | Event::TokenExpiring { .. }
             | Event::Other(_)

@@ -80,7 +80,9 @@ pub(crate) fn room_of(event: &Event) -> Option<&str> {
     match event {
         Event::Publication(publication) => Some(&publication.room),
         Event::Gap { room, .. } => room.as_deref(),
-        Event::Skip { room, .. } | Event::Lost { room, .. } => Some(room),
+        Event::Skip { room, .. } | Event::Lost { room, .. } | Event::Left { room, .. } => {
+            Some(room)
+        }
         Event::Presence(presence) => Some(&presence.room),
         Event::Receipts(receipts) => Some(&receipts.room),
         Event::Joined(joined) => Some(&joined.room),
@@ -102,6 +104,7 @@ pub(crate) fn room_of_session(event: &SessionEvent) -> Option<&str> {
         SessionEvent::Skip { room, .. }
         | SessionEvent::Lost { room, .. }
         | SessionEvent::RoomLost { room, .. }
+        | SessionEvent::TakenOut { room, .. }
         | SessionEvent::Unpublished { room, .. } => Some(room),
         SessionEvent::Presence(presence) => Some(&presence.room),
         SessionEvent::Receipts(receipts) => Some(&receipts.room),

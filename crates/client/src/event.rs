@@ -284,6 +284,13 @@ pub enum Event {
     Drain(Drain),
     /// From where a room is heard: one that the session was put into at connect, or one joined while the broker was away.
     Joined(Joined),
+    /// A room is heard no more, and the client did not ask for it.
+    Left {
+        /// The room.
+        room: String,
+        /// Why, for machines: `ordered` where a back-end took the session out.
+        reason: String,
+    },
     /// The node's broker went away, or is back.
     Degraded {
         /// It is away: until told otherwise only this node's members hear what is published.

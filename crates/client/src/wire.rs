@@ -240,7 +240,13 @@ pub fn decode(format: Format, bytes: &[u8]) -> Result<Incoming, Closed> {
             Some(id) => Incoming::Answer { id, answer: Answer::Joined(joined(&message)) },
             None => Incoming::Event(Event::Joined(joined(&message))),
         },
-        "unsubscribed" => answer(Answer::Left),
+        "unsubscribed" => match correlation(&message) {
+            Some(id) => Incoming::Answer { id, answer: Answer::Left },
+            None => Incoming::Event(Event::Left {
+                room: text(data(&message), "room").unwrap_or_default(),
+                reason: text(data(&message), "reason").unwrap_or_default(),
+            }),
+        },
         "refresh" => answer(Answer::Refreshed),
         "ack" => ack(&message),
         "error" => refused(&message),
@@ -710,6 +716,10 @@ mod tests {
                 count: 4,
                 reasons: vec!["expired".into(), "filtered".into()],
             }),
+        );
+        check(
+            &json!({"type": "unsubscribed", "data": {"room": "news", "reason": "ordered"}, "metadata": {}}),
+            &Incoming::Event(Event::Left { room: "news".into(), reason: "ordered".into() }),
         );
         for isolated in [true, false] {
             check(

@@ -167,6 +167,7 @@ fn take(event: &SessionEvent, given: &mut Given) {
         | SessionEvent::HandedOver
         | SessionEvent::Reconnecting { .. }
         | SessionEvent::MaxReconnectAttemptsReached { .. }
+        | SessionEvent::TakenOut { .. }
         | SessionEvent::Degraded { .. }
         | SessionEvent::TokenExpiring { .. }
         | SessionEvent::Unpublished { .. }

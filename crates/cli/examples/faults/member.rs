@@ -145,6 +145,7 @@ impl Listener {
             | Event::Presence(_)
             | Event::Receipts(_)
             | Event::Drain(_)
+            | Event::Left { .. }
             | Event::Degraded { .. }
             | Event::Other(_)
             | Event::Closed(_) => {}

@@ -165,6 +165,7 @@ async fn lose_one(
                 | Event::Receipts(_)
                 | Event::Drain(_)
                 | Event::Joined(_)
+                | Event::Left { .. }
                 | Event::Degraded { .. }
                 | Event::Other(_),
             ) => {}

@@ -199,6 +199,7 @@ impl Traveller {
             | SessionEvent::Resumed { .. }
             | SessionEvent::HandedOver
             | SessionEvent::MaxReconnectAttemptsReached { .. }
+            | SessionEvent::TakenOut { .. }
             | SessionEvent::Degraded { .. }
             | SessionEvent::TokenExpiring { .. }
             | SessionEvent::Unpublished { .. }

@@ -204,6 +204,7 @@ async fn lost(client: &Client) -> Error {
                 | Event::Receipts(_)
                 | Event::Drain(_)
                 | Event::Joined(_)
+                | Event::Left { .. }
                 | Event::Degraded { .. }
                 | Event::Other(_),
             ) => {}

@@ -356,6 +356,7 @@ impl Connection {
                 | Event::Receipts(_)
                 | Event::Drain(_)
                 | Event::Joined(_)
+                | Event::Left { .. }
                 | Event::Degraded { .. }
                 | Event::Other(_)
                 | Event::Closed(_),

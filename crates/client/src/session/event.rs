@@ -56,6 +56,13 @@ pub enum SessionEvent {
         /// Why.
         refused: Box<Refused>,
     },
+    /// A room is heard no more: a back-end took this session out of it. It is not joined again by itself.
+    TakenOut {
+        /// The room.
+        room: String,
+        /// Why, for machines: `ordered`.
+        reason: String,
+    },
     /// A connection stands; the first time, or again.
     Connected(Box<Welcome>),
     /// All rooms are heard again.

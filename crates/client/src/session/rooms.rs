@@ -95,6 +95,12 @@ impl Room {
         self.is_wanted() && id == asked && moment.link == Some(link)
     }
 
+    /// The node would not have this session in it.
+    fn forgo(&mut self) {
+        (self.state, self.on, self.asked, self.due_ms) = (RoomState::Lost, None, None, None);
+        self.broken = false;
+    }
+
     const fn is_under_way(&self) -> bool {
         matches!(self.state, RoomState::Joining | RoomState::Recovering)
     }
@@ -198,6 +204,16 @@ impl Rooms {
     pub(crate) fn left(&mut self, name: &str) {
         if self.map.get(name).is_some_and(|room| room.state == RoomState::Leaving) {
             self.map.remove(name);
+        }
+    }
+
+    /// A back-end took the session out of a room. Only the word of the connection over which it is heard counts: another
+    /// one's is older than that join.
+    pub(crate) fn taken_out(&mut self, link: LinkId, name: String, reason: String, out: &mut Out) {
+        let heard = self.map.get_mut(&name).filter(|room| room.on == Some(link));
+        if let Some(room) = heard.filter(|room| room.is_wanted()) {
+            room.forgo();
+            out.tell(SessionEvent::TakenOut { room: name, reason });
         }
     }
 
@@ -377,8 +393,7 @@ impl Rooms {
         for waiter in waiters {
             out.answer(waiter, Err(Error::Refused(refused.clone())));
         }
-        (room.state, room.on, room.asked, room.due_ms) = (RoomState::Lost, None, None, None);
-        room.broken = false;
+        room.forgo();
         if never_heard {
             self.map.remove(&name);
         }

@@ -149,6 +149,7 @@ impl Machine {
             Event::Joined(joined) => {
                 self.rooms.joined(None, joined, (link, moment), counters, ids, out);
             }
+            Event::Left { room, reason } => self.rooms.taken_out(link, room, reason, out),
             Event::Presence(presence) => self.rooms.presence(presence, out),
             Event::Receipts(receipts) => out.tell(SessionEvent::Receipts(receipts)),
             Event::Lost { room, count } => out.tell(SessionEvent::Lost { room, count }),

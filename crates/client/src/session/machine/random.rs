@@ -187,6 +187,7 @@ impl World {
             | SessionEvent::HandedOver
             | SessionEvent::Reconnecting { .. }
             | SessionEvent::MaxReconnectAttemptsReached { .. }
+            | SessionEvent::TakenOut { .. }
             | SessionEvent::Degraded { .. }
             | SessionEvent::TokenExpiring { .. }
             | SessionEvent::Unpublished { .. }

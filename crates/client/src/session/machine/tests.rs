@@ -272,6 +272,7 @@ fn tell(event: &SessionEvent, out: &mut String) {
         SessionEvent::MaxReconnectAttemptsReached { attempts } => {
             write!(out, "max reconnect attempts reached {attempts}")
         }
+        SessionEvent::TakenOut { room, reason } => write!(out, "taken out of {room}: {reason}"),
         SessionEvent::Degraded { isolated } => write!(out, "degraded {isolated}"),
         SessionEvent::TokenExpiring { .. } => write!(out, "token expiring"),
         SessionEvent::Unpublished { id, error, .. } => {
@@ -545,6 +546,28 @@ fn rooms_left_while_away_are_left_when_back() {
     script.check(&publication(2, "a", "e:6"), "");
     script.run(r#"hear 2 {"type":"unsubscribed","data":{"room":"news"},"metadata":{"correlation_id":"roomcast:2"}}"#);
     assert_eq!(script.room("news"), None);
+}
+
+const TAKEN_OUT: &str =
+    r#"{"type":"unsubscribed","data":{"room":"news","reason":"ordered"},"metadata":{}}"#;
+
+#[test]
+fn a_room_that_a_back_end_took_the_session_out_of_is_not_joined_again_by_itself() {
+    let mut script = in_news();
+    script.check(&format!("hear 1 {TAKEN_OUT}"), "taken out of news: ordered");
+    assert_eq!(script.room("news"), Some(RoomState::Lost));
+    script.check(&publication(1, "a", "e:6"), "");
+    script.run("closed 1 1006\nat 1000");
+    let resumed = r#"up 2 {"resumed":true}"#;
+    script.check(resumed, "connected\nsend 2 ping\nresumed session=true recovered=true");
+}
+
+#[test]
+fn the_word_of_a_connection_over_which_a_room_is_not_heard_takes_nobody_out() {
+    let mut script = in_news();
+    script.run("closed 1 1006\nat 1000\nup 2 {\"resumed\":true}");
+    script.check(&format!("hear 1 {TAKEN_OUT}"), "");
+    assert_eq!(script.room("news"), Some(RoomState::Recovering));
 }
 
 #[test]
