@@ -315,13 +315,16 @@ impl Core {
         self.parts.from_lanes.give_back();
     }
 
-    /// The lanes have ended: what they left behind is carried out, and what was written at last is waited for.
+    /// The lanes have ended: other nodes are told, what they left behind is carried out, and what was written at last is
+    /// waited for.
     async fn finish(
         &mut self,
         events: &mut Vec<BrokerEvent<Ticket>>,
         messages: &mut Vec<FromLane>,
     ) {
-        let began_ms = self.parts.clock.now().mono_ms;
+        let began = self.parts.clock.now();
+        self.parts.hub.farewell(began, &mut self.effects);
+        let began_ms = began.mono_ms;
         let min_ms = match self.parts.broker {
             AnyBroker::Memory(_) => 0,
             AnyBroker::Redis(_) => FINISH_MIN_MS,

@@ -468,7 +468,7 @@ impl Hub {
             return self.placed(now, &publication.room, position, item, out);
         }
         if is_for_hubs(&publication.room) {
-            return self.hear_node(publication, out);
+            return self.hear_node(now, publication, out);
         }
         // A room that another node's rules keep and this one's do not is ephemeral here: its members do not count.
         let mut publication = Arc::clone(publication);

@@ -31,11 +31,15 @@ const EVERY: Duration = Duration::from_millis(2);
 /// How late a delivery may be, from when the revocation is asked for.
 const LATE_MAX: Duration = Duration::from_secs(1);
 
-/// How often a node is stopped, and how long it sleeps on once the order was answered: less than its lease of 8 s.
+/// How often a node is stopped, and how long it sleeps on once the order was answered: with that less than its lease of
+/// 8 s.
 const ROUNDS: usize = 5;
 const SLEEP_ON: Duration = Duration::from_secs(1);
 
-/// How long it is awake in between: it beats each second, and who has no lease is not waited for.
+/// How long it has slept when the last order is given: by then its lease is over.
+const ASLEEP: Duration = Duration::from_secs(11);
+
+/// How long it is awake in between: it beats each second.
 const AWAKE: Duration = Duration::from_secs(2);
 
 /// How long anything else may take.
@@ -125,6 +129,9 @@ pub(crate) fn stopped(binary: &Path) -> Result<Outcome, String> {
             sleep(AWAKE).await;
             while let Ok(Some(_)) = timeout(Duration::ZERO, client.next()).await {}
             asleep.stop()?;
+            if round + 1 == ROUNDS {
+                sleep(ASLEEP).await;
+            }
             let began = Instant::now();
             let path = format!("/api/v1/users/{user}/disconnect?timeout=1s");
             let answer = ask(&awake.internal, &path, "").await;
@@ -145,8 +152,8 @@ pub(crate) fn stopped(binary: &Path) -> Result<Outcome, String> {
             }
         }
         notes.push(format!(
-            "{ROUNDS} orders with timeout=1s named the node that slept, the slowest within {slowest:.1?}; awake, it \
-             delivered nothing before it obeyed"
+            "{ROUNDS} orders with timeout=1s named the node that slept, at the last for {ASLEEP:?}, the slowest within \
+             {slowest:.1?}; awake, it delivered nothing before it obeyed"
         ));
         Ok((notes, troubles))
     })
@@ -194,7 +201,7 @@ impl Scene {
 }
 
 /// Waits until each node knows the others: whom it does not know it cannot wait for.
-async fn until_known(nodes: &[Node]) -> Result<(), String> {
+pub(crate) async fn until_known(nodes: &[Node]) -> Result<(), String> {
     let known = format!("\"known\":{}", NODES - 1);
     let deadline = Instant::now() + PATIENCE;
     for node in nodes {
@@ -282,7 +289,7 @@ async fn heard(client: &Client) -> Result<(), String> {
     }
 }
 
-async fn connect(address: &str, subject: &str, kind: Kind) -> Result<Client, String> {
+pub(crate) async fn connect(address: &str, subject: &str, kind: Kind) -> Result<Client, String> {
     let mut options = Options::new(format!("ws://{address}/ws"), token(subject, kind, &[])?);
     options.connect_timeout = PATIENCE;
     options.request_timeout = PATIENCE;
@@ -290,7 +297,7 @@ async fn connect(address: &str, subject: &str, kind: Kind) -> Result<Client, Str
 }
 
 /// Asks a node's server API, and reads the answer.
-async fn ask(internal: &str, path: &str, body: &str) -> Result<Value, String> {
+pub(crate) async fn ask(internal: &str, path: &str, body: &str) -> Result<Value, String> {
     let answer = timeout(PATIENCE, post(internal, path, body)).await;
     let answer = answer.map_err(|_| "no answer".to_owned())?.map_err(|it| it.to_string())?;
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);

@@ -15,13 +15,16 @@ use roomcast_protocol::time::{Now, iso8601};
 use super::surveys::{ANSWER, TO_ALL};
 use super::{Hub, bit_of};
 use crate::messages::{HubEffect, LaneMessage, QueryId, Ticket};
-use crate::orders::{Order, Outcome, asker_of, confirmation, confirmed};
+use crate::orders::{Order, Outcome, asker_of, confirmation, confirmed, node_of};
 
 /// What the names of rooms begin with in which one node hears what others say to it alone.
 const TO_NODE: &str = "$node-";
 
 /// The type of a node's word that its lanes carried an order out.
 const CONFIRM: &str = "confirm";
+
+/// The type of a node's word that it has ended.
+const FAREWELL: &str = "farewell";
 
 /// Orders that lanes of a node have under way; of those beyond it the oldest is obeyed but not confirmed.
 pub const CARRYING_MAX: usize = 4_096;
@@ -36,7 +39,7 @@ pub struct Ordered {
     pub accepted: Accepted,
     /// What each node did that carried it out, in order. Bounds: [`NODES_MAX`].
     pub nodes: Vec<(NodeId, Outcome)>,
-    /// Nodes that have not said so in time.
+    /// Nodes that have not said so in time, and those that were lost before.
     pub unanswered: Vec<NodeId>,
 }
 
@@ -57,6 +60,8 @@ struct Awaited {
     stored: Option<Accepted>,
     /// Nodes that held a lease when it was given, and have not said that they carried it out.
     missing: BTreeSet<NodeId>,
+    /// Nodes whose lease had ended by then without a farewell: they are not waited for, but named.
+    lost: BTreeSet<NodeId>,
     nodes: BTreeMap<NodeId, Outcome>,
 }
 
@@ -111,6 +116,40 @@ impl Hub {
         std::iter::once(self.config.id).chain(peers).take(NODES_MAX).collect()
     }
 
+    /// Nodes whose lease has ended lately without a farewell. Bounds: [`NODES_MAX`].
+    pub(super) fn lost_nodes(&self) -> BTreeSet<NodeId> {
+        self.watch.iter().flat_map(|watch| watch.peers.lost()).collect()
+    }
+
+    /// This node's lanes have ended: the others are told that it is gone.
+    pub fn farewell(&mut self, now: Now, out: &mut Vec<HubEffect>) {
+        if self.watch.is_some()
+            && let Ok(room) = RoomName::system(TO_ALL)
+        {
+            let text = self.config.id.to_string();
+            self.say_to_nodes(now, room, FAREWELL, text, out);
+        }
+    }
+
+    /// Another node has ended: nobody waits for it any more.
+    fn hear_farewell(&mut self, now: Now, node: NodeId, out: &mut Vec<HubEffect>) {
+        if node == self.config.id {
+            return;
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.farewell(now.mono_ms, node);
+        }
+        let queries: Vec<u64> = self.answers.awaited.keys().copied().collect();
+        for query in queries {
+            if let Some(awaited) = self.answers.awaited.get_mut(&query) {
+                awaited.missing.remove(&node);
+                awaited.lost.remove(&node);
+            }
+            self.answer_order(query, false, out);
+        }
+        self.survey_without(node, out);
+    }
+
     /// This node's lanes; one bit each.
     pub(super) fn all_lanes(&self) -> u64 {
         let lanes = self.config.lanes.min(LaneId::MAX);
@@ -119,9 +158,9 @@ impl Hub {
 
     /// An order of this node is on its way.
     pub(super) fn await_order(&mut self, now: Now, query: QueryId, timeout_ms: u64) {
-        let missing = self.all_nodes();
+        let (missing, lost) = (self.all_nodes(), self.lost_nodes());
         let due_ms = now.mono_ms.saturating_add(timeout_ms);
-        let awaited = Awaited { due_ms, stored: None, missing, nodes: BTreeMap::new() };
+        let awaited = Awaited { due_ms, stored: None, missing, lost, nodes: BTreeMap::new() };
         self.answers.awaited.insert(query.0, awaited);
     }
 
@@ -213,12 +252,21 @@ impl Hub {
     }
 
     /// Another node says something to this one, or to all.
-    pub(super) fn hear_node(&mut self, publication: &Publication, out: &mut Vec<HubEffect>) {
-        if publication.room.as_str() == TO_ALL {
-            return self.hear_survey(publication, out);
-        }
+    pub(super) fn hear_node(
+        &mut self,
+        now: Now,
+        publication: &Publication,
+        out: &mut Vec<HubEffect>,
+    ) {
         let Content::Text(text) = &publication.content else { return };
         let Ok(text) = std::str::from_utf8(text) else { return };
+        if publication.room.as_str() == TO_ALL {
+            return match (&*publication.kind, node_of(text)) {
+                (FAREWELL, Some(node)) => self.hear_farewell(now, node, out),
+                (FAREWELL, None) => {}
+                (kind, _) => self.hear_survey(kind, text, out),
+            };
+        }
         match &*publication.kind {
             CONFIRM => {
                 if let Some((query, node, outcome)) = confirmed(text) {
@@ -239,6 +287,7 @@ impl Hub {
     ) {
         let Some(awaited) = self.answers.awaited.get_mut(&query) else { return };
         awaited.missing.remove(&node);
+        awaited.lost.remove(&node);
         if awaited.nodes.len() < NODES_MAX {
             // An order that is read once more is obeyed once: the first word counts.
             awaited.nodes.entry(node).or_insert(outcome);
@@ -263,9 +312,9 @@ impl Hub {
             return;
         }
         let Some(awaited) = self.answers.awaited.remove(&query) else { return };
-        self.counters.orders_unanswered += awaited.missing.len() as u64;
+        let unanswered: Vec<NodeId> = awaited.missing.union(&awaited.lost).copied().collect();
+        self.counters.orders_unanswered += unanswered.len() as u64;
         let nodes = awaited.nodes.into_iter().collect();
-        let unanswered = awaited.missing.into_iter().collect();
         let ordered = Ordered { accepted, nodes, unanswered };
         out.push(HubEffect::Ordered(QueryId(query), Ok(ordered)));
     }

@@ -5,9 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use roomcast_protocol::codes::Refused;
-use roomcast_protocol::content::Content;
 use roomcast_protocol::ids::{LaneId, NodeId};
-use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
@@ -31,7 +29,7 @@ pub const SURVEYS_MAX: usize = 64;
 pub struct Surveyed {
     /// Their rows.
     pub page: SurveyPage,
-    /// Nodes that have not answered in time.
+    /// Nodes that have not answered in time, and those that were lost before.
     pub unanswered: Vec<NodeId>,
 }
 
@@ -52,6 +50,8 @@ struct Awaited {
     due_ms: u64,
     count_max: u32,
     missing: BTreeSet<NodeId>,
+    /// Nodes whose lease had ended by then without a farewell: they are not waited for, but named.
+    lost: BTreeSet<NodeId>,
     pages: Vec<SurveyPage>,
 }
 
@@ -92,11 +92,11 @@ impl Hub {
             return out.push(HubEffect::Surveyed(query, Err(refused)));
         }
         let own = self.config.id;
-        let missing = self.all_nodes();
+        let (missing, lost) = (self.all_nodes(), self.lost_nodes());
         let others = missing.len() > 1;
         let due_ms = now.mono_ms.saturating_add(timeout_ms);
         let count_max = survey.count_max;
-        let awaited = Awaited { due_ms, count_max, missing, pages: Vec::new() };
+        let awaited = Awaited { due_ms, count_max, missing, lost, pages: Vec::new() };
         self.surveys.awaited.insert(query.0, awaited);
         if others && let Ok(room) = RoomName::system(TO_ALL) {
             let text = survey_text(own, query.0, &survey);
@@ -106,12 +106,9 @@ impl Hub {
     }
 
     /// Somebody asks all nodes.
-    pub(super) fn hear_survey(&mut self, publication: &Publication, out: &mut Vec<HubEffect>) {
-        let Content::Text(text) = &publication.content else { return };
-        let asked = std::str::from_utf8(text).ok().and_then(survey_of);
-        let Some((asker, query, survey)) = asked.filter(|_| &*publication.kind == SURVEY) else {
-            return;
-        };
+    pub(super) fn hear_survey(&mut self, kind: &str, text: &str, out: &mut Vec<HubEffect>) {
+        let asked = survey_of(text).filter(|_| kind == SURVEY);
+        let Some((asker, query, survey)) = asked else { return };
         if asker == self.config.id {
             return; // its lanes were asked at once
         }
@@ -183,10 +180,25 @@ impl Hub {
         out: &mut Vec<HubEffect>,
     ) {
         let Some(awaited) = self.surveys.awaited.get_mut(&query) else { return };
-        if awaited.missing.remove(&node) {
+        // The first of each node counts.
+        if awaited.missing.remove(&node) || awaited.lost.remove(&node) {
             awaited.pages.push(page);
         }
         if awaited.missing.is_empty() {
+            self.end_survey(query, out);
+        }
+    }
+
+    /// A node has ended: surveys go on without it.
+    pub(super) fn survey_without(&mut self, node: NodeId, out: &mut Vec<HubEffect>) {
+        let mut ended = Vec::new();
+        for (query, awaited) in &mut self.surveys.awaited {
+            awaited.lost.remove(&node);
+            if awaited.missing.remove(&node) && awaited.missing.is_empty() {
+                ended.push(*query);
+            }
+        }
+        for query in ended {
             self.end_survey(query, out);
         }
     }
@@ -202,9 +214,10 @@ impl Hub {
 
     fn end_survey(&mut self, query: u64, out: &mut Vec<HubEffect>) {
         let Some(awaited) = self.surveys.awaited.remove(&query) else { return };
-        let Awaited { count_max, missing, pages, .. } = awaited;
+        let Awaited { count_max, missing, lost, pages, .. } = awaited;
         let page = SurveyPage::merged(pages, count_max);
-        let surveyed = Surveyed { page, unanswered: missing.into_iter().collect() };
+        let unanswered = missing.union(&lost).copied().collect();
+        let surveyed = Surveyed { page, unanswered };
         out.push(HubEffect::Surveyed(QueryId(query), Ok(surveyed)));
     }
 }

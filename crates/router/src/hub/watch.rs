@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use roomcast_protocol::envelope::{BeatReport, BrokerCommand, Count, LinkId, MasterId, Moved};
+use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::position::Position;
 
 use super::links::{Cause, Links};
@@ -267,6 +268,12 @@ impl Watch {
         renamed
     }
 
+    /// Another node has ended as it should.
+    pub(super) fn farewell(&mut self, mono_ms: u64, node: NodeId) {
+        let now_ms = self.at(mono_ms);
+        self.peers.farewell(now_ms, node);
+    }
+
     /// A beat was answered, or was not in time.
     pub(super) fn beat_answered(
         &mut self,
@@ -286,7 +293,7 @@ impl Watch {
                 self.sent.retain(|(sent, _)| *sent > seq);
                 self.answered_ms = now_ms;
                 self.unanswered = false;
-                self.peers.report(peers);
+                self.peers.report(now_ms, peers);
                 self.links.answered(now_ms, sent, master, links);
             }
             (None, Some(_)) => {

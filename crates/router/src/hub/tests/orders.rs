@@ -7,7 +7,9 @@ use roomcast_protocol::content::Content;
 use roomcast_protocol::envelope::{BrokerEvent, Envelope};
 use roomcast_protocol::ids::{LaneId, NodeId};
 use roomcast_protocol::publication::Publication;
+use roomcast_protocol::room::RoomName;
 
+use super::surveys::hears;
 use super::{Rules, World, config};
 use crate::hub::Ordered;
 use crate::hub::answers::room_of;
@@ -79,13 +81,13 @@ fn carry_out(world: &mut World, ticket: u64, lanes: &[u8]) {
 /// Another node's word, as the feed brings it.
 fn confirms(world: &mut World, node: u64, sessions: u64) {
     let text = confirmation(7, NodeId(node), &Outcome::of(sessions));
-    let content = Content::Text(text.into());
-    let room = room_of(NodeId(1)).unwrap();
-    let publication = Publication { kind: "confirm".into(), ..Publication::bare(room, content) };
-    world.event_is(BrokerEvent::Envelope(Envelope::Publication {
-        publication: Arc::new(publication),
-        published_us: 0,
-    }));
+    hears(world, room_of(NodeId(1)).unwrap(), "confirm", text);
+}
+
+/// Another node ends as it should.
+pub(super) fn says_farewell(world: &mut World, node: u64) {
+    let room = RoomName::system("$nodes").unwrap();
+    hears(world, room, "farewell", NodeId(node).to_string());
 }
 
 /// An order is stored, and the records have ended; nodes 2 and 3 hold a lease.
@@ -130,6 +132,63 @@ fn nodes_that_do_not_confirm_in_time_are_named_and_others_than_expected_count() 
     assert_eq!(world.seen, ["answer 7 accepted 4 1:3 2:1 4:2 not 3"]);
     assert_eq!(world.hub.counters().orders_unanswered, 1);
     assert!(world.hub.answers.are_idle());
+}
+
+#[test]
+fn nodes_whose_lease_has_ended_are_named_but_not_waited_for() {
+    let mut world = world();
+    steps(&mut world, "auto over=1 peers=2,3\nat 1010\nauto over=1 peers=2\nat 2010");
+    disconnect(&mut world, "bob");
+    world.step("accepted at=4");
+    world.event_is(BrokerEvent::SessionsEnded { request: 7, done: true });
+    steps(&mut world, &format!("feed $control at=4 {OURS} text=bob"));
+    carry_out(&mut world, 1, &[0, 1, 2]);
+    world.seen.clear();
+    confirms(&mut world, 2, 0);
+    assert_eq!(world.seen, ["answer 7 accepted 4 1:3 2:0 not 3"]);
+    assert_eq!(world.hub.counters().orders_unanswered, 1);
+}
+
+#[test]
+fn a_node_that_was_lost_and_confirms_all_the_same_is_not_named() {
+    let mut world = world();
+    steps(&mut world, "auto over=1 peers=2,3\nat 1010\nauto over=1 peers=2\nat 2010");
+    disconnect(&mut world, "bob");
+    world.step("accepted at=4");
+    world.event_is(BrokerEvent::SessionsEnded { request: 7, done: true });
+    steps(&mut world, &format!("feed $control at=4 {OURS} text=bob"));
+    carry_out(&mut world, 1, &[0, 1, 2]);
+    world.seen.clear();
+    confirms(&mut world, 3, 1);
+    confirms(&mut world, 2, 0);
+    assert_eq!(world.seen, ["answer 7 accepted 4 1:3 2:0 3:1"]);
+}
+
+#[test]
+fn nobody_waits_for_a_node_that_said_farewell_or_names_it() {
+    let mut world = ordered();
+    steps(&mut world, &format!("feed $control at=4 {OURS} text=bob"));
+    carry_out(&mut world, 1, &[0, 1, 2]);
+    confirms(&mut world, 2, 1);
+    world.seen.clear();
+    says_farewell(&mut world, 1);
+    assert_eq!(world.seen, [""; 0], "its own word of an earlier life says nothing");
+    says_farewell(&mut world, 3);
+    assert_eq!(world.seen, ["answer 7 accepted 4 1:3 2:1"]);
+    // Its lease shows a while longer, and then does not.
+    for peers in ["2,3", "2"] {
+        let at_ms = if peers == "2" { 3_010 } else { 2_010 };
+        steps(&mut world, &format!("auto over=1 peers={peers}\nat {at_ms}"));
+        assert_eq!(world.hub.lost_nodes().len(), 0);
+        assert_eq!(world.hub.all_nodes().len(), 2);
+    }
+}
+
+#[test]
+fn a_node_that_ends_says_farewell_to_all() {
+    let mut world = world();
+    world.act(|hub, now, out| hub.farewell(now, out));
+    assert_eq!(world.seen, ["publish $nodes farewell 0000000000000001"]);
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn lanes_answer(world: &mut World, ticket: u64, keys: [&[&str]; 3]) {
     }
 }
 
-fn hears(world: &mut World, room: RoomName, kind: &str, text: String) {
+pub(super) fn hears(world: &mut World, room: RoomName, kind: &str, text: String) {
     let content = Content::Text(text.into());
     let publication = Publication { kind: kind.into(), ..Publication::bare(room, content) };
     world.event_is(BrokerEvent::Envelope(Envelope::Publication {
@@ -111,6 +111,23 @@ fn nodes_that_do_not_answer_in_time_are_named() {
     world.step("at 2010");
     assert_eq!(world.seen, ["surveyed 5 a:1@1 b:1@3 not 2"]);
     assert!(world.hub.surveys.are_idle());
+}
+
+#[test]
+fn a_node_that_said_farewell_is_not_waited_for_and_one_without_a_lease_only_named() {
+    let mut world = three();
+    asks(&mut world, 5, 9);
+    lanes_answer(&mut world, 1, [&["a"], &[], &[]]);
+    node_answers(&mut world, 3, page(&["b"], false));
+    world.seen.clear();
+    orders::says_farewell(&mut world, 2);
+    assert_eq!(world.seen, ["surveyed 5 a:1@1 b:1@3"]);
+    world.step("auto over=1 peers=2");
+    world.step("at 2010");
+    asks(&mut world, 6, 9);
+    world.seen.clear();
+    lanes_answer(&mut world, 2, [&["a"], &[], &[]]);
+    assert_eq!(world.seen, ["surveyed 6 a:1@1 not 3"]);
 }
 
 #[test]
