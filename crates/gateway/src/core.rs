@@ -63,6 +63,10 @@ const FINISH_MS: u64 = 2_000;
 const FINISH_MIN_MS: u64 = 50;
 const FINISH_LOOK: std::time::Duration = std::time::Duration::from_millis(5);
 
+/// How soon whoever publishes may try again, at another node, what this one has not begun when it ends. Units:
+/// milliseconds.
+const ENDING_RETRY_MS: u64 = 1_000;
+
 /// What lanes tell the core.
 #[derive(Debug)]
 pub(crate) enum FromLane {
@@ -150,6 +154,12 @@ pub(crate) struct Publishing {
 }
 
 impl Publishing {
+    /// It was not begun, and will not be.
+    fn refuse(self) {
+        let text = "The node is ending: this was not published";
+        give(self.answer, Err(Refused::unavailable(text.into(), ENDING_RETRY_MS)));
+    }
+
     /// One, and where its outcome comes.
     fn new(publication: Arc<Publication>, dedup: bool) -> (Self, Outcome) {
         let (answer, outcome) = oneshot::channel();
@@ -264,6 +274,7 @@ pub(crate) async fn run(parts: CoreParts) {
         core.housekeeping();
     }
     core.finish(&mut events, &mut messages).await;
+    handle::refuse_rest(&mut core.parts.requests);
     core.parts.broker.detach(core.parts.node);
 }
 

@@ -12,6 +12,7 @@ use roomcast_router::hub::{Ordered, Surveyed};
 use roomcast_router::messages::{MemberInfo, ReceiptsAsk};
 use roomcast_router::orders::Order;
 use roomcast_router::surveys::Survey;
+use tokio::sync::mpsc::error::SendError;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::{CoreRequest, Outcome, Publishing};
@@ -28,16 +29,23 @@ impl CoreHandle {
         Self { requests, ended }
     }
 
-    /// Publishes as a back-end, in this order; each with whether its id is to be remembered. What a core that ends
-    /// leaves unanswered has no outcome.
+    /// Publishes as a back-end, in this order; each with whether its id is to be remembered. What a core that ends has
+    /// not begun is refused; of what it leaves unanswered there is no outcome.
     pub(crate) async fn publish(
         &self,
         publications: Vec<(Arc<Publication>, bool)>,
     ) -> Vec<Outcome> {
         let (publishing, outcomes) =
             publications.into_iter().map(|(it, dedup)| Publishing::new(it, dedup)).unzip();
-        drop(self.requests.send(CoreRequest::Publish(publishing)).await);
+        self.hand_over(publishing).await;
         outcomes
+    }
+
+    async fn hand_over(&self, publishing: Vec<Publishing>) {
+        let sent = self.requests.send(CoreRequest::Publish(publishing)).await;
+        if let Err(SendError(request)) = sent {
+            refuse(request);
+        }
     }
 
     /// What a room keeps; `None`: it cannot be read at the moment, or the node is ending.
@@ -48,11 +56,10 @@ impl CoreHandle {
     }
 
     /// Has a back-end's publication on its way, behind those that were before it, and says how it ended. A sender that
-    /// is gone: the node is ending, and nobody knows.
+    /// is gone: the node is ending, the publication was begun, and nobody knows.
     pub(crate) async fn begin(&self, publication: Arc<Publication>, dedup: bool) -> Outcome {
         let (publishing, outcome) = Publishing::new(publication, dedup);
-        // Where the core has ended, the sender goes with the request.
-        drop(self.requests.send(CoreRequest::Publish(vec![publishing])).await);
+        self.hand_over(vec![publishing]).await;
         outcome
     }
 
@@ -133,5 +140,83 @@ impl CoreHandle {
     /// Ends the core.
     pub(crate) fn stop(&self) {
         self.ended.notify_one();
+    }
+}
+
+/// The core has ended: what is left in its queue was not begun, and nothing more is taken.
+pub(super) fn refuse_rest(requests: &mut mpsc::Receiver<CoreRequest>) {
+    requests.close();
+    while let Ok(request) = requests.try_recv() {
+        refuse(request);
+    }
+}
+
+/// Publications are refused for sure. Whoever asks anything else finds that nobody answers.
+fn refuse(request: CoreRequest) {
+    match request {
+        CoreRequest::Publish(publishing) => publishing.into_iter().for_each(Publishing::refuse),
+        CoreRequest::History { .. }
+        | CoreRequest::Members { .. }
+        | CoreRequest::Roster { .. }
+        | CoreRequest::Receipts { .. }
+        | CoreRequest::Order { .. }
+        | CoreRequest::Survey { .. }
+        | CoreRequest::Stop { .. } => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use roomcast_protocol::content::Content;
+
+    use super::*;
+
+    fn publication() -> Arc<Publication> {
+        let content = Content::Text(Bytes::from_static(b"x"));
+        Arc::new(Publication::bare(RoomName::parse("demo").unwrap(), content))
+    }
+
+    fn handle() -> (CoreHandle, mpsc::Receiver<CoreRequest>) {
+        let (requests, asked) = mpsc::channel(8);
+        (CoreHandle::new(requests, Arc::default()), asked)
+    }
+
+    #[track_caller]
+    fn expect_refused(outcome: &mut Outcome) {
+        let refused = outcome.try_recv().unwrap().unwrap_err();
+        assert_eq!((refused.refusal, refused.unknown), (Refusal::Unavailable, false));
+        assert_eq!(refused.message, "The node is ending: this was not published");
+    }
+
+    #[tokio::test]
+    async fn what_an_ending_core_has_not_begun_is_refused_for_sure() {
+        let (core, mut asked) = handle();
+        let mut begun = core.begin(publication(), false).await;
+        let CoreRequest::Publish(publishing) = asked.recv().await.unwrap() else { panic!() };
+        let mut queued = core.begin(publication(), false).await;
+        let mut several = core.publish(vec![(publication(), true), (publication(), false)]).await;
+        refuse_rest(&mut asked);
+        expect_refused(&mut queued);
+        several.iter_mut().for_each(expect_refused);
+        let mut late = core.begin(publication(), false).await;
+        expect_refused(&mut late);
+        // Of what it has begun nobody knows.
+        assert_eq!(begun.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+        drop(publishing);
+        assert_eq!(begun.try_recv(), Err(oneshot::error::TryRecvError::Closed));
+    }
+
+    #[tokio::test]
+    async fn an_ending_core_answers_no_question() {
+        let (core, mut asked) = handle();
+        let room = RoomName::parse("demo").unwrap();
+        let (found, ()) = tokio::join!(core.members(room), async {
+            while asked.is_empty() {
+                tokio::task::yield_now().await;
+            }
+            refuse_rest(&mut asked);
+        });
+        assert_eq!(found, None);
     }
 }
