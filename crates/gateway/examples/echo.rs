@@ -15,7 +15,9 @@ use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::{Request, Response};
-use roomcast_gateway::transport::http::{self, Answer, ClientInfo, Handler, HttpLimits, Upgraded};
+use roomcast_gateway::transport::http::{
+    self, Answer, ClientInfo, Handled, Handler, HttpLimits, Upgraded,
+};
 use roomcast_gateway::transport::linger::linger;
 use roomcast_gateway::transport::socket::read_available;
 use roomcast_gateway::transport::websocket::handshake;
@@ -49,14 +51,14 @@ struct Door;
 impl Handler for Door {
     type Attachment = ();
 
-    fn handle(&self, request: Request<Incoming>, client: ClientInfo) -> Answer<()> {
+    fn handle(&self, request: Request<Incoming>, client: ClientInfo) -> Handled<'_, ()> {
         if request.uri().path() == "/whoami" {
-            return Answer::Http(Response::new(client.ip.to_string().into()));
+            return Handled::Now(Answer::Http(Response::new(client.ip.to_string().into())));
         }
-        match handshake::check(&request) {
+        Handled::Now(match handshake::check(&request) {
             Ok(accepted) => Answer::Upgrade(accepted.with_subprotocol(Some("echo")), ()),
             Err(rejected) => Answer::Http(rejected.response()),
-        }
+        })
     }
 }
 

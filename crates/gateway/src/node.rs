@@ -31,7 +31,7 @@ use crate::public::Site;
 use crate::queue::{Receiver, Sender, queue};
 use crate::relay;
 use crate::rpc::{self, Rpc, RpcParts};
-use crate::upstream::{self, upstream};
+use crate::upstream::{self, Upstream, upstream};
 
 /// Bytes that may wait between the lanes and the core.
 const CORE_QUEUE_BYTES: usize = 16 << 20;
@@ -95,7 +95,7 @@ pub struct Node {
     id: NodeId,
     public: SocketAddr,
     internal: SocketAddr,
-    rpc: Vec<SocketAddr>,
+    rpc: Vec<RpcPlace>,
     rpc_closing: watch::Sender<bool>,
     ready: Arc<AtomicBool>,
     clock: Clock,
@@ -142,31 +142,34 @@ impl Node {
             None => config.listen.public,
         };
         let broker = broker(&guard);
+        let clock = Clock::new();
+        let (upstream, worker) = upstream(&config.upstream, clock);
         let common = Common {
             id,
             guard,
-            clock: Clock::new(),
+            clock,
             seed: random()?,
             users: Arc::new(Users::new(random()?)),
             places: Arc::new(Places::default()),
             ready: Arc::new(AtomicBool::new(false)),
             draining: Arc::default(),
             latencies: Arc::default(),
+            upstream,
         };
         let (to_core, from_lanes) = queue(CORE_QUEUE_BYTES);
         let site = Arc::new(crate::public::site(config, public, internal_address, id));
         let lanes = start_lanes(config, &common, listeners, &to_core, site)?;
         drop(to_core);
-        let rpc_addresses = rpc.iter().filter_map(rpc::Listener::address).collect();
+        let rpc_places = rpc.iter().filter_map(rpc::Listener::place).collect();
         let (rpc_closing, closing) = watch::channel(false);
-        let ports = Ports { internal, rpc, closing };
+        let ports = Ports { internal, rpc, closing, worker };
         let (core, core_thread) = start_core(config, &common, &lanes, from_lanes, broker, ports)?;
         common.ready.store(true, Ordering::Release);
         Ok(Self {
             id,
             public,
             internal: internal_address,
-            rpc: rpc_addresses,
+            rpc: rpc_places,
             rpc_closing,
             ready: common.ready,
             clock: common.clock,
@@ -199,9 +202,9 @@ impl Node {
         self.internal
     }
 
-    /// Where back-ends call by RPC over TCP, in the order of the configuration.
+    /// Where back-ends call by RPC, in the order of the configuration.
     #[must_use]
-    pub fn rpc_addrs(&self) -> &[SocketAddr] {
+    pub fn rpc_places(&self) -> &[RpcPlace] {
         &self.rpc
     }
 
@@ -300,6 +303,7 @@ struct Common {
     ready: Arc<AtomicBool>,
     draining: Arc<Draining>,
     latencies: Arc<Latencies>,
+    upstream: Upstream,
 }
 
 /// The lanes that were started.
@@ -327,6 +331,7 @@ fn start_lanes(
         site,
         pressures,
         draining: Arc::clone(&common.draining),
+        upstream: common.upstream.clone(),
     };
     let settings = LaneSettings::new(config, parts);
     let mut lanes = Lanes { queues, reports: Vec::new(), threads: Vec::new() };
@@ -357,12 +362,13 @@ fn start_lanes(
     Ok(lanes)
 }
 
-/// What the core thread listens at.
+/// What the core thread listens at, and what makes its calls.
 struct Ports {
     internal: TcpListener,
     rpc: Vec<rpc::Listener>,
     /// No further call is taken.
     closing: watch::Receiver<bool>,
+    worker: upstream::Worker,
 }
 
 fn start_core(
@@ -384,7 +390,6 @@ fn start_core(
         naps.before_waiting(taken + relay.received.load(Ordering::Relaxed));
     };
     let hub = hub_of(config, common, lanes, matches!(broker, AnyBroker::Redis(_)));
-    let (upstream, worker) = upstream(&config.upstream, common.clock);
     let parts = CoreParts {
         node: common.id,
         clock: common.clock,
@@ -397,7 +402,7 @@ fn start_core(
         ended,
         users: Arc::clone(&common.users),
         stats: Arc::clone(&stats),
-        upstream: upstream.clone(),
+        upstream: common.upstream.clone(),
     };
     let rpc = rpc_of(config, common, &core);
     let api = ApiParts {
@@ -409,7 +414,7 @@ fn start_core(
         places: Arc::clone(&common.places),
         relay: Arc::clone(&common.latencies.relay),
         rpc: rpc.counters(),
-        metrics: Metrics::new(lanes.queues.len(), &common.latencies, upstream.stats())
+        metrics: Metrics::new(lanes.queues.len(), &common.latencies, common.upstream.stats())
             .map_err(StartError::Metrics)?,
         ready: Arc::clone(&common.ready),
         draining: Arc::clone(&common.draining),
@@ -419,7 +424,7 @@ fn start_core(
     let thread = spawn("core", before_waiting, move || async move {
         let listener = tokio::net::TcpListener::from_std(ports.internal)?;
         let serving = tokio::task::spawn_local(api::serve(listener, Api::new(api)));
-        let calling = tokio::task::spawn_local(upstream::run(worker));
+        let calling = tokio::task::spawn_local(upstream::run(ports.worker));
         let calls = rpc::serve(ports.rpc, rpc, ports.closing)?;
         core::run(parts).await;
         serving.abort();

@@ -105,6 +105,9 @@ pub struct Profile {
     /// When the node stops, clients that said nothing of how their session goes on are dropped without a Close frame,
     /// because only that makes them come back.
     pub drops_on_drain: bool,
+    /// A back-end is asked whether its sessions may join what they ask for, beside the rules of rooms. They ask by
+    /// [`RoomsRequest`](crate::command::RoomsRequest) alone.
+    pub joins_by_call: bool,
     /// Unacked publications are given again after this long. Units: milliseconds.
     pub ack_after_ms: u64,
     /// How often, before they count as failed; 0: as long as the client is connected.
@@ -118,6 +121,7 @@ impl Profile {
         resumes: false,
         resumes_unasked: false,
         drops_on_drain: false,
+        joins_by_call: false,
         ack_after_ms: 5_000,
         ack_tries: 3,
     };

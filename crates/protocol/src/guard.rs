@@ -132,6 +132,8 @@ pub struct Policy {
     pub receipts: bool,
     /// Whoever is put into it unasked is not told from where it hears it, unless something is missing or it is resumed.
     pub quiet: bool,
+    /// Who may join is for a back-end alone to say, where the dialect asks one; nobody else may.
+    pub by_call: bool,
 }
 
 impl Policy {
@@ -153,6 +155,7 @@ impl Policy {
         cursor: None,
         receipts: false,
         quiet: false,
+        by_call: false,
     };
 }
 

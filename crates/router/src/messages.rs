@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use roomcast_protocol::codes::{Close, Refused};
-use roomcast_protocol::command::ReplyTo;
+use roomcast_protocol::command::{ReplyTo, RoomsRequest};
 use roomcast_protocol::envelope::{Accepted, BrokerCommand};
 use roomcast_protocol::ids::{LaneId, NodeId, SessionId, SessionKey};
 use roomcast_protocol::inbox::{Acked, CursorName, InboxState, Told};
@@ -192,6 +192,13 @@ pub enum LaneMessage {
     },
     /// What the application answered to a session's request.
     Responded(Box<Responded>),
+    /// The answer to [`Effect::Permit`].
+    Permitted {
+        /// Who wants to join.
+        session: SessionKey,
+        /// Whether it may.
+        outcome: Result<(), Refused>,
+    },
     /// What the node entered of its sessions' presence is void: tell again of those that were heard from since, of the
     /// others once they are.
     Presents {
@@ -515,6 +522,13 @@ pub enum Effect {
     Hub(HubMessage),
     /// Ask the application.
     Request(Box<Requested>),
+    /// Ask the application whether a session may join; answered by [`LaneMessage::Permitted`].
+    Permit {
+        /// Who wants to.
+        session: SessionKey,
+        /// Where to: rooms that the rules allow, or none at all.
+        request: Arc<RoomsRequest>,
+    },
     /// Answer a question.
     Answer(QueryId, Answer),
 }

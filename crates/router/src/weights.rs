@@ -50,6 +50,7 @@ impl LaneMessage {
             | Self::Order { .. }
             | Self::Revoked { .. }
             | Self::Responded(_)
+            | Self::Permitted { .. }
             | Self::Survey { .. }
             | Self::Stop => None,
         }

@@ -22,17 +22,21 @@ pub use brokers::{Alias, Brokers, Nowhere};
 
 use crate::native::bounds;
 
-/// The RoadRunner dialect with the names of its brokers; holds nothing else.
+/// The RoadRunner dialect with the names of its brokers, and whether joins are by call; holds nothing else.
 #[derive(Clone, Debug, Default)]
 pub struct RoadRunner {
     brokers: Arc<Brokers>,
+    joins_by_call: bool,
 }
 
+/// Where the application is asked who may join.
+static BY_CALL: Profile = Profile { joins_by_call: true, ..Profile::PLAIN };
+
 impl RoadRunner {
-    /// With these brokers.
+    /// With these brokers; the application may be asked who may join.
     #[must_use]
-    pub fn new(brokers: Brokers) -> Self {
-        Self { brokers: Arc::new(brokers) }
+    pub fn new(brokers: Brokers, joins_by_call: bool) -> Self {
+        Self { brokers: Arc::new(brokers), joins_by_call }
     }
 
     /// Which rooms its topics mean: back-ends and clients name the same.
@@ -62,7 +66,7 @@ impl Dialect for RoadRunner {
     }
 
     fn profile(&self) -> &'static Profile {
-        &Profile::PLAIN
+        if self.joins_by_call { &BY_CALL } else { &Profile::PLAIN }
     }
 
     fn decoder(&self, _encoding: Encoding, limits: DecodeLimits) -> Box<dyn Decoder> {

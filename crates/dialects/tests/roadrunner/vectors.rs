@@ -163,7 +163,7 @@ fn topics_are_rooms_as_they_are_named() {
 fn brokers_prefix_their_rooms_and_answers_repeat_what_was_sent() {
     let alias = |name: &str, prefix: &str| Alias { name: name.into(), prefix: prefix.into() };
     let brokers = Brokers::new("".into(), vec![alias("memory", ""), alias("shop", "shop-")]);
-    let dialect = RoadRunner::new(brokers);
+    let dialect = RoadRunner::new(brokers, false);
     let (join, leave) = (RoomsVerb::Join, RoomsVerb::Leave);
     let sent = r#"{"command":"join","broker":"shop","topics":["foo"]}"#;
     check(&dialect, sent, join, Ok(&["shop-foo"]));

@@ -7,6 +7,7 @@ use roomcast_protocol::room::RoomName;
 use super::parse::is_origin;
 use super::raw::{RawBrokerName, RawDialects, RawRoadRunner, Scalar};
 use super::read::Reader;
+use super::upstream::place;
 
 /// Names of brokers. Source: far more than an application has drivers.
 const BROKERS_MAX: usize = 64;
@@ -25,7 +26,7 @@ pub struct DialectsConfig {
 pub struct RoadRunnerConfig {
     /// Where clients connect.
     pub path: Box<str>,
-    /// Pages that may connect; `None`: those of `origins.allow`.
+    /// Pages that may connect, one origin with at most one `*` in it; `None`: those of `origins.allow`.
     pub allowed_origin: Option<Box<str>>,
     /// Who its clients are.
     pub identity: Identity,
@@ -38,33 +39,63 @@ pub enum Identity {
     Token,
     /// Nobody in particular: whoever connects is let in, and the rules of rooms decide.
     Open,
+    /// Nobody in particular: whom the application lets in. It is asked by this call, by its place, also at each join.
+    Call(usize),
 }
 
-pub(super) fn dialects(raw: &RawDialects, dev: bool, r: &mut Reader<'_>) -> DialectsConfig {
+/// Reads the section. `calls` are the names of `[[upstream.calls]]`; `None`: they are wrong themselves.
+pub(super) fn dialects(
+    raw: &RawDialects,
+    calls: Option<&[&str]>,
+    dev: bool,
+    r: &mut Reader<'_>,
+) -> DialectsConfig {
     let raw = &raw.roadrunner;
     let brokers = brokers(raw, r);
     let enabled = r.flag("dialects.roadrunner.enabled", &raw.enabled);
     let path = path(&raw.path, r);
-    let identity = raw.identity.as_ref().and_then(|value| {
-        let key = "dialects.roadrunner.identity";
-        match r.text(key, value)? {
-            text if text == "open" => Some(Identity::Open),
-            text => {
-                let mend = "this version serves \"open\" alone: whoever connects is anonymous";
-                r.problem(key, format!("is {text:?}; {mend}"));
-                None
-            }
-        }
-    });
     let allowed_origin = raw.allowed_origin.as_ref().and_then(|value| origin(value, r));
-    if enabled && identity.is_none() && !dev && raw.identity.is_none() {
-        let text = "needs dialects.roadrunner.identity: RoadRunner's clients bring no token. Say \"open\" to let in \
-                    whoever connects, as `user.kind == 'anonymous'`; the rules of rooms then decide who joins what";
+    if enabled && !dev && raw.identity.is_none() {
+        let text = "needs dialects.roadrunner.identity: RoadRunner's clients bring no token. Say \"call\" to ask the \
+                    application, or \"open\" to let in whoever connects, as `user.kind == 'anonymous'`; the rules of \
+                    rooms then decide who joins what";
         r.problem("dialects.roadrunner.enabled", text);
     }
-    let identity = identity.unwrap_or(Identity::Open);
+    let identity = identity(raw, calls, r).unwrap_or(Identity::Open);
     let roadrunner = RoadRunnerConfig { path, allowed_origin, identity };
     DialectsConfig { roadrunner: enabled.then_some(roadrunner), brokers }
+}
+
+fn identity(raw: &RawRoadRunner, calls: Option<&[&str]>, r: &mut Reader<'_>) -> Option<Identity> {
+    let (key, authorize) = ("dialects.roadrunner.identity", "dialects.roadrunner.authorize");
+    let text = raw.identity.as_ref().map(|value| r.text(key, value));
+    let named = raw.authorize.as_ref();
+    match text {
+        Some(Some(text)) if text == "call" => match named {
+            Some(value) => {
+                let name = r.text(authorize, value)?;
+                place(authorize, &name, calls, r).map(Identity::Call)
+            }
+            None => {
+                let mend = "name the call of [[upstream.calls]] that asks the application, for example \"join\"";
+                r.problem(authorize, format!("is missing, but {key} is \"call\": {mend}"));
+                None
+            }
+        },
+        Some(Some(text)) if text != "open" => {
+            let mend = "write \"call\" to ask the application who may connect and join, or \"open\" to let in everybody";
+            r.problem(key, format!("is {text:?}; {mend}"));
+            None
+        }
+        Some(None) => None,
+        Some(Some(_)) | None => {
+            if named.is_some() {
+                let mend = "write identity = \"call\", or leave this out";
+                r.problem(authorize, format!("is given, but nobody asks by it; {mend}"));
+            }
+            Some(Identity::Open)
+        }
+    }
 }
 
 fn path(value: &Scalar, r: &mut Reader<'_>) -> Box<str> {
@@ -85,10 +116,15 @@ fn path(value: &Scalar, r: &mut Reader<'_>) -> Box<str> {
 fn origin(value: &Scalar, r: &mut Reader<'_>) -> Option<Box<str>> {
     let key = "dialects.roadrunner.allowed_origin";
     let text = r.text(key, value)?;
-    if text != "*" && !is_origin(&text) {
-        let mend =
-            "write one origin as browsers send it (scheme://host or scheme://host:port), or \"*\"";
+    if text != "*" && !is_origin(&text.replacen('*', "0", 1)) {
+        let mend = "write one origin as browsers send it (scheme://host or scheme://host:port), with `*` for one part \
+                    of it if need be, or \"*\" alone";
         r.problem(key, format!("is {text:?}; {mend}"));
+    } else if let Some(start) = text.strip_suffix('*')
+        && !(start.is_empty() || start.ends_with(['/', ':']))
+    {
+        let mend = "let the host's end stand behind it, as in https://*.example.com";
+        r.problem(key, format!("is {text:?}, which means {start}.evil as well; {mend}"));
     }
     Some(text.into())
 }
@@ -159,7 +195,68 @@ mod tests {
             assert_eq!((&*served.path, served.identity), ("/roadrunner", Identity::Open));
         }
         let problem = loaded(true, &[("identity", "token")]).unwrap_err();
-        assert!(problem.contains("\"open\" alone"), "{problem}");
+        assert!(problem.contains("write \"call\" to ask the application"), "{problem}");
+    }
+
+    /// With a call `join` behind another one.
+    fn asked(keys: &[(&str, &str)], rules: &str) -> Result<DialectsConfig, String> {
+        let lines: String = keys.iter().map(|(key, it)| format!("{key} = \"{it}\"\n")).collect();
+        let call = |name| {
+            format!("[[upstream.calls]]\nname = \"{name}\"\ntarget = \"app\"\npath = \"/\"\n")
+        };
+        let text = format!(
+            "[dialects.roadrunner]\nenabled = true\n{lines}\
+             [[upstream.targets]]\nname = \"app\"\nurl = \"http://127.0.0.1:1\"\n{}{}{rules}",
+            call("reports"),
+            call("join"),
+        );
+        written(&text).map(|config| config.dialects)
+    }
+
+    fn written(text: &str) -> Result<Config, String> {
+        static COUNT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let name = format!("roomcast-dialects-{}-{count}.toml", std::process::id());
+        let file = std::env::temp_dir().join(name);
+        std::fs::write(&file, text).unwrap();
+        let options = LoadOptions { file: Some(file.clone()), dev: true, ..LoadOptions::default() };
+        let loaded = Config::load(&options).map_err(|errors| errors.to_string());
+        std::fs::remove_file(file).unwrap();
+        loaded
+    }
+
+    #[test]
+    fn the_application_is_asked_by_a_call_that_is_there() {
+        let call = ("identity", "call");
+        let served = asked(&[call, ("authorize", "join")], "").unwrap().roadrunner.unwrap();
+        assert_eq!(served.identity, Identity::Call(1));
+        for (keys, said) in [
+            (
+                &[call][..],
+                "authorize is missing, but dialects.roadrunner.identity is \"call\": name the call",
+            ),
+            (
+                &[call, ("authorize", "joins")],
+                "\"joins\", which is not configured; known are: reports, join",
+            ),
+            (
+                &[("identity", "open"), ("authorize", "join")],
+                "nobody asks by it; write identity = \"call\"",
+            ),
+            (&[("authorize", "join")], "nobody asks by it"),
+        ] {
+            let problem = asked(keys, "").unwrap_err();
+            assert!(problem.contains(said), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_rule_leaves_it_to_the_application_only_where_that_is_asked() {
+        let rule = "[[rooms]]\nmatch = \"a\"\njoin = \"call\"\n";
+        let asks = [("identity", "call"), ("authorize", "join")];
+        assert!(asked(&asks, rule).is_ok());
+        let problem = asked(&[("identity", "open")], rule).unwrap_err();
+        assert!(problem.contains("rooms.join is \"call\", but nobody asks"), "{problem}");
     }
 
     #[test]
@@ -170,14 +267,22 @@ mod tests {
             ("path", "/a?b", "write it as"),
             ("path", "/ws", "where native is served"),
             ("allowed_origin", "example.com", "as browsers send it"),
-            ("allowed_origin", "https://*.example.com", "as browsers send it"),
+            ("allowed_origin", "https://*.*.example.com", "as browsers send it"),
+            ("allowed_origin", "https://*.example.com/", "as browsers send it"),
+            ("allowed_origin", "https://good.example*", "means https://good.example.evil as well"),
             ("default_prefix", "\u{7}", "no room's name can begin"),
         ] {
             let problem = loaded(true, &[(key, value)]).unwrap_err();
             assert!(problem.contains(said), "{value}: {problem}");
         }
-        for origin in ["*", "https://good.example"] {
-            assert!(loaded(true, &[("allowed_origin", origin)]).is_ok());
+        for origin in [
+            "*",
+            "https://good.example",
+            "https://*.good.example",
+            "http://localhost:*",
+            "https://*",
+        ] {
+            assert!(loaded(true, &[("allowed_origin", origin)]).is_ok(), "{origin}");
         }
     }
 }

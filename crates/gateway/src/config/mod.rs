@@ -468,7 +468,7 @@ impl Config {
                 "--dev: back-ends on this machine may be called, whatever allow_private says",
             ),
             (
-                self.dialects.roadrunner.is_some(),
+                self.dialects.roadrunner.as_ref().is_some_and(|it| it.identity == Identity::Open),
                 "dialects.roadrunner.identity is \"open\": whoever connects may join where rules do not ask who it is",
             ),
             (

@@ -9,7 +9,7 @@ use roomcast_protocol::ids::LaneId;
 use roomcast_protocol::limits::{DecodeLimits, SessionLimits};
 use roomcast_protocol::publication::Priority;
 
-use super::dialects::{self, DialectsConfig};
+use super::dialects::{self, DialectsConfig, Identity};
 use super::drain;
 use super::keep;
 use super::members::{self, Paths};
@@ -29,6 +29,9 @@ use crate::guard::{Condition, Pattern, RULES_MAX, RoomRule};
 
 /// HS256 with a shorter key is weaker than its hash. Units: bytes. Source: RFC 7518 3.2.
 const TOKEN_SECRET_BYTES_MIN: usize = 32;
+
+/// What stands for a condition where the application alone says who may join.
+const BY_CALL: &str = "call";
 
 /// Shortest API key. Units: bytes.
 const API_KEY_BYTES_MIN: usize = 16;
@@ -79,8 +82,18 @@ pub(super) fn parse(raw: &RawConfig, dev: bool, r: &mut Reader<'_>) -> Parsed {
     if raw.rooms.len() > RULES_MAX {
         r.problem("rooms", format!("has {} rules, allowed are {RULES_MAX}", raw.rooms.len()));
     }
-    let rooms = raw.rooms.iter().enumerate();
     let message_bytes = limits.message_bytes;
+    let before = r.problems.len();
+    let upstream = upstream(&raw.upstream, dev, r);
+    let calls: Vec<_> = upstream.calls.iter().map(|call| &*call.name).collect();
+    let calls_are_sound = r.problems.len() == before;
+    let dialects = dialects::dialects(&raw.dialects, calls_are_sound.then_some(&calls), dev, r);
+    let asks = dialects.roadrunner.as_ref();
+    // Whether somebody is asked is not known where that was said wrongly.
+    let asks = r.problems.len() > before
+        || asks.is_some_and(|it| matches!(it.identity, Identity::Call(_)));
+    let rooms = raw.rooms.iter().enumerate();
+    let rooms = rooms.filter_map(|(at, it)| rule(&format!("rooms[{at}]"), it, asks, r)).collect();
     Parsed {
         node: NodeConfig { lanes: lanes(&raw.node.lanes, r) },
         listen: listen(raw, dev, r),
@@ -92,15 +105,15 @@ pub(super) fn parse(raw: &RawConfig, dev: bool, r: &mut Reader<'_>) -> Parsed {
             leave_grace_ms: r.time("agents.leave_grace", &raw.agents.leave_grace, 0..=600_000),
         },
         drain: drain::drain(&raw.drain, r),
-        dialects: dialects::dialects(&raw.dialects, dev, r),
+        dialects,
         rpc: rpc::rpc(&raw.rpc, dev, r),
         log: LogConfig {
             level: log_level(&raw.log.level, r),
             format: log_format(&raw.log.format, r),
         },
         relayed: relay::parse(raw, message_bytes, r),
-        upstream: upstream(&raw.upstream, dev, r),
-        rooms: rooms.filter_map(|(at, it)| rule(&format!("rooms[{at}]"), it, r)).collect(),
+        upstream,
+        rooms,
     }
 }
 
@@ -409,7 +422,8 @@ fn log_format(value: &Scalar, r: &mut Reader<'_>) -> LogFormat {
     r.choice("log.format", value, &formats).unwrap_or(LogFormat::Auto)
 }
 
-fn rule(key: &str, raw: &RawRule, r: &mut Reader<'_>) -> Option<RoomRule> {
+/// `asks`: some dialect asks the application who may join.
+fn rule(key: &str, raw: &RawRule, asks: bool, r: &mut Reader<'_>) -> Option<RoomRule> {
     let of = |name: &str| format!("{key}.{name}");
     let pattern = r
         .required(&of("match"), raw.pattern.as_ref())
@@ -425,8 +439,13 @@ fn rule(key: &str, raw: &RawRule, r: &mut Reader<'_>) -> Option<RoomRule> {
         relay: raw.relay.as_ref().and_then(|value| relay::mode(&of("relay"), value, r)),
         history: keep::keep(key, raw, r),
         strict: raw.strict.as_ref().is_some_and(|value| r.flag(&of("strict"), value)),
+        by_call: join.as_deref() == Some(BY_CALL),
         ..Policy::OPEN
     };
+    if policy.by_call && !asks {
+        let mend = "set dialects.roadrunner.identity to \"call\", or write a condition";
+        r.problem(&of("join"), format!("is {BY_CALL:?}, but nobody asks the application; {mend}"));
+    }
     let (policy, paths) = members::members(key, raw, pattern.as_ref(), policy, r);
     let pattern = pattern?;
     let Paths { conflate, collapse } = paths;
@@ -434,12 +453,13 @@ fn rule(key: &str, raw: &RawRule, r: &mut Reader<'_>) -> Option<RoomRule> {
         let compiled = Condition::compile(source, &captures);
         compiled.map_err(|cause| r.problem(&of(name), cause)).ok()
     };
-    let join = join.and_then(|source| compile("join", &source));
+    let compiled = join.filter(|_| !policy.by_call).and_then(|it| compile("join", &it));
     let publish = match publish {
         None => None,
         Some(source) => Some(compile("publish", &source?)?),
     };
-    Some(RoomRule { pattern, join: join?, publish, policy, conflate, collapse })
+    let join = if policy.by_call { None } else { Some(compiled?) };
+    Some(RoomRule { pattern, join, publish, policy, conflate, collapse })
 }
 
 fn priority(key: &str, raw: &RawRule, r: &mut Reader<'_>) -> Priority {

@@ -212,6 +212,7 @@ pub(super) struct RawRoadRunner {
     pub(super) enabled: Scalar,
     pub(super) path: Scalar,
     pub(super) identity: Option<Scalar>,
+    pub(super) authorize: Option<Scalar>,
     pub(super) allowed_origin: Option<Scalar>,
     pub(super) default_prefix: Scalar,
     #[serde(default)]

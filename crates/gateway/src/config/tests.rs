@@ -564,7 +564,10 @@ fn what_is_printed_can_be_loaded_again() {
     let config = load(&text, &env, &[]).unwrap();
     let again = load(&config.print(), &env, &[]).unwrap();
     assert_eq!(again.limits, config.limits);
-    assert_eq!(again.rooms[0].join.source(), config.rooms[0].join.source());
+    assert_eq!(
+        again.rooms[0].join.as_ref().unwrap().source(),
+        config.rooms[0].join.as_ref().unwrap().source()
+    );
     for (again, rule) in again.rooms.iter().zip(&*config.rooms) {
         assert_eq!(again.policy, rule.policy);
         assert!(rule.policy.history.is_some());

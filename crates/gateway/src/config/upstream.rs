@@ -199,7 +199,12 @@ fn name(key: &str, value: Option<&Scalar>, r: &mut Reader<'_>) -> Option<String>
 }
 
 /// The place of a name among others; `None` for the others: they are not known.
-fn place(key: &str, name: &str, of: Option<&[&str]>, r: &mut Reader<'_>) -> Option<usize> {
+pub(super) fn place(
+    key: &str,
+    name: &str,
+    of: Option<&[&str]>,
+    r: &mut Reader<'_>,
+) -> Option<usize> {
     let names = of?;
     let found = names.iter().position(|it| *it == name);
     if found.is_none() {

@@ -41,8 +41,8 @@ const COMPARISON_KEY: &[u8] = b"roomcast compares API keys with this";
 pub struct RoomRule {
     /// Which rooms.
     pub pattern: Pattern,
-    /// Who may join.
-    pub join: Condition,
+    /// Who may join; `None`: the application alone says so ([`Policy::by_call`]).
+    pub join: Option<Condition>,
     /// Who may publish; `None`: back-ends alone.
     pub publish: Option<Condition>,
     /// What it says beside rights.
@@ -100,7 +100,7 @@ impl RuleGuard {
             Ok((api_key.clone(), hash.map_err(GuardError::ApiKey)?))
         });
         let mut conditions =
-            config.rooms.iter().flat_map(|rule| [Some(&rule.join), rule.publish.as_ref()]);
+            config.rooms.iter().flat_map(|rule| [rule.join.as_ref(), rule.publish.as_ref()]);
         Ok(Self {
             keeps_claims: conditions.any(|it| it.is_some_and(Condition::may_read_claims)),
             keys: Keys::new(
@@ -190,7 +190,9 @@ impl Guard for RuleGuard {
 
     fn may_join(&self, rule: RuleIndex, room: &RoomName, who: &Principal) -> bool {
         match self.place(rule) {
-            Place::Own(rule) => self.ask(rule, &rule.join, room, who),
+            Place::Own(rule) => {
+                rule.join.as_ref().is_some_and(|join| self.ask(rule, join, room, who))
+            }
             Place::Builtin(row) => row.may_join(room.as_str(), who),
             Place::Nowhere => false,
         }

@@ -15,6 +15,7 @@ use roomcast_router::lane::Space;
 use roomcast_router::outbox::{Mark, Outbox, Shed};
 use tokio::net::TcpStream;
 
+use super::permission::Asking;
 use super::shell::{Shell, add};
 use crate::places::{AddressPlace, SocketPlace};
 
@@ -47,11 +48,17 @@ pub(crate) struct Connection {
     awaits: Cell<Option<bool>>,
     /// In the shell's list of connections that are looked at for it.
     awaiting: Cell<bool>,
+    /// Whom to ask what its client may join, where somebody is asked.
+    asking: Option<Box<Asking>>,
     places: (AddressPlace, SocketPlace),
 }
 
 impl Connection {
-    pub(crate) fn new(stream: TcpStream, places: (AddressPlace, SocketPlace)) -> Rc<Self> {
+    pub(crate) fn new(
+        stream: TcpStream,
+        asking: Option<Box<Asking>>,
+        places: (AddressPlace, SocketPlace),
+    ) -> Rc<Self> {
         Rc::new(Self {
             stream,
             key: Cell::new(SessionKey { index: u32::MAX, generation: 0 }),
@@ -62,6 +69,7 @@ impl Connection {
             listed: Cell::new(false),
             awaits: Cell::new(None),
             awaiting: Cell::new(false),
+            asking,
             places,
         })
     }
@@ -74,6 +82,11 @@ impl Connection {
     /// Says which session it serves.
     pub(crate) fn serve(&self, key: SessionKey) {
         self.key.set(key);
+    }
+
+    /// Whom to ask what its client may join, where somebody is asked.
+    pub(crate) fn asking(&self) -> Option<&Asking> {
+        self.asking.as_deref()
     }
 
     /// The socket.

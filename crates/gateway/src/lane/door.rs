@@ -16,6 +16,7 @@ use roomcast_router::lane::{Admission, Opening};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::connection::Connection;
+use super::permission::{Asking, denied, unanswered};
 use super::refused::{Refusal, bad_origin, declined, draining, not_yet, over_limit};
 use super::served::Served;
 use super::shell::{Shell, add};
@@ -24,8 +25,9 @@ use crate::config::Identity;
 use crate::guard;
 use crate::places::{AddressPlace, SocketPlace};
 use crate::transport::client_addr::limit_key;
-use crate::transport::http::{self, Answer, ClientInfo, Handler, Upgraded};
+use crate::transport::http::{self, Answer, ClientInfo, Handled, Handler, Upgraded};
 use crate::transport::websocket::handshake;
+use crate::upstream::{CallIndex, Verdict};
 
 /// How long the listener rests after an error that repeats at once (no descriptors left).
 const ACCEPT_REST: Duration = Duration::from_millis(50);
@@ -72,6 +74,7 @@ struct Entrance {
     dialect: &'static dyn Dialect,
     negotiated: Negotiated,
     opening: Result<Opening, Close>,
+    asking: Option<Box<Asking>>,
     address: AddressPlace,
 }
 
@@ -101,8 +104,8 @@ async fn serve(shell: Rc<Shell>, stream: TcpStream, peer: SocketAddr, place: Soc
 /// Begins the session, on a small task of its own.
 fn enter(shell: &Rc<Shell>, upgraded: Upgraded<Entrance>, place: SocketPlace) {
     let Upgraded { stream, leftover, attachment } = upgraded;
-    let Entrance { id, dialect, negotiated, opening, address } = attachment;
-    let connection = Connection::new(stream, (address, place));
+    let Entrance { id, dialect, negotiated, opening, asking, address } = attachment;
+    let connection = Connection::new(stream, asking, (address, place));
     let encoding = negotiated.encoding;
     let decoder = dialect.decoder(encoding, shell.settings.decode);
     let now = shell.now();
@@ -129,7 +132,7 @@ fn enter(shell: &Rc<Shell>, upgraded: Upgraded<Entrance>, place: SocketPlace) {
 impl Handler for Door {
     type Attachment = Entrance;
 
-    fn handle(&self, request: Request<Incoming>, client: ClientInfo) -> Answer<Entrance> {
+    fn handle(&self, request: Request<Incoming>, client: ClientInfo) -> Handled<'_, Entrance> {
         let path = request.uri().path();
         let served = Arc::clone(&self.shell.settings.served);
         let Some(served) = served.iter().find(|served| &*served.path == path) else {
@@ -137,9 +140,43 @@ impl Handler for Door {
                 request.headers().get(hyper::header::HOST).and_then(|host| host.to_str().ok());
             let query = request.uri().query().unwrap_or_default();
             let site = &self.shell.settings.site;
-            return Answer::Http(site.respond(request.method(), path, query, host));
+            return Handled::Now(Answer::Http(site.respond(request.method(), path, query, host)));
         };
-        match self.upgrade(served, &request, &client) {
+        let passed = match self.pass(served, &request, &client) {
+            Ok(passed) => passed,
+            Err(refusal) => return Handled::Now(self.answer(Err(refusal))),
+        };
+        match served.identity {
+            Identity::Token | Identity::Open => {
+                Handled::Now(self.answer(self.entrance(passed, None)))
+            }
+            Identity::Call(call) => {
+                let asking = Box::new(Asking::new(CallIndex(call), &request, client.ip));
+                Handled::Later(Box::pin(async move {
+                    let permitted = self.permission(&asking).await;
+                    self.answer(permitted.and_then(|()| self.entrance(passed, Some(asking))))
+                }))
+            }
+        }
+    }
+}
+
+/// An upgrade that may be let in, as far as its request says.
+struct Passed {
+    accepted: handshake::Accepted,
+    dialect: &'static dyn Dialect,
+    negotiated: Negotiated,
+    identity: Identity,
+    address: AddressPlace,
+}
+
+impl Door {
+    /// What a client gets; refusals are counted.
+    fn answer(
+        &self,
+        entered: Result<(handshake::Accepted, Entrance), Refusal>,
+    ) -> Answer<Entrance> {
+        match entered {
             Ok((accepted, entrance)) => Answer::Upgrade(accepted, entrance),
             Err(response) => {
                 add(&self.shell.counters.handshakes_refused, 1);
@@ -147,25 +184,17 @@ impl Handler for Door {
             }
         }
     }
-}
 
-impl Door {
-    fn upgrade(
+    fn pass(
         &self,
         served: &Served,
         request: &Request<Incoming>,
         client: &ClientInfo,
-    ) -> Result<(handshake::Accepted, Entrance), Refusal> {
+    ) -> Result<Passed, Refusal> {
         let accepted =
             handshake::check(request).map_err(|rejected| Box::new(rejected.response()))?;
         let settings = &self.shell.settings;
-        if settings.draining.is_on() {
-            add(&self.shell.counters.drain_refused, 1);
-            return Err(draining());
-        }
-        if !self.shell.lane.borrow().takes_tokens() {
-            return Err(not_yet());
-        }
+        self.check_open()?;
         let asked = asked_for(request, &accepted, client);
         // Of several lines the browser wrote at most one, and nobody knows which.
         let origins = request.headers().get_all(hyper::header::ORIGIN);
@@ -179,10 +208,46 @@ impl Door {
             })?;
         let dialect = served.dialect;
         let negotiated = dialect.accepts(&asked).map_err(|why| declined(&why))?;
+        Ok(Passed { accepted, dialect, negotiated, identity: served.identity, address })
+    }
+
+    fn entrance(
+        &self,
+        passed: Passed,
+        asking: Option<Box<Asking>>,
+    ) -> Result<(handshake::Accepted, Entrance), Refusal> {
+        let Passed { accepted, dialect, negotiated, identity, address } = passed;
         let id = SessionId(uuid::Uuid::new_v4().as_u128());
-        let opening = self.opening(served.identity, id, &negotiated)?;
+        let opening = self.opening(identity, id, &negotiated)?;
         let accepted = accepted.with_subprotocol(negotiated.subprotocol);
-        Ok((accepted, Entrance { id, dialect, negotiated, opening, address }))
+        Ok((accepted, Entrance { id, dialect, negotiated, opening, asking, address }))
+    }
+
+    /// Whether the node lets anybody in.
+    fn check_open(&self) -> Result<(), Refusal> {
+        if self.shell.settings.draining.is_on() {
+            add(&self.shell.counters.drain_refused, 1);
+            return Err(draining());
+        }
+        if !self.shell.lane.borrow().takes_tokens() {
+            return Err(not_yet());
+        }
+        Ok(())
+    }
+
+    /// Asks the application whether the client may connect. Takes as long as the call's timeout at most.
+    async fn permission(&self, asking: &Asking) -> Result<(), Refusal> {
+        let upstream = &self.shell.settings.upstream;
+        let verdict = tokio::select! {
+            verdict = upstream.authorize(asking.call(), asking.of_server()) => verdict,
+            () = self.shell.ended() => return Err(draining()),
+        };
+        match verdict {
+            // The node may have begun to drain meanwhile.
+            Ok(Verdict::Allowed) => self.check_open(),
+            Ok(Verdict::Denied(answer)) => Err(denied(answer)),
+            Err(error) => Err(unanswered(&error)),
+        }
     }
 
     /// How the session begins.
@@ -194,7 +259,7 @@ impl Door {
     ) -> Result<Result<Opening, Close>, Refusal> {
         let settings = &self.shell.settings;
         let admitted = match (identity, &negotiated.token) {
-            (Identity::Open, _) => {
+            (Identity::Open | Identity::Call(_), _) => {
                 self.shell.lane.borrow_mut().admit_known(guard::anonymous(id), None)
             }
             (Identity::Token, None) => {

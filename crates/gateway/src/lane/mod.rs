@@ -3,6 +3,7 @@
 
 mod connection;
 mod door;
+mod permission;
 mod refused;
 mod served;
 mod shell;
@@ -33,6 +34,7 @@ use crate::system::{raise_open_files, sockets_max};
 use crate::transport::client_addr::TrustedProxies;
 use crate::transport::http::HttpLimits;
 use crate::transport::websocket::reader::FrameLimits;
+use crate::upstream::Upstream;
 
 use served::{Served, served};
 pub(crate) use shell::Pressures;
@@ -82,6 +84,7 @@ pub(crate) struct LaneSettings {
     pub(crate) pressures: Pressures,
     pub(crate) latencies: Arc<Latencies>,
     pub(crate) draining: Arc<Draining>,
+    pub(crate) upstream: Upstream,
 }
 
 /// What the lanes of a node share, beside its configuration.
@@ -92,6 +95,7 @@ pub(crate) struct SettingsParts {
     pub(crate) site: Arc<Site>,
     pub(crate) pressures: Pressures,
     pub(crate) draining: Arc<Draining>,
+    pub(crate) upstream: Upstream,
 }
 
 /// Longest frame of a client that has not authenticated: a token and its envelope. Units: bytes.
@@ -100,7 +104,7 @@ const FIRST_FRAME_BYTES: usize = 10 * 1_024;
 impl LaneSettings {
     /// What the configuration means for each lane of a node.
     pub(crate) fn new(config: &Config, parts: SettingsParts) -> Self {
-        let SettingsParts { clock, places, latencies, site, pressures, draining } = parts;
+        let SettingsParts { clock, places, latencies, site, pressures, draining, upstream } = parts;
         let limits = &config.limits;
         let lanes = config.node.lanes.max(1);
         let frames = FrameLimits {
@@ -142,6 +146,7 @@ impl LaneSettings {
             pressures,
             latencies,
             draining,
+            upstream,
         }
     }
 }
@@ -239,6 +244,7 @@ pub(crate) async fn run(parts: LaneParts) -> std::io::Result<()> {
         }
     }
     shell.flush();
+    shell.end();
     accepting.abort();
     let deadline = tokio::time::Instant::now() + STOP_GRACE;
     while shell.settings.places.sockets() > 0 && tokio::time::Instant::now() < deadline {

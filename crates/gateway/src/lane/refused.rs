@@ -13,7 +13,7 @@ use crate::api::access::is_loopback_origin;
 use crate::transport::problem::{PROBLEM_JSON, problem};
 
 /// How soon a refused client may try again. Units: seconds.
-const RETRY_AFTER_S: u32 = 5;
+pub(super) const RETRY_AFTER_S: u32 = 5;
 
 /// The same while the node drains: at another node at once. Units: seconds.
 const DRAIN_RETRY_S: u32 = 1;
@@ -45,30 +45,29 @@ pub(super) fn declined(why: &Declined) -> Refusal {
 
 /// The node lets its clients go: another one serves.
 pub(super) fn draining() -> Refusal {
-    let row = Code::Unavailable.row();
-    let body = json!({
-        "title": "The node is draining",
-        "status": StatusCode::SERVICE_UNAVAILABLE.as_u16(),
-        "detail": "this node is being replaced: connect again, and the balancer leads to another one",
-        "code": row.code,
-        "name": row.name,
-        "retry_after_ms": DRAIN_RETRY_S * 1_000,
-    });
-    with_retry(StatusCode::SERVICE_UNAVAILABLE, &body, DRAIN_RETRY_S)
+    let detail =
+        "this node is being replaced: connect again, and the balancer leads to another one";
+    unavailable("The node is draining", detail, DRAIN_RETRY_S)
 }
 
 /// Nobody knows yet which tokens are revoked.
 pub(super) fn not_yet() -> Refusal {
+    let detail = "this node has not read yet which tokens are revoked: connect again";
+    unavailable("The node is not ready", detail, DRAIN_RETRY_S)
+}
+
+/// Something is missing for now.
+pub(super) fn unavailable(title: &str, detail: &str, retry_after_s: u32) -> Refusal {
     let row = Code::Unavailable.row();
     let body = json!({
-        "title": "The node is not ready",
+        "title": title,
         "status": StatusCode::SERVICE_UNAVAILABLE.as_u16(),
-        "detail": "this node has not read yet which tokens are revoked: connect again",
+        "detail": detail,
         "code": row.code,
         "name": row.name,
-        "retry_after_ms": DRAIN_RETRY_S * 1_000,
+        "retry_after_ms": retry_after_s * 1_000,
     });
-    with_retry(StatusCode::SERVICE_UNAVAILABLE, &body, DRAIN_RETRY_S)
+    with_retry(StatusCode::SERVICE_UNAVAILABLE, &body, retry_after_s)
 }
 
 /// A limit on connections is reached: 429, or 503 where it is the node's.
@@ -112,9 +111,16 @@ pub(crate) struct Origins {
 impl Origins {
     /// Whether pages of this origin may connect.
     pub(crate) fn allow(&self, origin: &str) -> bool {
-        self.listed.iter().any(|listed| &**listed == origin || &**listed == "*")
+        self.listed.iter().any(|listed| is_meant(listed, origin))
             || self.loopback && is_loopback_origin(origin)
     }
+}
+
+/// Whether an entry of a list means this origin: one `*` in it stands for any text that does not end the host's name.
+fn is_meant(listed: &str, origin: &str) -> bool {
+    let Some((start, end)) = listed.split_once('*') else { return listed == origin };
+    let between = origin.strip_prefix(start).and_then(|rest| rest.strip_suffix(end));
+    between.is_some_and(|between| listed == "*" || !between.contains('/'))
 }
 
 #[cfg(test)]
@@ -132,6 +138,28 @@ mod tests {
         }
         let any = Origins { listed: vec!["*".into()], loopback: false };
         assert!(any.allow("https://evil"));
+    }
+
+    #[test]
+    fn a_star_inside_of_an_origin_stands_for_any_part_of_it() {
+        let origins = |listed: &str| Origins { listed: vec![listed.into()], loopback: false };
+        let shops = origins("https://*.good.example");
+        assert!(shops.allow("https://shop.good.example"));
+        assert!(shops.allow("https://a.b.good.example"));
+        for origin in [
+            "https://good.example",
+            "http://shop.good.example",
+            "https://shop.good.example.evil",
+            "https://evil/.good.example",
+            "https://*.good.example.evil",
+            "null",
+        ] {
+            assert!(!shops.allow(origin), "{origin}");
+        }
+        let ports = origins("http://good.example:*");
+        assert!(ports.allow("http://good.example:8080") && !ports.allow("http://good.example"));
+        let both = origins("https://ab*ba.example");
+        assert!(both.allow("https://abba.example") && !both.allow("https://aba.example"));
     }
 
     #[test]

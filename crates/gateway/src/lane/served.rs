@@ -34,7 +34,9 @@ pub(super) fn served(config: &Config) -> Arc<[Served]> {
     });
     let roadrunner = config.dialects.roadrunner.iter().map(|it| {
         // For as long as the process: formats of rooms name their dialect. One for each start of a node.
-        let dialect = Box::leak(Box::new(RoadRunner::new(config.dialects.brokers.clone())));
+        let joins_by_call = matches!(it.identity, Identity::Call(_));
+        let dialect = RoadRunner::new(config.dialects.brokers.clone(), joins_by_call);
+        let dialect = Box::leak(Box::new(dialect));
         let own = it.allowed_origin.iter().cloned().collect();
         let listed = if it.allowed_origin.is_some() { own } else { config.origins.allow.clone() };
         Served {

@@ -2,7 +2,7 @@
 //! lane's effects; decides nothing.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use roomcast_broker::feed::SPARE_MAX;
@@ -14,8 +14,10 @@ use roomcast_protocol::time::Now;
 use roomcast_router::lane::{FailedDelivery, Lane};
 use roomcast_router::messages::Effect;
 use roomcast_router::outbox::{Outbox, Shed};
+use tokio::sync::watch;
 
 use super::connection::{Connection, Ending};
+use super::permission::{self, Asking};
 use super::turns::Longest;
 use super::{DRAIN_REPORT_MS, HOUSEKEEPING_MS, LaneSettings};
 use crate::core::FromLane;
@@ -48,6 +50,7 @@ pub(crate) fn add(counter: &Cell<u64>, count: usize) {
 
 /// What all tasks of one lane thread share.
 pub(crate) struct Shell {
+    me: Weak<Self>,
     pub(crate) settings: LaneSettings,
     pub(crate) lane: RefCell<Lane>,
     /// By session index.
@@ -69,11 +72,14 @@ pub(crate) struct Shell {
     /// For the core, once the task at hand has done its turn: what came in one read leaves together, and is merged.
     outgoing: RefCell<Vec<(usize, FromLane)>>,
     effects: RefCell<Vec<Effect>>,
+    /// The lane has ended.
+    ended: watch::Sender<bool>,
 }
 
 impl Shell {
     pub(crate) fn new(settings: LaneSettings, lane: Lane, to_core: Sender<FromLane>) -> Rc<Self> {
-        Rc::new(Self {
+        Rc::new_cyclic(|me| Self {
+            me: Weak::clone(me),
             settings,
             lane: RefCell::new(lane),
             connections: RefCell::new(Vec::new()),
@@ -87,7 +93,30 @@ impl Shell {
             to_core,
             outgoing: RefCell::new(Vec::new()),
             effects: RefCell::new(Vec::new()),
+            ended: watch::Sender::new(false),
         })
+    }
+
+    /// Itself, for tasks of its own.
+    pub(super) fn shared(&self) -> Option<Rc<Self>> {
+        self.me.upgrade()
+    }
+
+    /// The lane has ended: whoever waits to be let in is told.
+    pub(super) fn end(&self) {
+        self.ended.send_replace(true);
+    }
+
+    /// Waits until the lane has ended.
+    pub(super) async fn ended(&self) {
+        // An error means that nobody is left to say so.
+        drop(self.ended.subscribe().wait_for(|ended| *ended).await);
+    }
+
+    /// What is known of the session's client, where somebody is asked about it.
+    pub(super) fn asking<R>(&self, key: SessionKey, read: impl FnOnce(&Asking) -> R) -> Option<R> {
+        let connection = self.connection(key.index).filter(|it| it.key() == key)?;
+        connection.asking().map(read)
     }
 
     /// What time it is.
@@ -302,6 +331,7 @@ impl Shell {
                         let weight = requested.weight();
                         self.outgoing.borrow_mut().push((weight, FromLane::Request(requested)));
                     }
+                    Effect::Permit { session, request } => permission::ask(self, session, &request),
                     Effect::Answer(query, answer) => {
                         let answer = FromLane::Answer(query, answer);
                         self.outgoing.borrow_mut().push((MESSAGE_BYTES, answer));

@@ -44,11 +44,11 @@ pub(crate) fn listen(place: &RpcPlace) -> Result<Listener, Error> {
 }
 
 impl Listener {
-    /// The port's address; a socket has none.
-    pub(crate) fn address(&self) -> Option<SocketAddr> {
+    /// Where it listens, with the port that the system chose where none was named.
+    pub(crate) fn place(&self) -> Option<RpcPlace> {
         match self {
-            Self::Tcp(listener) => listener.local_addr().ok(),
-            Self::Unix(..) => None,
+            Self::Tcp(listener) => listener.local_addr().ok().map(RpcPlace::Tcp),
+            Self::Unix(_, file) => Some(RpcPlace::Unix(file.path.clone())),
         }
     }
 }

@@ -5,7 +5,9 @@ use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::{Ready, poll_fn, ready};
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -82,13 +84,25 @@ pub enum Answer<T> {
     Upgrade(handshake::Accepted, T),
 }
 
+/// An answer, or the way to one.
+pub enum Handled<'h, T> {
+    /// It is there.
+    Now(Answer<T>),
+    /// It takes time, how much is the handler's own affair. Where the client hangs up meanwhile, it is dropped.
+    Later(Pin<Box<dyn Future<Output = Answer<T>> + 'h>>),
+}
+
 /// Answers requests. Bodies never arrive here: requests that have one are refused before.
 pub trait Handler {
     /// What an upgraded connection takes along.
     type Attachment;
 
     /// Answers one request.
-    fn handle(&self, request: Request<Incoming>, client: ClientInfo) -> Answer<Self::Attachment>;
+    fn handle(
+        &self,
+        request: Request<Incoming>,
+        client: ClientInfo,
+    ) -> Handled<'_, Self::Attachment>;
 }
 
 /// A connection that speaks WebSocket from here on; its 101 is written.
@@ -175,22 +189,41 @@ struct Desk<'s, H: Handler> {
     limits: &'s HttpLimits,
 }
 
+/// The answer of a handler on its way to hyper, which wants it to be movable. Only one that takes time is on the heap.
+enum Reply<'d> {
+    Now(Ready<Result<Response<Full<Bytes>>, Infallible>>),
+    Later(Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + 'd>>),
+}
+
+impl Future for Reply<'_> {
+    type Output = Result<Response<Full<Bytes>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Self::Now(response) => Pin::new(response).poll(cx),
+            Self::Later(response) => response.as_mut().poll(cx).map(Ok),
+        }
+    }
+}
+
 impl<H: Handler> Desk<'_, H> {
-    fn call(&self, request: Request<Incoming>) -> Ready<Result<Response<Full<Bytes>>, Infallible>> {
+    fn call(&self, request: Request<Incoming>) -> Reply<'_> {
         // A proxy may hold a refused upgrade for an open tunnel, and what it sends then for the client's own requests.
-        let mut must_close =
-            request.headers().contains_key(UPGRADE) || self.watch.has_bytes_behind();
-        let answer = match self.refuse(&request) {
-            Some(refusal) => {
-                must_close = true;
-                Answer::Http(refusal)
+        let must_close = request.headers().contains_key(UPGRADE) || self.watch.has_bytes_behind();
+        if let Some(refusal) = self.refuse(&request) {
+            return Reply::Now(ready(Ok(self.response(Answer::Http(refusal), true))));
+        }
+        let ip = self.limits.trusted.client(self.caller.ip(), request.headers());
+        match self.handler.handle(request, ClientInfo { ip, peer: self.peer }) {
+            Handled::Now(answer) => Reply::Now(ready(Ok(self.response(answer, must_close)))),
+            Handled::Later(answer) => {
+                Reply::Later(Box::pin(async move { self.response(answer.await, must_close) }))
             }
-            None => {
-                let ip = self.limits.trusted.client(self.caller.ip(), request.headers());
-                self.handler.handle(request, ClientInfo { ip, peer: self.peer })
-            }
-        };
-        let response = match answer {
+        }
+    }
+
+    fn response(&self, answer: Answer<H::Attachment>, must_close: bool) -> Response<Full<Bytes>> {
+        match answer {
             Answer::Upgrade(accepted, attachment) => {
                 self.attached.set(Some(attachment));
                 accepted.response()
@@ -202,8 +235,7 @@ impl<H: Handler> Desk<'_, H> {
                 self.watch.restart();
                 response
             }
-        };
-        ready(Ok(response))
+        }
     }
 
     /// Refuses what two servers could read in two ways (request smuggling), and bodies.

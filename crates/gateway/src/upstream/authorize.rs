@@ -10,18 +10,13 @@ const ALLOWED: u16 = 200;
 /// What a back-end that is asked for permission says.
 #[derive(Clone, Debug)]
 pub(crate) enum Verdict {
-    /// Yes.
-    Allowed(Answer),
+    /// Yes. What it says beside is for nobody.
+    Allowed,
     /// No: the answer is for the one who asked.
     Denied(Answer),
 }
 
 impl Upstream {
-    /// The call of this name.
-    pub(crate) fn find(&self, name: &str) -> Option<CallIndex> {
-        self.shared.calls.iter().position(|it| **it == *name).map(CallIndex)
-    }
-
     /// Asks a back-end for permission: status 200 allows, any other denies, and nothing of it is ever kept.
     ///
     /// # Errors
@@ -33,7 +28,7 @@ impl Upstream {
     ) -> Result<Verdict, CallError> {
         let answer = self.call(call, CallInput { body: json, key: None }).await?;
         Ok(match answer.status {
-            ALLOWED => Verdict::Allowed(answer),
+            ALLOWED => Verdict::Allowed,
             _ => Verdict::Denied(answer),
         })
     }

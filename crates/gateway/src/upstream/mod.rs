@@ -5,7 +5,6 @@
 //! may wait is bounded in number for each call, and in bytes for all of them.
 
 mod address;
-#[allow(dead_code, reason = "asked by dialects whose profile names a call")]
 mod authorize;
 mod breaker;
 mod cache;
@@ -29,6 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::clock::Clock;
 use crate::config::{MethodPattern, UpstreamConfig};
+pub(crate) use authorize::Verdict;
 use call::Call;
 use client::Client;
 pub(crate) use client::Failure;

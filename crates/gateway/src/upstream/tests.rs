@@ -486,7 +486,7 @@ async fn permission_is_given_by_status_200_alone_and_never_kept() {
         let upstream = to(&server, "", "cache = \"10s\"");
         let json = || Bytes::from_static(b"{}");
         let verdict = upstream.authorize(ASK, json()).await.unwrap();
-        assert!(matches!(verdict, Verdict::Allowed(answer) if answer.body == "1"));
+        assert!(matches!(verdict, Verdict::Allowed));
         for status in [403, 204, 302, 500] {
             let verdict = upstream.authorize(ASK, json()).await.unwrap();
             let Verdict::Denied(answer) = verdict else { panic!("{status} allowed") };
@@ -513,5 +513,4 @@ async fn methods_find_their_call() {
     ] {
         assert_eq!(upstream.serving(method), serves.then_some(ASK), "{method}");
     }
-    assert_eq!((upstream.find("ask"), upstream.find("other")), (Some(ASK), None));
 }

@@ -19,21 +19,34 @@ pub struct Called {
 /// What it answers: status and body.
 pub type Answer = (u16, String);
 
+/// The same with lines of headers, each ended.
+pub struct Reply {
+    pub status: u16,
+    pub headers: String,
+    pub body: String,
+}
+
+impl From<Answer> for Reply {
+    fn from((status, body): Answer) -> Self {
+        Self { status, headers: "Content-Type: application/json\r\n".to_owned(), body }
+    }
+}
+
 /// A running application.
 pub struct Application {
     address: SocketAddr,
-    answer: Arc<dyn Fn(&Called) -> Answer + Send + Sync>,
+    answer: Arc<dyn Fn(&Called) -> Reply + Send + Sync>,
     called: Arc<Mutex<Vec<Called>>>,
     serving: Option<(Arc<AtomicBool>, JoinHandle<()>)>,
 }
 
 impl Application {
     /// Starts one on a free port.
-    pub fn start(answer: impl Fn(&Called) -> Answer + Send + Sync + 'static) -> Self {
+    pub fn start<R: Into<Reply>>(answer: impl Fn(&Called) -> R + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let mut application =
-            Self { address, answer: Arc::new(answer), called: Arc::default(), serving: None };
+        let answer = Arc::new(move |called: &Called| answer(called).into());
+        let mut application = Self { address, answer, called: Arc::default(), serving: None };
         application.serve(listener);
         application
     }
@@ -89,15 +102,15 @@ impl Drop for Application {
 /// One request, then the end: what was stopped is not reached over a connection from before.
 fn converse(
     mut stream: TcpStream,
-    answer: &(dyn Fn(&Called) -> Answer + Send + Sync),
+    answer: &(dyn Fn(&Called) -> Reply + Send + Sync),
     called: &Mutex<Vec<Called>>,
 ) {
     let Some(request) = read(&stream) else { return };
     called.lock().unwrap().push(request.clone());
-    let (status, body) = answer(&request);
+    let Reply { status, headers, body } = answer(&request);
     let length = body.len();
-    let kind = "Content-Type: application/json\r\nConnection: close";
-    let text = format!("HTTP/1.1 {status} X\r\n{kind}\r\nContent-Length: {length}\r\n\r\n{body}");
+    let rest = "Connection: close\r\nContent-Length";
+    let text = format!("HTTP/1.1 {status} X\r\n{headers}{rest}: {length}\r\n\r\n{body}");
     // Whoever asked may have gone.
     drop(stream.write_all(text.as_bytes()));
 }

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use roomcast_broker::MemoryBroker;
-use roomcast_gateway::config::{Config, DEV_SECRET, LoadOptions};
+use roomcast_gateway::config::{Config, DEV_SECRET, LoadOptions, RpcPlace};
 use roomcast_gateway::{Drained, Node};
 use roomcast_protocol::codes::{Close, Refusal};
 use roomcast_protocol::limits::LimitName;
@@ -97,7 +97,11 @@ impl Live {
 
     /// The first port of RPC.
     pub fn rpc(&self) -> SocketAddr {
-        self.node.rpc_addrs()[0]
+        let port = |place: &RpcPlace| match place {
+            RpcPlace::Tcp(address) => Some(*address),
+            RpcPlace::Unix(_) => None,
+        };
+        self.node.rpc_places().iter().find_map(port).unwrap()
     }
 
     pub fn url(&self) -> String {

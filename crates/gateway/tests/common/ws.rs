@@ -119,8 +119,8 @@ impl Dial {
         self.header("Sec-WebSocket-Protocol", name)
     }
 
-    /// Asks, and takes the head of the answer.
-    pub fn send(&self, address: SocketAddr) -> Answered {
+    /// Asks, and takes no answer yet.
+    pub fn begin(&self, address: SocketAddr) -> Ws {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
         if self.narrow {
             socket.set_recv_buffer_size(NARROW_BYTES).unwrap();
@@ -136,7 +136,12 @@ impl Dial {
         request.push_str("\r\n");
         // A node that refuses may hang up before it has read all of it.
         drop(stream.write_all(request.as_bytes()));
-        let mut ws = Ws { stream, bytes: Vec::new() };
+        Ws { stream, bytes: Vec::new() }
+    }
+
+    /// Asks, and takes the head of the answer.
+    pub fn send(&self, address: SocketAddr) -> Answered {
+        let mut ws = self.begin(address);
         let deadline = Instant::now() + WAIT;
         let end = loop {
             if let Some(at) = ws.bytes.windows(4).position(|four| four == b"\r\n\r\n") {
@@ -174,6 +179,12 @@ pub struct Answered {
 impl Answered {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(held, _)| held == name).map(|(_, value)| value.as_str())
+    }
+
+    /// All values of a header, in their order.
+    pub fn headers(&self, name: &str) -> Vec<&str> {
+        let named = self.headers.iter().filter(|(held, _)| held == name);
+        named.map(|(_, value)| value.as_str()).collect()
     }
 
     /// The body, as far as its length was announced.

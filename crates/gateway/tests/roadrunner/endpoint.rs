@@ -9,7 +9,7 @@ use crate::caller::{Caller, call, field, request};
 use crate::common::Live;
 use crate::common::ws::{BINARY, Dial, Heard, Ws};
 
-const QUIET: Duration = Duration::from_millis(150);
+pub(crate) const QUIET: Duration = Duration::from_millis(150);
 
 /// RoadRunner's clients are let in, and RPC is listened for.
 pub(crate) const SERVED: [(&str, &str); 2] =
@@ -28,7 +28,7 @@ pub(crate) fn join(ws: &mut Ws, topics: &[&str]) {
 }
 
 #[track_caller]
-fn expect_no_join(ws: &mut Ws, topics: &[&str]) {
+pub(crate) fn expect_no_join(ws: &mut Ws, topics: &[&str]) {
     ws.tell(&json!({ "command": "join", "topics": topics }));
     ws.expect(&json!({ "topic": "#join", "payload": topics }));
 }
@@ -74,11 +74,10 @@ fn steps() -> Vec<Step> {
     serde_json::from_str::<Vectors>(vectors).unwrap().frames
 }
 
-#[test]
-fn captured_commands_get_the_captured_answers_in_text_and_binary_frames() {
-    let live = served("[[rooms]]\nmatch = \"{any}\"\njoin = \"true\"\n");
+/// All captured commands in text and in binary frames, to a node on which anything may be joined.
+pub(crate) fn replay(live: &Live) {
     for binary in [false, true] {
-        let mut ws = dial(&live);
+        let mut ws = dial(live);
         let mut count = 0;
         for step in steps() {
             match (&step.send, &step.publish) {
@@ -107,6 +106,17 @@ fn captured_commands_get_the_captured_answers_in_text_and_binary_frames() {
     live.assert_empty();
 }
 
+/// The captured command that is denied, and its answer.
+pub(crate) fn denied() -> (String, String) {
+    let denied = steps().into_iter().find_map(|step| Some((step.send?, step.expect_denied?)));
+    denied.unwrap()
+}
+
+#[test]
+fn captured_commands_get_the_captured_answers_in_text_and_binary_frames() {
+    replay(&served("[[rooms]]\nmatch = \"{any}\"\njoin = \"true\"\n"));
+}
+
 #[test]
 fn what_may_not_be_joined_is_denied_as_captured_and_nothing_of_it_is_joined() {
     let live = served(
@@ -114,8 +124,7 @@ fn what_may_not_be_joined_is_denied_as_captured_and_nothing_of_it_is_joined() {
          [[rooms]]\nmatch = \"foo2\"\njoin = \"user.kind == 'user'\"\n",
     );
     let mut ws = dial(&live);
-    let denied = steps().into_iter().find_map(|step| Some((step.send?, step.expect_denied?)));
-    let (send, expected) = denied.unwrap();
+    let (send, expected) = denied();
     ws.text(&send);
     assert_eq!(text(&mut ws), expected);
     let mut back = Caller::tcp(live.rpc());
@@ -193,6 +202,20 @@ fn pages_of_other_origins_get_405_and_there_alone() {
     assert_eq!(asks("/roadrunner", "https://good.example").status, 101);
     assert_eq!(asks("/ws", "https://good.example").status, 403);
     assert_eq!(Dial::default().path("/roadrunner").send(live.public()).status, 101);
+}
+
+#[test]
+fn a_star_inside_of_the_origin_stands_for_a_part_of_it() {
+    let origin = ("dialects.roadrunner.allowed_origin", "https://*.good.example");
+    let live = Live::start(&[SERVED[0], origin]);
+    let asks = |origin: &str| {
+        let dial = Dial::default().path("/roadrunner").header("Origin", origin);
+        dial.send(live.public()).status
+    };
+    assert_eq!(asks("https://shop.good.example"), 101);
+    for origin in ["https://good.example", "https://shop.good.example.evil", "https://evil"] {
+        assert_eq!(asks(origin), 405, "{origin}");
+    }
 }
 
 #[test]

@@ -19,3 +19,4 @@ mod caller;
 mod calls;
 mod endpoint;
 mod misuse;
+mod permission;

@@ -805,6 +805,7 @@ fn told(message: &LaneMessage) -> String {
         | LaneMessage::Members { .. }
         | LaneMessage::Drain(_)
         | LaneMessage::Responded(_)
+        | LaneMessage::Permitted { .. }
         | LaneMessage::Stop => {
             panic!("the hub does not say {message:?}")
         }

@@ -261,6 +261,7 @@ impl Lane {
         let forbidden = |index: &u32| {
             let allowed = |room: &Room| {
                 is_own(who, session.id, &room.name)
+                    || self.is_by_call(key, room.rule)
                     || self.guard.may_join(room.rule, &room.name, who)
             };
             !self.rooms.get(*index as usize).is_some_and(allowed)
@@ -303,7 +304,8 @@ impl Lane {
             let refused = Refused::limit(Refusal::Limit, LimitName::RoomsPerSession, max, None);
             return self.refuse(key, &request.reply, &refused, out);
         }
-        let Some(rule) = self.joinable(key, &name, is_in) else {
+        let rule = self.joinable(key, &name, is_in).filter(|_| !self.joins_by_call(key));
+        let Some(rule) = rule else {
             let refused = Refused::new(Refusal::PermissionDenied);
             return self.refuse(key, &request.reply, &refused, out);
         };
@@ -321,7 +323,9 @@ impl Lane {
         let session = self.session(key)?;
         let who = session.who.as_deref()?;
         self.guard.rule(name).filter(|rule| {
-            is_in && is_own(who, session.id, name) || self.guard.may_join(*rule, name, who)
+            is_in && is_own(who, session.id, name)
+                || self.is_by_call(key, *rule)
+                || self.guard.may_join(*rule, name, who)
         })
     }
 

@@ -3,6 +3,7 @@
 //! would be the answer for it alone is counted here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::command::{ReplyTo, RoomsRequest, RoomsVerb};
@@ -21,6 +22,8 @@ use crate::messages::Effect;
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     open: BTreeMap<SessionKey, Group>,
+    /// Requests to join of which a back-end has not said yet whether they may be made.
+    asked: BTreeMap<SessionKey, Arc<RoomsRequest>>,
     /// Sessions whose request can be answered once the lane's turn has done all else.
     due: Vec<SessionKey>,
 }
@@ -39,7 +42,7 @@ struct Group {
 impl Groups {
     /// Whether the session has one under way.
     pub(super) fn has(&self, key: SessionKey) -> bool {
-        self.open.contains_key(&key)
+        self.open.contains_key(&key) || self.asked.contains_key(&key)
     }
 
     /// Whether the session has one under way in which the room is.
@@ -50,6 +53,17 @@ impl Groups {
 
     pub(super) fn forget(&mut self, key: SessionKey) {
         self.open.remove(&key);
+        self.asked.remove(&key);
+    }
+
+    /// A back-end is asked first.
+    pub(super) fn ask(&mut self, key: SessionKey, request: Arc<RoomsRequest>) {
+        self.asked.insert(key, request);
+    }
+
+    /// It has answered.
+    pub(super) fn answered(&mut self, key: SessionKey) -> Option<Arc<RoomsRequest>> {
+        self.asked.remove(&key)
     }
 
     /// A room is heard. What is told of it later means nothing here.
@@ -71,7 +85,7 @@ impl Groups {
     #[cfg(test)]
     pub(super) fn keys(&self) -> impl Iterator<Item = SessionKey> {
         assert!(self.due.is_empty(), "what is due was answered in its turn");
-        self.open.keys().copied()
+        self.open.keys().chain(self.asked.keys()).copied()
     }
 }
 
@@ -97,30 +111,31 @@ impl Lane {
         request: RoomsRequest,
         out: &mut Vec<Effect>,
     ) {
-        let names = match names(&request) {
-            Ok(names) => names,
-            Err(refused) => return self.refuse_rooms(key, &request, &refused, out),
-        };
         match request.verb {
-            RoomsVerb::Join => match self.admitted(key, names) {
+            RoomsVerb::Join => match self.admitted(key, &request) {
+                Ok(_) if self.joins_by_call(key) => self.ask_permission(key, request, out),
                 Ok(rooms) => self.join_rooms(now, key, request, rooms, out),
                 Err(refused) => self.refuse_rooms(key, &request, &refused, out),
             },
-            RoomsVerb::Leave => {
-                for name in names {
-                    self.leave_named(key, &name, out);
+            RoomsVerb::Leave => match names(&request) {
+                Ok(names) => {
+                    for name in names {
+                        self.leave_named(key, &name, out);
+                    }
+                    self.send(key, &Outbound::Rooms { request: &request, refused: None }, out);
                 }
-                self.send(key, &Outbound::Rooms { request: &request, refused: None }, out);
-            }
+                Err(refused) => self.refuse_rooms(key, &request, &refused, out),
+            },
         }
     }
 
     /// Each room with its rule, if the session may be in all of them.
-    fn admitted(
+    pub(super) fn admitted(
         &self,
         key: SessionKey,
-        names: Vec<RoomName>,
+        request: &RoomsRequest,
     ) -> Result<Vec<(RoomName, RuleIndex)>, Refused> {
+        let names = names(request)?;
         let mut count = self.session(key).map_or(0, |session| session.rooms.len());
         let mut rooms = Vec::with_capacity(names.len());
         for name in names {
@@ -137,7 +152,7 @@ impl Lane {
         Ok(rooms)
     }
 
-    fn join_rooms(
+    pub(super) fn join_rooms(
         &mut self,
         now: Now,
         key: SessionKey,

@@ -29,6 +29,7 @@ mod opening;
 mod orders;
 mod pages;
 mod parking;
+mod permits;
 mod presence;
 mod receipts;
 mod records;
@@ -398,6 +399,9 @@ impl Lane {
                 self.answer_receipts(session, (&reply, &room), outcome, out);
             }
             LaneMessage::Responded(responded) => self.responded(*responded, out),
+            LaneMessage::Permitted { session, outcome } => {
+                self.permitted(now, session, outcome, out);
+            }
             LaneMessage::Inbox { session, cursor, state } => {
                 self.inbox(now, session, &cursor, state, out);
             }

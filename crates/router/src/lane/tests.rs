@@ -17,6 +17,7 @@ mod keeping_model;
 mod model;
 mod orders;
 mod parking;
+mod permits;
 mod presence;
 mod publishing;
 mod receipts;
@@ -296,6 +297,7 @@ impl World {
             "presence" | "roster" | "presents" => self.hub_tells(verb, rest),
             "marked" | "rose" | "receipts" => self.hub_tells_receipts(verb, rest),
             "responds" => requests::responded(&self.keys, rest),
+            "permits" | "denies" => permits::answered(&self.keys, verb, rest),
             "inbox" => self.inbox_is(rest),
             "hold" => LaneMessage::Hold(true),
             "resume" => LaneMessage::Hold(false),
@@ -475,6 +477,9 @@ impl World {
                 }
                 Effect::Hub(message) => self.tell_hub(message, &mut next),
                 Effect::Request(requested) => self.seen.push(requests::shown(&requested)),
+                Effect::Permit { session, request } => {
+                    self.seen.push(permits::shown(number_of(&self.keys, session), &request));
+                }
                 Effect::Answer(_, Answer::Members(found)) => {
                     let show = |member: &crate::messages::MemberInfo| {
                         format!("{}/{:x}", member.user, { member.session.0 })

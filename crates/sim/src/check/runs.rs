@@ -69,6 +69,7 @@ impl World {
             | LaneMessage::Drain(_)
             | LaneMessage::Presence(_)
             | LaneMessage::Responded(_)
+            | LaneMessage::Permitted { .. }
             | LaneMessage::Stop => {}
         }
     }

@@ -265,6 +265,7 @@ impl World {
             | LaneMessage::Drain(_)
             | LaneMessage::Presence(_)
             | LaneMessage::Responded(_)
+            | LaneMessage::Permitted { .. }
             | LaneMessage::Stop => 64,
         };
         self.check_run(node, index, &message);

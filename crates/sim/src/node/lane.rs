@@ -240,7 +240,7 @@ impl World {
                 self.tell_core_from_lane(node, weight, FromLane::Hub(message));
             }
             // Nobody asks an application here.
-            Effect::Request(_) => {}
+            Effect::Request(_) | Effect::Permit { .. } => {}
             Effect::Answer(query, _) => {
                 self.tell_core_from_lane(node, MESSAGE_BYTES, FromLane::Answer(query));
             }

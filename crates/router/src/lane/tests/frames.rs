@@ -62,8 +62,13 @@ pub(super) static DROPPED: Texts =
 pub(super) static PATIENT: Texts =
     Texts { name: "patient", profile: &Profile { ack_tries: 0, ..Profile::PLAIN } };
 
+/// A back-end is asked where its sessions may be.
+pub(super) static ASKING: Texts =
+    Texts { name: "asking", profile: &Profile { joins_by_call: true, ..Profile::PLAIN } };
+
 /// All of them, by name.
-pub(super) static ALL: [&Texts; 7] = [&PLAIN, &OWN, &LASTING, &STOCK, &SEED, &DROPPED, &PATIENT];
+pub(super) static ALL: [&Texts; 8] =
+    [&PLAIN, &OWN, &LASTING, &STOCK, &SEED, &DROPPED, &PATIENT, &ASKING];
 
 /// A dialect of short texts.
 pub(super) struct Texts {
@@ -243,10 +248,10 @@ pub(super) struct Table {
 }
 
 /// What a room's name begins with, by rule.
-const RULES: [&str; 22] = [
+const RULES: [&str; 23] = [
     "news", "secret", "agent", "typed", "urgent", "slow", "user-", "session-", "role-", "team-",
     "tape", "lowtape", "strict", "crowd", "tally", "box", "devices", "mustkeep", "must", "talk",
-    "duty", "mute",
+    "duty", "mute", "called",
 ];
 
 impl Default for Table {
@@ -275,6 +280,7 @@ impl Default for Table {
         policies[19].receipts = true;
         policies[20] = Policy { requires_ack: true, ..policies[19].clone() };
         policies[21].history = Some(keep);
+        policies[22].by_call = true;
         Self { policies }
     }
 }
@@ -369,7 +375,7 @@ impl Guard for Table {
         match RULES[usize::from(rule.0)] {
             "secret" => who.holds("secret"),
             "role-" => who.roles.iter().any(|role| room.as_str() == format!("role-{role}")),
-            "user-" | "session-" | "team-" => false,
+            "user-" | "session-" | "team-" | "called" => false,
             _ => true,
         }
     }

@@ -196,6 +196,7 @@ impl Bench {
             | Effect::Close { .. }
             | Effect::Drop { .. }
             | Effect::Request(_)
+            | Effect::Permit { .. }
             | Effect::Answer(..) => panic!(),
         }
     }

@@ -352,6 +352,7 @@ impl Node {
                     | Effect::Close { .. }
                     | Effect::Drop { .. }
                     | Effect::Request(_)
+                    | Effect::Permit { .. }
                     | Effect::Answer(..) => {}
                 }
             }

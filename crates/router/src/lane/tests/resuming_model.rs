@@ -197,7 +197,10 @@ impl Cluster {
                     | Effect::Close { to, .. }
                     | Effect::Drop { to, .. }
                     | Effect::Ready { to } => *to,
-                    Effect::Hub(_) | Effect::Request(_) | Effect::Answer(..) => u32::MAX,
+                    Effect::Hub(_)
+                    | Effect::Request(_)
+                    | Effect::Permit { .. }
+                    | Effect::Answer(..) => u32::MAX,
                 };
                 let all = self.clients.iter_mut().flat_map(|client| &mut client.connections);
                 // The last one opened at this index is meant.
@@ -234,6 +237,7 @@ impl Cluster {
                         | Effect::Drop { .. }
                         | Effect::Ready { .. }
                         | Effect::Request(_)
+                        | Effect::Permit { .. }
                         | Effect::Answer(..),
                         _,
                     ) => {}
