@@ -52,6 +52,12 @@ struct Ready {
     pid: u32,
     open_files: u64,
     broker: String,
+    /// Where RoadRunner's clients connect, if they are served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    roadrunner: Option<Box<str>>,
+    /// Where back-ends call by RPC.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    rpc: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<String>,
 }
@@ -97,6 +103,8 @@ async fn serve(args: &Serve, config: &Config, open_files: u64, json: bool) -> Re
         pid: process::id(),
         open_files,
         broker: config.broker_line(),
+        roadrunner: config.dialects.roadrunner.as_ref().map(|it| it.path.clone()),
+        rpc: node.rpc_places().iter().map(ToString::to_string).collect(),
         token: if args.config.dev {
             Some(Identity::backend("dev").token(DEV_SECRET, DEV_TOKEN_TTL)?)
         } else {
@@ -146,14 +154,24 @@ fn announce(ready: &Ready, json: bool) -> Result<(), Failure> {
         output::json_line(ready)?;
         return Ok(());
     }
-    let Ready { public, internal, open_files, broker, token, .. } = ready;
-    let mut lines = vec![
-        format!("clients      ws://{public}/ws"),
+    for line in banner(ready) {
+        output::line(&line)?;
+    }
+    Ok(())
+}
+
+/// What people are told.
+fn banner(ready: &Ready) -> Vec<String> {
+    let Ready { public, internal, open_files, broker, roadrunner, rpc, token, .. } = ready;
+    let mut lines = vec![format!("clients      ws://{public}/ws")];
+    lines.extend(roadrunner.iter().map(|path| format!("roadrunner   ws://{public}{path}")));
+    lines.extend(rpc.iter().map(|place| format!("RPC          {place}")));
+    lines.extend([
         format!("metrics      http://{internal}/metrics"),
         format!("server API   http://{internal}/api/v1/"),
         format!("broker       {broker}"),
         format!("open files   {open_files}"),
-    ];
+    ]);
     if let Some(token) = token {
         lines.push(format!("demo page    http://{public}/"));
         lines.push(format!("token        {token}"));
@@ -161,10 +179,7 @@ fn announce(ready: &Ready, json: bool) -> Result<(), Failure> {
             "OPEN: with --dev everybody who knows Roomcast can get in; never in production".into(),
         );
     }
-    for line in lines {
-        output::line(&line)?;
-    }
-    Ok(())
+    lines
 }
 
 /// Whole or not at all: whoever waits for the file never reads half of it.
@@ -184,17 +199,43 @@ fn write_ready(path: &Path, ready: &Ready) -> Result<(), Failure> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_ready_file_is_written_whole() {
-        let path = std::env::temp_dir().join(format!("roomcast-ready-{}", process::id()));
-        let ready = Ready {
+    fn ready() -> Ready {
+        Ready {
             public: ([127, 0, 0, 1], 1).into(),
             internal: ([127, 0, 0, 1], 2).into(),
             pid: 3,
             open_files: 4,
             broker: "memory".into(),
+            roadrunner: None,
+            rpc: Vec::new(),
             token: None,
-        };
+        }
+    }
+
+    #[test]
+    fn the_banner_names_the_places_that_are_served_and_no_others() {
+        let rpc = ["tcp://127.0.0.1:6001", "unix:///run/rpc.sock"].map(Into::into).into();
+        let served = Ready { roadrunner: Some("/roadrunner".into()), rpc, ..ready() };
+        let expected = [
+            "clients      ws://127.0.0.1:1/ws",
+            "roadrunner   ws://127.0.0.1:1/roadrunner",
+            "RPC          tcp://127.0.0.1:6001",
+            "RPC          unix:///run/rpc.sock",
+            "metrics      http://127.0.0.1:2/metrics",
+        ];
+        assert_eq!(banner(&served)[..5], expected);
+        let lines = banner(&ready());
+        assert!(!lines.iter().any(|it| it.starts_with("roadrunner") || it.starts_with("RPC")));
+        let json = serde_json::to_string(&served).unwrap();
+        let named =
+            r#","roadrunner":"/roadrunner","rpc":["tcp://127.0.0.1:6001","unix:///run/rpc.sock"]}"#;
+        assert!(json.ends_with(named), "{json}");
+    }
+
+    #[test]
+    fn the_ready_file_is_written_whole() {
+        let path = std::env::temp_dir().join(format!("roomcast-ready-{}", process::id()));
+        let ready = ready();
         write_ready(&path, &ready).unwrap();
         let text = fs::read_to_string(&path).unwrap();
         fs::remove_file(&path).unwrap();
