@@ -23,7 +23,7 @@ use crate::upstream::{Answer, CallError, CallIndex, Verdict};
 
 /// Whom to ask about a client, and the request with which it came. Lives as long as its connection.
 ///
-/// Bounds: the request's head has at most `limits.header_bytes`, which JSON makes up to three times as long.
+/// Bounds: the request's head has at most `limits.header_bytes`, which makes up to four times as much JSON.
 #[derive(Debug)]
 pub(crate) struct Asking {
     call: CallIndex,
@@ -202,14 +202,14 @@ pub(super) fn ask(shell: &Shell, session: SessionKey, request: &RoomsRequest) {
     let asked = shell.asking(session, |asking| (asking.call, asking.of_topics(request)));
     tokio::task::spawn_local(async move {
         let outcome = match asked {
-            Some((call, body)) => allowed(shell.settings.upstream.authorize(call, body).await),
+            Some((call, body)) => allowed(&shell.settings.upstream.authorize(call, body).await),
             None => Err(Code::PermissionDenied.into()),
         };
         tell(&shell, LaneMessage::Permitted { session, outcome });
     });
 }
 
-fn allowed(verdict: Result<Verdict, CallError>) -> Result<(), Refused> {
+fn allowed(verdict: &Result<Verdict, CallError>) -> Result<(), Refused> {
     match verdict {
         Ok(Verdict::Allowed) => Ok(()),
         Ok(Verdict::Denied(_)) => Err(Code::PermissionDenied.into()),
@@ -298,6 +298,25 @@ mod tests {
         assert_eq!(asking.of_topics(&request(&[])), asking.of_server());
     }
 
+    #[test]
+    fn json_makes_no_more_than_four_times_of_the_longest_head() {
+        let quotes = "\"".repeat(16_000);
+        let lines = [
+            ("x", b"\xff".repeat(16_000)),
+            ("x", quotes.clone().into()),
+            ("cookie", format!("a={quotes}").into()),
+            ("cookie", format!("a={}", "%00".repeat(5_000)).into()),
+            ("cookie", (0..3_000).map(|it| format!("{it}=;")).collect::<String>().into()),
+        ];
+        for (name, value) in lines {
+            let bytes = asking(&[("host", b"a"), (name, &value)]).of_server().len();
+            assert!(bytes <= 4 * (name.len() + value.len()) + 512, "{name}: {bytes}");
+        }
+        let request = Request::get(format!("/?{quotes}")).body(()).unwrap();
+        let asking = Asking::new(CallIndex(0), &request, IpAddr::from([0; 4]));
+        assert!((60_000..=4 * 16_000 + 512).contains(&asking.of_server().len()));
+    }
+
     fn answer(status: u16) -> Answer {
         let headers = HeaderMap::from_iter([(LOCATION, HeaderValue::from_static("/login"))]);
         Answer { status, headers: Arc::new(headers), body: Bytes::from("no"), stale: false }
@@ -334,7 +353,7 @@ mod tests {
 
     #[test]
     fn only_status_200_lets_a_session_join() {
-        let code = |verdict| allowed(verdict).map_err(|refused| refused.refusal);
+        let code = |verdict| allowed(&verdict).map_err(|refused| refused.refusal);
         assert_eq!(code(Ok(Verdict::Allowed)), Ok(()));
         assert_eq!(code(Ok(Verdict::Denied(answer(204)))), Err(Code::PermissionDenied));
         assert_eq!(code(Err(CallError::Failed(Failure::Timeout))), Err(Code::UpstreamFailed));

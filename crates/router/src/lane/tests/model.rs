@@ -34,6 +34,10 @@ enum Place {
 #[derive(Default)]
 struct Ears {
     permission: bool,
+    /// A back-end says where it may be.
+    asking: bool,
+    /// Rooms of a request that it has not answered.
+    asked_for: BTreeSet<&'static str>,
     places: BTreeMap<&'static str, Place>,
     /// Rooms of a request for several that is not answered yet.
     group: BTreeSet<&'static str>,
@@ -48,6 +52,7 @@ impl Ears {
         let (word, rest) = text.split_once(' ').unwrap();
         match word {
             "welcome" | "refreshed" => {}
+            "none" => assert!(self.asking && self.group.is_empty(), "{text}"),
             "joined" => {
                 self.told_in.insert(rest.into());
             }
@@ -124,10 +129,10 @@ impl LaneModel {
 
     fn random_step(&mut self, random: &mut Random) {
         // What a session sends behind a request for several rooms waits for it.
-        let free = |(_, ears): &(&u32, &Ears)| ears.group.is_empty();
+        let free = |(_, ears): &(&u32, &Ears)| ears.group.is_empty() && ears.asked_for.is_empty();
         let numbers: Vec<_> = self.ears.iter().filter(free).map(|(number, _)| *number).collect();
         let room = random.pick(&ROOMS);
-        match random.below(if numbers.is_empty() { 1 } else { 17 }) {
+        match random.below(if numbers.is_empty() { 1 } else { 20 }) {
             0 | 1 => self.open(random),
             2..=5 => self.join(random.pick(&numbers), room),
             6 => {
@@ -160,6 +165,7 @@ impl LaneModel {
             }
             11..=13 => self.publish(random, room),
             14 => self.join_several(random.pick(&numbers), random),
+            15..=17 => self.answer_one(random),
             _ => self.step(&format!("serve {}", 1 + random.below(5))),
         }
     }
@@ -172,11 +178,16 @@ impl LaneModel {
         let permission = random.chance(2);
         let right = if permission { "+x" } else { "" };
         let format = random.pick(&["", " msgpack", " deflated"]);
-        self.ears.insert(number, Ears { permission, ..Ears::default() });
-        self.step(&format!("{number} opens{format} as u{right}"));
+        let asking = random.chance(3);
+        let dialect = if asking { " asking" } else { "" };
+        self.ears.insert(number, Ears { permission, asking, ..Ears::default() });
+        self.step(&format!("{number} opens{dialect}{format} as u{right}"));
     }
 
     fn join(&mut self, number: u32, room: &'static str) {
+        if self.ears[&number].asking {
+            return self.join_all(number, BTreeSet::from([room]));
+        }
         let live = *self.asked.entry(room).or_insert(false);
         let place = if live { Place::Member } else { Place::Waiting };
         self.ears.get_mut(&number).unwrap().places.insert(room, place);
@@ -184,15 +195,53 @@ impl LaneModel {
     }
 
     fn join_several(&mut self, number: u32, random: &mut Random) {
-        let rooms: BTreeSet<_> = (0..1 + random.below(4)).map(|_| random.pick(&ROOMS)).collect();
+        let rooms = (0..1 + random.below(4)).map(|_| random.pick(&ROOMS)).collect();
+        self.join_all(number, rooms);
+    }
+
+    fn join_all(&mut self, number: u32, rooms: BTreeSet<&'static str>) {
+        let names = rooms.iter().copied().collect::<Vec<_>>().join(",");
+        let ears = self.ears.get_mut(&number).unwrap();
+        if ears.asking {
+            ears.asked_for = rooms;
+        } else {
+            self.expect_all(number, rooms);
+        }
+        self.step(&format!("{number} all joins {names}"));
+    }
+
+    /// The session will be in all of them, at once or when they are live.
+    fn expect_all(&mut self, number: u32, rooms: BTreeSet<&'static str>) {
+        let ears = self.ears.get_mut(&number).unwrap();
         for room in &rooms {
             let live = *self.asked.entry(room).or_insert(false);
             let place = if live { Place::Member } else { Place::Waiting };
-            self.ears.get_mut(&number).unwrap().places.insert(room, place);
+            ears.places.insert(room, place);
         }
-        let names = rooms.iter().copied().collect::<Vec<_>>().join(",");
-        self.ears.get_mut(&number).unwrap().group = rooms;
-        self.step(&format!("{number} all joins {names}"));
+        ears.group = rooms;
+    }
+
+    /// A back-end answers for a session that waits for it, or that is gone.
+    fn answer_one(&mut self, random: &mut Random) {
+        let waits = |(_, ears): &(&u32, &Ears)| !ears.asked_for.is_empty();
+        let numbers: Vec<_> = self.ears.iter().filter(waits).map(|(number, _)| *number).collect();
+        if numbers.is_empty() {
+            return;
+        }
+        let number = random.pick(&numbers);
+        let rooms = std::mem::take(&mut self.ears.get_mut(&number).unwrap().asked_for);
+        match random.below(4) {
+            0 => {
+                self.ears.remove(&number);
+                self.step(&format!("{number} gone"));
+                self.step(&format!("hub permits {number}"));
+            }
+            1 => self.step(&format!("hub denies {number}")),
+            _ => {
+                self.expect_all(number, rooms);
+                self.step(&format!("hub permits {number}"));
+            }
+        }
     }
 
     fn publish(&mut self, random: &mut Random, room: &'static str) {
