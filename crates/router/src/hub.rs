@@ -6,6 +6,7 @@ mod answers;
 mod asks;
 mod behind;
 mod control;
+mod dead;
 mod endings;
 mod health;
 mod ids;
@@ -51,6 +52,7 @@ use asks::Asks;
 pub use asks::{ASK_AGAIN_MS, ASKS_MAX, JITTER_MS, REFRESH_MS, REPAIR_MS};
 use control::Control;
 pub use control::{BLIND_MS, CONTROL, CONTROL_KEEP, LATE_MS, PAUSED_BYTES_MAX};
+pub use dead::{DEAD, DEAD_KEEP};
 use endings::Endings;
 pub use health::{HubCounters, HubHealth, PresenceSizes};
 use ids::Ids;
@@ -499,6 +501,7 @@ impl Hub {
         match name.as_str() {
             CONTROL => return Some(CONTROL_KEEP),
             REVOKED => return Some(REVOKED_KEEP),
+            DEAD => return Some(DEAD_KEEP),
             _ => {}
         }
         self.guard.rule(name).and_then(|rule| self.guard.policy(rule).history)

@@ -12,7 +12,7 @@ use roomcast_protocol::publication::Publication;
 use roomcast_protocol::time::Now;
 
 use super::watch::RelayState;
-use super::{CONTROL, Hub, REVOKED, each_lane, revoked};
+use super::{CONTROL, DEAD, Hub, REVOKED, dead, each_lane, revoked};
 use crate::messages::{HubEffect, LaneMessage, Ticket};
 
 /// Bytes of publications that may wait while the feed is down, or for other nodes; beyond it they are refused.
@@ -101,8 +101,10 @@ impl Hub {
 
     /// Under which key the publication's room keeps only the newest one.
     fn collapse_key(&self, now: Now, publication: &Publication) -> Option<Box<str>> {
-        if publication.room.as_str() == REVOKED {
-            return revoked::collapse_key(now, publication);
+        match publication.room.as_str() {
+            REVOKED => return revoked::collapse_key(now, publication),
+            DEAD => return dead::collapse_key(publication),
+            _ => {}
         }
         let rule = self.guard.rule(&publication.room)?;
         let collapses = self.guard.policy(rule).collapses;

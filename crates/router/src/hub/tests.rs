@@ -1,5 +1,6 @@
 //! Scripts for the hub: text in, effects out.
 
+mod dead;
 mod inboxes;
 mod isolation;
 mod kept;
