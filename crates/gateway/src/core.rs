@@ -35,6 +35,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use crate::clock::Clock;
 use crate::queue::{Receiver, Sender};
 use crate::upstream::{Upstream, respond};
+use crate::webhooks::Webhooks;
 pub(crate) use handle::CoreHandle;
 use owed::Owed;
 use relay_log::RelayLog;
@@ -57,8 +58,8 @@ const PUBLISH_MS: u64 = 11_000;
 /// end. Units: milliseconds.
 const ORDER_MS: u64 = PUBLISH_MS + 5_000;
 
-/// How long the broker may take, once the lanes have ended, to answer what their sessions wrote at last; and how long it
-/// is given at least, for what it does not answer. Units: milliseconds.
+/// How long the broker may take, once the lanes have ended, to answer what their sessions wrote at last, and webhooks to
+/// be told; and how long the broker is given at least, for what it does not answer. Units: milliseconds.
 const FINISH_MS: u64 = 2_000;
 const FINISH_MIN_MS: u64 = 50;
 const FINISH_LOOK: std::time::Duration = std::time::Duration::from_millis(5);
@@ -194,6 +195,7 @@ pub(crate) struct CoreParts {
     pub(crate) users: Arc<Users>,
     pub(crate) stats: Arc<CoreStats>,
     pub(crate) upstream: Upstream,
+    pub(crate) webhooks: Webhooks,
 }
 
 /// What the core knows of a lane's queue.
@@ -336,16 +338,16 @@ impl Core {
         let began = self.parts.clock.now();
         self.parts.hub.farewell(began, &mut self.effects);
         let began_ms = began.mono_ms;
-        let min_ms = match self.parts.broker {
-            AnyBroker::Memory(_) => 0,
-            AnyBroker::Redis(_) => FINISH_MIN_MS,
-        };
+        self.parts.webhooks.end();
+        let is_memory = matches!(self.parts.broker, AnyBroker::Memory(_));
+        let min_ms = if is_memory { 0 } else { FINISH_MIN_MS };
         loop {
             let more = self.parts.from_lanes.try_recv_many(messages, TURN_MAX);
             self.turn(events, messages);
             let age_ms = self.parts.clock.now().mono_ms - began_ms;
-            let settled = more == 0 && age_ms >= min_ms && (self.owed.is_settled() || self.deaf);
-            if settled || age_ms >= FINISH_MS {
+            let answered = self.owed.is_settled() || self.deaf;
+            let told = self.parts.webhooks.are_idle();
+            if more == 0 && age_ms >= min_ms && answered && told || age_ms >= FINISH_MS {
                 return;
             }
             tokio::select! {
@@ -354,6 +356,7 @@ impl Core {
                         self.has_gone_deaf(events);
                     }
                 }
+                Some(request) = self.parts.requests.recv() => self.request(request),
                 () = tokio::time::sleep(FINISH_LOOK) => {}
             }
         }

@@ -22,6 +22,7 @@ pub mod system;
 pub mod tokens;
 pub mod transport;
 mod upstream;
+mod webhooks;
 
 pub use drain::Drained;
 pub use node::{Node, StartError};

@@ -30,8 +30,9 @@ use crate::places::Places;
 use crate::public::Site;
 use crate::queue::{Receiver, Sender, queue};
 use crate::relay;
-use crate::rpc::{self, Rpc, RpcParts};
+use crate::rpc::{self, Rpc, RpcCounters, RpcParts};
 use crate::upstream::{self, Upstream, upstream};
+use crate::webhooks::{self, Webhooks};
 
 /// Bytes that may wait between the lanes and the core.
 const CORE_QUEUE_BYTES: usize = 16 << 20;
@@ -105,6 +106,7 @@ pub struct Node {
     reports: Vec<watch::Receiver<LaneReport>>,
     lanes: Vec<Sender<LaneMessage>>,
     core: CoreHandle,
+    pub(crate) webhooks: Webhooks,
     threads: Vec<JoinHandle<()>>,
     core_thread: Option<JoinHandle<()>>,
 }
@@ -155,6 +157,7 @@ impl Node {
             draining: Arc::default(),
             latencies: Arc::default(),
             upstream,
+            webhooks: Webhooks::new(&config.webhooks, id, clock),
         };
         let (to_core, from_lanes) = queue(CORE_QUEUE_BYTES);
         let site = Arc::new(crate::public::site(config, public, internal_address, id));
@@ -179,6 +182,7 @@ impl Node {
             reports: lanes.reports,
             lanes: lanes.queues,
             core,
+            webhooks: common.webhooks,
             threads: lanes.threads,
             core_thread: Some(core_thread),
         })
@@ -282,6 +286,7 @@ impl Node {
         if let Some(thread) = self.core_thread.take() {
             self.core.stop();
             join(thread);
+            self.webhooks.close();
         }
     }
 }
@@ -304,6 +309,7 @@ struct Common {
     draining: Arc<Draining>,
     latencies: Arc<Latencies>,
     upstream: Upstream,
+    webhooks: Webhooks,
 }
 
 /// The lanes that were started.
@@ -403,9 +409,35 @@ fn start_core(
         users: Arc::clone(&common.users),
         stats: Arc::clone(&stats),
         upstream: common.upstream.clone(),
+        webhooks: common.webhooks.clone(),
     };
     let rpc = rpc_of(config, common, &core);
-    let api = ApiParts {
+    let api = api_of(config, common, lanes, (&core, stats, rpc.counters()))?;
+    let (webhooks, upstream) = (common.webhooks.clone(), common.upstream.clone());
+    let handle = core.clone();
+    let thread = spawn("core", before_waiting, move || async move {
+        let listener = tokio::net::TcpListener::from_std(ports.internal)?;
+        let serving = tokio::task::spawn_local(api::serve(listener, Api::new(api)));
+        let calling = tokio::task::spawn_local(upstream::run(ports.worker));
+        let telling = tokio::task::spawn_local(webhooks::run(webhooks, upstream, handle));
+        let calls = rpc::serve(ports.rpc, rpc, ports.closing)?;
+        core::run(parts).await;
+        serving.abort();
+        telling.abort();
+        calling.abort();
+        rpc::finish(calls).await;
+        Ok(())
+    })?;
+    Ok((core, thread))
+}
+
+fn api_of(
+    config: &Config,
+    common: &Common,
+    lanes: &Lanes,
+    (core, stats, rpc): (&CoreHandle, Arc<CoreStats>, Arc<RpcCounters>),
+) -> Result<ApiParts, StartError> {
+    Ok(ApiParts {
         core: core.clone(),
         guard: Arc::clone(&common.guard),
         clock: common.clock,
@@ -413,26 +445,20 @@ fn start_core(
         stats,
         places: Arc::clone(&common.places),
         relay: Arc::clone(&common.latencies.relay),
-        rpc: rpc.counters(),
-        metrics: Metrics::new(lanes.queues.len(), &common.latencies, common.upstream.stats())
-            .map_err(StartError::Metrics)?,
+        rpc,
+        metrics: Metrics::new(
+            lanes.queues.len(),
+            &common.latencies,
+            common.upstream.stats(),
+            &common.webhooks,
+        )
+        .map_err(StartError::Metrics)?,
         ready: Arc::clone(&common.ready),
         draining: Arc::clone(&common.draining),
         node: common.id,
+        webhooks: common.webhooks.clone(),
         config: api::ApiConfig::new(config),
-    };
-    let thread = spawn("core", before_waiting, move || async move {
-        let listener = tokio::net::TcpListener::from_std(ports.internal)?;
-        let serving = tokio::task::spawn_local(api::serve(listener, Api::new(api)));
-        let calling = tokio::task::spawn_local(upstream::run(ports.worker));
-        let calls = rpc::serve(ports.rpc, rpc, ports.closing)?;
-        core::run(parts).await;
-        serving.abort();
-        calling.abort();
-        rpc::finish(calls).await;
-        Ok(())
-    })?;
-    Ok((core, thread))
+    })
 }
 
 fn hub_of(config: &Config, common: &Common, lanes: &Lanes, watched: bool) -> Hub {

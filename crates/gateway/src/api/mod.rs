@@ -18,6 +18,7 @@ mod server;
 mod surveys;
 mod table;
 mod wait;
+mod webhooks;
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -45,6 +46,7 @@ use crate::metrics::{Class, Endpoint, Metrics, Seen};
 use crate::places::Places;
 use crate::rpc::RpcCounters;
 use crate::system::{raise_open_files, sockets_max};
+use crate::webhooks::Webhooks;
 use access::Caller;
 use members::Page;
 use presence::{Asked, Roster};
@@ -101,6 +103,7 @@ pub(crate) struct ApiParts {
     /// Started, and not stopping.
     pub(crate) ready: Arc<AtomicBool>,
     pub(crate) draining: Arc<Draining>,
+    pub(crate) webhooks: Webhooks,
     pub(crate) node: NodeId,
     pub(crate) config: ApiConfig,
 }
@@ -190,6 +193,10 @@ impl Api {
             Ok(Route::Revoke) => self.revoke_token(who, request).await,
             Ok(Route::Subscribe(room)) => self.subscribe(who, &room, request).await,
             Ok(Route::Unsubscribe(room)) => self.unsubscribe(who, &room, request).await,
+            Ok(Route::DeadLetters) => {
+                self.dead_letters(request.uri().query().unwrap_or_default()).await
+            }
+            Ok(Route::Replay) => self.replay(who, request).await,
             Err(problem) => Err(problem),
         };
         (endpoint, answer)
@@ -217,6 +224,7 @@ impl Api {
         let lanes = self.lanes();
         parts.metrics.update(Seen {
             lanes: &lanes,
+            webhooks: &parts.webhooks.figures(),
             core: &parts.stats,
             hub: parts.stats.hub(),
             relay: &parts.relay,

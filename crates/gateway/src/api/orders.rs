@@ -132,7 +132,10 @@ pub(super) fn session(text: &str) -> Result<SessionId, Refused> {
     session_of(text).ok_or_else(|| wrong("A session's name is 32 hexadecimal digits"))
 }
 
-fn parsed<'a, T: Deserialize<'a>>(body: &'a [u8], text: &'static str) -> Result<T, Refused> {
+pub(super) fn parsed<'a, T: Deserialize<'a>>(
+    body: &'a [u8],
+    text: &'static str,
+) -> Result<T, Refused> {
     serde_json::from_slice(body).map_err(|_| wrong(text))
 }
 

@@ -51,6 +51,10 @@ pub(super) enum Route {
     Subscribe(String),
     /// Take sessions out of this room.
     Unsubscribe(String),
+    /// What could the application not be told?
+    DeadLetters,
+    /// Tell it again.
+    Replay,
 }
 
 impl Route {
@@ -69,6 +73,7 @@ impl Route {
             Self::Subscribe(room) | Self::Unsubscribe(room) => {
                 Some((Action::Subscribe, Some(room)))
             }
+            Self::DeadLetters | Self::Replay => Some((Action::Webhooks, None)),
         }
     }
 }
@@ -189,6 +194,10 @@ mod tests {
         let (enter, leave) = (named(Route::Subscribe), named(Route::Unsubscribe));
         found(&Method::POST, "/api/v1/rooms/a/subscribe", Endpoint::Subscribe, enter);
         found(&Method::POST, "/api/v1/rooms/a/unsubscribe", Endpoint::Unsubscribe, leave);
+        let dead = "/api/v1/webhooks/dead";
+        found(&Method::GET, dead, Endpoint::Webhooks, Route::DeadLetters);
+        let replay = "/api/v1/webhooks/dead/replay";
+        found(&Method::POST, replay, Endpoint::Webhooks, Route::Replay);
     }
 
     #[test]

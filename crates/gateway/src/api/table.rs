@@ -122,6 +122,11 @@ const SURVEYED: Param = param(
     r#"{"type":"integer","minimum":1,"maximum":100,"default":100}"#,
 );
 const LIMIT: Param = param("limit", "how many at most", PAGE);
+const PAGED: Param = param(
+    "limit",
+    "how many at most",
+    r#"{"type":"integer","minimum":1,"maximum":256,"default":100}"#,
+);
 
 /// All of them, in the order of docs/API.md.
 pub(super) static ROWS: &[Row] = &[
@@ -217,11 +222,7 @@ pub(super) static ROWS: &[Row] = &[
                 "newest first, or oldest first",
                 r#"{"type":"string","enum":["backward","forward"],"default":"backward"}"#,
             ),
-            param(
-                "limit",
-                "how many at most",
-                r#"{"type":"integer","minimum":1,"maximum":256,"default":100}"#,
-            ),
+            PAGED,
         ],
         answer: Some("History"),
         problems: &[400, 503],
@@ -342,6 +343,33 @@ pub(super) static ROWS: &[Row] = &[
         body: Some("Whom"),
         answer: Some("Unsubscribed"),
         ..ORDERS
+    },
+    Row {
+        endpoint: Endpoint::Webhooks,
+        path: "/api/v1/webhooks/dead",
+        route: |_| Route::DeadLetters,
+        id: "dead_letters",
+        summary: "what the application could not be told",
+        query: &[
+            PAGED,
+            param("after", "those behind this id: the `next` of the page before", OFFSET),
+        ],
+        answer: Some("DeadLetters"),
+        problems: &[400, 503],
+        ..READS
+    },
+    Row {
+        endpoint: Endpoint::Webhooks,
+        verb: Verb::Post,
+        path: "/api/v1/webhooks/dead/replay",
+        route: |_| Route::Replay,
+        id: "replay",
+        summary: "tell it again",
+        body: Some("Replay"),
+        bare: true,
+        answer: Some("Replayed"),
+        problems: &[400, 408, 413, 415, 503],
+        ..READS
     },
 ];
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 use http_body_util::BodyExt;
 use hyper::Method;
 use hyper::header::{self, HeaderName};
+use roomcast_protocol::content::Content;
 use roomcast_protocol::envelope::{Accepted, Level};
 use roomcast_protocol::ids::SessionId;
-use roomcast_protocol::position::{Epoch, Head, Page, Position};
+use roomcast_protocol::position::{Epoch, Head, Kept, Page, Position};
 use roomcast_protocol::presence::RosterPage;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::receipts::{Marked, Receipt, ReceiptsPage};
@@ -138,6 +139,7 @@ fn stage(dev: bool, core: Core) -> Stage {
     stats.show_hub(HubView { health: Some(REACHED), ..HubView::default() });
     let report = LaneReport { turned_ms: clock.now().mono_ms, ..LaneReport::default() };
     let (reports, shown) = watch::channel(report);
+    let webhooks = Webhooks::new(&config.webhooks, NodeId(7), clock);
     drop(reports);
     let api = Api::new(ApiParts {
         core: CoreHandle::new(requests, Arc::default()),
@@ -148,7 +150,8 @@ fn stage(dev: bool, core: Core) -> Stage {
         places: Arc::new(Places::default()),
         relay: Arc::default(),
         rpc: Arc::default(),
-        metrics: Metrics::new(1, &Arc::default(), &Arc::from([])).unwrap(),
+        metrics: Metrics::new(1, &Arc::default(), &Arc::from([]), &webhooks).unwrap(),
+        webhooks,
         ready: Arc::clone(&ready),
         draining: Arc::default(),
         node: NodeId(7),
@@ -185,10 +188,15 @@ async fn play(core: Core, mut asked: mpsc::Receiver<CoreRequest>, published: See
                 }
             }
             (CoreRequest::History { room, span, answer }, core) => {
-                assert_eq!((room.as_str(), span.from, span.count_max), ("kept", 7, 2));
                 let position = Position { epoch: Epoch(5), offset: 6 };
                 let head = Head { position, first: 7 };
-                let page = Page { head, entries: Vec::new(), whole: true };
+                let asked = (room.as_str(), span.from, span.count_max);
+                let entries = match asked {
+                    ("kept", 7, 2) => Vec::new(),
+                    ("$dead", 0, 2) | ("$dead", 2, 1) => vec![dead_letter(room)],
+                    _ => panic!("nobody asks for {asked:?}"),
+                };
+                let page = Page { head, entries, whole: true };
                 answer.send(matches!(core, Core::Accepts).then_some(page)).unwrap();
             }
             (CoreRequest::Members { room, answer }, _) => {
@@ -228,6 +236,30 @@ async fn play(core: Core, mut asked: mpsc::Receiver<CoreRequest>, published: See
             (CoreRequest::Stop { .. }, _) => panic!("nobody stops it"),
         }
     }
+}
+
+/// One of a webhook that this node does not have.
+fn dead_letter(room: RoomName) -> Kept {
+    let json = r#"{"webhook":"told","why":"refused","status":410,"tries":1,"first_unix_ms":1,"last_unix_ms":2,
+        "event":{"id":"a","type":"connected","subject":"user:7"}}"#;
+    Kept::Publication(Arc::new(Publication {
+        kind: "dead_letter".into(),
+        position: Some(Position { epoch: Epoch(5), offset: 3 }),
+        ..Publication::bare(room, Content::Json(json.into()))
+    }))
+}
+
+#[tokio::test]
+async fn dead_letters_need_a_key_with_their_action_and_are_left_without_their_webhook() {
+    let stage = stage(false, Core::Accepts);
+    let replay = "/api/v1/webhooks/dead/replay";
+    let key = [(header::AUTHORIZATION, NARROW), (header::CONTENT_TYPE, "application/json")];
+    for (method, path) in [(Method::GET, "/api/v1/webhooks/dead"), (Method::POST, replay)] {
+        let (status, _, answer) = stage.ask(method, path, &key, "").await;
+        assert_eq!((status, &answer["code"]), (403, &json!(110)), "{answer}");
+    }
+    let (_, _, answer) = stage.post(replay, &[], r#"{"ids":[3]}"#).await;
+    assert_eq!(answer, json!({"queued": 0, "left": 1}));
 }
 
 /// Node 1 has what is asked for, and more; node 2 says nothing.
@@ -878,6 +910,8 @@ fn sample(id: &str) -> (&'static str, &'static str, &'static str) {
         "revoke_user" => ("7", "", r#"{"before":1}"#),
         "revoke" => ("", "", r#"{"jti":"t"}"#),
         "subscribe" | "unsubscribe" => ("agents", "", r#"{"user":"7"}"#),
+        "dead_letters" => ("", "?after=0&limit=2", ""),
+        "replay" => ("", "", r#"{"ids":[3]}"#),
         other => panic!("no sample for {other}"),
     }
 }

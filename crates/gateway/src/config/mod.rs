@@ -18,6 +18,7 @@ mod scope;
 mod tests;
 mod units;
 mod upstream;
+mod webhooks;
 
 pub(crate) use units::millis;
 
@@ -44,6 +45,7 @@ pub use scope::{Action, Scope};
 pub use upstream::{
     CacheConfig, CallConfig, MethodPattern, RequestsConfig, TargetConfig, UpstreamConfig,
 };
+pub use webhooks::{EventKind, WebhookConfig, WebhooksConfig};
 
 /// The secret that `--dev` accepts; known to everybody, so it protects nothing.
 pub const DEV_SECRET: &str = "roomcast-development-only-secret-32b";
@@ -117,6 +119,8 @@ pub struct Config {
     pub log: LogConfig,
     /// `[upstream]`.
     pub upstream: UpstreamConfig,
+    /// `[[webhooks]]`.
+    pub webhooks: WebhooksConfig,
     /// `[[rooms]]`, in order, compiled.
     pub rooms: Arc<[RoomRule]>,
     /// `[redis]` says something, but `[broker]` does not use it.
@@ -182,6 +186,10 @@ pub struct Limits {
     pub api_batch: usize,
     /// One batch of a back-end. Units: bytes.
     pub api_batch_bytes: usize,
+    /// Events that may wait until the application was told.
+    pub webhook_events: usize,
+    /// The same. Units: bytes.
+    pub webhook_bytes: usize,
     /// How long a request's head may take. Units: milliseconds.
     pub header_ms: u64,
     /// A request's head. Units: bytes.
@@ -428,6 +436,7 @@ impl Config {
             redis_is_idle: parsed.relayed.redis_is_idle,
             log: parsed.log,
             upstream: parsed.upstream,
+            webhooks: parsed.webhooks,
             rooms: parsed.rooms,
             effective: print::effective(&values).into(),
         })

@@ -19,6 +19,7 @@ use super::relay::{self, Relayed};
 use super::rpc::{self, RpcConfig};
 use super::scope;
 use super::upstream::{UpstreamConfig, upstream};
+use super::webhooks::{WebhooksConfig, webhooks};
 use super::{
     AgentsConfig, ApiConfig, ApiKey, AuthConfig, DEV_API_KEY, DEV_ISSUER, DEV_SECRET, DrainConfig,
     Issuer, IssuerKey, Limits, ListenConfig, LogConfig, LogFormat, NodeConfig, OriginsConfig,
@@ -54,6 +55,7 @@ pub(super) struct Parsed {
     pub(super) log: LogConfig,
     pub(super) relayed: Relayed,
     pub(super) upstream: UpstreamConfig,
+    pub(super) webhooks: WebhooksConfig,
     pub(super) rooms: Arc<[RoomRule]>,
 }
 
@@ -92,6 +94,8 @@ pub(super) fn parse(raw: &RawConfig, dev: bool, r: &mut Reader<'_>) -> Parsed {
     // Whether somebody is asked is not known where that was said wrongly.
     let asks = r.problems.len() > before
         || asks.is_some_and(|it| matches!(it.identity, Identity::Call(_)));
+    let hooked = calls_are_sound.then_some(&*upstream.calls);
+    let webhooks = webhooks(&raw.webhooks, hooked, &limits, r);
     let rooms = raw.rooms.iter().enumerate();
     let rooms = rooms.filter_map(|(at, it)| rule(&format!("rooms[{at}]"), it, asks, r)).collect();
     Parsed {
@@ -113,6 +117,7 @@ pub(super) fn parse(raw: &RawConfig, dev: bool, r: &mut Reader<'_>) -> Parsed {
         },
         relayed: relay::parse(raw, message_bytes, r),
         upstream,
+        webhooks,
         rooms,
     }
 }
@@ -206,6 +211,7 @@ fn limits(raw: &RawLimits, r: &mut Reader<'_>) -> Limits {
     let silent = count("unauthenticated_max", &raw.unauthenticated_max, connections);
     let fragments = count("fragments", &raw.fragments, 1..=1_000_000);
     let api_batch = count("api_batch", &raw.api_batch, 1..=10_000);
+    let webhook_events = count("webhook_events", &raw.webhook_events, 1..=100_000);
     let controls =
         count("control_frames_per_second", &raw.control_frames_per_second, 1..=1_000_000);
     let limits = Limits {
@@ -223,6 +229,8 @@ fn limits(raw: &RawLimits, r: &mut Reader<'_>) -> Limits {
         outboxes_bytes: r.size("limits.outboxes_bytes", &raw.outboxes_bytes, 64 * KIB..=1 << 40),
         api_batch: usize_of(api_batch),
         api_batch_bytes: r.size("limits.api_batch_bytes", &raw.api_batch_bytes, KIB..=64 * MIB),
+        webhook_events: usize_of(webhook_events),
+        webhook_bytes: r.size("limits.webhook_bytes", &raw.webhook_bytes, 64 * KIB..=1_024 * MIB),
         header_ms: r.time("limits.header_timeout", &raw.header_timeout, WAITS),
         header_bytes: r.size("limits.header_bytes", &raw.header_bytes, 8 * KIB..=MIB),
         write_ms: r.time("limits.write_timeout", &raw.write_timeout, 100..=600_000),

@@ -35,6 +35,8 @@ pub(super) struct RawConfig {
     #[serde(default)]
     pub(super) upstream: RawUpstream,
     #[serde(default)]
+    pub(super) webhooks: Vec<RawWebhook>,
+    #[serde(default)]
     pub(super) rooms: Vec<RawRule>,
 }
 
@@ -74,6 +76,8 @@ pub(super) struct RawLimits {
     pub(super) unacked_max: Scalar,
     pub(super) api_batch: Scalar,
     pub(super) api_batch_bytes: Scalar,
+    pub(super) webhook_events: Scalar,
+    pub(super) webhook_bytes: Scalar,
     pub(super) resume_window: Scalar,
     pub(super) batch_messages: Scalar,
     pub(super) frame_bytes: Scalar,
@@ -293,6 +297,14 @@ pub(super) struct RawCall {
 pub(super) struct RawRequests {
     pub(super) methods: Option<Scalar>,
     pub(super) call: Option<Scalar>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawWebhook {
+    pub(super) call: Option<Scalar>,
+    pub(super) events: Option<Scalar>,
+    pub(super) retry_for: Option<Scalar>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -30,11 +30,13 @@ pub enum Action {
     Revoke,
     /// Put users into rooms, and take them out.
     Subscribe,
+    /// List and replay what webhooks could not deliver.
+    Webhooks,
 }
 
 impl Action {
     /// All of them, in the order of the documents.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Publish,
         Self::History,
         Self::Presence,
@@ -44,6 +46,7 @@ impl Action {
         Self::Disconnect,
         Self::Revoke,
         Self::Subscribe,
+        Self::Webhooks,
     ];
 
     /// Its name in the configuration and in refusals.
@@ -59,6 +62,7 @@ impl Action {
             Self::Disconnect => "disconnect",
             Self::Revoke => "revoke",
             Self::Subscribe => "subscribe",
+            Self::Webhooks => "webhooks",
         }
     }
 }

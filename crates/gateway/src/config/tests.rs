@@ -1,6 +1,7 @@
 //! The configuration: every key at its bounds, every problem with its place and mend, no secret in any text.
 
 mod upstream;
+mod webhooks;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -234,6 +235,9 @@ fn every_key_with_bounds_passes_at_them_and_is_refused_beyond() {
                     if unit.is_empty() { value.to_string() } else { format!("\"{value}{unit}\"") };
                 return load(&upstream::call(&format!("{cache}{key} = {value}")), &[], &[]);
             }
+            if let Some(key) = path.strip_prefix("webhooks.") {
+                return load(&webhooks::hook(&format!("{key} = \"{value}{unit}\"")), &[], &[]);
+            }
             let value = format!("{value}{unit}");
             sets.push((&path, &value));
             load("", &[], &sets)
@@ -298,8 +302,8 @@ fn an_unknown_key_is_refused_with_its_place_and_what_was_probably_meant() {
         "roomcast.toml:4:3: unknown key rooms.audit: this version does not serve it",
     );
     refused(
-        "[webhooks]\nurl = \"https://\"\n",
-        "roomcast.toml:1:2: unknown key webhooks: this version does not serve it",
+        "[console]\nurl = \"https://\"\n",
+        "roomcast.toml:1:2: unknown key console: this version does not serve it",
     );
     refused(
         "limits = { pnig = \"1s\" }\n",
@@ -796,8 +800,7 @@ fn dev_opens_the_node_for_this_machine_alone() {
 fn a_keys_scope_that_makes_no_sense_is_refused_with_its_mend() {
     let with =
         |line: &str| format!("[[api.keys]]\nname = \"a\"\nsecret = \"0123456789abcdef\"\n{line}\n");
-    let all =
-        "publish, history, presence, members, rooms, connections, disconnect, revoke, subscribe";
+    let all = "publish, history, presence, members, rooms, connections, disconnect, revoke, subscribe, webhooks";
     for (line, told) in [
         ("actions = [\"read\"]", format!("actions has \"read\"; write some of {all}")),
         (
@@ -860,6 +863,7 @@ fn the_example_holds_the_defaults_and_all_its_optional_keys_work() {
     let UpstreamConfig { targets, calls, requests } = &config.upstream;
     assert_eq!((targets.len(), calls.len(), requests.len()), (1, 1, 1));
     assert_eq!(calls[0].uri, "/roomcast/reports");
+    assert_eq!(config.webhooks.hooks.len(), 1);
 }
 
 #[test]
@@ -870,7 +874,7 @@ fn the_reference_names_every_key() {
         assert!(table.contains(&format!("| `{name}` |")), "{path}");
     }
     let tables = SCHEMA.entries.iter().filter(|(_, node)| matches!(node, Node::Tables(_))).count();
-    assert_eq!(tables, 1);
+    assert_eq!(tables, 2);
     assert!(table.contains("### `[[auth.issuers.keys]]`"));
 }
 

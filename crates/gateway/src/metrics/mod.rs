@@ -9,6 +9,7 @@ mod reliable;
 mod rpc;
 mod table;
 mod upstream;
+mod webhooks;
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -32,6 +33,7 @@ use crate::lane::LaneReport;
 use crate::places::Places;
 use crate::rpc::RpcCounters;
 use crate::upstream::CallStats;
+use crate::webhooks::{AllFigures, EventKind, Webhooks};
 pub(crate) use latency::Latencies;
 use latency::Shown;
 use table::{Kind, Read, Row};
@@ -81,12 +83,14 @@ pub(crate) enum Endpoint {
     Subscribe,
     /// `/api/v1/rooms/{room}/unsubscribe`.
     Unsubscribe,
+    /// `/api/v1/webhooks/dead`, `/api/v1/webhooks/dead/replay`.
+    Webhooks,
     /// Anything else.
     Other,
 }
 
 impl Endpoint {
-    const ALL: [Self; 19] = [
+    const ALL: [Self; 20] = [
         Self::Metrics,
         Self::Livez,
         Self::Readyz,
@@ -105,6 +109,7 @@ impl Endpoint {
         Self::Revoke,
         Self::Subscribe,
         Self::Unsubscribe,
+        Self::Webhooks,
         Self::Other,
     ];
 
@@ -128,6 +133,7 @@ impl Endpoint {
             Self::Revoke => "revoke",
             Self::Subscribe => "subscribe",
             Self::Unsubscribe => "unsubscribe",
+            Self::Webhooks => "webhooks",
             Self::Other => "other",
         }
     }
@@ -238,6 +244,8 @@ pub(crate) struct Seen<'a> {
     pub(crate) relay: &'a RelayStats,
     /// What RPC counted.
     pub(crate) rpc: &'a RpcCounters,
+    /// What webhooks counted.
+    pub(crate) webhooks: &'a AllFigures,
     /// Who is connected.
     pub(crate) places: &'a Places,
     /// What the server API counted.
@@ -289,6 +297,7 @@ fn all() -> impl Iterator<Item = &'static Row> {
         .chain(rpc::ROWS)
         .chain(orders::ROWS)
         .chain(upstream::ROWS)
+        .chain(webhooks::ROWS)
 }
 
 /// The node's metrics: a registry of its own, with every series there from the start.
@@ -301,7 +310,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Metrics of a node with so many lanes, whose latencies, and calls of back-ends, are counted there.
+    /// Metrics of a node with so many lanes, whose latencies, calls of back-ends and webhooks are counted there.
     ///
     /// # Errors
     /// The registry refused a name: a fault in the table.
@@ -309,11 +318,13 @@ impl Metrics {
         lanes: usize,
         latencies: &Arc<Latencies>,
         calls: &Arc<[CallStats]>,
+        webhooks: &Webhooks,
     ) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         let mut rows = Vec::new();
+        let of = Of { lanes, calls, webhooks };
         for row in all() {
-            rows.push((row, register(&registry, row, (lanes, calls), latencies)?));
+            rows.push((row, register(&registry, row, &of, latencies)?));
         }
         let (name, meaning) = table::BUILD_INFO;
         let build = IntGauge::with_opts(Opts::new(name, meaning).const_label("version", VERSION))?;
@@ -344,6 +355,9 @@ impl Metrics {
                     seen.lanes.iter().for_each(|lane| show(read(lane)))
                 }
                 Read::Call(read) => self.calls.iter().for_each(|call| show(read(call))),
+                Read::Webhook(read) | Read::WebhookMs(read) => {
+                    seen.webhooks.kinds.iter().for_each(|of| show(read(of)));
+                }
                 Read::Each(each) => {
                     (0..(each.names)().len()).for_each(|at| show((each.read)(&seen, at)));
                 }
@@ -385,10 +399,10 @@ impl Metrics {
 fn register(
     registry: &Registry,
     row: &Row,
-    (lanes, calls): (usize, &[CallStats]),
+    of: &Of<'_>,
     latencies: &Arc<Latencies>,
 ) -> Result<Vec<Series>, prometheus::Error> {
-    let (labels, values) = label_values(row.read, lanes, calls);
+    let (labels, values) = label_values(row.read, of);
     let opts = Opts::new(row.name, row.meaning);
     let values = values.iter().map(|it| it.iter().map(String::as_str).collect::<Vec<_>>());
     match (row.kind, row.read) {
@@ -407,7 +421,7 @@ fn register(
             registry.register(Box::new(gauge.clone()))?;
             Ok(vec![Series::SecondsGauge(gauge)])
         }
-        (_, Read::LaneMs(_)) => {
+        (_, Read::LaneMs(_) | Read::WebhookMs(_)) => {
             let family = GaugeVec::new(opts, labels)?;
             registry.register(Box::new(family.clone()))?;
             let one = |it: Vec<&str>| family.get_metric_with_label_values(&it);
@@ -428,12 +442,15 @@ fn register(
     }
 }
 
-/// A row's labels, and the values of each of its series.
-fn label_values(
-    read: Read,
+/// What series are made for beside those that enums name.
+struct Of<'a> {
     lanes: usize,
-    calls: &[CallStats],
-) -> (&'static [&'static str], Vec<Vec<String>>) {
+    calls: &'a [CallStats],
+    webhooks: &'a Webhooks,
+}
+
+/// A row's labels, and the values of each of its series.
+fn label_values(read: Read, of: &Of<'_>) -> (&'static [&'static str], Vec<Vec<String>>) {
     let one = |names: Vec<&'static str>| names.into_iter().map(|it| vec![it.to_owned()]).collect();
     let values = match read {
         Read::Node(_) | Read::NodeMs(_) => vec![Vec::new()],
@@ -444,8 +461,15 @@ fn label_values(
         Read::Skip(_) => one(SkipReason::ALL.iter().map(|it| it.name()).collect()),
         Read::Unrecovered(_) => one(Unrecovered::ALL.iter().map(|it| it.name()).collect()),
         Read::Each(each) => one((each.names)()),
-        Read::Call(_) => calls.iter().map(|call| vec![call.name.to_string()]).collect(),
-        Read::Lane(_) | Read::LaneMs(_) => (0..lanes).map(|lane| vec![lane.to_string()]).collect(),
+        Read::Call(_) => of.calls.iter().map(|call| vec![call.name.to_string()]).collect(),
+        Read::Webhook(_) | Read::WebhookMs(_) => {
+            let kinds =
+                |name| EventKind::ALL.map(|kind| vec![String::from(name), kind.name().into()]);
+            of.webhooks.names().flat_map(kinds).collect()
+        }
+        Read::Lane(_) | Read::LaneMs(_) => {
+            (0..of.lanes).map(|lane| vec![lane.to_string()]).collect()
+        }
         Read::Refusal(_) => one(Refusal::ALL.iter().map(|it| it.row().name).collect()),
         Read::Close(_) => one(Close::ALL.iter().map(|it| it.row().name).collect()),
         Read::Limit(_) => one(LimitName::ALL.iter().map(|it| it.name()).collect()),

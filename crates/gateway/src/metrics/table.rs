@@ -13,6 +13,7 @@ use roomcast_router::hub::{HubHealth, RelayState};
 use super::{Class, Endpoint, Latencies, Reconnect, STUCK_MS, Seen};
 use crate::lane::LaneReport;
 use crate::upstream::CallStats;
+use crate::webhooks::Figures;
 
 /// How a figure moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +49,10 @@ pub(super) enum Read {
     Each(Each),
     /// One for each configured call.
     Call(fn(&CallStats) -> u64),
+    /// One for each webhook and kind of event.
+    Webhook(fn(&Figures) -> u64),
+    /// The same, in milliseconds, shown in seconds.
+    WebhookMs(fn(&Figures) -> u64),
     /// One for each lane.
     Lane(fn(&LaneReport) -> u64),
     /// One for each lane, in milliseconds, shown in seconds.
@@ -83,6 +88,7 @@ impl Read {
             Self::Skip(_) | Self::Unrecovered(_) => &["reason"],
             Self::Each(each) => each.label,
             Self::Call(_) => &["call"],
+            Self::Webhook(_) | Self::WebhookMs(_) => &["webhook", "event"],
             Self::Lane(_) | Self::LaneMs(_) => &["lane"],
             Self::Refusal(_) | Self::Close(_) => &["code"],
             Self::Limit(_) => &["limit"],

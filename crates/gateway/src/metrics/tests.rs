@@ -3,9 +3,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use hyper::StatusCode;
+use roomcast_protocol::ids::NodeId;
 use roomcast_router::hub::{HubCounters, HubHealth, PresenceSizes};
 
 use super::*;
+use crate::clock::Clock;
+use crate::config::{WebhookConfig, WebhooksConfig};
+use crate::webhooks::Figures;
 
 /// What is seen of two lanes that both show `lane`.
 /// The figures of two calls.
@@ -13,9 +17,23 @@ fn calls() -> Arc<[CallStats]> {
     ["reports", "access"].map(CallStats::of).into()
 }
 
+/// One webhook.
+fn hooks() -> Webhooks {
+    let hook = WebhookConfig {
+        name: "told".into(),
+        call: 0,
+        concurrency: 1,
+        events: EventKind::ALL.to_vec(),
+        retry_for_ms: 1,
+    };
+    let config = WebhooksConfig { hooks: vec![hook], events_max: 1, bytes_max: 1 };
+    Webhooks::new(&config, NodeId(7), Clock::new())
+}
+
 fn text_of(metrics: &Metrics, lane: &LaneReport, core: &CoreStats, places: &Places) -> String {
     let lanes = [lane.clone(), lane.clone()];
     metrics.update(Seen {
+        webhooks: &AllFigures::default(),
         lanes: &lanes,
         core,
         hub: core.hub(),
@@ -95,7 +113,7 @@ fn busy_lane() -> LaneReport {
 
 #[test]
 fn what_lanes_and_core_report_is_what_is_shown() {
-    let metrics = Metrics::new(2, &Arc::default(), &calls()).unwrap();
+    let metrics = Metrics::new(2, &Arc::default(), &calls(), &hooks()).unwrap();
     let core = CoreStats::default();
     let counters = HubCounters {
         published: 41,
@@ -220,6 +238,7 @@ fn what_lanes_and_core_report_is_what_is_shown() {
 /// What a node of a cluster shows whose broker is away.
 fn text_of_relay(metrics: &Metrics, relay: &RelayStats, view: HubView) -> String {
     metrics.update(Seen {
+        webhooks: &AllFigures::default(),
         lanes: &[],
         core: &CoreStats::default(),
         hub: view,
@@ -284,7 +303,7 @@ fn away() -> HubView {
 
 #[test]
 fn what_hub_and_broker_report_of_the_relay_is_what_is_shown() {
-    let metrics = Metrics::new(0, &Arc::default(), &calls()).unwrap();
+    let metrics = Metrics::new(0, &Arc::default(), &calls(), &hooks()).unwrap();
     let relay = RelayStats::default();
     let counters = [
         &relay.received,
@@ -367,7 +386,7 @@ fn what_hub_and_broker_report_of_the_relay_is_what_is_shown() {
 #[test]
 fn latencies_are_histograms_in_seconds() {
     let latencies = Arc::new(Latencies::default());
-    let metrics = Metrics::new(0, &latencies, &calls()).unwrap();
+    let metrics = Metrics::new(0, &latencies, &calls(), &hooks()).unwrap();
     for us in [90, 100, 700, 3_000_000] {
         latencies.relay.publish_us.observe(us);
     }
@@ -394,7 +413,7 @@ fn latencies_are_histograms_in_seconds() {
 
 #[test]
 fn counters_move_by_the_difference_and_gauges_fall() {
-    let metrics = Metrics::new(2, &Arc::default(), &calls()).unwrap();
+    let metrics = Metrics::new(2, &Arc::default(), &calls(), &hooks()).unwrap();
     let (core, places) = (CoreStats::default(), Places::default());
     let mut lane = busy_lane();
     text_of(&metrics, &lane, &core, &places);
@@ -407,7 +426,7 @@ fn counters_move_by_the_difference_and_gauges_fall() {
 
 #[test]
 fn every_gauge_of_an_idle_node_is_zero() {
-    let metrics = Metrics::new(2, &Arc::default(), &calls()).unwrap();
+    let metrics = Metrics::new(2, &Arc::default(), &calls(), &hooks()).unwrap();
     let (core, places) = (CoreStats::default(), Places::default());
     text_of(&metrics, &busy_lane(), &core, &places);
     let idle = LaneReport { turned_ms: 60_000, ..LaneReport::default() };
@@ -426,11 +445,12 @@ fn every_gauge_of_an_idle_node_is_zero() {
 
 #[test]
 fn a_lane_that_does_not_turn_counts_as_stuck() {
-    let metrics = Metrics::new(2, &Arc::default(), &calls()).unwrap();
+    let metrics = Metrics::new(2, &Arc::default(), &calls(), &hooks()).unwrap();
     let (core, places) = (CoreStats::default(), Places::default());
     let turning = LaneReport { turned_ms: 60_000, ..LaneReport::default() };
     let stuck = LaneReport { turned_ms: 60_000 - STUCK_MS - 1, ..LaneReport::default() };
     metrics.update(Seen {
+        webhooks: &AllFigures::default(),
         lanes: &[turning, stuck],
         core: &core,
         hub: core.hub(),
@@ -450,12 +470,13 @@ fn a_lane_that_does_not_turn_counts_as_stuck() {
 
 #[test]
 fn a_drain_shows_how_far_it_is() {
-    let metrics = Metrics::new(1, &Arc::default(), &calls()).unwrap();
+    let metrics = Metrics::new(1, &Arc::default(), &calls(), &hooks()).unwrap();
     let (core, places, draining) = (CoreStats::default(), Places::default(), Draining::default());
     draining.begin(1_000, 50);
     draining.cut(3);
     let lane = LaneReport { drain_refused: 4, ..busy_lane() };
     metrics.update(Seen {
+        webhooks: &AllFigures::default(),
         lanes: &[lane],
         core: &core,
         hub: core.hub(),
@@ -492,7 +513,10 @@ fn names_follow_the_convention_and_stand_once() {
         let counts = row.name.ends_with("_total");
         assert_eq!(counts, row.kind == Kind::Counter, "{}", row.name);
         let in_seconds = row.name.contains("_seconds");
-        let is_time = matches!(row.read, Read::NodeMs(_) | Read::LaneMs(_) | Read::Latency(_));
+        let is_time = matches!(
+            row.read,
+            Read::NodeMs(_) | Read::LaneMs(_) | Read::WebhookMs(_) | Read::Latency(_)
+        );
         assert_eq!(in_seconds, is_time, "{}", row.name);
     }
 }
@@ -500,7 +524,7 @@ fn names_follow_the_convention_and_stand_once() {
 #[test]
 fn what_calls_come_to_is_shown_by_their_names() {
     let stats = calls();
-    let metrics = Metrics::new(1, &Arc::default(), &stats).unwrap();
+    let metrics = Metrics::new(1, &Arc::default(), &stats, &hooks()).unwrap();
     let figures = |call: &CallStats, from: u64| {
         let all = [
             &call.answered,
@@ -542,8 +566,51 @@ fn what_calls_come_to_is_shown_by_their_names() {
 }
 
 #[test]
+fn what_became_of_events_is_shown_by_webhook_and_kind() {
+    let metrics = Metrics::new(1, &Arc::default(), &calls(), &hooks()).unwrap();
+    let mut kinds = vec![Figures::default(); EventKind::ALL.len()];
+    kinds[EventKind::Vacated as usize] =
+        Figures { delivered: 1, failed: 2, dead: 3, waiting: 4, oldest_ms: 5_500 };
+    let figures = AllFigures { kinds, bytes: 6, letters: 7, letters_bytes: 8, lost: 9 };
+    let core = CoreStats::default();
+    metrics.update(Seen {
+        webhooks: &figures,
+        lanes: &[busy_lane()],
+        core: &core,
+        hub: core.hub(),
+        relay: &RelayStats::default(),
+        rpc: &RpcCounters::default(),
+        places: &Places::default(),
+        api: metrics.api(),
+        draining: &Draining::default(),
+        ready: true,
+        connections_max: 1_000,
+        mono_ms: 60_000,
+    });
+    let text = metrics.text().unwrap();
+    for (name, value) in [
+        ("webhooks_delivered_total", "1"),
+        ("webhooks_tries_failed_total", "2"),
+        ("webhooks_dead_letters_total", "3"),
+        ("node_webhooks_waiting", "4"),
+        ("node_webhooks_oldest_seconds", "5.5"),
+    ] {
+        shows(&text, &format!("roomcast_{name}{{event=\"vacated\",webhook=\"told\"}} {value}"));
+        shows(&text, &format!("roomcast_{name}{{event=\"occupied\",webhook=\"told\"}} 0"));
+    }
+    for (name, value) in [
+        ("node_webhooks_bytes", 6),
+        ("node_webhooks_letters", 7),
+        ("node_webhooks_letters_bytes", 8),
+        ("webhooks_letters_lost_total", 9),
+    ] {
+        shows(&text, &format!("roomcast_{name} {value}"));
+    }
+}
+
+#[test]
 fn every_series_is_there_before_anything_happens() {
-    let metrics = Metrics::new(3, &Arc::default(), &calls()).unwrap();
+    let metrics = Metrics::new(3, &Arc::default(), &calls(), &hooks()).unwrap();
     let text = metrics.text().unwrap();
     for row in all() {
         let count = series(&text)
@@ -564,6 +631,7 @@ fn every_series_is_there_before_anything_happens() {
             Read::Unrecovered(_) => Unrecovered::ALL.len(),
             Read::Each(each) => (each.names)().len(),
             Read::Call(_) => 2,
+            Read::Webhook(_) | Read::WebhookMs(_) => EventKind::ALL.len(),
             Read::Lane(_) | Read::LaneMs(_) => 3,
             Read::Refusal(_) => Refusal::ALL.len(),
             Read::Close(_) => Close::ALL.len(),
@@ -584,7 +652,7 @@ fn reference_table() -> String {
          Made from the tables in `crates/gateway/src/metrics`; with `ROOMCAST_WRITE_DOCS=1` set, `cargo test -p\n\
          roomcast-gateway --lib metrics` writes it anew.\n\n\
          `GET /metrics` on the internal port answers in Prometheus' text format. Labels come from closed lists (`lane` is\n\
-         a number from 0, `call` a name of the configuration), never from clients. Every series is there from the start. Figures are at most 250 ms old.\n\n\
+         a number from 0, `call` and `webhook` are names of the configuration), never from clients. Every series is there from the start. Figures are at most 250 ms old.\n\n\
          Every gauge but those of `roomcast_node_`, `roomcast_relay_` and `process_` falls to 0 when all connections are gone: at once, but\n\
          `roomcast_rooms_heard` after 1 s, and `roomcast_sessions_users` after 66 s at most.\n\n\
          | name | type | labels | meaning |\n| --- | --- | --- | --- |\n",

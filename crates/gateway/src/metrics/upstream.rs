@@ -1,5 +1,5 @@
-//! The rows about calls to the application's back-ends; the label is the call's name, which the configuration gives. The
-//! last part of the table.
+//! The rows about calls to the application's back-ends; the label is the call's name, which the configuration gives: a
+//! continuation of the table.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

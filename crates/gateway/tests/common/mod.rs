@@ -12,14 +12,15 @@
 )]
 
 pub mod application;
+pub mod http;
 pub mod ws;
 
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+pub use http::request;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use roomcast_broker::MemoryBroker;
 use roomcast_gateway::config::{Config, DEV_SECRET, LoadOptions, RpcPlace};
@@ -245,24 +246,6 @@ impl Live {
             std::thread::sleep(Duration::from_millis(200));
         }
     }
-}
-
-/// A plain HTTP answer: status and body.
-pub fn request(address: SocketAddr, method: &str, path: &str, body: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    let length = body.len();
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
-         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
-    )
-    .unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
-    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
-    (status, body.unwrap_or_default())
 }
 
 /// The sum of a metric over its series whose labels hold this text, as this internal port shows it.
