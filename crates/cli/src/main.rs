@@ -180,6 +180,13 @@ Example:
 
 What to do when a user has lost a right before its token ends. Exit code 4: some nodes have not confirmed it in time.")]
     Unsubscribe(api::orders::Move),
+    /// List what the application could not be told, and tell it again
+    #[command(
+        subcommand,
+        after_help = "\
+Speaks to the internal port (--api, ROOMCAST_API) with a key that has the action `webhooks`; all nodes list the same."
+    )]
+    Webhooks(api::webhooks::WebhooksCommand),
     /// Show who is in a room, one JSON a page
     #[command(after_help = "\
 Examples:
@@ -268,6 +275,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         | Command::Revoke(_)
         | Command::Subscribe(_)
         | Command::Unsubscribe(_)
+        | Command::Webhooks(_)
         | Command::Presence(_)
         | Command::Receipts(_)
         | Command::Request(_)
@@ -289,6 +297,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Revoke(args) => api::orders::revoke(args),
         Command::Subscribe(args) => api::orders::subscribe(args),
         Command::Unsubscribe(args) => api::orders::unsubscribe(args),
+        Command::Webhooks(command) => api::webhooks::run(command),
         Command::Presence(args) => presence::run(args),
         Command::Receipts(args) => receipts::run(args),
         Command::Request(args) => request::run(args),

@@ -6,6 +6,7 @@ pub(crate) mod history;
 pub(crate) mod http;
 pub(crate) mod lists;
 pub(crate) mod orders;
+pub(crate) mod webhooks;
 
 use clap::Args;
 use serde_json::Value;

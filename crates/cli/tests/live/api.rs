@@ -66,6 +66,18 @@ fn a_disconnected_user_is_counted() {
 }
 
 #[test]
+fn webhooks_of_a_node_without_dead_letters_list_and_replay_none() {
+    let node = Node::start(&[]);
+    let dead = output(&mut command(&node, &["webhooks", "dead"]));
+    assert!(dead.status.success() && dead.stdout.is_empty(), "{dead:?}");
+    for words in [&["webhooks", "replay", "--all"][..], &["webhooks", "replay", "7"]] {
+        let done = output(&mut command(&node, words));
+        assert!(done.status.success(), "{words:?}: {done:?}");
+        assert_eq!(json_lines(&done.stdout)[0]["queued"], 0, "{words:?}");
+    }
+}
+
+#[test]
 fn orders_and_lists_of_a_node_without_sessions_are_empty() {
     let node = Node::start(&[]);
     let session = "000000000000000000000000000000a1";
