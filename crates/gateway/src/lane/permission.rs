@@ -312,7 +312,8 @@ mod tests {
             let bytes = asking(&[("host", b"a"), (name, &value)]).of_server().len();
             assert!(bytes <= 4 * (name.len() + value.len()) + 512, "{name}: {bytes}");
         }
-        let request = Request::get(format!("/?{quotes}")).body(()).unwrap();
+        let slashes = "\\".repeat(16_000);
+        let request = Request::get(format!("/?{slashes}")).body(()).unwrap();
         let asking = Asking::new(CallIndex(0), &request, IpAddr::from([0; 4]));
         assert!((60_000..=4 * 16_000 + 512).contains(&asking.of_server().len()));
     }
