@@ -3,6 +3,7 @@
 //! they want done into the caller's buffer; nothing stays queued inside that the caller does not ask for.
 
 mod asked;
+pub mod happenings;
 pub mod hub;
 pub mod lane;
 pub mod messages;
