@@ -2,7 +2,9 @@
 //! randomness (INV-1) and gives the same effects for the same inputs in the same order (INV-2). Handlers write what
 //! they want done into the caller's buffer; nothing stays queued inside that the caller does not ask for.
 
+pub mod alternation;
 mod asked;
+pub mod coalescing;
 pub mod happenings;
 pub mod hub;
 pub mod lane;
