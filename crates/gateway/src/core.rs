@@ -2,6 +2,7 @@
 //!
 //! It never waits for a lane: what the queue of a lane has no place for the hub hears of, and makes up for.
 
+mod application;
 mod handle;
 mod owed;
 mod relay_log;
@@ -21,6 +22,7 @@ use roomcast_protocol::presence::RosterPage;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::receipts::ReceiptsPage;
 use roomcast_protocol::room::RoomName;
+use roomcast_router::happenings::Happening;
 use roomcast_router::hub::{Hub, Ordered, Surveyed};
 use roomcast_router::messages::{
     Answer, HubEffect, HubMessage, LaneMessage, MemberInfo, QueryId, ReceiptsAsk, Ticket,
@@ -33,8 +35,9 @@ use roomcast_router::surveys::Survey;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::clock::Clock;
+use crate::happened::Happened;
 use crate::queue::{Receiver, Sender};
-use crate::upstream::{Upstream, respond};
+use crate::upstream::Upstream;
 use crate::webhooks::Webhooks;
 pub(crate) use handle::CoreHandle;
 use owed::Owed;
@@ -75,6 +78,8 @@ pub(crate) enum FromLane {
     Hub(HubMessage),
     /// For the application.
     Request(Box<Requested>),
+    /// The same, to be told.
+    Happened(Box<Happening>),
     /// To a question.
     Answer(QueryId, Answer),
 }
@@ -196,6 +201,7 @@ pub(crate) struct CoreParts {
     pub(crate) stats: Arc<CoreStats>,
     pub(crate) upstream: Upstream,
     pub(crate) webhooks: Webhooks,
+    pub(crate) happened: Happened,
 }
 
 /// What the core knows of a lane's queue.
@@ -276,6 +282,7 @@ pub(crate) async fn run(parts: CoreParts) {
         core.housekeeping();
     }
     core.finish(&mut events, &mut messages).await;
+    core.parts.happened.end();
     handle::refuse_rest(&mut core.parts.requests);
     core.parts.broker.detach(core.parts.node);
 }
@@ -304,6 +311,7 @@ impl Core {
                         self.parts.hub.message(now, message, &mut self.effects);
                     }
                     FromLane::Request(requested) => self.ask_application(*requested),
+                    FromLane::Happened(it) => self.parts.happened.take(now.mono_ms, *it),
                     FromLane::Answer(query, answer) => self.answer(query, answer),
                 }
             }
@@ -510,18 +518,6 @@ impl Core {
         }
     }
 
-    /// Asks the application in a task of its own, which tells the lane.
-    fn ask_application(&self, requested: Requested) {
-        let lane = self.parts.lanes.get(usize::from(requested.lane.0)).cloned();
-        let upstream = self.parts.upstream.clone();
-        tokio::task::spawn_local(async move {
-            let responded = LaneMessage::Responded(Box::new(respond(upstream, requested).await));
-            if let Some(lane) = lane {
-                lane.send(responded.weight(), responded);
-            }
-        });
-    }
-
     fn ask(&self, make: impl Fn() -> LaneMessage) {
         for lane in &self.parts.lanes {
             let message = make();
@@ -559,6 +555,7 @@ impl Core {
             return;
         }
         self.housekept_ms = now.mono_ms;
+        self.parts.happened.tick(now.mono_ms);
         self.queries.retain(|_, (asked_ms, query)| {
             let limit_ms = match query {
                 Query::Publish(_) => PUBLISH_MS,

@@ -8,6 +8,7 @@ pub mod config;
 mod core;
 mod drain;
 pub mod guard;
+mod happened;
 mod lane;
 pub mod measure;
 mod metrics;
@@ -25,4 +26,6 @@ mod upstream;
 mod webhooks;
 
 pub use drain::Drained;
+pub use happened::{Occurrence, Subject};
 pub use node::{Node, StartError};
+pub use roomcast_router::happenings::Wanted;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use roomcast_broker::{AnyBroker, MemoryBroker};
 use roomcast_protocol::guard::Guard;
 use roomcast_protocol::ids::{LaneId, NodeId};
+use roomcast_router::happenings::Wanted;
 use roomcast_router::hub::{Hub, HubConfig};
 use roomcast_router::lane::{Lane, LaneConfig};
 use roomcast_router::messages::{LaneMessage, Ticket};
@@ -23,6 +24,7 @@ use crate::config::{Config, DrainConfig, RpcConfig, RpcPlace};
 use crate::core::{self, CoreHandle, CoreParts, CoreStats, FromLane};
 use crate::drain::{self, CUT_MS, Drained, Draining, LOOK, TOLD_MS};
 use crate::guard::RuleGuard;
+use crate::happened::{Happened, Occurrence, Telling};
 use crate::lane::{self, LaneParts, LaneReport, LaneSettings, SettingsParts};
 use crate::metrics::{Latencies, Metrics};
 use crate::nap::Naps;
@@ -118,7 +120,20 @@ impl Node {
     /// # Errors
     /// [`StartError`] names what stood in the way and how to mend it.
     pub fn start(config: &Config) -> Result<Self, StartError> {
-        Self::start_on(config, |guard| relay::broker(config, guard))
+        Self::start_on(config, |guard| relay::broker(config, guard), Telling::default())
+    }
+
+    /// The same, and calls `to` with what happens, as far as it is `wanted`: on the core thread, so it must not wait.
+    ///
+    /// # Errors
+    /// [`StartError`] names what stood in the way and how to mend it.
+    pub fn start_telling(
+        config: &Config,
+        wanted: Wanted,
+        to: impl FnMut(Occurrence) + Send + 'static,
+    ) -> Result<Self, StartError> {
+        let telling = Telling { wanted, to: Some(Box::new(to)) };
+        Self::start_on(config, |guard| relay::broker(config, guard), telling)
     }
 
     /// Starts a node that shares a memory broker with other nodes of this process.
@@ -126,12 +141,13 @@ impl Node {
     /// # Errors
     /// [`StartError`] names what stood in the way and how to mend it.
     pub fn start_with(config: &Config, broker: &MemoryBroker<Ticket>) -> Result<Self, StartError> {
-        Self::start_on(config, |_| AnyBroker::Memory(broker.clone()))
+        Self::start_on(config, |_| AnyBroker::Memory(broker.clone()), Telling::default())
     }
 
     fn start_on(
         config: &Config,
         broker: impl FnOnce(&Arc<RuleGuard>) -> AnyBroker<Ticket>,
+        telling: Telling,
     ) -> Result<Self, StartError> {
         let id = NodeId(random()?);
         let guard = Arc::new(RuleGuard::new(config, &id.to_string()).map_err(StartError::Rules)?);
@@ -158,6 +174,7 @@ impl Node {
             latencies: Arc::default(),
             upstream,
             webhooks: Webhooks::new(&config.webhooks, id, clock),
+            wanted: telling.wanted,
         };
         let (to_core, from_lanes) = queue(CORE_QUEUE_BYTES);
         let site = Arc::new(crate::public::site(config, public, internal_address, id));
@@ -166,7 +183,8 @@ impl Node {
         let rpc_places = rpc.iter().filter_map(rpc::Listener::place).collect();
         let (rpc_closing, closing) = watch::channel(false);
         let ports = Ports { internal, rpc, closing, worker };
-        let (core, core_thread) = start_core(config, &common, &lanes, from_lanes, broker, ports)?;
+        let inputs = (from_lanes, telling);
+        let (core, core_thread) = start_core(config, &common, &lanes, inputs, broker, ports)?;
         common.ready.store(true, Ordering::Release);
         Ok(Self {
             id,
@@ -310,6 +328,7 @@ struct Common {
     latencies: Arc<Latencies>,
     upstream: Upstream,
     webhooks: Webhooks,
+    wanted: Wanted,
 }
 
 /// The lanes that were started.
@@ -338,6 +357,7 @@ fn start_lanes(
         pressures,
         draining: Arc::clone(&common.draining),
         upstream: common.upstream.clone(),
+        wanted: common.wanted,
     };
     let settings = LaneSettings::new(config, parts);
     let mut lanes = Lanes { queues, reports: Vec::new(), threads: Vec::new() };
@@ -351,6 +371,7 @@ fn start_lanes(
             users: Arc::clone(&common.users),
             seed: common.seed,
             secrets: Box::new(|| uuid::Uuid::new_v4().as_u128()),
+            wanted: common.wanted,
         };
         let (report, shown) = watch::channel(LaneReport::default());
         let parts = LaneParts {
@@ -381,7 +402,7 @@ fn start_core(
     config: &Config,
     common: &Common,
     lanes: &Lanes,
-    from_lanes: Receiver<FromLane>,
+    (from_lanes, telling): (Receiver<FromLane>, Telling),
     broker: AnyBroker<Ticket>,
     ports: Ports,
 ) -> Result<(CoreHandle, JoinHandle<()>), StartError> {
@@ -410,6 +431,7 @@ fn start_core(
         stats: Arc::clone(&stats),
         upstream: common.upstream.clone(),
         webhooks: common.webhooks.clone(),
+        happened: Happened::new(telling, Arc::clone(&stats.happened)),
     };
     let rpc = rpc_of(config, common, &core);
     let api = api_of(config, common, lanes, (&core, stats, rpc.counters()))?;

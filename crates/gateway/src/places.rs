@@ -26,6 +26,13 @@ pub(crate) struct SocketPlace {
     places: Arc<Places>,
 }
 
+impl AddressPlace {
+    /// Whose place it is.
+    pub(crate) const fn address(&self) -> IpAddr {
+        self.address
+    }
+}
+
 impl Places {
     /// Counts one more connection of `address`, or says that it has `max` already.
     pub(crate) fn take_address(

@@ -89,6 +89,14 @@ pub enum AuthError {
 }
 
 impl AuthError {
+    /// What is wrong, without a word of the token.
+    #[must_use]
+    pub const fn why(&self) -> &'static str {
+        match self {
+            Self::Unauthorized(why) | Self::CheckFailed(why) => why,
+        }
+    }
+
     /// How a connection with such a token ends (native seed: 4001 and 4000).
     #[must_use]
     pub const fn close(&self) -> Close {

@@ -18,6 +18,7 @@ use roomcast_protocol::session::{
     AttachedSession, SaveSession, SavedSession, Secret, Unattached, Wish,
 };
 
+use crate::happenings::Happening;
 use crate::hub::{Ordered, Surveyed};
 use crate::orders::{Order, Outcome, Revocation};
 use crate::outbox::Mark;
@@ -528,6 +529,13 @@ pub enum Effect {
         session: SessionKey,
         /// Where to: rooms that the rules allow, or none at all.
         request: Arc<RoomsRequest>,
+    },
+    /// Tell the application, in front of whatever ends the connection.
+    Happened {
+        /// The session's index.
+        of: u32,
+        /// What; the shell adds where the client is.
+        happening: Box<Happening>,
     },
     /// Answer a question.
     Answer(QueryId, Answer),

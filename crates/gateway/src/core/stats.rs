@@ -1,9 +1,11 @@
 //! What the core shows of itself to metrics and health. Decides nothing.
 
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use roomcast_router::hub::{HubCounters, HubHealth, PresenceSizes};
+
+use crate::happened::HappenedStats;
 
 /// What the hub last said of itself.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,6 +46,8 @@ pub(crate) struct CoreStats {
     pub(crate) feed_bytes: AtomicU64,
     /// Events and messages taken so far.
     pub(crate) taken: AtomicU64,
+    /// What it handed over of what happened.
+    pub(crate) happened: Arc<HappenedStats>,
     /// When the core last turned. Units: monotonic milliseconds.
     pub(crate) turned_ms: AtomicU64,
 }

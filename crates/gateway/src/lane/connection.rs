@@ -2,6 +2,7 @@
 //! straight to the socket, and only what it does not take waits in an outbox.
 
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -92,6 +93,11 @@ impl Connection {
     /// The socket.
     pub(crate) fn stream(&self) -> &TcpStream {
         &self.stream
+    }
+
+    /// Where its client is, of IPv6 the /64 network.
+    pub(crate) const fn address(&self) -> IpAddr {
+        self.places.0.address()
     }
 
     /// The socket alone, and its places, which are given back when they are dropped.

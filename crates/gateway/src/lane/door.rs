@@ -1,7 +1,7 @@
 //! The way in: accepts sockets, answers plain requests, and lets upgrades through that origin, limits, dialect and
 //! token allow. What is refused here is refused as HTTP, with its limit's name and value.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use roomcast_protocol::codes::Close;
 use roomcast_protocol::dialect::{Dialect, Format, Handshake, Negotiated};
 use roomcast_protocol::ids::SessionId;
 use roomcast_protocol::limits::LimitName;
+use roomcast_router::happenings::{Offence, cut};
 use roomcast_router::lane::{Admission, Opening};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -44,7 +45,9 @@ pub(super) async fn accept(shell: Rc<Shell>, listener: TcpListener) {
                 add(&shell.counters.accepted, 1);
                 let places = &shell.settings.places;
                 let Some(place) = places.take_socket(shell.settings.connections_max) else {
-                    shell.hit(LimitName::ConnectionsPerNode);
+                    let limit = LimitName::ConnectionsPerNode;
+                    shell.hit(limit);
+                    shell.turned_away(|| Offence::Limit { limit }, None, limit_key(peer.ip()));
                     continue; // the socket is closed: there is no descriptor to spare for an answer
                 };
                 let shell = Rc::clone(&shell);
@@ -153,7 +156,7 @@ impl Handler for Door {
             Identity::Call(call) => {
                 let asking = Box::new(Asking::new(CallIndex(call), &request, client.ip));
                 Handled::Later(Box::pin(async move {
-                    let permitted = self.permission(&asking).await;
+                    let permitted = self.permission(&asking, passed.address.address()).await;
                     self.answer(permitted.and_then(|()| self.entrance(passed, Some(asking))))
                 }))
             }
@@ -199,12 +202,16 @@ impl Door {
         // Of several lines the browser wrote at most one, and nobody knows which.
         let origins = request.headers().get_all(hyper::header::ORIGIN);
         if !origins.iter().all(|origin| origin.to_str().is_ok_and(|it| served.origins.allow(it))) {
+            let origin = origins.iter().find_map(|it| it.to_str().ok()).unwrap_or_default();
+            let what = || Offence::Origin { origin: cut(origin) };
+            self.shell.turned_away(what, None, limit_key(client.ip));
             return Err(bad_origin(served.bad_origin, served.origin_mend));
         }
         let key = limit_key(client.ip);
         let address =
             settings.places.take_address(key, settings.connections_per_ip).ok_or_else(|| {
-                self.over(LimitName::ConnectionsPerIp, settings.connections_per_ip as usize)
+                let max = settings.connections_per_ip as usize;
+                self.over(LimitName::ConnectionsPerIp, max, key)
             })?;
         let dialect = served.dialect;
         let negotiated = dialect.accepts(&asked).map_err(|why| declined(&why))?;
@@ -218,7 +225,7 @@ impl Door {
     ) -> Result<(handshake::Accepted, Entrance), Refusal> {
         let Passed { accepted, dialect, negotiated, identity, address } = passed;
         let id = SessionId(uuid::Uuid::new_v4().as_u128());
-        let opening = self.opening(identity, id, &negotiated)?;
+        let opening = self.opening(identity, id, &negotiated, address.address())?;
         let accepted = accepted.with_subprotocol(negotiated.subprotocol);
         Ok((accepted, Entrance { id, dialect, negotiated, opening, asking, address }))
     }
@@ -236,7 +243,7 @@ impl Door {
     }
 
     /// Asks the application whether the client may connect. Takes as long as the call's timeout at most.
-    async fn permission(&self, asking: &Asking) -> Result<(), Refusal> {
+    async fn permission(&self, asking: &Asking, address: IpAddr) -> Result<(), Refusal> {
         let upstream = &self.shell.settings.upstream;
         let verdict = tokio::select! {
             verdict = upstream.authorize(asking.call(), asking.of_server()) => verdict,
@@ -245,7 +252,11 @@ impl Door {
         match verdict {
             // The node may have begun to drain meanwhile.
             Ok(Verdict::Allowed) => self.check_open(),
-            Ok(Verdict::Denied(answer)) => Err(denied(answer)),
+            Ok(Verdict::Denied(answer)) => {
+                let why = "the application did not let it in";
+                self.shell.turned_away(|| Offence::Authentication { why }, None, address);
+                Err(denied(answer))
+            }
             Err(error) => Err(unanswered(&error)),
         }
     }
@@ -256,6 +267,7 @@ impl Door {
         identity: Identity,
         id: SessionId,
         negotiated: &Negotiated,
+        address: IpAddr,
     ) -> Result<Result<Opening, Close>, Refusal> {
         let settings = &self.shell.settings;
         let admitted = match (identity, &negotiated.token) {
@@ -266,7 +278,7 @@ impl Door {
                 let waiting = self.shell.lane.borrow().sizes().unauthenticated;
                 if waiting >= settings.unauthenticated_max {
                     let max = settings.unauthenticated_max;
-                    return Err(self.over(LimitName::Unauthenticated, max));
+                    return Err(self.over(LimitName::Unauthenticated, max, address));
                 }
                 Ok(Opening::Silent)
             }
@@ -282,17 +294,24 @@ impl Door {
         };
         match admitted {
             Ok(opening) => Ok(Ok(opening)),
-            Err(Admission::Token(error)) => Ok(Err(error.close())),
-            Err(Admission::Full) => {
+            Err(Admission::Token(error)) => {
+                let what = || Offence::Authentication { why: error.why() };
+                self.shell.turned_away(what, None, address);
+                Ok(Err(error.close()))
+            }
+            Err(Admission::Full(who)) => {
+                let what = || Offence::Limit { limit: LimitName::ConnectionsPerUser };
+                self.shell.turned_away(what, Some(&who), address);
                 let max = settings.connections_per_user;
                 Err(over_limit(LimitName::ConnectionsPerUser, max as usize))
             }
         }
     }
 
-    /// Counts a limit that bit, and refuses.
-    fn over(&self, limit: LimitName, max: usize) -> Refusal {
+    /// Counts a limit that bit, tells of it, and refuses.
+    fn over(&self, limit: LimitName, max: usize, address: IpAddr) -> Refusal {
         self.shell.hit(limit);
+        self.shell.turned_away(|| Offence::Limit { limit }, None, address);
         over_limit(limit, max)
     }
 }

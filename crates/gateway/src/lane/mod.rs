@@ -8,6 +8,7 @@ mod refused;
 mod served;
 mod shell;
 mod task;
+mod telling;
 mod turns;
 
 use std::rc::Rc;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 use roomcast_broker::feed::SPARE_MAX;
 use roomcast_protocol::codes::Close;
 use roomcast_protocol::limits::{DecodeLimits, LimitName};
+use roomcast_router::happenings::Wanted;
 use roomcast_router::lane::{Counters, Lane, SLICE_MEMBERS, Sizes};
 use roomcast_router::messages::LaneMessage;
 use tokio::net::TcpListener;
@@ -39,6 +41,7 @@ use crate::upstream::Upstream;
 use served::{Served, served};
 pub(crate) use shell::Pressures;
 use shell::Shell;
+pub(crate) use telling::Told;
 
 /// Messages taken from the hub at once.
 const TURN_MAX: usize = 1_024;
@@ -85,6 +88,8 @@ pub(crate) struct LaneSettings {
     pub(crate) latencies: Arc<Latencies>,
     pub(crate) draining: Arc<Draining>,
     pub(crate) upstream: Upstream,
+    /// What the application is told.
+    pub(crate) wanted: Wanted,
 }
 
 /// What the lanes of a node share, beside its configuration.
@@ -96,6 +101,7 @@ pub(crate) struct SettingsParts {
     pub(crate) pressures: Pressures,
     pub(crate) draining: Arc<Draining>,
     pub(crate) upstream: Upstream,
+    pub(crate) wanted: Wanted,
 }
 
 /// Longest frame of a client that has not authenticated: a token and its envelope. Units: bytes.
@@ -104,7 +110,8 @@ const FIRST_FRAME_BYTES: usize = 10 * 1_024;
 impl LaneSettings {
     /// What the configuration means for each lane of a node.
     pub(crate) fn new(config: &Config, parts: SettingsParts) -> Self {
-        let SettingsParts { clock, places, latencies, site, pressures, draining, upstream } = parts;
+        let SettingsParts { clock, places, latencies, site, pressures, .. } = parts;
+        let SettingsParts { draining, upstream, wanted, .. } = parts;
         let limits = &config.limits;
         let lanes = config.node.lanes.max(1);
         let frames = FrameLimits {
@@ -147,6 +154,7 @@ impl LaneSettings {
             latencies,
             draining,
             upstream,
+            wanted,
         }
     }
 }
@@ -164,6 +172,7 @@ pub(crate) struct LaneReport {
     pub(crate) accepted: u64,
     pub(crate) handshakes_refused: u64,
     pub(crate) drain_refused: u64,
+    pub(crate) told: Told,
     pub(crate) outboxes_bytes: u64,
     pub(crate) queue_bytes: u64,
     /// When the lane last turned. Units: monotonic milliseconds.
@@ -237,6 +246,8 @@ pub(crate) async fn run(parts: LaneParts) -> std::io::Result<()> {
             housekept_ms = now.mono_ms;
             shell.end_stalled();
             shell.relieve_all();
+            shell.tell_held();
+            shell.flush();
             taken.shrink_to(SPARE_MAX);
             messages.give_back();
             shell.give_back();
@@ -250,6 +261,8 @@ pub(crate) async fn run(parts: LaneParts) -> std::io::Result<()> {
     while shell.settings.places.sockets() > 0 && tokio::time::Instant::now() < deadline {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+    shell.tell_the_rest();
+    shell.flush();
     reports.send_replace(shell.report(shell.now(), 0));
     Ok(())
 }

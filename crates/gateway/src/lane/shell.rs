@@ -2,6 +2,7 @@
 //! lane's effects; decides nothing.
 
 use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
@@ -18,6 +19,7 @@ use tokio::sync::watch;
 
 use super::connection::{Connection, Ending};
 use super::permission::{self, Asking};
+use super::telling::Telling;
 use super::turns::Longest;
 use super::{DRAIN_REPORT_MS, HOUSEKEEPING_MS, LaneSettings};
 use crate::core::FromLane;
@@ -74,13 +76,16 @@ pub(crate) struct Shell {
     effects: RefCell<Vec<Effect>>,
     /// The lane has ended.
     ended: watch::Sender<bool>,
+    pub(super) telling: Telling,
 }
 
 impl Shell {
     pub(crate) fn new(settings: LaneSettings, lane: Lane, to_core: Sender<FromLane>) -> Rc<Self> {
+        let telling = Telling::new(settings.wanted);
         Rc::new_cyclic(|me| Self {
             me: Weak::clone(me),
             settings,
+            telling,
             lane: RefCell::new(lane),
             connections: RefCell::new(Vec::new()),
             blocked: RefCell::new(Vec::new()),
@@ -127,6 +132,7 @@ impl Shell {
     /// Lets the lane act, then carries out what it wants.
     pub(crate) fn act<R>(&self, act: impl FnOnce(&mut Lane, &mut Vec<Effect>) -> R) -> R {
         let mut effects = self.effects.take();
+        self.hush_if_full();
         let result = act(&mut self.lane.borrow_mut(), &mut effects);
         self.execute(&mut effects);
         effects.clear();
@@ -155,6 +161,28 @@ impl Shell {
             let FailedDelivery { session, room, id } = failed;
             tracing::warn!(%session, %room, %id, "delivery_failed: a publication was not acked");
         }
+    }
+
+    /// Has the lane tell no more of what happens while the core's queue is full.
+    pub(super) fn hush_if_full(&self) {
+        if self.telling.any() {
+            self.lane.borrow_mut().hush(self.is_core_full());
+        }
+    }
+
+    /// Whether the core's queue holds as much as it may.
+    pub(super) fn is_core_full(&self) -> bool {
+        self.to_core.pressure().is_full()
+    }
+
+    /// Where a session's client is; `None`: its connection is over.
+    pub(super) fn address_of(&self, index: u32) -> Option<IpAddr> {
+        self.connection(index).map(|connection| connection.address())
+    }
+
+    /// Keeps these for the core until the turn is done.
+    pub(super) fn send_soon(&self, messages: Vec<(usize, FromLane)>) {
+        self.outgoing.borrow_mut().extend(messages);
     }
 
     /// Sends what is for the core. Every task that lets the lane act calls it at the end of its turn.
@@ -332,6 +360,7 @@ impl Shell {
                         self.outgoing.borrow_mut().push((weight, FromLane::Request(requested)));
                     }
                     Effect::Permit { session, request } => permission::ask(self, session, &request),
+                    Effect::Happened { of, happening } => self.happened(of, *happening),
                     Effect::Answer(query, answer) => {
                         let answer = FromLane::Answer(query, answer);
                         self.outgoing.borrow_mut().push((MESSAGE_BYTES, answer));
@@ -509,6 +538,7 @@ impl Shell {
             accepted: counters.accepted.get(),
             handshakes_refused: counters.handshakes_refused.get(),
             drain_refused: counters.drain_refused.get(),
+            told: self.told(),
             outboxes_bytes: self.outboxes_bytes.get() as u64,
             queue_bytes: queue_bytes as u64,
             turned_ms: now.mono_ms,

@@ -14,6 +14,7 @@ use roomcast_protocol::dialect::Decoder;
 use roomcast_protocol::frame::Frame;
 use roomcast_protocol::limits::LimitName;
 use roomcast_protocol::publication::Priority;
+use roomcast_router::happenings::Offence;
 
 use super::connection::{Connection, Ending};
 use super::shell::{Shell, add};
@@ -212,9 +213,14 @@ impl Reading {
                 }
                 Event::Close { code, .. } => return Flow::End(End::Answer(code)),
                 Event::Fail(violation) => {
-                    if let Some(limit) = limit_of(violation) {
-                        shell.hit(limit);
-                    }
+                    let what = match limit_of(violation) {
+                        Some(limit) => {
+                            shell.hit(limit);
+                            Offence::Limit { limit }
+                        }
+                        None => Offence::Malformed { what: violation.reason() },
+                    };
+                    shell.offended(key, what);
                     shell.close(key, close_of(violation));
                     return Flow::End(End::Violation(violation));
                 }
@@ -245,7 +251,9 @@ impl Reading {
             shell.commands(key, commands.drain(..));
         }
         if let Err(close) = decoded {
-            shell.hit(LimitName::InflatedBytes);
+            let limit = LimitName::InflatedBytes;
+            shell.hit(limit);
+            shell.offended(key, Offence::Limit { limit });
             shell.close(key, close);
         }
         commands.clear();

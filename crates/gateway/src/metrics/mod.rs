@@ -3,6 +3,7 @@
 //! Owns names, kinds and labels; label values come from enums, never from peers (INV-13). Every gauge but those of
 //! `roomcast_node_` and `process_` is 0 once all connections are gone (INV-11).
 
+mod happened;
 mod latency;
 mod orders;
 mod reliable;
@@ -298,6 +299,7 @@ fn all() -> impl Iterator<Item = &'static Row> {
         .chain(orders::ROWS)
         .chain(upstream::ROWS)
         .chain(webhooks::ROWS)
+        .chain(happened::ROWS)
 }
 
 /// The node's metrics: a registry of its own, with every series there from the start.

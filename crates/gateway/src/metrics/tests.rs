@@ -9,6 +9,7 @@ use roomcast_router::hub::{HubCounters, HubHealth, PresenceSizes};
 use super::*;
 use crate::clock::Clock;
 use crate::config::{WebhookConfig, WebhooksConfig};
+use crate::lane::Told;
 use crate::webhooks::Figures;
 
 /// What is seen of two lanes that both show `lane`.
@@ -107,6 +108,8 @@ fn busy_lane() -> LaneReport {
     (lane.bytes_in, lane.bytes_out, lane.blocked) = (25, 26, 27);
     (lane.accepted, lane.handshakes_refused) = (28, 29);
     lane.counters.receipts_told = 98;
+    lane.counters.untold = 106;
+    lane.told = Told { untold: 107, merged: 108, early: 109 };
     (lane.outboxes_bytes, lane.queue_bytes, lane.turned_ms) = (30, 31, 60_000);
     lane
 }
@@ -138,6 +141,9 @@ fn what_lanes_and_core_report_is_what_is_shown() {
     });
     core.feed_bytes.store(42, Ordering::Relaxed);
     core.users.store(43, Ordering::Relaxed);
+    core.happened.told[1].store(110, Ordering::Relaxed);
+    core.happened.merged.store(111, Ordering::Relaxed);
+    core.happened.early.store(112, Ordering::Relaxed);
     let places = Arc::new(Places::default());
     let socket = places.take_socket(9);
     metrics.api().answered(Endpoint::Publish, Class::of(StatusCode::FORBIDDEN));
@@ -148,6 +154,11 @@ fn what_lanes_and_core_report_is_what_is_shown() {
     drop(socket);
     for line in [
         "roomcast_connections_open 1",
+        "roomcast_happenings_told_total{kind=\"connected\"} 0",
+        "roomcast_happenings_told_total{kind=\"disconnected\"} 110",
+        "roomcast_happenings_untold_total{lane=\"1\"} 213",
+        "roomcast_happenings_merged_total 327",
+        "roomcast_happenings_early_total 330",
         "roomcast_connections_accepted_total{lane=\"1\"} 28",
         "roomcast_connections_handshakes_refused_total{lane=\"0\"} 29",
         "roomcast_connections_received_bytes_total{lane=\"0\"} 25",

@@ -18,13 +18,14 @@ pub mod ws;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 pub use http::request;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use roomcast_broker::MemoryBroker;
 use roomcast_gateway::config::{Config, DEV_SECRET, LoadOptions, RpcPlace};
-use roomcast_gateway::{Drained, Node};
+use roomcast_gateway::{Drained, Node, Occurrence, Wanted};
 use roomcast_protocol::codes::{Close, Refusal};
 use roomcast_protocol::limits::LimitName;
 use serde_json::{Value, json};
@@ -72,6 +73,14 @@ impl Live {
     /// The same with a configuration file of this text.
     pub fn with_file(text: &str) -> Self {
         Self { node: Node::start(&config_of(text)).unwrap() }
+    }
+
+    /// The same with a configuration file of this text, and what happens on it.
+    pub fn telling(text: &str) -> (Self, Receiver<Occurrence>) {
+        let (sender, told) = std::sync::mpsc::channel();
+        let tell = move |it| drop(sender.send(it));
+        let node = Node::start_telling(&config_of(text), Wanted::ALL, tell).unwrap();
+        (Self { node }, told)
     }
 
     /// The same for several nodes of one process that share a broker.

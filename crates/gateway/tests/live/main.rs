@@ -18,6 +18,7 @@ mod bad_messages;
 mod bad_tokens;
 mod drain;
 mod first_message;
+mod happenings;
 mod limits_connections;
 mod limits_messages;
 mod limits_slow;

@@ -20,6 +20,7 @@ use super::acks::{Acks, Given, Inflight};
 use super::alarms::Alarm;
 use super::rooms::Room;
 use super::scribe::{Burden, Scribe};
+use crate::happenings::Unacked;
 use crate::messages::Effect;
 use crate::session::Session;
 
@@ -114,7 +115,7 @@ impl Lane {
             let found = self.sessions.get(session as usize);
             let is_in = |it: &&Session| it.rooms.iter().any(|entry| entry.room == index);
             if let Some(key) = found.filter(is_in).map(|session| session.key) {
-                self.await_ack(now, index, key, publication);
+                self.await_ack(now, (index, key), publication, out);
             }
         }
         for (session, covered) in burden.full {
@@ -127,9 +128,9 @@ impl Lane {
     pub(super) fn await_ack(
         &mut self,
         now: Now,
-        index: u32,
-        key: SessionKey,
+        (index, key): (u32, SessionKey),
         publication: Arc<Publication>,
+        out: &mut Vec<Effect>,
     ) {
         let max = usize::from(self.limits.unacked_max);
         let Some(session) = self.session_mut(key) else { return };
@@ -150,7 +151,7 @@ impl Lane {
         {
             // Its room cannot be caught up with later.
             let failed = acks.inflight.remove(at);
-            self.fail(key, &failed);
+            self.fail(key, &failed, Unacked::TooMany, out);
             self.count_limit(LimitName::Unacked);
         }
         self.arm_acks(now, key);
@@ -232,7 +233,7 @@ impl Lane {
             }
         }
         for it in &failed {
-            self.fail(key, it);
+            self.fail(key, it, Unacked::Tries, out);
         }
         for (index, publication) in &again {
             self.give_once_more(*index, key, publication, out);
@@ -269,8 +270,9 @@ impl Lane {
     }
 
     /// It was given as often as the dialect says. In an inbox it stays for the next connect.
-    fn fail(&mut self, key: SessionKey, failed: &Inflight) {
+    fn fail(&mut self, key: SessionKey, failed: &Inflight, why: Unacked, out: &mut Vec<Effect>) {
         self.counters.delivery_failed += 1;
+        self.tell_failed(key, &failed.publication, why, out);
         let Some(session) = self.session(key).map(|session| session.id) else { return };
         if self.failed.len() < FAILED_MAX {
             let (room, id) = (failed.publication.room.clone(), failed.publication.id.clone());

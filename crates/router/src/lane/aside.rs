@@ -301,11 +301,17 @@ impl Lane {
     }
 
     /// The session was given these.
-    pub(super) fn note_shares(&mut self, now: Now, index: u32, key: SessionKey, shares: &[Share]) {
+    pub(super) fn note_shares(
+        &mut self,
+        now: Now,
+        (index, key): (u32, SessionKey),
+        shares: &[Share],
+        out: &mut Vec<Effect>,
+    ) {
         for share in shares {
             match share {
                 Share::Awaited(it) | Share::Again(it) => {
-                    self.await_ack(now, index, key, Arc::clone(it));
+                    self.await_ack(now, (index, key), Arc::clone(it), out);
                 }
                 Share::Given | Share::Known | Share::Skipped(_) => {}
             }

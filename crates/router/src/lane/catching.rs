@@ -248,7 +248,7 @@ impl Lane {
         let Some(catch_up) = self.catching.get_mut(&(index, key.index)) else { return };
         catch_up.covered = covered.at(covered.offset + count as u64);
         catch_up.rounds += 1;
-        self.note_shares(now, index, key, shares.get(..count).unwrap_or_default());
+        self.note_shares(now, (index, key), shares.get(..count).unwrap_or_default(), out);
         if count == shares.len() && count < wanted {
             self.hold_for_acks(now, index, key, out);
         } else if count == 0 && wanted > 0 {

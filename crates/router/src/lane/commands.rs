@@ -14,8 +14,10 @@ use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::{Now, iso8601};
 
 use super::Lane;
+use super::happenings::ANOTHER;
 use super::membership::is_own;
 use super::rooms::{Ask, Room};
+use crate::happenings::Right;
 use crate::messages::{Effect, HubMessage, Ticket};
 use crate::session::{Evaluated, Phase, RIGHTS_MAX, Session};
 
@@ -197,14 +199,13 @@ impl Lane {
     ) {
         let who = match self.verify(&request.token, now) {
             Ok(who) => who,
-            Err(error) => return self.close(key, error.close(), out),
+            Err(error) => return self.turn_away(key, &error, out),
         };
         let max = self.limits.connections_per_user;
         let continuation = request.continuation.clone();
         let resumes = continuation.as_ref().is_some_and(|it| it.resume.is_some());
         let Some(place) = self.users.connect(&who.user_key(), max, resumes) else {
-            self.count_limit(LimitName::ConnectionsPerUser);
-            return self.close(key, Close::Limit, out);
+            return self.end_one_too_many(key, Some(&who), out);
         };
         self.set_compressed(key, request.compressed, out);
         self.note_device(key, continuation.as_deref());
@@ -225,13 +226,13 @@ impl Lane {
         }
         let who = match self.verify(&request.token, now) {
             Ok(who) => who,
-            Err(error) => return self.close(key, error.close(), out),
+            Err(error) => return self.turn_away(key, &error, out),
         };
         let same = self.session(key).and_then(|session| session.who.as_ref()).is_some_and(|held| {
             held.realm == who.realm && held.id == who.id && held.agent_id == who.agent_id
         });
         if !same {
-            return self.close(key, Close::Unauthorized, out);
+            return self.turn_away(key, &ANOTHER, out);
         }
         let expires_unix_ms = who.expires_unix_ms;
         #[cfg(feature = "planted")]
@@ -306,8 +307,7 @@ impl Lane {
         }
         let rule = self.joinable(key, &name, is_in).filter(|_| !self.joins_by_call(key));
         let Some(rule) = rule else {
-            let refused = Refused::new(Refusal::PermissionDenied);
-            return self.refuse(key, &request.reply, &refused, out);
+            return self.deny(key, &request.reply, (Right::Join, &name), out);
         };
         let ask = Ask { reply: request.reply, since: request.since, unacked: None };
         self.enter(now, key, &name, rule, ask, out);
@@ -372,7 +372,7 @@ impl Lane {
             PublishRight::No => false,
         });
         let Some(Evaluated { rule, .. }) = allowed else {
-            return self.refuse(key, &publish.reply, &Refusal::PermissionDenied.into(), out);
+            return self.deny(key, &publish.reply, (Right::Publish, &name), out);
         };
         session.ids_made += 1;
         let made = || made_id(session.id.0, session.ids_made);

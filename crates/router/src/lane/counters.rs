@@ -9,6 +9,7 @@ use roomcast_protocol::position::Unrecovered;
 use roomcast_protocol::session::Unattached;
 
 use super::Lane;
+use crate::happenings::Offence;
 use crate::messages::Effect;
 
 /// What happened on a lane since it began; the shell publishes the differences.
@@ -94,6 +95,8 @@ pub struct Counters {
     pub inbox_lost: u64,
     /// Times that members of a room were told who has got and read more.
     pub receipts_told: u64,
+    /// What was not told to the application because the way to it was full.
+    pub untold: u64,
 }
 
 /// How a connection left a node that stops.
@@ -163,6 +166,7 @@ impl Default for Counters {
             inboxes_unknown: 0,
             inbox_lost: 0,
             receipts_told: 0,
+            untold: 0,
             shed_expired: 0,
             shed_conflated: 0,
             shed_low: 0,
@@ -183,14 +187,24 @@ impl Lane {
         if reply.part {
             return self.groups.refused(key, refused);
         }
-        self.count_refusal(refused);
+        self.note_refusal(key, refused, out);
         self.send(key, &Outbound::Refused { reply, refused }, out);
     }
 
-    pub(super) fn count_refusal(&mut self, refused: &Refused) {
+    /// Counts a refusal, and tells of what it says of the client.
+    pub(super) fn note_refusal(
+        &mut self,
+        key: SessionKey,
+        refused: &Refused,
+        out: &mut Vec<Effect>,
+    ) {
         add_one(&mut self.counters.refusals, refused.refusal.index());
         if let Some((limit, _)) = refused.limit {
             self.count_limit(limit);
+            self.offended(key, || Offence::Limit { limit }, out);
+        }
+        if refused.refusal == Refusal::BadJson {
+            self.offended(key, || Offence::Malformed { what: Refusal::BadJson.row().text }, out);
         }
     }
 

@@ -7,6 +7,7 @@ use roomcast_protocol::ids::SessionKey;
 use roomcast_protocol::time::Now;
 
 use super::Lane;
+use super::happenings::NO_TOKEN;
 use crate::messages::Effect;
 use crate::session::{Early, Phase};
 
@@ -64,6 +65,7 @@ impl Lane {
         let Some(session) = self.session_mut(key) else { return false };
         let Phase::Connecting(early) = &mut session.phase else { return false };
         if early.answers >= EARLY_ANSWERS_MAX {
+            self.offended(key, || NO_TOKEN, out);
             self.close(key, Close::Flood, out);
             return false;
         }
@@ -81,6 +83,7 @@ impl Lane {
                 Close::Unauthorized
             }
         };
+        self.offended(key, || NO_TOKEN, out);
         self.close(key, close, out);
     }
 }

@@ -16,6 +16,7 @@ use roomcast_protocol::time::Now;
 
 use super::Lane;
 use super::rooms::{Ask, Room};
+use crate::happenings::Right;
 use crate::messages::Effect;
 
 /// Requests under way.
@@ -89,6 +90,9 @@ impl Groups {
     }
 }
 
+/// Why not, and the room to which the session has no right, if it was that.
+pub(super) type Denied = (Refused, Option<RoomName>);
+
 impl Lane {
     /// Joins, or leaves, several rooms; counts as one message.
     pub(super) fn several_rooms(
@@ -115,7 +119,7 @@ impl Lane {
             RoomsVerb::Join => match self.admitted(key, &request) {
                 Ok(_) if self.joins_by_call(key) => self.ask_permission(key, request, out),
                 Ok(rooms) => self.join_rooms(now, key, request, rooms, out),
-                Err(refused) => self.refuse_rooms(key, &request, &refused, out),
+                Err(denied) => self.refuse_joins(key, &request, denied, out),
             },
             RoomsVerb::Leave => match names(&request) {
                 Ok(names) => {
@@ -129,13 +133,27 @@ impl Lane {
         }
     }
 
+    /// Tells that nothing was joined, and to which room the session has no right.
+    pub(super) fn refuse_joins(
+        &mut self,
+        key: SessionKey,
+        request: &RoomsRequest,
+        (refused, forbidden): Denied,
+        out: &mut Vec<Effect>,
+    ) {
+        if let Some(room) = forbidden {
+            self.note_denial(key, (Right::Join, &room), out);
+        }
+        self.refuse_rooms(key, request, &refused, out);
+    }
+
     /// Each room with its rule, if the session may be in all of them.
     pub(super) fn admitted(
         &self,
         key: SessionKey,
         request: &RoomsRequest,
-    ) -> Result<Vec<(RoomName, RuleIndex)>, Refused> {
-        let names = names(request)?;
+    ) -> Result<Vec<(RoomName, RuleIndex)>, Denied> {
+        let names = names(request).map_err(|refused| (refused, None))?;
         let mut count = self.session(key).map_or(0, |session| session.rooms.len());
         let mut rooms = Vec::with_capacity(names.len());
         for name in names {
@@ -144,10 +162,12 @@ impl Lane {
             if !is_in && count > self.limits.rooms_max {
                 let max = self.limits.rooms_max as u64;
                 let limit = LimitName::RoomsPerSession;
-                return Err(Refused::limit(Refusal::Limit, limit, max, None));
+                return Err((Refused::limit(Refusal::Limit, limit, max, None), None));
             }
-            let rule = self.joinable(key, &name, is_in);
-            rooms.push((name, rule.ok_or(Refused::new(Refusal::PermissionDenied))?));
+            match self.joinable(key, &name, is_in) {
+                Some(rule) => rooms.push((name, rule)),
+                None => return Err((Refusal::PermissionDenied.into(), Some(name))),
+            }
         }
         Ok(rooms)
     }
@@ -231,9 +251,16 @@ impl Lane {
         refused: &Refused,
         out: &mut Vec<Effect>,
     ) {
-        self.count_refusal(refused);
+        self.note_refusal(key, refused, out);
         self.send(key, &Outbound::Rooms { request, refused: Some(refused) }, out);
     }
+}
+
+/// The same where a back-end said it: of its rooms, the first stands for all.
+pub(super) fn denied_by_call(request: &RoomsRequest, refused: Refused) -> Denied {
+    let denies = refused.refusal == Refusal::PermissionDenied;
+    let first = names(request).ok().and_then(|names| names.into_iter().next());
+    (refused, first.filter(|_| denies))
 }
 
 /// The rooms that are meant, each once.

@@ -15,6 +15,7 @@ use roomcast_protocol::time::Now;
 use super::Lane;
 use super::alarms::Alarm;
 use super::catching::SHARERS_MAX;
+use crate::happenings::Right;
 use crate::messages::{Effect, HubMessage};
 use crate::reader::Reader;
 
@@ -143,7 +144,7 @@ impl Lane {
             Err(cause) => return self.refuse(key, &reply, &cause.into(), out),
         };
         let Some(rule) = self.may_read(key, &name) else {
-            return self.refuse(key, &reply, &Refusal::PermissionDenied.into(), out);
+            return self.deny(key, &reply, (Right::History, &name), out);
         };
         if self.guard.policy(rule).history.is_none() {
             let refused = Refused::because(Refusal::Schema, "This room keeps no history".into());

@@ -16,6 +16,7 @@ mod draining;
 mod early;
 mod frames;
 mod groups;
+mod happenings;
 mod history;
 mod holding;
 mod inboxes;
@@ -64,6 +65,7 @@ use roomcast_protocol::session::SessionState;
 use roomcast_protocol::time::Now;
 use slab::Slab;
 
+use crate::happenings::{Ended, Wanted};
 use crate::messages::{Effect, LaneMessage};
 use crate::meter::Users;
 use crate::session::{Due, Early, Phase, Session};
@@ -77,6 +79,7 @@ use counters::add_one;
 pub use counters::{Counters, Drained, Sizes};
 use draining::Drain;
 use groups::Groups;
+use happenings::{EXPIRED, Telling};
 use history::Reads;
 use holding::Turns;
 pub use opening::{Admission, Opening};
@@ -112,6 +115,8 @@ pub struct LaneConfig {
     pub seed: u64,
     /// Gives 128 random bits that nobody can guess, each time others.
     pub secrets: Secrets,
+    /// What it tells the application.
+    pub wanted: Wanted,
 }
 
 /// Where a lane has its secrets from.
@@ -162,6 +167,7 @@ pub struct Lane {
     /// Rooms with receipts whose members were given something, and whose alarm is to ring: index and serial.
     receipts: BTreeSet<(u32, u32)>,
     failed: Vec<FailedDelivery>,
+    telling: Telling,
     /// The node is on its own: whoever becomes ready is told.
     isolated: bool,
     #[cfg(feature = "planted")]
@@ -208,6 +214,7 @@ impl Lane {
             doubts: Doubts::default(),
             receipts: BTreeSet::new(),
             failed: Vec::new(),
+            telling: Telling::new(config.wanted),
             isolated: false,
             #[cfg(feature = "planted")]
             planted: None,
@@ -307,11 +314,14 @@ impl Lane {
 
     /// The socket is gone, or the shell ends the session. A client that said goodbye does not come back.
     pub fn closed(&mut self, now: Now, key: SessionKey, said_goodbye: bool, out: &mut Vec<Effect>) {
-        let state = if said_goodbye { SessionState::Ended } else { SessionState::Detached };
+        let (ended, state) = if said_goodbye {
+            (Ended::Goodbye, SessionState::Ended)
+        } else {
+            (Ended::Gone, SessionState::Detached)
+        };
         self.begin_turn(now, out);
         self.publish_behind(now, key, out);
-        self.let_go(key, state, out);
-        self.forget(key, out);
+        self.end(key, ended, state, out);
     }
 
     /// The client answered the ping of this number.
@@ -326,8 +336,7 @@ impl Lane {
     pub fn close(&mut self, key: SessionKey, close: Close, out: &mut Vec<Effect>) {
         if self.session(key).is_some() {
             add_one(&mut self.counters.closes, close.index());
-            self.let_go(key, state_after(close), out);
-            self.forget(key, out);
+            self.end(key, Ended::Closed(close), state_after(close), out);
             out.push(Effect::Close { to: key.index, close });
         }
     }
@@ -336,10 +345,16 @@ impl Lane {
     fn drop_connection(&mut self, key: SessionKey, close: Close, out: &mut Vec<Effect>) {
         if self.session(key).is_some() {
             add_one(&mut self.counters.closes, close.index());
-            self.let_go(key, state_after(close), out);
-            self.forget(key, out);
+            self.end(key, Ended::Closed(close), state_after(close), out);
             out.push(Effect::Drop { to: key.index, close });
         }
+    }
+
+    /// Its connection is over, and the session with it, unless it is resumed.
+    fn end(&mut self, key: SessionKey, ended: Ended, state: SessionState, out: &mut Vec<Effect>) {
+        self.tell_disconnected(key, ended, state, out);
+        self.let_go(key, state, out);
+        self.forget(key, out);
     }
 
     /// Takes what the hub says.
@@ -482,7 +497,7 @@ impl Lane {
                     continue;
                 }
                 Due::Unauthorized => {
-                    self.close(key, Close::Unauthorized, out);
+                    self.turn_away(key, &EXPIRED, out);
                     continue;
                 }
                 Due::Silent => {

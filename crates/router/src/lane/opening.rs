@@ -21,8 +21,8 @@ pub enum Opening {
 pub enum Admission {
     /// The token is no good.
     Token(AuthError),
-    /// The user has as many connections as it may.
-    Full,
+    /// This user has as many connections as it may.
+    Full(Box<Principal>),
 }
 
 impl Lane {
@@ -43,7 +43,7 @@ impl Lane {
     /// Takes a place among the connections of whoever this is.
     ///
     /// # Errors
-    /// [`Admission::Full`].
+    /// [`Admission::Full`]: the user is at its limit.
     pub fn admit_known(
         &mut self,
         who: Principal,
@@ -55,7 +55,7 @@ impl Lane {
             Some(place) => Ok(Opening::Known(Box::new(who), place, continuation)),
             None => {
                 self.count_limit(LimitName::ConnectionsPerUser);
-                Err(Admission::Full)
+                Err(Admission::Full(Box::new(who)))
             }
         }
     }

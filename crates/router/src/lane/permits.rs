@@ -11,6 +11,7 @@ use roomcast_protocol::ids::SessionKey;
 use roomcast_protocol::time::Now;
 
 use super::Lane;
+use super::groups::denied_by_call;
 use crate::messages::Effect;
 
 impl Lane {
@@ -47,9 +48,10 @@ impl Lane {
     ) {
         let Some(request) = self.groups.answered(key) else { return };
         let request = Arc::unwrap_or_clone(request);
-        match outcome.and_then(|()| self.admitted(key, &request)) {
+        let allowed = outcome.map_err(|refused| denied_by_call(&request, refused));
+        match allowed.and_then(|()| self.admitted(key, &request)) {
             Ok(rooms) => self.join_rooms(now, key, request, rooms, out),
-            Err(refused) => self.refuse_rooms(key, &request, &refused, out),
+            Err(denied) => self.refuse_joins(key, &request, denied, out),
         }
         self.run_behind(now, key, out);
     }

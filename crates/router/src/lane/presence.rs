@@ -19,6 +19,7 @@ use roomcast_protocol::time::Now;
 use super::Lane;
 use super::frames::Terms;
 use super::scribe::Scribe;
+use crate::happenings::Right;
 use crate::hub::{ROSTER_RETRY_MS, tells_nothing};
 use crate::messages::{Effect, HubMessage};
 use crate::session::{Membership, Phase, Session};
@@ -105,7 +106,7 @@ impl Lane {
             Err(cause) => return self.refuse(key, reply, &cause.into(), out),
         };
         let Some(rule) = self.may_read(key, &room) else {
-            return self.refuse(key, reply, &Refusal::PermissionDenied.into(), out);
+            return self.deny(key, reply, (Right::Presence, &room), out);
         };
         if self.guard.policy(rule).presence == PresenceMode::Off {
             return self.refuse(key, reply, &tells_nothing(), out);

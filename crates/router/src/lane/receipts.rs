@@ -14,6 +14,7 @@ use roomcast_protocol::time::Now;
 use super::Lane;
 use super::acks::Inflight;
 use super::alarms::Alarm;
+use crate::happenings::Right;
 use crate::hub::{ROSTER_RETRY_MS, has_none};
 use crate::messages::{Effect, HubMessage, ReceiptsAsk, Said};
 
@@ -34,11 +35,11 @@ impl Lane {
         };
         let Some(index) = index.filter(is_in) else {
             // Whoever may be in it is told what to do; nobody else learns that it is there.
+            if self.may_read(key, &room).is_none() {
+                return self.deny(key, &reply, (Right::Mark, &room), out);
+            }
             let text = "Only who is in the room marks it: subscribe first";
-            let refused = match self.may_read(key, &room) {
-                Some(_) => Refused::because(Refusal::Schema, text.into()),
-                None => Refusal::PermissionDenied.into(),
-            };
+            let refused = Refused::because(Refusal::Schema, text.into());
             return self.refuse(key, &reply, &refused, out);
         };
         if !self.has_receipts(index) {
@@ -82,7 +83,7 @@ impl Lane {
             Err(cause) => return self.refuse(key, &reply, &cause.into(), out),
         };
         let Some(rule) = self.may_read(key, &room) else {
-            return self.refuse(key, &reply, &Refusal::PermissionDenied.into(), out);
+            return self.deny(key, &reply, (Right::Receipts, &room), out);
         };
         if !self.guard.policy(rule).receipts {
             return self.refuse(key, &reply, &has_none(), out);

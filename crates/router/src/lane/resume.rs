@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use roomcast_protocol::codes::{Close, Refusal, Refused};
+use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::command::{Continuation, ReplyTo};
 use roomcast_protocol::dialect::Profile;
 use roomcast_protocol::ids::SessionKey;
@@ -162,8 +162,7 @@ impl Lane {
         let Some(session) = self.session_mut(key) else { return };
         // It had a place on the promise that it would take another one's.
         if session.place.as_ref().is_some_and(|place| !place.fits(max)) {
-            self.count_limit(LimitName::ConnectionsPerUser);
-            return self.close(key, Close::Limit, out);
+            return self.end_one_too_many(key, None, out);
         }
         if matches!(wish, Wish::Token(_))
             && let Some(lasting) = &mut session.lasting
@@ -217,8 +216,7 @@ impl Lane {
         match former {
             Former::Gone => {
                 if session.place.as_ref().is_some_and(|place| !place.fits(max)) {
-                    self.count_limit(LimitName::ConnectionsPerUser);
-                    return self.close(key, Close::Limit, out);
+                    return self.end_one_too_many(key, None, out);
                 }
             }
             Former::Attached(node) => {
@@ -424,6 +422,7 @@ impl Lane {
             let fence = HubMessage::Fence { session: id, generation, node, moved: true };
             out.push(Effect::Hub(fence));
         }
+        self.tell_connected(key, out);
     }
 
     /// The same by a command, unless it came along with the token.

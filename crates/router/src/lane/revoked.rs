@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use roomcast_protocol::codes::Close;
 use roomcast_protocol::guard::{AuthError, Principal};
 use roomcast_protocol::time::Now;
 
@@ -17,7 +16,7 @@ use crate::session::Session;
 pub const REVOKED_MAX: usize = 10_000;
 
 /// Why a token is refused.
-const REVOKED: AuthError = AuthError::Unauthorized("the token is revoked");
+pub(super) const REVOKED: AuthError = AuthError::Unauthorized("the token is revoked");
 
 /// Of a user whose tokens are revoked, or of one token. Units: milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug)]
@@ -126,7 +125,7 @@ impl Lane {
         };
         let keys = self.keys_of(|session: &Session| session.who.as_deref().is_some_and(holds));
         for key in &keys {
-            self.close(*key, Close::Unauthorized, out);
+            self.turn_away(*key, &REVOKED, out);
         }
         Outcome::of(keys.len() as u64)
     }

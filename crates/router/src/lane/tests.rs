@@ -10,6 +10,7 @@ mod draining;
 mod entering;
 mod frames;
 mod groups;
+mod happenings;
 mod history;
 mod holding;
 mod inboxes;
@@ -55,6 +56,7 @@ use roomcast_protocol::session::{
 use roomcast_protocol::time::Now;
 
 use super::{Admission, Lane, LaneConfig, Opening, Secrets, Space};
+use crate::happenings::Wanted;
 use crate::messages::{Answer, DrainPlan, Effect, HubMessage, LaneMessage, QueryId, Ticket};
 use crate::meter::Users;
 use crate::reader::Reader;
@@ -131,6 +133,7 @@ impl World {
             table.make_own_rooms_quiet();
         }
         let guard = Arc::new(table);
+        let tells = script.lines().any(|line| line.trim() == "tells");
         let config = LaneConfig {
             id: LaneId(0),
             guard,
@@ -138,6 +141,7 @@ impl World {
             users: Arc::clone(&users),
             seed: 7,
             secrets: counted(),
+            wanted: if tells { Wanted::ALL } else { Wanted::default() },
         };
         Self {
             lane: Lane::new(config),
@@ -161,7 +165,8 @@ impl World {
         match subject {
             "limits" => {}
             "manual" => self.manual = true,
-            "kept" | "shown" | "inboxes" | "quiet" => {}
+            "kept" | "shown" | "inboxes" | "quiet" | "tells" => {}
+            "hush" => self.lane.hush(rest == "on"),
             "silent" => self.silent = true,
             "asleep" => {
                 self.now.mono_ms += rest.parse::<u64>().unwrap();
@@ -221,6 +226,7 @@ impl World {
             "inboxes-unknown" => counters.inboxes_unknown,
             "lost" => counters.inbox_lost,
             "receipts-told" => counters.receipts_told,
+            "untold" => counters.untold,
             "unacked-max" => counters.limits[LimitName::Unacked.index()],
             "parked" => counters.parked,
             "unparked" => counters.unparked,
@@ -400,7 +406,7 @@ impl World {
         let opening = match token.map(|it| self.lane.admit(self.now, it, continuation())) {
             None => Opening::Silent,
             Some(Ok(opening)) => opening,
-            Some(Err(Admission::Full)) => {
+            Some(Err(Admission::Full(_))) => {
                 return self.seen.push(format!("{number} not admitted: full"));
             }
             Some(Err(Admission::Token(error))) => {
@@ -480,6 +486,7 @@ impl World {
                 Effect::Permit { session, request } => {
                     self.seen.push(permits::shown(number_of(&self.keys, session), &request));
                 }
+                Effect::Happened { happening, .. } => self.seen.push(happenings::shown(&happening)),
                 Effect::Answer(_, Answer::Members(found)) => {
                     let show = |member: &crate::messages::MemberInfo| {
                         format!("{}/{:x}", member.user, { member.session.0 })
@@ -680,6 +687,7 @@ fn walk(lane: &Lane) {
         assert_eq!(listings, usize::from(room.listed), "each room waits for one turn at most");
     }
     lane.walk_backlog();
+    lane.walk_connected();
     assert_eq!(lane.parking.count, lane.catching.values().filter(|it| it.slow).count());
     for key in lane.groups.keys() {
         assert!(lane.session(key).is_some(), "a request of nobody is under way");

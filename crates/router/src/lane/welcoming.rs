@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use roomcast_protocol::codes::Close;
 use roomcast_protocol::command::{Command, Continuation};
 use roomcast_protocol::guard::Principal;
 use roomcast_protocol::ids::SessionKey;
@@ -14,6 +13,7 @@ use roomcast_protocol::time::Now;
 
 use super::Lane;
 use super::membership::own_rooms;
+use super::revoked::REVOKED;
 use crate::messages::Effect;
 use crate::meter::Place;
 use crate::session::Phase;
@@ -33,7 +33,7 @@ impl Lane {
         if self.is_revoked(&who, now) {
             // Since its token was checked.
             drop(place);
-            return self.close(key, Close::Unauthorized, out);
+            return self.turn_away(key, &REVOKED, out);
         }
         let Some(session) = self.session_mut(key) else { return };
         session.who = Some(who);
@@ -93,6 +93,10 @@ impl Lane {
         self.go_on_lasting(now, key, out);
         if self.isolated {
             self.send(key, &Outbound::Degraded { isolated: true }, out);
+        }
+        // Who goes on from another connection is told of once it has proven itself.
+        if self.lasting_mut(key).is_none_or(|lasting| !lasting.unproven) {
+            self.tell_connected(key, out);
         }
         out.push(Effect::Ready { to: key.index });
     }

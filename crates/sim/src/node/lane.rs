@@ -239,8 +239,8 @@ impl World {
                 let weight = weight_of(&message);
                 self.tell_core_from_lane(node, weight, FromLane::Hub(message));
             }
-            // Nobody asks an application here.
-            Effect::Request(_) | Effect::Permit { .. } => {}
+            // There is no application here, to be asked or told.
+            Effect::Request(_) | Effect::Permit { .. } | Effect::Happened { .. } => {}
             Effect::Answer(query, _) => {
                 self.tell_core_from_lane(node, MESSAGE_BYTES, FromLane::Answer(query));
             }

@@ -13,6 +13,7 @@ use roomcast_protocol::guard::Guard;
 use roomcast_protocol::ids::{LaneId, NodeId};
 use roomcast_protocol::limits::SessionLimits;
 use roomcast_protocol::time::Now;
+use roomcast_router::happenings::Wanted;
 use roomcast_router::hub::{Hub, HubConfig};
 use roomcast_router::lane::{Lane, LaneConfig, Secrets};
 use roomcast_router::meter::Users;
@@ -108,6 +109,7 @@ impl Node {
                 users: Arc::clone(&users),
                 seed: birth.seed,
                 secrets: secrets(birth.seed, at),
+                wanted: Wanted::default(),
             }))
         };
         let mut hub = Hub::new(config, Arc::clone(&guard));

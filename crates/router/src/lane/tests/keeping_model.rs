@@ -15,6 +15,7 @@ use roomcast_protocol::time::Now;
 
 use super::frames::{PLAIN, Table, place, position, texts};
 use super::{command, publication, room, walk};
+use crate::happenings::Wanted;
 use crate::lane::{Lane, LaneConfig, Opening, Sizes, Space, Until};
 use crate::messages::{Effect, HubMessage, LaneMessage};
 use crate::meter::Users;
@@ -110,6 +111,7 @@ impl Bench {
             users: Arc::new(Users::new(1)),
             seed: 1,
             secrets: super::counted(),
+            wanted: Wanted::default(),
         });
         let tape = || Tape {
             log: Vec::new(),
@@ -197,6 +199,7 @@ impl Bench {
             | Effect::Drop { .. }
             | Effect::Request(_)
             | Effect::Permit { .. }
+            | Effect::Happened { .. }
             | Effect::Answer(..) => panic!(),
         }
     }

@@ -20,7 +20,10 @@ use roomcast_protocol::session::{
 use roomcast_protocol::time::Now;
 
 use super::frames::{STOCK, Table, position, texts};
+use super::happenings::{Turns, shown};
 use super::{command, publication, walk};
+use crate::alternation::Alternation;
+use crate::happenings::{Happening, Wanted};
 use crate::lane::{Lane, LaneConfig, Opening, Space};
 use crate::messages::{DrainPlan, Effect, HubMessage, LaneMessage};
 use crate::meter::Users;
@@ -89,6 +92,19 @@ struct Node {
     to_lane: VecDeque<LaneMessage>,
     hears: BTreeSet<String>,
     draining: bool,
+    alternation: Alternation,
+    turns: Turns,
+}
+
+impl Node {
+    /// What its lane tells, as it is told in turn.
+    fn happened(&mut self, happening: Happening) {
+        let mut out = Vec::new();
+        self.alternation.take(happening, &mut out);
+        for it in &out {
+            assert!(self.turns.see(&shown(it)));
+        }
+    }
 }
 
 struct Cluster {
@@ -103,6 +119,8 @@ struct Cluster {
     planted: Option<crate::planted::Planted>,
     resumed: usize,
     moved: usize,
+    /// Connections that were told on nodes that drained, and ended there.
+    came: usize,
     /// Losses that clients were told, because a read took too long.
     told: usize,
     failure: Option<String>,
@@ -130,6 +148,7 @@ impl Cluster {
             planted: None,
             resumed: 0,
             moved: 0,
+            came: 0,
             told: 0,
             failure: None,
         };
@@ -162,6 +181,7 @@ impl Cluster {
                 last += 1;
                 born << 64 | last
             }),
+            wanted: Wanted { connections: true, ..Wanted::default() },
         });
         #[cfg(feature = "planted")]
         let lane = {
@@ -176,6 +196,8 @@ impl Cluster {
             to_lane: VecDeque::new(),
             hears: BTreeSet::new(),
             draining: false,
+            alternation: Alternation::default(),
+            turns: Turns::default(),
         }
     }
 
@@ -200,6 +222,7 @@ impl Cluster {
                     Effect::Hub(_)
                     | Effect::Request(_)
                     | Effect::Permit { .. }
+                    | Effect::Happened { .. }
                     | Effect::Answer(..) => u32::MAX,
                 };
                 let all = self.clients.iter_mut().flat_map(|client| &mut client.connections);
@@ -208,6 +231,7 @@ impl Cluster {
                 let found = found.max_by_key(|it| it.key.generation);
                 match (effect, found) {
                     (Effect::Hub(message), _) => self.nodes[at].to_hub.push_back(message),
+                    (Effect::Happened { happening, .. }, _) => self.nodes[at].happened(*happening),
                     (Effect::Send { frame, .. }, Some(connection)) => {
                         connection.wire.extend(texts(&frame).into_iter().map(Wire::Frame));
                     }
@@ -545,6 +569,7 @@ impl Cluster {
             self.lane(at, |lane, now, out| lane.tick(now, out));
             if self.nodes[at].draining && self.nodes[at].lane.is_drained() {
                 while self.take_from_lane(at) {}
+                self.came += self.nodes[at].turns.all_over();
                 self.replace(at);
             }
         }
@@ -691,15 +716,17 @@ fn run(seed: u64, mut cluster: Cluster) -> Cluster {
 
 #[test]
 fn whoever_keeps_its_session_misses_nothing_and_has_one_connection_in_the_end() {
-    let (mut resumed, mut moved, mut told) = (0, 0, 0);
+    let (mut resumed, mut moved, mut told, mut came) = (0, 0, 0, 0);
     for seed in 0..300 {
         let cluster = run(seed, Cluster::new());
         assert_eq!(cluster.failure, None, "seed {seed}");
         resumed += cluster.resumed;
         moved += cluster.moved;
         told += cluster.told;
+        came += cluster.came;
     }
     assert!(resumed > 1_000 && moved > 50 && told < 30, "{resumed}, {moved}, {told}");
+    assert!(came > 50, "{came}");
 }
 
 #[cfg(feature = "planted")]
