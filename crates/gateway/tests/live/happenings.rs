@@ -16,10 +16,16 @@ const SERVED: &str = "[limits]\nconnections_per_user = 2\n\
     [origins]\nallow = [\"https://good.example\"]\n\
     [dialects.roadrunner]\nenabled = true\n";
 
+/// All others begin with `eyJ`, as each JWT does.
+const BAD_TOKEN: &str = "no.good.token";
+
 /// The next that is told, with its kind in it.
 #[track_caller]
 fn next(told: &Receiver<Occurrence>) -> (Value, Subject) {
     let told = told.recv_timeout(WAIT).expect("something is told");
+    for secret in ["eyJ", BAD_TOKEN] {
+        assert!(!told.data.get().contains(secret), "a token is told: {}", told.data);
+    }
     let mut data: Value = serde_json::from_str(told.data.get()).unwrap();
     data["kind"] = told.kind.into();
     (data, told.subject)
@@ -114,7 +120,7 @@ fn what_clients_may_not_do_is_told_with_who_and_where() {
         assert_eq!((&data["count"], &data["address"]), (&json!(1), &json!("127.0.0.1")), "{data}");
         assert_eq!(subject, who.map_or(nowhere.clone(), user), "{data}");
     };
-    Dial::with_token("no.good.token").open(live.public()).expect_close(Close::Unauthorized);
+    Dial::with_token(BAD_TOKEN).open(live.public()).expect_close(Close::Unauthorized);
     expect_offence("authentication_failed", ("why", "the token is no JWT"), None);
     let evil =
         Dial::with_token(&live.token("ann", "user")).header("Origin", "https://evil.example");
