@@ -326,6 +326,25 @@ fn what_was_not_allowed_is_told_with_right_and_room() {
 }
 
 #[test]
+fn what_a_back_end_did_not_allow_is_told_by_its_first_room() {
+    check(
+        "tells
+         1 opens asking as ann
+         1 all joins news,tape
+         hub denies 1
+         1 all joins news
+         hub denies 1 unavailable",
+        "1: welcome ann 1
+         told 1: connected ann asking
+         1 asks for news,tape
+         told 1: permission_refused ann: join news
+         1: none joined news,tape: Permission denied
+         1 asks for news
+         1: none joined news: Not possible at the moment",
+    );
+}
+
+#[test]
 fn limits_and_what_cannot_be_read_are_told() {
     check(
         "limits rooms=1 messages=3 connections=1 requests=1 histories=1
