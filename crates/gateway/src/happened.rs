@@ -6,42 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use roomcast_router::alternation::Alternation;
 use roomcast_router::coalescing::{Coalescer, NODE_APART_MS};
-use roomcast_router::happenings::{Ended, Happening, HappeningKind, Offence, Wanted};
+use roomcast_router::happenings::{Ended, Happening, HappeningKind, Offence};
 use serde::Serialize;
-use serde_json::value::RawValue;
 
-/// Something that happened, as the application reads it.
-#[derive(Clone, Debug)]
-pub struct Occurrence {
-    /// Its own; fresh each time.
-    pub id: String,
-    /// `connected`, `disconnected`, `delivery_failed` or `security_event`.
-    pub kind: &'static str,
-    /// Whom it is about: what is told of one is told in order.
-    pub subject: Subject,
-    /// When. Units: milliseconds since the Unix epoch.
-    pub unix_ms: u64,
-    /// More of it, by its kind: a JSON object.
-    pub data: Box<RawValue>,
-}
+use crate::webhooks::{Event, EventKind, Subject};
 
-/// Whom something is about.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Subject {
-    /// A user, by its name within the cluster.
-    User(Box<str>),
-    /// Whoever is at this address, of IPv6 the /64 network; `unknown`: nobody knows where.
-    Address(Box<str>),
-}
-
-/// Who is told, and of what.
-#[derive(Default)]
-pub(crate) struct Telling {
-    /// What lanes tell of.
-    pub(crate) wanted: Wanted,
-    /// Called on the core thread; it must not wait.
-    pub(crate) to: Option<Box<dyn FnMut(Occurrence) + Send>>,
-}
+/// Whom it is told to: called on the core thread, it must not wait.
+pub(crate) type Tell = Box<dyn FnMut(Event) + Send>;
 
 /// What the core counts of it.
 #[derive(Debug, Default)]
@@ -56,7 +27,7 @@ pub(crate) struct HappenedStats {
 
 /// The way of what lanes tell to whoever is told.
 pub(crate) struct Happened {
-    telling: Telling,
+    tell: Tell,
     stats: Arc<HappenedStats>,
     alternation: Alternation,
     security: Coalescer,
@@ -65,9 +36,9 @@ pub(crate) struct Happened {
 }
 
 impl Happened {
-    pub(crate) fn new(telling: Telling, stats: Arc<HappenedStats>) -> Self {
+    pub(crate) fn new(tell: Tell, stats: Arc<HappenedStats>) -> Self {
         Self {
-            telling,
+            tell,
             stats,
             alternation: Alternation::default(),
             security: Coalescer::new(NODE_APART_MS),
@@ -110,24 +81,32 @@ impl Happened {
 
     /// Counts it, and hands it over.
     fn happened(&mut self, happening: &Happening) {
-        let index = happening.kind.index();
-        let (Some(count), Some(kind)) =
-            (self.stats.told.get(index), HappeningKind::NAMES.get(index))
-        else {
-            return;
-        };
-        count.fetch_add(1, Ordering::Relaxed);
-        let Some(to) = &mut self.telling.to else { return };
+        if let Some(count) = self.stats.told.get(happening.kind.index()) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        let kind = kind_of(&happening.kind);
         match serde_json::value::to_raw_value(&Data::of(happening)) {
-            Ok(data) => to(Occurrence {
-                id: uuid::Uuid::new_v4().to_string(),
+            Ok(data) => (self.tell)(Event {
+                id: uuid::Uuid::new_v4().to_string().into(),
                 kind,
                 subject: subject_of(happening),
                 unix_ms: happening.unix_ms,
                 data,
+                done: None,
             }),
-            Err(error) => tracing::error!(kind, %error, "what happened cannot be written"),
+            Err(error) => {
+                tracing::error!(kind = kind.name(), %error, "what happened cannot be written");
+            }
         }
+    }
+}
+
+const fn kind_of(kind: &HappeningKind) -> EventKind {
+    match kind {
+        HappeningKind::Connected { .. } => EventKind::Connected,
+        HappeningKind::Disconnected { .. } => EventKind::Disconnected,
+        HappeningKind::DeliveryFailed { .. } => EventKind::DeliveryFailed,
+        HappeningKind::Security { .. } => EventKind::SecurityEvent,
     }
 }
 
@@ -286,14 +265,13 @@ mod tests {
     fn told(all: Vec<(u64, Happening)>) -> Vec<(String, Arc<HappenedStats>)> {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let to = Arc::clone(&seen);
-        let push = move |it: Occurrence| {
+        let push = move |it: Event| {
             assert!(it.unix_ms == 1_000 && it.id.len() == 36);
-            let text = format!("{} {:?} {}", it.kind, it.subject, it.data);
+            let text = format!("{} {:?} {}", it.kind.name(), it.subject, it.data);
             to.lock().unwrap_or_else(PoisonError::into_inner).push(text);
         };
         let stats = Arc::new(HappenedStats::default());
-        let telling = Telling { wanted: Wanted::ALL, to: Some(Box::new(push)) };
-        let mut happened = Happened::new(telling, Arc::clone(&stats));
+        let mut happened = Happened::new(Box::new(push), Arc::clone(&stats));
         for (at_ms, it) in all {
             happened.tick(at_ms);
             happened.take(at_ms, it);

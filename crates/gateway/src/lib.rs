@@ -26,6 +26,4 @@ mod upstream;
 mod webhooks;
 
 pub use drain::Drained;
-pub use happened::{Occurrence, Subject};
 pub use node::{Node, StartError};
-pub use roomcast_router::happenings::Wanted;

@@ -24,7 +24,7 @@ use crate::config::{Config, DrainConfig, RpcConfig, RpcPlace};
 use crate::core::{self, CoreHandle, CoreParts, CoreStats, FromLane};
 use crate::drain::{self, CUT_MS, Drained, Draining, LOOK, TOLD_MS};
 use crate::guard::RuleGuard;
-use crate::happened::{Happened, Occurrence, Telling};
+use crate::happened::Happened;
 use crate::lane::{self, LaneParts, LaneReport, LaneSettings, SettingsParts};
 use crate::metrics::{Latencies, Metrics};
 use crate::nap::Naps;
@@ -120,20 +120,7 @@ impl Node {
     /// # Errors
     /// [`StartError`] names what stood in the way and how to mend it.
     pub fn start(config: &Config) -> Result<Self, StartError> {
-        Self::start_on(config, |guard| relay::broker(config, guard), Telling::default())
-    }
-
-    /// The same, and calls `to` with what happens, as far as it is `wanted`: on the core thread, so it must not wait.
-    ///
-    /// # Errors
-    /// [`StartError`] names what stood in the way and how to mend it.
-    pub fn start_telling(
-        config: &Config,
-        wanted: Wanted,
-        to: impl FnMut(Occurrence) + Send + 'static,
-    ) -> Result<Self, StartError> {
-        let telling = Telling { wanted, to: Some(Box::new(to)) };
-        Self::start_on(config, |guard| relay::broker(config, guard), telling)
+        Self::start_on(config, |guard| relay::broker(config, guard))
     }
 
     /// Starts a node that shares a memory broker with other nodes of this process.
@@ -141,13 +128,12 @@ impl Node {
     /// # Errors
     /// [`StartError`] names what stood in the way and how to mend it.
     pub fn start_with(config: &Config, broker: &MemoryBroker<Ticket>) -> Result<Self, StartError> {
-        Self::start_on(config, |_| AnyBroker::Memory(broker.clone()), Telling::default())
+        Self::start_on(config, |_| AnyBroker::Memory(broker.clone()))
     }
 
     fn start_on(
         config: &Config,
         broker: impl FnOnce(&Arc<RuleGuard>) -> AnyBroker<Ticket>,
-        telling: Telling,
     ) -> Result<Self, StartError> {
         let id = NodeId(random()?);
         let guard = Arc::new(RuleGuard::new(config, &id.to_string()).map_err(StartError::Rules)?);
@@ -174,7 +160,7 @@ impl Node {
             latencies: Arc::default(),
             upstream,
             webhooks: Webhooks::new(&config.webhooks, id, clock),
-            wanted: telling.wanted,
+            wanted: config.webhooks.of_lanes(),
         };
         let (to_core, from_lanes) = queue(CORE_QUEUE_BYTES);
         let site = Arc::new(crate::public::site(config, public, internal_address, id));
@@ -183,8 +169,7 @@ impl Node {
         let rpc_places = rpc.iter().filter_map(rpc::Listener::place).collect();
         let (rpc_closing, closing) = watch::channel(false);
         let ports = Ports { internal, rpc, closing, worker };
-        let inputs = (from_lanes, telling);
-        let (core, core_thread) = start_core(config, &common, &lanes, inputs, broker, ports)?;
+        let (core, core_thread) = start_core(config, &common, &lanes, from_lanes, broker, ports)?;
         common.ready.store(true, Ordering::Release);
         Ok(Self {
             id,
@@ -402,7 +387,7 @@ fn start_core(
     config: &Config,
     common: &Common,
     lanes: &Lanes,
-    (from_lanes, telling): (Receiver<FromLane>, Telling),
+    from_lanes: Receiver<FromLane>,
     broker: AnyBroker<Ticket>,
     ports: Ports,
 ) -> Result<(CoreHandle, JoinHandle<()>), StartError> {
@@ -417,6 +402,8 @@ fn start_core(
         naps.before_waiting(taken + relay.received.load(Ordering::Relaxed));
     };
     let hub = hub_of(config, common, lanes, matches!(broker, AnyBroker::Redis(_)));
+    let webhooks = common.webhooks.clone();
+    let tell = Box::new(move |event| webhooks.tell(event));
     let parts = CoreParts {
         node: common.id,
         clock: common.clock,
@@ -431,7 +418,7 @@ fn start_core(
         stats: Arc::clone(&stats),
         upstream: common.upstream.clone(),
         webhooks: common.webhooks.clone(),
-        happened: Happened::new(telling, Arc::clone(&stats.happened)),
+        happened: Happened::new(tell, Arc::clone(&stats.happened)),
     };
     let rpc = rpc_of(config, common, &core);
     let api = api_of(config, common, lanes, (&core, stats, rpc.counters()))?;

@@ -1,5 +1,7 @@
 //! `[[webhooks]]`: which calls tell the application what happens, and of which kinds.
 
+use roomcast_router::happenings::Wanted;
+
 use super::Limits;
 use super::raw::RawWebhook;
 use super::read::Reader;
@@ -66,6 +68,16 @@ impl WebhooksConfig {
     #[must_use]
     pub fn wants(&self, kind: EventKind) -> bool {
         self.hooks.iter().any(|hook| hook.events.contains(&kind))
+    }
+
+    /// What lanes are to tell of.
+    #[must_use]
+    pub fn of_lanes(&self) -> Wanted {
+        Wanted {
+            connections: self.wants(EventKind::Connected) || self.wants(EventKind::Disconnected),
+            failures: self.wants(EventKind::DeliveryFailed),
+            security: self.wants(EventKind::SecurityEvent),
+        }
     }
 }
 

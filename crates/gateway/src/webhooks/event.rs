@@ -16,7 +16,6 @@ use crate::config::EventKind;
 pub(crate) type Done = Box<dyn FnOnce() + Send>;
 
 /// What an event is about. Events of one subject are told one after the other.
-#[allow(dead_code, reason = "made where sources of events are joined")]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Subject {
     /// A user, by the name within the cluster.

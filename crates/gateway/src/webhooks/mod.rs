@@ -25,7 +25,6 @@ use crate::clock::Clock;
 pub(crate) use crate::config::EventKind;
 use crate::config::WebhooksConfig;
 use crate::upstream::CallIndex;
-#[allow(unused_imports, reason = "named where sources of events are joined")]
 pub(crate) use event::{Event, Subject};
 use event::{Settled, Told};
 pub(crate) use letters::Written;
@@ -184,7 +183,6 @@ impl Webhooks {
     }
 
     /// Has the application told. Never blocks; an event that nobody wants is done at once.
-    #[allow(dead_code, reason = "called where sources of events are joined")]
     pub(crate) fn tell(&self, event: Event) {
         let wants = |hook: &HookParts| hook.events.contains(&event.kind);
         let hooks = self.shared.hooks.iter().enumerate().filter(|(_, hook)| wants(hook));

@@ -21,11 +21,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use application::Application;
 pub use http::request;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use roomcast_broker::MemoryBroker;
 use roomcast_gateway::config::{Config, DEV_SECRET, LoadOptions, RpcPlace};
-use roomcast_gateway::{Drained, Node, Occurrence, Wanted};
+use roomcast_gateway::{Drained, Node};
 use roomcast_protocol::codes::{Close, Refusal};
 use roomcast_protocol::limits::LimitName;
 use serde_json::{Value, json};
@@ -62,39 +63,65 @@ const GAUGES_OF_CALLS: [&str; 2] =
 /// A running node.
 pub struct Live {
     node: Node,
+    /// Whom it tells what happens.
+    _told: Option<Application>,
+}
+
+/// What an application was told.
+#[derive(Debug)]
+pub struct Told {
+    pub kind: String,
+    pub subject: String,
+    pub data: Value,
 }
 
 impl Live {
+    fn of(node: Node) -> Self {
+        Self { node, _told: None }
+    }
+
     /// Starts a node in development mode with these keys set.
     pub fn start(overrides: &[(&str, &str)]) -> Self {
-        Self { node: Node::start(&config(overrides, None)).unwrap() }
+        Self::of(Node::start(&config(overrides, None)).unwrap())
     }
 
     /// The same with a configuration file of this text.
     pub fn with_file(text: &str) -> Self {
-        Self { node: Node::start(&config_of(text)).unwrap() }
+        Self::of(Node::start(&config_of(text)).unwrap())
     }
 
     /// The same with a configuration file of this text, and what happens on it.
-    pub fn telling(text: &str) -> (Self, Receiver<Occurrence>) {
+    pub fn telling(text: &str) -> (Self, Receiver<Told>) {
         let (sender, told) = std::sync::mpsc::channel();
-        let tell = move |it| drop(sender.send(it));
-        let node = Node::start_telling(&config_of(text), Wanted::ALL, tell).unwrap();
-        (Self { node }, told)
+        let application = Application::start(move |called| {
+            let text = |name: &str| called.body[name].as_str().unwrap().to_owned();
+            let data = called.body["data"].clone();
+            // The test may have ended.
+            drop(sender.send(Told { kind: text("type"), subject: text("subject"), data }));
+            (200, String::new())
+        });
+        let text = format!(
+            "{text}[[upstream.targets]]\nname = \"app\"\nurl = \"{}\"\n\
+             [[upstream.calls]]\nname = \"told\"\ntarget = \"app\"\npath = \"/events\"\n\
+             [[webhooks]]\ncall = \"told\"\n",
+            application.url()
+        );
+        let node = Node::start(&config_of(&text)).unwrap();
+        (Self { node, _told: Some(application) }, told)
     }
 
     /// The same for several nodes of one process that share a broker.
     pub fn several_with_file<const COUNT: usize>(text: &str) -> [Self; COUNT] {
         let broker = MemoryBroker::new();
         let config = config_of(text);
-        std::array::from_fn(|_| Self { node: Node::start_with(&config, &broker).unwrap() })
+        std::array::from_fn(|_| Self::of(Node::start_with(&config, &broker).unwrap()))
     }
 
     /// The same for several nodes of one process that share a broker.
     pub fn start_several<const COUNT: usize>(overrides: &[(&str, &str)]) -> [Self; COUNT] {
         let broker = MemoryBroker::new();
         let config = config(overrides, None);
-        std::array::from_fn(|_| Self { node: Node::start_with(&config, &broker).unwrap() })
+        std::array::from_fn(|_| Self::of(Node::start_with(&config, &broker).unwrap()))
     }
 
     pub fn public(&self) -> SocketAddr {

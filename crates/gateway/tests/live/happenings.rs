@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use roomcast_gateway::{Occurrence, Subject};
 use roomcast_protocol::codes::{Close, Refusal};
 use serde_json::{Value, json};
 
-use crate::common::Live;
 use crate::common::ws::{Dial, TEXT, WAIT, Ws};
+use crate::common::{Live, Told};
 
 /// RoadRunner's clients are let in, two connections of a user at most.
 const SERVED: &str = "[limits]\nconnections_per_user = 2\n\
@@ -21,19 +20,19 @@ const BAD_TOKEN: &str = "no.good.token";
 
 /// The next that is told, with its kind in it.
 #[track_caller]
-fn next(told: &Receiver<Occurrence>) -> (Value, Subject) {
+fn next(told: &Receiver<Told>) -> (Value, String) {
     let told = told.recv_timeout(WAIT).expect("something is told");
     for secret in ["eyJ", BAD_TOKEN] {
-        assert!(!told.data.get().contains(secret), "a token is told: {}", told.data);
+        assert!(!told.data.to_string().contains(secret), "a token is told: {}", told.data);
     }
-    let mut data: Value = serde_json::from_str(told.data.get()).unwrap();
+    let mut data = told.data;
     data["kind"] = told.kind.into();
     (data, told.subject)
 }
 
 /// The next must say this, whatever more it says.
 #[track_caller]
-fn expect(told: &Receiver<Occurrence>, expected: &Value) -> Value {
+fn expect(told: &Receiver<Told>, expected: &Value) -> Value {
     let (data, _) = next(told);
     for (name, value) in expected.as_object().unwrap() {
         assert_eq!(&data[name], value, "{name} of {data}");
@@ -41,8 +40,8 @@ fn expect(told: &Receiver<Occurrence>, expected: &Value) -> Value {
     data
 }
 
-fn user(name: &str) -> Subject {
-    Subject::User(name.into())
+fn user(name: &str) -> String {
+    format!("user:{name}")
 }
 
 fn dial(live: &Live, sub: &str, more: &str) -> (Ws, Value) {
@@ -112,13 +111,13 @@ fn a_session_that_another_connection_takes_over_is_told_in_turn() {
 #[test]
 fn what_clients_may_not_do_is_told_with_who_and_where() {
     let (live, told) = Live::telling(SERVED);
-    let nowhere = Subject::Address("127.0.0.1".into());
+    let nowhere = "address:127.0.0.1";
     let expect_offence = |what: &str, more: (&str, &str), who: Option<&str>| {
         let (data, subject) = next(&told);
         assert_eq!(data["kind"], "security_event", "{data}");
         assert_eq!((&data["what"], &data[more.0]), (&json!(what), &json!(more.1)), "{data}");
         assert_eq!((&data["count"], &data["address"]), (&json!(1), &json!("127.0.0.1")), "{data}");
-        assert_eq!(subject, who.map_or(nowhere.clone(), user), "{data}");
+        assert_eq!(subject, who.map_or(nowhere.to_owned(), user), "{data}");
     };
     Dial::with_token(BAD_TOKEN).open(live.public()).expect_close(Close::Unauthorized);
     expect_offence("authentication_failed", ("why", "the token is no JWT"), None);
@@ -160,8 +159,7 @@ fn a_flood_of_one_kind_is_told_at_once_and_then_by_its_count() {
     live.stop();
     let mut counts = BTreeMap::new();
     while let Ok(it) = told.recv() {
-        let data: Value = serde_json::from_str(it.data.get()).unwrap();
-        counts.entry(it.kind).or_insert_with(Vec::new).push(data["count"].as_u64());
+        counts.entry(it.kind).or_insert_with(Vec::new).push(it.data["count"].as_u64());
     }
     assert_eq!(counts["security_event"], [Some(COUNT - 1)]);
 }
