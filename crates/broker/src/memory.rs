@@ -24,6 +24,7 @@ use roomcast_store::{At, Place, Published, Put, Remembered, Rules, Store, Swept,
 
 use crate::feed::{EVENT_BYTES, Feed, FeedSender, feed};
 use crate::stats::RelayStats;
+pub(crate) use presence::occupancies_weight;
 
 /// How long an id is remembered at least; at most twice as long, or while its entry is kept. Units: milliseconds.
 pub const DEDUP_TTL_MS: u64 = 120_000;
@@ -226,9 +227,15 @@ impl<T> State<T> {
                 let (weight, page) = self.receipts(&room, of, after.as_deref(), count_max);
                 (weight, BrokerEvent::Receipts { request, page })
             }
-            BrokerCommand::Beat { seq, hears: _, life, retired, taken: _, told } => {
-                let (weight, report) = self.beat(Incarnation { node, life }, retired, told);
+            BrokerCommand::Beat { seq, hears: _, life, retired, taken: _, told, reads } => {
+                let incarnation = Incarnation { node, life };
+                let (weight, report) = self.beat(incarnation, retired, (told, reads));
                 (weight, BrokerEvent::BeatAnswered { seq, report: Some(report) })
+            }
+            BrokerCommand::Occupancies { request, ask } => {
+                let given = self.store.give_occupancies(self.now_ms, node, &ask);
+                let weight = EVENT_BYTES + occupancies_weight(&given);
+                (weight, BrokerEvent::Occupancies { request, given: Some(given) })
             }
             // Nothing can be cut off inside a process, and each node hears every room.
             BrokerCommand::Unsubscribe(_) | BrokerCommand::Reconnect { .. } => return None,

@@ -8,12 +8,12 @@ use roomcast_broker::feed::FEED_BYTES_MAX;
 use roomcast_broker::memory::DEDUP_TTL_MS;
 use roomcast_broker::{AnyBroker, Feed, MemoryBroker, MemoryLimits};
 use roomcast_protocol::contract::{
-    BrokerUnderTest, Brought, DEDUP_MAX, FILL_COUNT, HISTORY, History, INBOX, Lost, PRESENCE,
-    Presence, RECEIPTS, SCRIPTS, SESSIONS, Traits, run,
+    BrokerUnderTest, Brought, DEDUP_MAX, FILL_COUNT, HISTORY, History, INBOX, Lost, OCCUPANCY,
+    PRESENCE, Presence, RECEIPTS, SCRIPTS, SESSIONS, Traits, run,
 };
 use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent};
 use roomcast_protocol::ids::NodeId;
-use roomcast_protocol::presence::Occupancy;
+use roomcast_protocol::occupancy::Occupancy;
 use roomcast_protocol::room::RoomName;
 
 /// What an event weighs beside its publication.
@@ -66,6 +66,10 @@ impl BrokerUnderTest for Memory {
         panic!("nobody asks a process for it: {room}");
     }
 
+    fn partition_of(&self, _: &RoomName) -> u16 {
+        0
+    }
+
     fn promote(&mut self) {
         panic!("a process is its only master");
     }
@@ -86,7 +90,7 @@ fn traits() -> Traits {
 
 #[test]
 fn the_memory_broker_keeps_the_contract() {
-    let state = [SESSIONS, PRESENCE, INBOX, RECEIPTS];
+    let state = [SESSIONS, PRESENCE, OCCUPANCY, INBOX, RECEIPTS];
     let scripts = SCRIPTS.iter().chain(HISTORY).chain(state.into_iter().flatten());
     let failed: Vec<_> =
         scripts.filter_map(|script| run(script, &traits(), Memory::new()).err()).collect();

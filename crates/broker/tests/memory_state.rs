@@ -82,8 +82,15 @@ impl World {
     #[track_caller]
     fn beat(&mut self, now_ms: u64, node: NodeId) -> BeatReport {
         let (life, taken) = (1, Vec::new());
-        let beat =
-            BrokerCommand::Beat { seq: 7, hears: true, life, retired: None, taken, told: None };
+        let beat = BrokerCommand::Beat {
+            seq: 7,
+            hears: true,
+            life,
+            retired: None,
+            taken,
+            told: None,
+            reads: false,
+        };
         self.broker.execute(node, now_ms, beat);
         let report = self.events(node).into_iter().find_map(|event| match event {
             BrokerEvent::BeatAnswered { seq: 7, report } => report,
@@ -145,7 +152,15 @@ fn all_of_a_large_node_go_with_it_and_stay_gone() {
     let again = NodeId(3);
     let mut feed = world.broker.attach(again, &Arc::default());
     let (life, taken) = (1, Vec::new());
-    let beat = BrokerCommand::Beat { seq: 9, hears: true, life, retired: None, taken, told: None };
+    let beat = BrokerCommand::Beat {
+        seq: 9,
+        hears: true,
+        life,
+        retired: None,
+        taken,
+        told: None,
+        reads: false,
+    };
     world.broker.execute(again, 0, beat);
     let mut events = Vec::new();
     feed.try_recv_many(&mut events, usize::MAX);

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use common::{Real, Topology, options, subscribed, traits};
 use roomcast_protocol::contract::{
-    HISTORY, INBOX, PRESENCE, RECEIPTS, SCRIPTS, SESSIONS, Script, run,
+    HISTORY, INBOX, OCCUPANCY, PRESENCE, RECEIPTS, SCRIPTS, SESSIONS, Script, run,
 };
 use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent};
 use roomcast_protocol::ids::NodeId;
@@ -24,7 +24,7 @@ const ONE: NodeId = NodeId(1);
 const TWO: NodeId = NodeId(2);
 
 /// Scripts about what is kept of sessions, users, cursors and receipts.
-const STATE: [&[Script]; 4] = [SESSIONS, PRESENCE, INBOX, RECEIPTS];
+const STATE: [&[Script]; 5] = [SESSIONS, PRESENCE, OCCUPANCY, INBOX, RECEIPTS];
 
 /// Scripts are played side by side on so many servers, or groups of them: most of their time they wait.
 const SIDE_BY_SIDE: usize = 8;
@@ -112,6 +112,7 @@ fn a_beat_comes_back_over_every_link_and_tells_of_the_others() {
                 retired: None,
                 taken: Vec::new(),
                 told: None,
+                reads: false,
             };
             broker.command(TWO, beat(1));
             broker.wait(TWO, "its answer", |event| match event {
@@ -198,6 +199,7 @@ fn nodes_of_other_modes_hear_each_other_until_they_agree() {
                     retired: None,
                     taken: Vec::new(),
                     told: None,
+                    reads: false,
                 },
             );
             broker.wait(node, "the beat's answer", |event| {
@@ -264,6 +266,7 @@ fn without_a_server_the_outcome_is_certain_and_nothing_ends() {
             retired: None,
             taken: Vec::new(),
             told: None,
+            reads: false,
         },
     );
     broker.wait(ONE, "an answer all the same", |event| {

@@ -17,6 +17,7 @@ use roomcast_broker::{AnyBroker, Feed, RelayStats};
 use roomcast_protocol::codes::Refused;
 use roomcast_protocol::envelope::{Accepted, BrokerEvent};
 use roomcast_protocol::ids::{LaneId, NodeId};
+use roomcast_protocol::occupancy::Occupancy;
 use roomcast_protocol::position::{Page, Span};
 use roomcast_protocol::presence::RosterPage;
 use roomcast_protocol::publication::Publication;
@@ -226,6 +227,8 @@ struct Core {
     swept_ms: u64,
     relay_log: RelayLog,
     owed: Owed,
+    /// Events of occupied and vacated rooms that were told.
+    told: Vec<u64>,
     /// Whoever waits for the lanes to be told that the node stops.
     stopping: Option<std::sync::mpsc::Sender<()>>,
 }
@@ -247,6 +250,7 @@ pub(crate) async fn run(parts: CoreParts) {
         swept_ms: 0,
         relay_log: RelayLog::default(),
         owed: Owed::default(),
+        told: Vec::new(),
         stopping: None,
     };
     let (mut events, mut messages) = (Vec::new(), Vec::new());
@@ -316,11 +320,14 @@ impl Core {
                 }
             }
             self.tell_of_drained();
+            for number in self.told.drain(..) {
+                self.parts.hub.occupied_told(now, number, &mut self.effects);
+            }
             self.parts.hub.tick(now, &mut self.effects);
             self.execute(now.mono_ms);
             let more = self.feed.try_recv_many(events, TURN_MAX)
                 + self.parts.from_lanes.try_recv_many(messages, TURN_MAX);
-            if more == 0 {
+            if more == 0 && self.told.is_empty() {
                 self.tell_of_stop();
                 return;
             }
@@ -392,6 +399,9 @@ impl Core {
                 HubEffect::Receipts(query, outcome) => self.receipts(query, outcome),
                 HubEffect::Ordered(query, outcome) => self.ordered(query, outcome),
                 HubEffect::Surveyed(query, outcome) => self.surveyed(query, outcome),
+                HubEffect::Occupied { partition: _, number, event } => {
+                    self.occupied(number, &event);
+                }
                 HubEffect::History(query, page) => {
                     if let Some((_, Query::History(answer))) = self.queries.remove(&query) {
                         give(answer, page);
@@ -403,6 +413,12 @@ impl Core {
             lane.shut = false;
         }
         self.effects = effects;
+    }
+
+    /// A room became occupied or vacated. Nobody is told so far, so it counts as told at once.
+    fn occupied(&mut self, number: u64, event: &Occupancy) {
+        tracing::debug!(room = %event.room, occupied = event.occupied, "a room changed");
+        self.told.push(number);
     }
 
     /// A publication of the shell's own ended.

@@ -10,11 +10,14 @@
 //! on), `1 heads news other`, `1 reads news above 0 [limit=n] [bytes=n]`, `1 reads news below max`, `1 beats`; and
 //! `loses meta news`, `loses stream news`, `loses ids news`, `loses everything`, `promotes` (another master). Positions
 //! are shown with epochs numbered in the order in which they were heard of: `e0:1`. Steps about sessions, presence and
-//! inboxes stand in `contract/steps.rs`, those about receipts in `contract/marks.rs`.
+//! inboxes stand in `contract/steps.rs`, those about receipts in `contract/marks.rs`, those about
+//! rooms that became occupied in `contract/follow.rs`.
 
+mod follow;
 mod history;
 mod inbox;
 mod marks;
+mod occupancy;
 mod presence;
 mod receipts;
 mod sessions;
@@ -23,11 +26,12 @@ mod steps;
 
 use crate::envelope::{BrokerCommand, BrokerEvent};
 use crate::ids::{NodeId, SessionId};
-use crate::presence::Occupancy;
+use crate::occupancy::Occupancy;
 use crate::room::RoomName;
 
 pub use history::HISTORY;
 pub use inbox::INBOX;
+pub use occupancy::OCCUPANCY;
 pub use presence::PRESENCE;
 pub use receipts::RECEIPTS;
 pub use sessions::SESSIONS;
@@ -62,6 +66,9 @@ pub trait BrokerUnderTest {
     /// What rooms of this room's partition became, oldest first; never asked of a broker whose [`Traits`] say that it
     /// cannot tell.
     fn occupancies(&mut self, room: &RoomName) -> Vec<Occupancy>;
+
+    /// In which partition a room is.
+    fn partition_of(&self, room: &RoomName) -> u16;
 
     /// Has another master with the same data from now on; never asked of a broker whose [`Traits`] say that it cannot.
     fn promote(&mut self);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::codes::Refused;
 use crate::ids::NodeId;
 use crate::inbox::{Acked, CursorName, InboxState, Told};
+use crate::occupancy::{AskOccupancies, GivenOccupancies};
 use crate::position::{Keep, Page, Position, Span};
 use crate::presence::{Lease, PresenceDiff, PresenceSet, RosterPage, SetPresence};
 use crate::publication::Publication;
@@ -199,6 +200,15 @@ pub enum BrokerCommand<T> {
         taken: Vec<Count>,
         /// What reports gave to tell of the agents' room was told up to this version; `None`: nothing since the last beat.
         told: Option<Position>,
+        /// The node tells which rooms became occupied and vacated: it wants to know where such events wait.
+        reads: bool,
+    },
+    /// Give me events of rooms that became occupied or vacated. Answered by [`BrokerEvent::Occupancies`].
+    Occupancies {
+        /// Comes back in the answer.
+        request: u64,
+        /// Of which partition, and what was told of them.
+        ask: AskOccupancies,
     },
     /// This link of the feed is silent, late, or hears another master: connect it anew.
     Reconnect {
@@ -320,6 +330,13 @@ pub enum BrokerEvent<T> {
         /// What users have got and read.
         page: Option<ReceiptsPage>,
     },
+    /// The answer to [`BrokerCommand::Occupancies`]; `None`: the broker did not answer.
+    Occupancies {
+        /// As given.
+        request: u64,
+        /// What the node has to tell.
+        given: Option<GivenOccupancies>,
+    },
     /// The answer to [`BrokerCommand::Beat`].
     BeatAnswered {
         /// As given.
@@ -367,6 +384,8 @@ pub struct BeatReport {
     /// What this node is to tell of the agents' room, oldest first: agents whom any node entered, and who left. No other
     /// node is given anything of it until it is told, or for some seconds.
     pub agents: Vec<PresenceDiff>,
+    /// Partitions with events of rooms that became occupied or vacated, and no reader; none if the beat did not ask.
+    pub unread: Vec<u16>,
 }
 
 /// Another node of the cluster, as its lease shows it.

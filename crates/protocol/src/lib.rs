@@ -14,6 +14,7 @@ pub mod guard;
 pub mod ids;
 pub mod inbox;
 pub mod limits;
+pub mod occupancy;
 pub mod outbound;
 pub mod position;
 pub mod presence;

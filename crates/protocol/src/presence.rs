@@ -131,14 +131,3 @@ pub enum Lease {
     /// It had ended, so what its incarnation entered is reaped: the node needs another life.
     Lost,
 }
-
-/// A room's first user came, or its last one left.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Occupancy {
-    /// Which room.
-    pub room: RoomName,
-    /// The version of the step: with the room's name it is the event's id.
-    pub version: Position,
-    /// It has users now.
-    pub occupied: bool,
-}

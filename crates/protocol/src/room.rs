@@ -72,6 +72,12 @@ impl RoomName {
         Ok(Self(text.into()))
     }
 
+    /// Whether it is one of the system's own, which no client has a part in.
+    #[must_use]
+    pub fn is_system(&self) -> bool {
+        self.as_str().starts_with('$')
+    }
+
     /// The name's text.
     #[must_use]
     pub fn as_str(&self) -> &str {

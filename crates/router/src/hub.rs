@@ -15,6 +15,7 @@ mod interest;
 mod lease;
 mod links;
 mod marks;
+mod occupancy;
 mod peers;
 mod presence;
 mod receipts;
@@ -63,6 +64,8 @@ pub use lease::LEASE_MS;
 use lease::Lives;
 pub use links::{AGAIN_MS, LAGGING_MS, SILENT_MS};
 pub(crate) use marks::has_none;
+use occupancy::Occupancies;
+pub use occupancy::{READING_MAX, RENEW_MS, UNTOLD_MAX};
 pub use peers::PARTIAL_MS;
 use presence::Presence;
 pub use presence::{STEP_AGAIN_MS, STEP_MS, STEPS_MAX};
@@ -108,6 +111,8 @@ pub struct HubConfig {
     pub answer_bytes_max: usize,
     /// The broker can fail, and its feed is watched by beats; else the relay is always whole.
     pub watched: bool,
+    /// The application is told which rooms became occupied and vacated: this node takes its part of that.
+    pub occupancy: bool,
 }
 
 #[derive(Debug)]
@@ -172,6 +177,7 @@ pub struct Hub {
     presence: Presence,
     lives: Lives,
     notices: Notices,
+    occupancies: Occupancies,
     rosters: Rosters,
     inboxes: Inboxes,
     roster_asks: RosterAsks,
@@ -207,11 +213,11 @@ impl Hub {
     /// The same, remembering `ids_max` ids a generation.
     #[must_use]
     pub fn with_ids_max(config: HubConfig, guard: Arc<dyn Guard>, ids_max: usize) -> Self {
-        let HubConfig { seed, watched, .. } = config;
+        let HubConfig { seed, watched, occupancy, .. } = config;
         let state = FixedState::with_seed(seed);
         Self {
             ids: Ids::new(config.seed, ids_max),
-            watch: config.watched.then(|| Box::new(Watch::new())),
+            watch: config.watched.then(|| Box::new(Watch::new(occupancy))),
             config,
             guard,
             rooms: HashMap::with_hasher(state),
@@ -223,6 +229,7 @@ impl Hub {
             presence: Presence::new(seed),
             lives: Lives::new(watched),
             notices: Notices::default(),
+            occupancies: Occupancies::default(),
             rosters: Rosters::new(seed),
             inboxes: Inboxes::default(),
             roster_asks: RosterAsks::default(),
@@ -349,6 +356,9 @@ impl Hub {
             BrokerEvent::Roster { request, page } => self.roster_asked(now, request, page, out),
             BrokerEvent::Heads { request, heads } => self.heads(now, request, heads, out),
             BrokerEvent::Read { request, page } => self.page(now, request, page, out),
+            BrokerEvent::Occupancies { request, given } => {
+                self.occupancies_given(now, request, given, out);
+            }
             BrokerEvent::Subscribed { room, request } => self.subscribed(&room, request, out),
             BrokerEvent::Published { ticket, outcome } => self.published(now, ticket, outcome, out),
             BrokerEvent::FeedUp { links, request } => {

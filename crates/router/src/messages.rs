@@ -8,6 +8,7 @@ use roomcast_protocol::command::{ReplyTo, RoomsRequest};
 use roomcast_protocol::envelope::{Accepted, BrokerCommand};
 use roomcast_protocol::ids::{LaneId, NodeId, SessionId, SessionKey};
 use roomcast_protocol::inbox::{Acked, CursorName, InboxState, Told};
+use roomcast_protocol::occupancy::Occupancy;
 use roomcast_protocol::outbound::{Loss, SkipReason};
 use roomcast_protocol::position::{Epoch, Page, Position, Span};
 use roomcast_protocol::presence::{PresenceChange, PresenceDiff, RosterPage};
@@ -568,4 +569,14 @@ pub enum HubEffect {
     Ordered(QueryId, Result<Ordered, Refused>),
     /// The answer to [`HubMessage::Survey`].
     Surveyed(QueryId, Result<Surveyed, Refused>),
+    /// Tell the application that a room became occupied or vacated, then call `Hub::occupied_told` with the number. Of one
+    /// room there is one at a time.
+    Occupied {
+        /// In which partition of the broker the room is.
+        partition: u16,
+        /// This node's own number of the event.
+        number: u64,
+        /// The event: its id is the room with the version.
+        event: Occupancy,
+    },
 }

@@ -24,4 +24,6 @@ pub enum Planted {
     ConfirmedEarly,
     /// A lane ends the sessions that hold a revoked token, and takes the token again.
     RevokedTaken,
+    /// A node says that it has told which rooms became occupied once it was given that.
+    ToldWhenGiven,
 }

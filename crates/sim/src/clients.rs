@@ -315,6 +315,7 @@ impl World {
         self.read_something(client);
         let room = self.random.index(ROOMS.len());
         let allowed = is_for(room, client)
+            && !self.stays_out(client, room)
             && rule(room).needs.is_none_or(|it| self.clients[client].permissions.contains(it));
         let turn = self.random.below(40);
         match turn {
@@ -334,18 +335,26 @@ impl World {
             21..=24 if self.clients[client].hostile => self.be_hostile(client, room),
             25 if self.random.chance(6) => self.kick(client),
             26..=33 if client.is_multiple_of(4) => self.flap(client),
+            34..=39 if client == 0 && self.hurried => self.flap(client),
             _ => {}
         }
+    }
+
+    /// Whether a rare room that tells of its members is left to the first client.
+    fn stays_out(&self, client: usize, room: usize) -> bool {
+        self.hurried && client > 0 && rule(room).name == "rare"
     }
 
     /// Leaves a rare room and comes back just when the node gives it up; somebody publishes meanwhile.
     fn flap(&mut self, client: usize) {
         let rare =
             (0..ROOMS.len()).find(|room| is_for(*room, client) && !is_for(*room, client + 1));
-        let Some(room) = rare else { return };
+        let Some(room) = rare.filter(|room| !self.stays_out(client, *room)) else { return };
         self.clients[client].wanted.insert(room);
         self.leave(client, room);
-        let in_ms = self.random.range(95, 140);
+        // So long that both are told where that is to be seen.
+        let (least_ms, most_ms) = if self.hurried { (300, 1_500) } else { (95, 140) };
+        let in_ms = self.random.range(least_ms, most_ms);
         self.at(self.now_ms + in_ms, Event::Rejoin { client, room });
         for _ in 0..3 {
             let later_ms = in_ms + self.random.below(200);

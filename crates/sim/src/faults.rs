@@ -255,6 +255,7 @@ impl World {
                 self.bus.servers[server].data.leases.clear();
                 self.bus.servers[server].data.lives.lose_everything();
                 self.book.agents_lost();
+                self.book.occupancies_forked();
                 self.forget_fences(server);
                 self.book.ids_lost(self.bus.executed);
                 self.trouble_all(self.now_ms);
@@ -291,6 +292,7 @@ impl World {
         let (shard, ahead_ms) = (self.bus.servers[server].shard, self.bus.servers[server].ahead_ms);
         self.bus.servers[server] = Server::new(shard, master, ahead_ms);
         self.book.agents_lost();
+        self.book.occupancies_forked();
         self.forget_fences(server);
         self.book.ids_lost(self.bus.executed);
         self.cut_all_from(server);
@@ -331,6 +333,7 @@ impl World {
         // A replica that is behind has nothing of it.
         if self.bus.servers[to].behind.is_some() {
             self.book.agents_lost();
+            self.book.occupancies_forked();
             self.book.ids_lost(self.bus.executed);
         }
         for node in 0..NODES {
@@ -366,6 +369,8 @@ impl World {
         promoted.functions = self.bus.servers[old].functions;
         let it = &mut self.bus.servers[old];
         let behind = it.behind.take();
+        // The old one may go on for a while.
+        self.book.occupancies_forked();
         if behind.is_some() {
             self.book.agents_lost();
             self.book.ids_lost(self.bus.executed);

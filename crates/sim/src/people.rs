@@ -253,6 +253,7 @@ impl World {
             return;
         }
         self.bus.servers[server].data.store(&name).lose(&name, Keys::Presence);
+        self.book.occupancy_lost(name);
         *self.stats.faults.entry("presence lost").or_default() += 1;
     }
 

@@ -39,11 +39,13 @@ pub enum Planted {
     ConfirmedEarly,
     /// A lane takes a revoked token again.
     RevokedTaken,
+    /// A node says that it has told what it was given to tell.
+    ToldWhenGiven,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 19] = [
         Self::AckBeforeAppend,
         Self::TwoSteps,
         Self::KeepEpoch,
@@ -62,6 +64,7 @@ impl Planted {
         Self::FirstLossUntold,
         Self::ConfirmedEarly,
         Self::RevokedTaken,
+        Self::ToldWhenGiven,
     ];
 
     /// Its name in the router, if it is one of the router's.
@@ -78,6 +81,7 @@ impl Planted {
             Self::ConfirmedEarly => Some(Planted::ConfirmedEarly),
             Self::RevokedTaken => Some(Planted::RevokedTaken),
             Self::ToldFromWrites => Some(Planted::ToldFromWrites),
+            Self::ToldWhenGiven => Some(Planted::ToldWhenGiven),
             Self::AckBeforeAppend
             | Self::TwoSteps
             | Self::KeepEpoch
@@ -111,6 +115,7 @@ impl Planted {
             Self::FirstLossUntold => "first-loss-untold",
             Self::ConfirmedEarly => "confirmed-early",
             Self::RevokedTaken => "revoked-taken",
+            Self::ToldWhenGiven => "told-when-given",
         }
     }
 }

@@ -69,6 +69,10 @@ pub struct Stats {
     pub presence_diffs: u64,
     /// Notices of agents who came or went.
     pub agents_told: u64,
+    /// Events of occupied and vacated rooms that the application was told.
+    pub occupancies_told: u64,
+    /// Of these, those that it had been told before.
+    pub occupancies_again: u64,
     /// Publications that clients were given again because they did not ack them.
     pub redelivered: u64,
     /// Acks that clients sent.
@@ -157,6 +161,8 @@ impl Stats {
             ("presence told", &mut self.presence_told),
             ("presence diffs", &mut self.presence_diffs),
             ("agents told", &mut self.agents_told),
+            ("occupancies told", &mut self.occupancies_told),
+            ("occupancies told again", &mut self.occupancies_again),
             ("given again", &mut self.redelivered),
             ("acks sent", &mut self.acks_sent),
             ("lost told", &mut self.lost_told),

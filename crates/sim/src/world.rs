@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use roomcast_protocol::envelope::LinkId;
+use roomcast_protocol::occupancy::Occupancy;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 
@@ -88,10 +89,14 @@ pub(crate) enum Event {
     Current,
     Leave,
     End,
+    Tell { node: usize, life: u32, number: u64, event: Box<Occupancy> },
 }
 
 /// How long sessions can be resumed: longer than any outage, or not as long as the long ones. Units: milliseconds.
 const WINDOWS_MS: [u64; 3] = [120_000, 120_000, 6_000];
+
+/// How long users who left count as present. Units: milliseconds.
+const LEAVE_GRACE_MS: u64 = 5_000;
 
 /// Everything of a run.
 pub(crate) struct World {
@@ -110,6 +115,10 @@ pub(crate) struct World {
     pub(crate) planted: Option<Planted>,
     /// How long sessions without a connection can be resumed. Units: milliseconds.
     window_ms: u64,
+    /// Nodes tell the application which rooms become occupied and vacated.
+    pub(crate) occupancy: bool,
+    /// Users leave without grace, and one alone uses a rare room: it is occupied and vacated all the time.
+    pub(crate) hurried: bool,
     /// All faults are over.
     pub(crate) healed: bool,
     /// Clients connect no more.
@@ -141,6 +150,9 @@ impl World {
             trace: Trace::new(readable),
             planted,
             window_ms,
+            // By the seed itself, so that the others' runs stay as they are.
+            occupancy: seed.is_multiple_of(3),
+            hurried: seed.is_multiple_of(6),
             healed: false,
             leaving: false,
             ended: false,
@@ -194,6 +206,9 @@ impl World {
             now_ms: self.now_ms,
             planted: self.planted.and_then(Planted::in_router),
             window_ms: self.window_ms,
+            leave_grace_ms: if self.hurried { 0 } else { LEAVE_GRACE_MS },
+            // One of them leaves it to the others.
+            occupancy: self.occupancy && slot > 0,
             view: self.bus.masters.clone(),
         }
     }
@@ -273,6 +288,7 @@ impl World {
             Event::End => {
                 self.ended = true;
                 self.check_empty();
+                self.check_all_told();
             }
             Event::CoreTurn { node, life }
             | Event::LaneTurn { node, life, .. }
@@ -283,7 +299,8 @@ impl World {
             | Event::RoadUp { node, life, .. }
             | Event::Feed { node, life, .. }
             | Event::FeedItem { node, life, .. }
-            | Event::Subscribe { node, life, .. } => {
+            | Event::Subscribe { node, life, .. }
+            | Event::Tell { node, life, .. } => {
                 if self.lives(node, life) {
                     self.happen_at_node(node, event);
                 }
@@ -323,6 +340,7 @@ impl World {
         match event {
             Event::CoreTurn { .. } => self.core_turn(node),
             Event::Wake { .. } => self.wake_up(node),
+            Event::Tell { number, event, .. } => self.told_application(node, number, &event),
             Event::LaneTurn { lane, .. } => self.lane_turn(node, lane),
             Event::Reply { call, answer, .. } => self.reply(node, call, *answer),
             Event::Timeout { call, .. } => self.timed_out(node, call),

@@ -228,6 +228,7 @@ impl World {
             answer_bytes_max: 1 << 10,
             lanes: 1,
             watched: true,
+            occupancy: false,
         };
         Node {
             id,
@@ -392,8 +393,8 @@ impl World {
             let peers = self.nodes.iter().filter(|it| it.id != incarnation.node);
             let peer = |it: &Node| Peer { node: it.id, hears: true, agrees: true };
             let peers = peers.map(peer).collect();
-            let report =
-                BeatReport { master, masters: master, links, peers, lease, agents: Vec::new() };
+            let (masters, agents, unread) = (master, Vec::new(), Vec::new());
+            let report = BeatReport { master, masters, links, peers, lease, agents, unread };
             let event = BrokerEvent::BeatAnswered { seq, report: Some(report) };
             let delay_ms = self.random.below(20);
             self.cause(node, delay_ms, Coming::Event(event));
@@ -423,6 +424,7 @@ impl World {
                 | HubEffect::Receipts(..)
                 | HubEffect::History(..)
                 | HubEffect::Ordered(..)
+                | HubEffect::Occupied { .. }
                 | HubEffect::Surveyed(..) => {}
             }
         }

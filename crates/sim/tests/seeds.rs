@@ -83,6 +83,11 @@ fn a_revoked_token_that_is_taken_again_is_caught() {
 }
 
 #[test]
+fn events_that_count_as_told_once_they_are_given_are_caught() {
+    is_caught(Planted::ToldWhenGiven);
+}
+
+#[test]
 fn forgotten_ids_are_caught() {
     is_caught(Planted::NoDedup);
 }

@@ -11,8 +11,9 @@ use roomcast_protocol::envelope::{
     Accepted, BeatReport, BrokerCommand, BrokerEvent, Count, Envelope, LinkId, MasterId,
 };
 use roomcast_protocol::ids::NodeId;
+use roomcast_protocol::occupancy::Occupancy;
 use roomcast_protocol::position::{Epoch, Keep, Kept, Page, Position};
-use roomcast_protocol::presence::{Incarnation, Occupancy, PresenceDiff};
+use roomcast_protocol::presence::{Incarnation, PresenceDiff};
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::receipts::{ReceiptDiff, SetMarks};
 use roomcast_protocol::room::RoomName;
@@ -112,7 +113,7 @@ impl Bare {
         node: NodeId,
         now_ms: u64,
         (life, retired): (u32, Option<u32>),
-        (seq, told): (u64, Option<Position>),
+        (seq, told, reads): (u64, Option<Position>, bool),
         taken: &[Count],
     ) {
         let at = self.at(now_ms);
@@ -125,11 +126,14 @@ impl Bare {
             tended = self.store.tend(at);
         }
         let agents = self.store.give_untold(now_ms, told);
+        let unread = if reads { self.store.unread(now_ms) } else { Vec::new() };
         let moved = self.store.moved(now_ms, taken);
         let master = MasterId(self.master);
         self.tell(node, BrokerEvent::Beat { link: LinkId(0), seq, master, moved });
         let (links, peers) = (vec![LinkId(0)], Vec::new());
-        let report = Some(BeatReport { master, masters: master, links, peers, lease, agents });
+        let masters = master;
+        let report = BeatReport { master, masters, links, peers, lease, agents, unread };
+        let report = Some(report);
         self.tell(node, BrokerEvent::BeatAnswered { seq, report });
     }
 
@@ -223,8 +227,12 @@ impl BrokerUnderTest for Bare {
                 let page = self.store.read(&room, &keep, at, &span).map(page);
                 self.tell(node, BrokerEvent::Read { request, page });
             }
-            BrokerCommand::Beat { seq, hears: _, life, retired, taken, told } => {
-                self.beat(node, mono_ms, (life, retired), (seq, told), &taken);
+            BrokerCommand::Beat { seq, hears: _, life, retired, taken, told, reads } => {
+                self.beat(node, mono_ms, (life, retired), (seq, told, reads), &taken);
+            }
+            BrokerCommand::Occupancies { request, ask } => {
+                let given = Some(self.store.give_occupancies(mono_ms, node, &ask));
+                self.tell(node, BrokerEvent::Occupancies { request, given });
             }
             BrokerCommand::Save { request, save } => {
                 let outcome = Some(self.store.save_session(mono_ms, node, &save));
@@ -291,8 +299,12 @@ impl BrokerUnderTest for Bare {
     }
 
     fn occupancies(&mut self, room: &RoomName) -> Vec<Occupancy> {
-        let events = self.store.occupancies(partition(room), 0, usize::MAX);
+        let events = self.store.occupancies(partition(room));
         events.into_iter().map(|(_, event)| event).collect()
+    }
+
+    fn partition_of(&self, room: &RoomName) -> u16 {
+        partition(room)
     }
 
     fn promote(&mut self) {

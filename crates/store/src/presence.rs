@@ -6,21 +6,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use roomcast_protocol::occupancy::Occupancy;
 use roomcast_protocol::position::{OFFSET_MAX, Position};
 use roomcast_protocol::presence::{
-    Incarnation, Occupancy, PresenceChange, PresenceDiff, PresenceSet, ROSTER_PAGE_MAX, RosterPage,
+    Incarnation, PresenceChange, PresenceDiff, PresenceSet, ROSTER_PAGE_MAX, RosterPage,
     SetPresence,
 };
 use roomcast_protocol::room::RoomName;
 
+use crate::occupancy::Occupancies;
 use crate::sessions::length;
 use crate::store::{At, Store};
 
 /// How long a room's presence is known after its last user left and its last step. Units: milliseconds.
 pub const PRESENCE_MS: u64 = 3_600_000;
-
-/// Events of occupied and vacated rooms that a partition keeps: the newest.
-pub const OCCUPANCIES_MAX: usize = 10_000;
 
 /// What a room with presence weighs beside its users and sessions. Units: bytes.
 const ROOM_BYTES: u64 = 512;
@@ -82,13 +81,6 @@ struct Changed {
     left: BTreeSet<Box<str>>,
 }
 
-/// Events of a partition, numbered from 1.
-#[derive(Clone, Debug, Default)]
-struct Occupancies {
-    count: u64,
-    newest: BTreeMap<u64, Occupancy>,
-}
-
 /// The presence of all rooms.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Presence {
@@ -99,7 +91,7 @@ pub(crate) struct Presence {
     idle: BTreeSet<(u64, RoomName)>,
     /// What each incarnation entered and no later one has taken over.
     entered: BTreeMap<Incarnation, BTreeSet<(RoomName, u128)>>,
-    occupancies: BTreeMap<u16, Arc<Occupancies>>,
+    pub(crate) occupancies: BTreeMap<u16, Arc<Occupancies>>,
     bytes: u64,
 }
 
@@ -133,15 +125,6 @@ impl<E: Clone> Store<E> {
     ) -> RosterPage {
         let (Place { master, .. }, presence) = self.presence_mut(room);
         presence.roster((at, master), room, after, count_max.min(ROSTER_PAGE_MAX))
-    }
-
-    /// Events of a partition's rooms that became occupied or vacated, by their numbers: those above one, at most so
-    /// many. Bounds: the newest [`OCCUPANCIES_MAX`] are kept.
-    #[must_use]
-    pub fn occupancies(&self, partition: u16, above: u64, max: usize) -> Vec<(u64, Occupancy)> {
-        let Some(kept) = self.presence().occupancies.get(&partition) else { return Vec::new() };
-        let found = kept.newest.range(above.saturating_add(1)..).take(max);
-        found.map(|(number, event)| (*number, event.clone())).collect()
     }
 
     /// Loses a room's presence.
@@ -397,7 +380,7 @@ impl Presence {
             self.idle.insert((due_ms, room.clone()));
         }
         let (after, version) = (it.users.len(), it.version);
-        if (before == 0) != (after == 0) {
+        if (before == 0) != (after == 0) && !room.is_system() {
             let event = Occupancy { room: room.clone(), version, occupied: after > 0 };
             Arc::make_mut(self.occupancies.entry(place.partition).or_default()).push(event);
         }
@@ -503,15 +486,5 @@ impl Changed {
 
     fn is_nothing(&self) -> bool {
         self.joined.is_empty() && self.left.is_empty()
-    }
-}
-
-impl Occupancies {
-    fn push(&mut self, event: Occupancy) {
-        self.count += 1;
-        self.newest.insert(self.count, event);
-        if self.newest.len() > OCCUPANCIES_MAX {
-            self.newest.pop_first();
-        }
     }
 }

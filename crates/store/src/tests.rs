@@ -2,6 +2,7 @@
 //! what only the store itself shows.
 
 mod inbox;
+mod occupancy;
 mod presence;
 mod receipts;
 mod sessions;

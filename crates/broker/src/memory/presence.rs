@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use roomcast_protocol::envelope::{BeatReport, BrokerEvent, Envelope, MasterId};
 use roomcast_protocol::ids::NodeId;
+use roomcast_protocol::occupancy::GivenOccupancies;
 use roomcast_protocol::position::Position;
 use roomcast_protocol::presence::{
     Incarnation, PresenceDiff, PresenceSet, RosterPage, SetPresence,
@@ -21,12 +22,20 @@ pub(super) const LEASE_MS: u64 = u64::MAX;
 /// What a name in an event weighs beside its text. Units: bytes.
 const NAME_BYTES: usize = 16;
 
+/// What an event of an occupied room weighs beside the room's name. Units: bytes.
+const OCCUPANCY_BYTES: usize = 64;
+
 /// How often what is due is done in one turn, some hundred users and sessions each time; the rest is the next turn's.
 const ROUNDS_MAX: usize = 64;
 
 /// What names weigh in a feed. Units: bytes.
 pub(super) fn names_weight<'a>(names: impl IntoIterator<Item = &'a Box<str>>) -> usize {
     names.into_iter().map(|name| NAME_BYTES + name.len()).sum()
+}
+
+/// What events of occupied rooms weigh in a feed. Units: bytes.
+pub(crate) fn occupancies_weight(given: &GivenOccupancies) -> usize {
+    given.events.iter().map(|(_, event)| OCCUPANCY_BYTES + event.room.as_str().len()).sum()
 }
 
 impl<T> State<T> {
@@ -60,7 +69,7 @@ impl<T> State<T> {
         &mut self,
         incarnation: Incarnation,
         retired: Option<u32>,
-        told: Option<Position>,
+        (told, reads): (Option<Position>, bool),
     ) -> (usize, BeatReport) {
         let at = self.at();
         let Beaten { lease, tended } = self.store.beat(at, incarnation, retired);
@@ -70,8 +79,9 @@ impl<T> State<T> {
         }
         let (master, agents) = (MasterId(1), self.store.give_untold(self.now_ms, told));
         let weight = EVENT_BYTES + agents.iter().map(diff_weight).sum::<usize>();
-        let (links, peers) = (Vec::new(), Vec::new());
-        (weight, BeatReport { master, masters: master, links, peers, lease, agents })
+        let (links, peers, masters) = (Vec::new(), Vec::new(), master);
+        let unread = if reads { self.store.unread(self.now_ms) } else { Vec::new() };
+        (weight, BeatReport { master, masters, links, peers, lease, agents, unread })
     }
 
     /// A node is gone, and with it all that it entered.

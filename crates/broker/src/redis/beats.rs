@@ -43,6 +43,7 @@ pub(crate) struct Asked {
     pub(crate) retired: Option<u32>,
     pub(crate) taken: Vec<Count>,
     pub(crate) told: Option<Position>,
+    pub(crate) reads: bool,
 }
 
 impl Asked {
@@ -92,12 +93,10 @@ pub(crate) async fn beat<T>(shared: &Shared<T>, asked: &Asked) -> Option<BeatRep
             hurried(&client, None).fcall(LINK, vec![link.key.clone()], arguments).await;
         sent.inspect_err(|error| tracing::debug!(%error, "a link was not beaten")).ok()?;
     }
-    let prefixes = shared.tags.all().enumerate();
-    let prefixes = prefixes.filter(|(_, tag)| answer.due.contains(&channels::prefix(tag)));
-    let mut due: BTreeSet<usize> = prefixes.map(|(partition, _)| partition).collect();
+    let (mut due, mut unread) = (named(shared, &answer.due), named(shared, &answer.unread));
     let (mut masters, mut whole, mut waits) = (vec![(0, answer.master)], true, answer.waits);
     if matches!(shared.options.servers, Servers::Cluster(_)) {
-        Parts { due, masters, waits } = parts(shared, &client, &keys, &links, asked).await;
+        Parts { due, masters, waits, unread } = parts(shared, &client, &keys, &links, asked).await;
         whole = masters.len() == PARTITIONS;
     }
     let masters = shared.masters().see(&masters);
@@ -121,7 +120,15 @@ pub(crate) async fn beat<T>(shared: &Shared<T>, asked: &Asked) -> Option<BeatRep
         peers: answer.peers,
         lease: answer.lease,
         agents,
+        unread: unread.into_iter().filter_map(|it| u16::try_from(it).ok()).collect(),
     })
+}
+
+/// The partitions that are named by their prefixes.
+fn named<T>(shared: &Shared<T>, prefixes: &[String]) -> BTreeSet<usize> {
+    let all = shared.tags.all().enumerate();
+    let named = all.filter(|(_, tag)| prefixes.contains(&channels::prefix(tag)));
+    named.map(|(partition, _)| partition).collect()
 }
 
 /// Searches all partitions for incarnations without a lease, where that is due. Answers with whether it was.
@@ -170,6 +177,7 @@ async fn beaten<T>(
         before.to_string().into(),
         asked.life.to_string().into(),
         asked.retired.map_or_else(String::new, |life| life.to_string()).into(),
+        u8::from(asked.reads).to_string().into(),
     ];
     if !matches!(shared.options.servers, Servers::Cluster(_)) {
         memory.extend(shared.tags.all().map(|tag| key(tag, channels::COUNTER, "")));
@@ -190,6 +198,8 @@ struct Parts {
     masters: Vec<(usize, MasterId)>,
     /// Something of agents waits to be told.
     waits: bool,
+    /// Where events of occupied rooms wait.
+    unread: BTreeSet<usize>,
 }
 
 /// A beat for each partition of a Cluster where something moved, over the link that carries its rooms. One that fails is
@@ -218,7 +228,8 @@ async fn parts<T>(
         };
         let Some(link) = link else { continue };
         let mut arguments = addressed(shared, keys, link, asked.seq);
-        arguments.extend([partition.to_string().into(), taken.into()]);
+        let reads = u8::from(asked.reads).to_string();
+        arguments.extend([partition.to_string().into(), taken.into(), reads.into()]);
         let mut memory =
             vec![counter, key(tag, channels::MOVED, ""), presence::due_key(shared, tag)];
         if tag == of_agents {
@@ -233,12 +244,11 @@ async fn parts<T>(
     let mut failed = 0_u32;
     while let Some((partition, answer)) = calls.next().await {
         match answer.map(functions::part) {
-            Ok(Some((master, [is_due, waits]))) => {
+            Ok(Some((master, [is_due, waits, unread]))) => {
                 parts.masters.push((partition, master));
                 parts.waits |= waits;
-                if is_due {
-                    parts.due.insert(partition);
-                }
+                parts.due.extend(is_due.then_some(partition));
+                parts.unread.extend(unread.then_some(partition));
             }
             Ok(None) | Err(_) => failed += 1,
         }

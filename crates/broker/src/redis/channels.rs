@@ -46,6 +46,10 @@ pub(crate) const REAPED: &str = "reaped";
 /// Of the agents' room: what has yet to be told of it, and that a node was given some of that.
 pub(crate) const UNTOLD: &str = "untold";
 pub(crate) const TELLING: &str = "telling";
+/// Of a partition: rooms that became occupied or vacated, and who reads that; which partitions have some to read.
+pub(crate) const OCCUPANCY: &str = "$occupancy";
+pub(crate) const READER: &str = "reader";
+pub(crate) const UNREAD: &str = "unread";
 /// Of a user, in the partition of the user's own room: which sessions are kept, and each of them.
 pub(crate) const SESSIONS: &str = "sessions";
 pub(crate) const SESSION: &str = "session";

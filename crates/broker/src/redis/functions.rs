@@ -18,6 +18,7 @@ pub(crate) const LIBRARY: &str = concat!(
     include_str!("functions/history.lua"),
     include_str!("functions/inbox.lua"),
     include_str!("functions/sessions.lua"),
+    include_str!("functions/occupancy.lua"),
     include_str!("functions/presence.lua"),
     include_str!("functions/receipts.lua"),
     include_str!("functions/beat.lua"),
@@ -55,6 +56,9 @@ pub(crate) const LEAVE: &str = "rc1_leave";
 
 /// Gives what has yet to be told of the agents' room.
 pub(crate) const UNTOLD: &str = "rc1_untold";
+
+/// Gives events of rooms that became occupied or vacated.
+pub(crate) const OCCUPANCIES: &str = "rc1_occupancies";
 
 /// Answers with the incarnations that have entered anything.
 pub(crate) const LIVES: &str = "rc1_lives";
@@ -202,14 +206,17 @@ pub(crate) struct Beaten {
     pub(crate) due: Vec<String>,
     /// Something of agents waits to be told; in a Cluster their partition says so itself.
     pub(crate) waits: bool,
+    /// Prefixes of partitions where events of occupied rooms wait; in a Cluster each of them says so itself.
+    pub(crate) unread: Vec<String>,
     pub(crate) peers: Vec<Peer>,
 }
 
 /// Reads the answer of [`BEAT`]; nodes whose digest is not `digest` relay in other modes.
 pub(crate) fn beaten(answer: Value, digest: &str) -> Option<Beaten> {
     let parts = answer.into_array();
-    let (head, peers) = parts.split_at_checked(9)?;
-    let [seconds, micros, master, relay_key, partitions, held, over, due, waits] = head else {
+    let (head, peers) = parts.split_at_checked(10)?;
+    let [seconds, micros, master, relay_key, partitions, held, over, due, waits, unread] = head
+    else {
         return None;
     };
     let time_us = seconds.as_u64()?.checked_mul(1_000_000)?.checked_add(micros.as_u64()?)?;
@@ -220,10 +227,7 @@ pub(crate) fn beaten(answer: Value, digest: &str) -> Option<Beaten> {
         2 => Lease::New,
         _ => return None,
     };
-    let over = over.clone().into_array();
-    let over = over.iter().map(|it| Some(it.as_str()?.to_string())).collect::<Option<_>>()?;
-    let due = due.clone().into_array();
-    let due = due.iter().map(|it| Some(it.as_str()?.to_string())).collect::<Option<_>>()?;
+    let (over, due, unread) = (texts(over)?, texts(due)?, texts(unread)?);
     let peer = |parts: &[Value]| {
         let [node, hears, theirs] = parts else { return None };
         Some(Peer {
@@ -236,16 +240,23 @@ pub(crate) fn beaten(answer: Value, digest: &str) -> Option<Beaten> {
     let relay_key = relay_key.clone().into_bytes()?;
     let partitions = partitions.as_u64()?;
     let waits = waits.as_u64()? == 1;
-    Some(Beaten { time_us, master, relay_key, partitions, lease, over, due, waits, peers })
+    Some(Beaten { time_us, master, relay_key, partitions, lease, over, due, waits, unread, peers })
 }
 
-/// Reads the answer of [`PART`]: the master, whether users are to leave there, and whether something of agents waits to
-/// be told.
-pub(crate) fn part(answer: Value) -> Option<(MasterId, [bool; 2])> {
+/// Reads a list of texts.
+fn texts(list: &Value) -> Option<Vec<String>> {
+    let list = list.clone().into_array();
+    list.iter().map(|it| Some(it.as_str()?.to_string())).collect()
+}
+
+/// Reads the answer of [`PART`]: the master, whether users are to leave there, whether something of agents waits to be
+/// told, and whether events of occupied rooms do.
+pub(crate) fn part(answer: Value) -> Option<(MasterId, [bool; 3])> {
     let mut parts = answer.into_array().into_iter();
     let is_due = parts.next()?.as_u64()? == 1;
     let master = master_of(parts.next()?.as_str()?.as_bytes());
-    Some((master, [is_due, parts.next()?.as_u64()? == 1]))
+    let (waits, unread) = (parts.next()?.as_u64()? == 1, parts.next()?.as_u64()? == 1);
+    Some((master, [is_due, waits, unread]))
 }
 
 /// The id of a master by (the beginning of) its replication id.
@@ -285,6 +296,7 @@ mod tests {
             Value::Array(vec![text("000000000000000c.3")]),
             Value::Array(vec![text("rc:{1}:")]),
             Value::Integer(1),
+            Value::Array(vec![text("rc:{2}:")]),
             text("000000000000000a"),
             text("1"),
             text("aa"),
@@ -300,6 +312,7 @@ mod tests {
             Peer { node: NodeId(11), hears: false, agrees: false },
         ];
         assert_eq!(beaten.peers, peers);
+        assert_eq!(beaten.unread, ["rc:{2}:"]);
         assert_eq!(
             (beaten.lease, beaten.over, beaten.due, beaten.waits),
             (Lease::Lost, vec!["000000000000000c.3".to_owned()], vec!["rc:{1}:".to_owned()], true)

@@ -16,6 +16,7 @@ mod history;
 mod inbox;
 mod link;
 mod masters;
+mod occupancy;
 pub mod options;
 mod orders;
 mod presence;
@@ -42,6 +43,7 @@ use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent};
 use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::position::Keep;
 use roomcast_protocol::publication::Publication;
+use roomcast_protocol::room::RoomName;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -56,6 +58,12 @@ use shared::Shared;
 
 /// How long to rest before a client that has given up is made anew.
 const REST: Duration = Duration::from_secs(1);
+
+/// In which partition a room is.
+#[must_use]
+pub fn partition_of(room: &RoomName) -> u16 {
+    u16::try_from(channels::Tags::new().partition(room.as_str())).unwrap_or_default()
+}
 
 /// A Redis broker. Clones share it.
 pub struct RedisBroker<T> {
@@ -162,7 +170,8 @@ impl<T: Send + 'static> RedisBroker<T> {
             | BrokerCommand::Inbox { .. }
             | BrokerCommand::Ack { .. }
             | BrokerCommand::SetMarks { .. }
-            | BrokerCommand::Receipts { .. }) => command,
+            | BrokerCommand::Receipts { .. }
+            | BrokerCommand::Occupancies { .. }) => command,
         };
         let (weight, pending) = (orders::weight(&command), &attached.shared.pending_bytes);
         let waiting = pending.fetch_add(weight, Ordering::Relaxed);

@@ -26,8 +26,9 @@ use super::publish::{TRY_MS, Way, micros, publish};
 use super::replicated::Replicated;
 use super::shared::Shared;
 use super::turns::Turns;
-use super::{inbox, presence, receipts, sessions};
+use super::{inbox, occupancy, presence, receipts, sessions};
 use crate::feed::EVENT_BYTES;
+use crate::memory::occupancies_weight;
 
 /// What a command weighs beside what it names. Units: bytes.
 const ORDER_BYTES: usize = 256;
@@ -51,7 +52,8 @@ pub(crate) fn weight<T>(command: &BrokerCommand<T>) -> usize {
         | BrokerCommand::EndSessions { .. }
         | BrokerCommand::Inbox { .. }
         | BrokerCommand::Roster { .. }
-        | BrokerCommand::Receipts { .. } => ORDER_BYTES,
+        | BrokerCommand::Receipts { .. }
+        | BrokerCommand::Occupancies { .. } => ORDER_BYTES,
         BrokerCommand::Ack { acked, .. } => ORDER_BYTES + size_of_val(acked.above.as_slice()),
         BrokerCommand::Heads { .. }
         | BrokerCommand::Read { .. }
@@ -88,6 +90,9 @@ pub(crate) fn decline<T>(
         BrokerCommand::Inbox { request, .. } => BrokerEvent::Inbox { request, state: None },
         BrokerCommand::SetMarks { request, .. } => BrokerEvent::MarksSet { request, outcome: None },
         BrokerCommand::Receipts { request, .. } => BrokerEvent::Receipts { request, page: None },
+        BrokerCommand::Occupancies { request, .. } => {
+            BrokerEvent::Occupancies { request, given: None }
+        }
         BrokerCommand::Beat { seq, .. } => BrokerEvent::BeatAnswered { seq, report: None },
         // Nothing answers an ack, and the feed's commands do not come here.
         BrokerCommand::Ack { .. }
@@ -140,7 +145,8 @@ impl Kind {
             | BrokerCommand::Inbox { .. }
             | BrokerCommand::Ack { .. }
             | BrokerCommand::SetMarks { .. }
-            | BrokerCommand::Receipts { .. } => Self::Record(None),
+            | BrokerCommand::Receipts { .. }
+            | BrokerCommand::Occupancies { .. } => Self::Record(None),
         }
     }
 }
@@ -254,8 +260,8 @@ async fn carry_out<T>(
             let weight = EVENT_BYTES + page.as_ref().map_or(0, page_weight);
             shared.feed.send(weight, BrokerEvent::Read { request, page });
         }
-        BrokerCommand::Beat { seq, hears, life, retired, taken, told } => {
-            let asked = Asked { seq, hears, life, retired, taken, told };
+        BrokerCommand::Beat { seq, hears, life, retired, taken, told, reads } => {
+            let asked = Asked { seq, hears, life, retired, taken, told, reads };
             shared.stats.beats_sent.fetch_add(1, Ordering::Relaxed);
             let report = Box::pin(beats::beat(&shared, &asked)).await;
             if report.is_some() {
@@ -271,7 +277,8 @@ async fn carry_out<T>(
         | BrokerCommand::Inbox { .. }
         | BrokerCommand::Ack { .. }
         | BrokerCommand::SetMarks { .. }
-        | BrokerCommand::Receipts { .. }) => {
+        | BrokerCommand::Receipts { .. }
+        | BrokerCommand::Occupancies { .. }) => {
             Box::pin(carry_out_record(&shared, record, began)).await
         }
         BrokerCommand::Subscribe { .. }
@@ -321,6 +328,11 @@ async fn carry_out_record<T>(shared: &Shared<T>, order: BrokerCommand<T>, began:
             let question = (of, after.as_deref(), count_max);
             let page = receipts::page(shared, &room, &keep, question, until(ASK_MS)).await;
             shared.tell(BrokerEvent::Receipts { request, page });
+        }
+        BrokerCommand::Occupancies { request, ask } => {
+            let given = occupancy::give(shared, &ask, until(ASK_MS)).await;
+            let weight = EVENT_BYTES + given.as_ref().map_or(0, occupancies_weight);
+            shared.feed.send(weight, BrokerEvent::Occupancies { request, given });
         }
         BrokerCommand::Publish { .. }
         | BrokerCommand::Heads { .. }

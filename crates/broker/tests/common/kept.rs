@@ -5,6 +5,7 @@ use std::sync::Arc;
 use roomcast_protocol::envelope::{BeatReport, BrokerCommand, BrokerEvent, Envelope};
 use roomcast_protocol::ids::{NodeId, SessionId};
 use roomcast_protocol::inbox::{Acked, CursorName, InboxState, Told};
+use roomcast_protocol::occupancy::{AskOccupancies, GivenOccupancies};
 use roomcast_protocol::position::{Epoch, Keep, Position};
 use roomcast_protocol::presence::{
     Incarnation, PresenceChange, PresenceDiff, PresenceSet, RosterPage, SetPresence,
@@ -179,13 +180,48 @@ impl Real {
         let taken = Vec::new();
         self.command(
             node,
-            BrokerCommand::Beat { seq, hears: true, life, retired, taken, told: None },
+            BrokerCommand::Beat {
+                seq,
+                hears: true,
+                life,
+                retired,
+                taken,
+                told: None,
+                reads: false,
+            },
         );
         let report = self.wait(node, "a beat's answer", |event| match event {
             BrokerEvent::BeatAnswered { seq: it, report } if *it == seq => Some(report.clone()),
             _ => None,
         });
         report.unwrap()
+    }
+
+    /// Partitions with events of occupied and vacated rooms, and without a reader.
+    #[track_caller]
+    pub fn unread(&mut self, node: NodeId) -> Vec<u16> {
+        let (seq, life, taken) = (self.next_request(), 1, Vec::new());
+        let (hears, retired, told, reads) = (true, None, None, true);
+        let beat = BrokerCommand::Beat { seq, hears, life, retired, taken, told, reads };
+        self.command(node, beat);
+        self.wait(node, "a beat's answer", |event| match event {
+            BrokerEvent::BeatAnswered { seq: it, report: Some(report) } if *it == seq => {
+                Some(report.unread.clone())
+            }
+            _ => None,
+        })
+    }
+
+    /// Asks for the events of a partition.
+    #[track_caller]
+    pub fn follow(&mut self, node: NodeId, ask: AskOccupancies) -> GivenOccupancies {
+        let asked = self.next_request();
+        self.command(node, BrokerCommand::Occupancies { request: asked, ask });
+        let given = self.wait(node, "events of rooms", |event| match event {
+            BrokerEvent::Occupancies { request, given } if *request == asked => Some(given.clone()),
+            _ => None,
+        });
+        given.unwrap()
     }
 
     /// Says with a beat of its first life up to which version a node has told of agents.
@@ -195,7 +231,15 @@ impl Real {
         let (seq, taken, told) = (self.beats, Vec::new(), Some(version));
         self.command(
             node,
-            BrokerCommand::Beat { seq, hears: true, life: 1, retired: None, taken, told },
+            BrokerCommand::Beat {
+                seq,
+                hears: true,
+                life: 1,
+                retired: None,
+                taken,
+                told,
+                reads: false,
+            },
         );
         self.wait(node, "a beat's answer", |event| {
             matches!(event, BrokerEvent::BeatAnswered { seq: it, .. } if *it == seq).then_some(())

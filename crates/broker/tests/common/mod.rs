@@ -29,8 +29,8 @@ use roomcast_protocol::envelope::{
     Accepted, BeatReport, BrokerCommand, BrokerEvent, Count, Envelope, Level, LinkId, Moved,
 };
 use roomcast_protocol::ids::NodeId;
+use roomcast_protocol::occupancy::Occupancy;
 use roomcast_protocol::position::{Epoch, Keep, Kept, Page, Position, Span};
-use roomcast_protocol::presence::Occupancy;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::relay::{ClusterTime, RelayCodec, RelayFormat, RelayKeys, RelayMode};
 use roomcast_protocol::room::RoomName;
@@ -353,7 +353,8 @@ fn answer_of(command: &BrokerCommand<u64>) -> Option<impl Fn(&BrokerEvent<u64>) 
         | BrokerCommand::Roster { request, .. }
         | BrokerCommand::Inbox { request, .. }
         | BrokerCommand::SetMarks { request, .. }
-        | BrokerCommand::Receipts { request, .. } => *request,
+        | BrokerCommand::Receipts { request, .. }
+        | BrokerCommand::Occupancies { request, .. } => *request,
         _ => return None,
     };
     Some(move |event: &BrokerEvent<u64>| match event {
@@ -364,7 +365,8 @@ fn answer_of(command: &BrokerCommand<u64>) -> Option<impl Fn(&BrokerEvent<u64>) 
         | BrokerEvent::Roster { request, .. }
         | BrokerEvent::Inbox { request, .. }
         | BrokerEvent::MarksSet { request, .. }
-        | BrokerEvent::Receipts { request, .. } => *request == of,
+        | BrokerEvent::Receipts { request, .. }
+        | BrokerEvent::Occupancies { request, .. } => *request == of,
         _ => false,
     })
 }
@@ -591,6 +593,7 @@ impl Real {
                 retired: None,
                 taken,
                 told: None,
+                reads: false,
             },
         );
         self.wait(node, "a beat's answer", |event| match event {
@@ -738,6 +741,7 @@ impl Real {
                 retired: None,
                 taken: Vec::new(),
                 told: None,
+                reads: false,
             },
         );
         self.wait(node, "a beat's answer", |event| match event {
@@ -776,6 +780,7 @@ impl Real {
                 retired: None,
                 taken: Vec::new(),
                 told: None,
+                reads: false,
             },
         );
         let links = self.wait(node, "a beat's answer", |event| match event {
@@ -868,8 +873,8 @@ impl BrokerUnderTest for Real {
                     matches!(event, BrokerEvent::Read { request: it, .. } if *it == request)
                 });
             }
-            BrokerCommand::Beat { seq, hears, life, retired, taken, told } => {
-                self.command(node, BrokerCommand::Beat { seq, hears, life, retired, taken, told });
+            beat @ BrokerCommand::Beat { seq, .. } => {
+                self.command(node, beat);
                 self.until(node, "a beat's answer", |event| {
                     matches!(event, BrokerEvent::BeatAnswered { seq: it, .. } if *it == seq)
                 });
@@ -966,6 +971,10 @@ impl BrokerUnderTest for Real {
         });
         let own = all.into_iter().find(|events| events.iter().any(|it| it.room == *room));
         own.unwrap_or_default()
+    }
+
+    fn partition_of(&self, room: &RoomName) -> u16 {
+        roomcast_broker::redis::partition_of(room)
     }
 
     fn promote(&mut self) {

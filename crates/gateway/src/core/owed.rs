@@ -26,6 +26,7 @@ impl Owed {
             | BrokerCommand::Inbox { .. }
             | BrokerCommand::Ack { .. }
             | BrokerCommand::Receipts { .. }
+            | BrokerCommand::Occupancies { .. }
             | BrokerCommand::Beat { .. }
             | BrokerCommand::Reconnect { .. } => {}
         }
@@ -51,6 +52,7 @@ impl Owed {
             | BrokerEvent::Roster { .. }
             | BrokerEvent::Inbox { .. }
             | BrokerEvent::Receipts { .. }
+            | BrokerEvent::Occupancies { .. }
             | BrokerEvent::BeatAnswered { .. } => {}
         }
     }

@@ -69,6 +69,11 @@ pub(super) const ROWS: &[Row] = &[
         "Bytes of these rosters",
         Read::Node(|seen| seen.hub.presence.rosters_bytes as u64),
     ),
+    gauge(
+        "roomcast_presence_untold",
+        "Rooms that became occupied or vacated of which the node has yet to tell the application",
+        Read::Node(|seen| seen.hub.presence.untold as u64),
+    ),
     counter(
         "roomcast_presence_steps_total",
         "Steps in which the broker was told who came and who left, repeats left out",
@@ -98,6 +103,11 @@ pub(super) const ROWS: &[Row] = &[
         "roomcast_presence_notices_lost_total",
         "Notices of agents that came or went which could not be published",
         Read::Node(|seen| seen.hub.counters.notices_lost),
+    ),
+    counter(
+        "roomcast_presence_occupancies_lost_total",
+        "Rooms that became occupied or vacated of which the application was not told, because too many waited",
+        Read::Node(|seen| seen.hub.counters.occupancies_lost),
     ),
     // Receipts: how far users have got, and read, rooms.
     counter(

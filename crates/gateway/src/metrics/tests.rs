@@ -128,6 +128,7 @@ fn what_lanes_and_core_report_is_what_is_shown() {
         rosters_read: 92,
         lives: 93,
         notices_lost: 94,
+        occupancies_lost: 106,
         cursors_dropped: 103,
         marks_set: 95,
         marks_refused_full: 96,
@@ -137,7 +138,7 @@ fn what_lanes_and_core_report_is_what_is_shown() {
     core.show_hub(HubView {
         counters,
         health: None,
-        presence: PresenceSizes { present: 86, rosters: 87, rosters_bytes: 88 },
+        presence: PresenceSizes { present: 86, rosters: 87, rosters_bytes: 88, untold: 107 },
     });
     core.feed_bytes.store(42, Ordering::Relaxed);
     core.users.store(43, Ordering::Relaxed);
@@ -204,6 +205,8 @@ fn what_lanes_and_core_report_is_what_is_shown() {
         "roomcast_presence_present 86",
         "roomcast_presence_rosters 87",
         "roomcast_presence_rosters_bytes 88",
+        "roomcast_presence_untold 107",
+        "roomcast_presence_occupancies_lost_total 106",
         "roomcast_presence_steps_total 89",
         "roomcast_presence_diffs_total 90",
         "roomcast_presence_gaps_total 91",

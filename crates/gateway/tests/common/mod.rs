@@ -53,6 +53,7 @@ const GAUGES: [&str; 19] = [
     "roomcast_presence_present",
     "roomcast_presence_rosters",
     "roomcast_presence_rosters_bytes",
+    "roomcast_presence_untold",
     "roomcast_slow_parked",
 ];
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::follow::Follows;
 use super::{BrokerUnderTest, Brought, Lost};
 use crate::content::Content;
 use crate::envelope::{BrokerCommand, BrokerEvent, Count, Envelope, Moved};
@@ -28,6 +29,8 @@ pub(super) struct Stage<B> {
     pub(super) looks: BTreeMap<u64, CursorName>,
     /// Their numbers, as last heard of.
     pub(super) cursors: BTreeMap<CursorName, u64>,
+    /// What nodes were given of partitions' events, and which node asked of which.
+    pub(super) follows: Follows,
     /// Publications that got no id from the script.
     named: u64,
     /// What rooms keep, as the script last said.
@@ -49,6 +52,7 @@ impl<B: BrokerUnderTest> Stage<B> {
             lives: BTreeSet::new(),
             looks: BTreeMap::new(),
             cursors: BTreeMap::new(),
+            follows: Follows::new(),
             named: 0,
             keeps: BTreeMap::new(),
             taken: BTreeMap::new(),
@@ -123,10 +127,12 @@ impl<B: BrokerUnderTest> Stage<B> {
                     retired: None,
                     taken,
                     told: None,
+                    reads: false,
                 };
                 self.broker.execute(node, self.mono_ms, command);
             }
             "hears" => self.hear(node, rest.first().copied().unwrap_or("")),
+            "follows" => self.follow(node, rest)?,
             "marks" | "receipts" => self.receipts(node, verb, rest)?,
             _ => self.stateful(node, verb, rest)?,
         }
@@ -233,6 +239,9 @@ impl<B: BrokerUnderTest> Stage<B> {
             {
                 self.cursors.insert(cursor, state.told.cursor);
             }
+            if let BrokerEvent::Occupancies { request, given: Some(given) } = event {
+                self.follows.hear(*request, given);
+            }
         }
         if what == "quietly" {
             return;
@@ -290,7 +299,9 @@ impl Epochs {
             BrokerEvent::Envelope(Envelope::Receipts(diff)) => self.receipt_diff(diff),
             BrokerEvent::MarksSet { outcome: Some(outcome), .. } => self.marks_set(outcome),
             BrokerEvent::Receipts { page: Some(page), .. } => self.receipts_page(page),
+            BrokerEvent::Occupancies { given: Some(given), .. } => self.followed(given),
             BrokerEvent::MarksSet { outcome: None, .. }
+            | BrokerEvent::Occupancies { given: None, .. }
             | BrokerEvent::Receipts { page: None, .. } => "unanswered".into(),
             BrokerEvent::Saved { .. }
             | BrokerEvent::SessionsEnded { .. }
@@ -381,7 +392,7 @@ fn text(content: &Content) -> String {
 }
 
 /// How what is heard begins that answers a node's own command.
-const ANSWERS: [&str; 18] = [
+const ANSWERS: [&str; 20] = [
     "published",
     "stored",
     "duplicate",
@@ -400,6 +411,8 @@ const ANSWERS: [&str; 18] = [
     "lost",
     "marked",
     "receipts",
+    "given",
+    "ungiven",
 ];
 
 /// What of a line's order says nothing.

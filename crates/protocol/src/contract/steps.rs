@@ -7,7 +7,7 @@
 //! Presence: `1 sets news 3 +ann/s1 -bob/s2 +cid/s3/2 [life=2] [grace=ms]`: step 3 of node 1's incarnation in the room;
 //! a change is a user, its session, and the session's generation (1); `+u*500` are users u001 to u500. More than eight
 //! names are only counted. `1 asks news [after=ann] [limit=2]`,
-//! `1 lives [life=2] [retired=1]` (a beat of which the answer is shown), `occupancies news` (of the room's partition),
+//! `1 lives [life=2] [retired=1] [reads]` (a beat of which the answer is shown), `occupancies news` (of the room's partition),
 //! `loses presence news`.
 //!
 //! Inboxes: `1 publishes box a keep=3 inbox=user [low] [collapse=k]`, `1 looks box [device=d]`, `1 acks box e0:3
@@ -22,8 +22,8 @@ use crate::ids::{NodeId, SessionId};
 use crate::inbox::{Acked, CursorName, InboxState, Told};
 use crate::position::{Epoch, Position};
 use crate::presence::{
-    Incarnation, Lease, Occupancy, PresenceChange, PresenceDiff, PresenceSet, ROSTER_PAGE_MAX,
-    RosterPage, SetPresence,
+    Incarnation, Lease, PresenceChange, PresenceDiff, PresenceSet, ROSTER_PAGE_MAX, RosterPage,
+    SetPresence,
 };
 use crate::room::RoomName;
 use crate::session::{
@@ -78,7 +78,8 @@ impl<B: BrokerUnderTest> Stage<B> {
                 let (seq, taken) = (self.request, Vec::new());
                 let told = options.get("told").map(|at| self.epochs.named(at));
                 let told = if let Some(at) = told { Some(at?) } else { None };
-                BrokerCommand::Beat { seq, hears: true, life, retired, taken, told }
+                let reads = words.contains(&"reads");
+                BrokerCommand::Beat { seq, hears: true, life, retired, taken, told, reads }
             }
             "looks" => {
                 let cursor = cursor(words, &options)?;
@@ -111,11 +112,7 @@ impl<B: BrokerUnderTest> Stage<B> {
     /// Writes down what rooms of a partition became.
     pub(super) fn occupancies(&mut self, name: &str) -> Option<()> {
         let events = self.broker.occupancies(&room(name)?);
-        let shown = events.iter().map(|event| {
-            let Occupancy { room, version, occupied } = event;
-            let became = if *occupied { "occupied" } else { "vacated" };
-            format!("{became} {room} {}", self.epochs.position(*version))
-        });
+        let shown = events.iter().map(|event| self.epochs.occupancy(event));
         let shown: Vec<_> = shown.collect();
         let shown = if shown.is_empty() { "nothing".into() } else { shown.join(", ") };
         self.heard.push(format!("occupancies: {shown}"));
@@ -225,7 +222,8 @@ impl Epochs {
                     Lease::Lost => "lost",
                 };
                 let agents = report.agents.iter().map(|diff| format!(" {}", self.diff(diff)));
-                format!("{lease}{}", agents.collect::<String>())
+                let unread = if report.unread.is_empty() { "" } else { " unread" };
+                format!("{lease}{}{unread}", agents.collect::<String>())
             }
             BrokerEvent::Saved { outcome: None, .. }
             | BrokerEvent::SessionsEnded { done: false, .. }
@@ -235,6 +233,7 @@ impl Epochs {
             | BrokerEvent::BeatAnswered { report: None, .. }
             | BrokerEvent::MarksSet { .. }
             | BrokerEvent::Receipts { .. }
+            | BrokerEvent::Occupancies { .. }
             | BrokerEvent::Envelope(_)
             | BrokerEvent::Subscribed { .. }
             | BrokerEvent::Published { .. }

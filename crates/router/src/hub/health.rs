@@ -72,6 +72,8 @@ pub struct HubCounters {
     pub lives: u64,
     /// Notices of agents that were given up.
     pub notices_lost: u64,
+    /// Rooms that became occupied or vacated of which no node could tell, because too many waited.
+    pub occupancies_lost: u64,
     /// Marks of what users got and read that the broker took, repeated ones included.
     pub marks_set: u64,
     /// Marks refused because too many users of the room have receipts.
@@ -124,6 +126,8 @@ pub struct PresenceSizes {
     pub rosters: usize,
     /// What their users weigh. Bounds: [`super::ROSTERS_BYTES_MAX`]. Units: bytes.
     pub rosters_bytes: usize,
+    /// Events of occupied and vacated rooms that this node has yet to tell. Bounds: [`super::UNTOLD_MAX`].
+    pub untold: usize,
 }
 
 impl Hub {
@@ -134,6 +138,7 @@ impl Hub {
             present: self.presence.present(),
             rosters: self.rosters.len(),
             rosters_bytes: self.rosters.bytes(),
+            untold: self.occupancies.untold(),
         }
     }
 

@@ -89,6 +89,7 @@ impl Hub {
         for diff in &report.agents {
             self.tell_of_agents(now, diff);
         }
+        self.see_unread(&report.unread);
         // Late answers, and those about the life before, say nothing of this one.
         let newest = self.lives.answered.map_or(0, |(newest, _)| newest);
         if seq < self.lives.since_seq || seq <= newest {
@@ -168,12 +169,13 @@ impl Hub {
         }
     }
 
-    /// Sends a beat, where no watch does, while something is entered or has yet to be settled.
+    /// Sends a beat, where no watch does, while something is entered or has yet to be settled, or to learn which rooms became
+    /// occupied.
     pub(super) fn beat_alone(&mut self, now: Now, out: &mut Vec<HubEffect>) {
         if self.watch.is_some() {
             return;
         }
-        if !self.presence.is_unused() || self.notices.owes() {
+        if !self.presence.is_unused() || self.notices.owes() || self.config.occupancy {
             let lasts_ms = self.config.leave_grace_ms.saturating_add(SETTLE_MS);
             self.lives.used_until_ms = now.mono_ms.saturating_add(lasts_ms);
             self.lives.beat_ms.get_or_insert(now.mono_ms);
@@ -192,6 +194,7 @@ impl Hub {
             retired: self.lives.retired(),
             taken: Vec::new(),
             told: self.notices.take_told(),
+            reads: self.config.occupancy,
         }));
     }
 

@@ -183,12 +183,13 @@ impl Presence {
 }
 
 impl Hub {
-    /// Does all that is due of presence: steps, beats, notices, rosters.
+    /// Does all that is due of presence: steps, beats, notices, events of occupied rooms, rosters.
     pub(super) fn presence_turn(&mut self, now: Now, out: &mut Vec<HubEffect>) {
         self.presence_steps(now, out);
         self.beat_alone(now, out);
         self.notify(now, out);
         self.compare_agents(now, out);
+        self.read_occupancies(now, out);
         self.read_rosters(now, out);
         self.tell_rosters(now, out);
         self.answer_held(now, out);
@@ -200,7 +201,8 @@ impl Hub {
         let step = self.presence.deadlines.first().map(|(at, _)| *at);
         let others = [self.next_beat_alone_ms(), self.next_notice_ms(), self.next_roster_ms()];
         let (compare, held) = (self.next_compare_ms(), self.next_held_ms());
-        others.into_iter().chain([step, compare, held]).flatten().min()
+        let occupancy = self.next_occupancy_ms();
+        others.into_iter().chain([step, compare, held, occupancy]).flatten().min()
     }
 
     /// A lane says that a session came into a room, or left it.

@@ -4,6 +4,7 @@ mod dead;
 mod inboxes;
 mod isolation;
 mod kept;
+mod occupancy;
 mod orders;
 mod presence;
 mod random;
@@ -118,6 +119,7 @@ struct World {
     presence: presence::Book,
     inboxes: inboxes::Book,
     receipts: receipts::Book,
+    occupancies: occupancy::Book,
     seen: Vec<String>,
 }
 
@@ -194,6 +196,7 @@ fn config(seed: u64, watched: bool) -> HubConfig {
         lanes: 3,
         answer_bytes_max: 1 << 10,
         watched,
+        occupancy: false,
     }
 }
 
@@ -222,6 +225,7 @@ impl World {
             presence: presence::Book::default(),
             inboxes: inboxes::Book::default(),
             receipts: receipts::Book::default(),
+            occupancies: occupancy::Book::default(),
             seen: Vec::new(),
         }
     }
@@ -254,6 +258,14 @@ impl World {
             "set" | "rose" | "receipts" => {
                 let event = self.receipts_event(line);
                 self.act(|hub, now, out| hub.broker_event(now, event, out));
+            }
+            "given" => {
+                let event = self.occupancy_event(line);
+                self.act(|hub, now, out| hub.broker_event(now, event, out));
+            }
+            "told" => {
+                let number = words[1].parse().unwrap();
+                self.act(|hub, now, out| hub.occupied_told(now, number, out));
             }
             "enters" | "exits" => self.says(presence::enters(line)),
             "roster" | "diff" | "done" | "reaped" | "undone" => {
@@ -307,6 +319,7 @@ impl World {
                     peers: peers(option("peers").unwrap_or("")),
                     lease: presence::lease(line),
                     agents: presence::agents(line),
+                    unread: occupancy::partitions(option("unread").unwrap_or("")),
                 };
                 let seq = words[1].parse().unwrap();
                 BrokerEvent::BeatAnswered { seq, report: Some(report) }
@@ -522,9 +535,9 @@ impl World {
             if auto.answers {
                 let (master, masters) = (auto.master(), auto.masters());
                 let Auto { links, peers, lease, .. } = auto;
-                let report =
-                    Some(BeatReport { master, masters, links, peers, lease, agents: Vec::new() });
-                events.push(BrokerEvent::BeatAnswered { seq, report });
+                let (agents, unread) = (Vec::new(), Vec::new());
+                let report = BeatReport { master, masters, links, peers, lease, agents, unread };
+                events.push(BrokerEvent::BeatAnswered { seq, report: Some(report) });
             }
             for event in events {
                 let mut out = Vec::new();
@@ -541,6 +554,7 @@ impl World {
         self.hub.presence.walk(self.hub.lives.renewing);
         self.hub.rosters.walk();
         self.hub.roster_asks.walk();
+        self.hub.occupancies.walk();
         for (request, unconfirmed) in &self.hub.unconfirmed {
             let room = &self.hub.rooms[&unconfirmed.room];
             assert_eq!(room.request, *request);
@@ -608,10 +622,26 @@ impl World {
                 self.questions.push_back((request, Question::Read));
                 format!("read? {room} above {}", span.from)
             }
-            HubEffect::Broker(BrokerCommand::Beat { seq, hears, life, retired, told, .. }) => {
+            HubEffect::Broker(BrokerCommand::Beat {
+                seq,
+                hears,
+                life,
+                retired,
+                told,
+                reads,
+                ..
+            }) => {
                 let hears = if hears { " hears" } else { "" };
                 let told = told.map_or(String::new(), |at| format!(" told {}", shown_at(at)));
-                format!("beat {seq}{hears}{}{told}", presence::lives(life, retired))
+                let reads = if reads { " reads" } else { "" };
+                format!("beat {seq}{hears}{}{told}{reads}", presence::lives(life, retired))
+            }
+            HubEffect::Broker(BrokerCommand::Occupancies { request, ask }) => {
+                self.occupancies.asked.push_back((request, ask.partition));
+                occupancy::asked(&ask)
+            }
+            HubEffect::Occupied { partition, number, event } => {
+                format!("tell {number} of {partition}: {}", occupancy::shown(&event))
             }
             HubEffect::Broker(BrokerCommand::Save { request, save }) => {
                 format!("save {request} {:x}/{}", { save.session.0 }, save.generation)

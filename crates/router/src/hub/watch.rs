@@ -125,10 +125,12 @@ pub(super) struct Watch {
     retired: Option<u32>,
     /// How far agents were told of, for the next beat to say.
     told: Option<Position>,
+    reads: bool,
 }
 
 impl Watch {
-    pub(super) fn new() -> Self {
+    /// `reads`: beats ask where events of occupied rooms wait.
+    pub(super) fn new(reads: bool) -> Self {
         Self {
             state: RelayState::Cut,
             since_ms: 0,
@@ -153,6 +155,7 @@ impl Watch {
             life: 1,
             retired: None,
             told: None,
+            reads,
         }
     }
 
@@ -286,7 +289,15 @@ impl Watch {
         let sent = self.sent.iter().find(|(sent, _)| *sent == seq).copied();
         match (report, sent) {
             (
-                Some(BeatReport { master, masters: _, links, peers, lease: _, agents: _ }),
+                Some(BeatReport {
+                    master,
+                    masters: _,
+                    links,
+                    peers,
+                    lease: _,
+                    agents: _,
+                    unread: _,
+                }),
                 Some(sent),
             ) => {
                 // Answers to older ones that come later tell nothing more.
@@ -380,6 +391,7 @@ impl Watch {
                 retired: self.retired,
                 taken: self.taken(),
                 told: self.told.take(),
+                reads: self.reads,
             };
             out.push(HubEffect::Broker(beat));
         }

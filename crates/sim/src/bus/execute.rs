@@ -45,10 +45,10 @@ impl World {
             Call::Read { room, keep, span, fresh } => {
                 self.execute_read(server, (&room, &keep, &span), fresh)
             }
-            Call::Beat { seq, hears, lives, taken, told, fresh } => {
+            Call::Beat { seq, hears, lives, taken, told, reads, fresh } => {
                 let lease = self.execute_lives(server, asker, lives, fresh);
                 let agents = self.execute_untold(server, told);
-                self.execute_beat(server, asker, (seq, hears), &taken, (lease, agents))
+                self.execute_beat(server, asker, (seq, hears, reads), &taken, (lease, agents))
             }
             Call::Save(save) => self.execute_save(server, asker, &save),
             Call::Attach(attach) => self.execute_attach(server, asker, &attach),
@@ -67,6 +67,7 @@ impl World {
             Call::Receipts { room, of, after, count_max, fresh } => {
                 self.execute_receipts(server, &room, (of, after.as_deref(), count_max), fresh)
             }
+            Call::Occupancies { ask } => self.execute_occupancies(server, asker, &ask),
             Call::Load => Answer::Loaded,
         })
     }
@@ -215,7 +216,7 @@ impl World {
         &mut self,
         server: usize,
         asker: Asker,
-        (seq, hears): (u64, bool),
+        (seq, hears, reads): (u64, bool, bool),
         taken: &[Count],
         (lease, agents): (Lease, Vec<PresenceDiff>),
     ) -> Answer {
@@ -235,6 +236,8 @@ impl World {
         let masters = it.master;
         let (shard, owners) = (it.shard, &self.bus.owners);
         let own = it.data.stores.iter().enumerate().filter(|(at, _)| owners[*at] == shard);
+        let unread = own.clone().filter(|_| reads).flat_map(|(_, store)| store.unread(time_ms));
+        let unread = unread.collect();
         let own = own.flat_map(|(at, store)| {
             let taken = taken.iter().filter(|count| usize::from(count.partition) == at);
             store.moved(time_ms, &taken.copied().collect::<Vec<_>>())
@@ -250,7 +253,7 @@ impl World {
         let servers: Vec<_> = self.bus.servers.iter().map(|it| it.shard).collect();
         let links = self.nodes[asker.node].feed_links(shard, &servers);
         Answer::Beaten {
-            report: BeatReport { master, masters, links, peers, lease, agents },
+            report: BeatReport { master, masters, links, peers, lease, agents, unread },
             time_us: time_ms * 1_000,
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use roomcast_protocol::codes::Refusal;
 use roomcast_protocol::envelope::Envelope;
 use roomcast_protocol::inbox::{Acked, CursorName, InboxState, Told};
+use roomcast_protocol::occupancy::AskOccupancies;
 use roomcast_protocol::position::{Keep, Position};
 use roomcast_protocol::presence::{AGENTS, Incarnation, Lease, PresenceDiff, SetPresence};
 use roomcast_protocol::room::RoomName;
@@ -215,6 +216,22 @@ impl World {
         }
         let at = self.when(server, 0);
         self.bus.servers[server].data.store(&room).give_untold(at.now_ms, told)
+    }
+
+    /// Gives a node events of a partition's rooms that became occupied or vacated.
+    pub(super) fn execute_occupancies(
+        &mut self,
+        server: usize,
+        asker: Asker,
+        ask: &AskOccupancies,
+    ) -> Answer {
+        let partition = usize::from(ask.partition);
+        if self.bus.owners[partition] != self.bus.servers[server].shard {
+            return Answer::Fault(Fault::NotYet);
+        }
+        let (at, node) = (self.when(server, 0), id_of(asker.node, asker.life));
+        let store = &mut self.bus.servers[server].data.stores[partition];
+        Answer::Occupancies(store.give_occupancies(at.now_ms, node, ask))
     }
 
     fn bring_presence(&mut self, server: usize, diff: &Arc<PresenceDiff>) {

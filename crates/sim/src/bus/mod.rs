@@ -14,6 +14,7 @@ use roomcast_protocol::codes::Refused;
 use roomcast_protocol::envelope::{BeatReport, Count, Envelope, MasterId, Moved};
 use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::inbox::{Acked, CursorName, InboxState, Told};
+use roomcast_protocol::occupancy::{AskOccupancies, GivenOccupancies};
 use roomcast_protocol::position::{Keep, Kept, Page, Position, Span};
 use roomcast_protocol::presence::{PresenceSet, RosterPage, SetPresence};
 use roomcast_protocol::publication::Publication;
@@ -63,6 +64,7 @@ pub(crate) enum Call {
         lives: (u32, Option<u32>),
         taken: Vec<Count>,
         told: Option<Position>,
+        reads: bool,
         fresh: u128,
     },
     Save(Box<SaveSession>),
@@ -104,13 +106,17 @@ pub(crate) enum Call {
         count_max: u32,
         fresh: u128,
     },
+    Occupancies {
+        ask: AskOccupancies,
+    },
     Load,
 }
 
 impl Call {
-    /// The room by which it finds its server; `None`: it goes to one, or names several.
-    pub(crate) fn room(&self) -> Option<RoomName> {
-        match self {
+    /// The partition by which it finds its server; `None`: it goes to one, or names several.
+    pub(crate) fn partition(&self) -> Option<u16> {
+        let room = match self {
+            Self::Occupancies { ask } => return Some(ask.partition),
             Self::Publish(publishing) => Some(publishing.publication.room.clone()),
             Self::Read { room, .. } | Self::Roster { room, .. } | Self::Receipts { room, .. } => {
                 Some(room.clone())
@@ -122,7 +128,8 @@ impl Call {
             Self::SetMarks { set, .. } => Some(set.room.clone()),
             Self::Inbox { cursor, .. } | Self::Ack { cursor, .. } => Some(cursor.room.clone()),
             Self::Heads { .. } | Self::Beat { .. } | Self::Load => None,
-        }
+        };
+        room.as_ref().map(partition_of)
     }
 
     /// Takes this epoch where something begins anew: another for each attempt, because two masters must never take the
@@ -139,7 +146,11 @@ impl Call {
             | Self::Ack { fresh, .. }
             | Self::SetMarks { fresh, .. }
             | Self::Receipts { fresh, .. } => *fresh = anew,
-            Self::Save(_) | Self::Attach(_) | Self::EndSessions { .. } | Self::Load => {}
+            Self::Save(_)
+            | Self::Attach(_)
+            | Self::EndSessions { .. }
+            | Self::Occupancies { .. }
+            | Self::Load => {}
         }
     }
 }
@@ -184,6 +195,7 @@ pub(crate) enum Answer {
     Acked,
     MarksSet(MarksSet),
     Receipts(ReceiptsPage),
+    Occupancies(GivenOccupancies),
     Loaded,
     Fault(Fault),
 }

@@ -8,6 +8,7 @@ mod handed;
 mod hearing;
 pub(crate) mod inflight;
 mod kicks;
+mod occupancy;
 mod presence;
 pub(crate) mod recovery;
 mod runs;
@@ -114,6 +115,7 @@ pub(crate) struct Book {
     /// Rooms whose cursors were lost.
     pub(crate) losses_blurred: BTreeSet<usize>,
     pub(crate) agents: agents::Agents,
+    pub(crate) told: occupancy::Told,
     pub(crate) violation: Option<Violation>,
 }
 
@@ -134,6 +136,7 @@ impl Default for Book {
             losses: Losses::default(),
             losses_blurred: BTreeSet::new(),
             agents: agents::Agents::default(),
+            told: occupancy::Told::default(),
             violation: None,
         }
     }

@@ -63,6 +63,7 @@ pub(super) enum Work {
     Ack,
     SetMarks { request: u64 },
     Receipts { request: u64 },
+    Occupancies { request: u64 },
 }
 
 struct Part {
@@ -128,7 +129,8 @@ impl World {
             | BrokerCommand::Inbox { .. }
             | BrokerCommand::Ack { .. }
             | BrokerCommand::SetMarks { .. }
-            | BrokerCommand::Receipts { .. }) => match lasting(command) {
+            | BrokerCommand::Receipts { .. }
+            | BrokerCommand::Occupancies { .. }) => match lasting(command) {
                 Some((work, call)) => self.ask_one(work, call),
                 None => return,
             },
@@ -157,11 +159,11 @@ impl World {
             BrokerCommand::Read { request, room, keep, span } => {
                 self.ask_one(Work::Read { request }, Call::Read { room, keep, span, fresh })
             }
-            BrokerCommand::Beat { seq, hears, life, retired, taken, told } => {
+            BrokerCommand::Beat { seq, hears, life, retired, taken, told, reads } => {
                 let lives = (life, retired);
                 let call = |shard| {
                     let taken = taken.clone();
-                    (shard, Call::Beat { seq, hears, lives, taken, told, fresh })
+                    (shard, Call::Beat { seq, hears, lives, taken, told, reads, fresh })
                 };
                 let shards = 0..self.nodes[node].broker.view.len();
                 (Work::Beat { seq }, shards.map(call).collect())
@@ -183,7 +185,7 @@ impl World {
 
     /// A question to the server that has the call's room.
     fn ask_one(&self, work: Work, call: Call) -> (Work, Vec<(usize, Call)>) {
-        let shard = call.room().map_or(0, |room| self.bus.shard_of(&room));
+        let shard = call.partition().map_or(0, |at| self.bus.owners[usize::from(at)]);
         (work, vec![(shard, call)])
     }
 
@@ -345,7 +347,8 @@ impl World {
             | Work::Inbox { .. }
             | Work::Ack
             | Work::SetMarks { .. }
-            | Work::Receipts { .. } => (TRY_MS, true),
+            | Work::Receipts { .. }
+            | Work::Occupancies { .. } => (TRY_MS, true),
             // The secret that was brought stays good.
             Work::Attach { .. } => (TRY_MS, true),
             Work::Beat { .. } => (0, false),
@@ -368,9 +371,9 @@ impl World {
     pub(crate) fn retry(&mut self, node: usize, order: u64, part: usize) {
         // A slot may have moved meanwhile.
         let order_of = self.nodes[node].broker.orders.get(&order);
-        let room = order_of.and_then(|it| it.parts[part].call.room());
-        if let Some(room) = room {
-            let shard = self.bus.shard_of(&room);
+        let partition = order_of.and_then(|it| it.parts[part].call.partition());
+        if let Some(partition) = partition {
+            let shard = self.bus.owners[usize::from(partition)];
             if let Some(it) = self.nodes[node].broker.orders.get_mut(&order) {
                 it.parts[part].shard = shard;
             }
@@ -487,7 +490,8 @@ impl World {
             | Work::Inbox { .. }
             | Work::Ack
             | Work::SetMarks { .. }
-            | Work::Receipts { .. }) => self.conclude_lasting(node, &work, only(answers)),
+            | Work::Receipts { .. }
+            | Work::Occupancies { .. }) => self.conclude_lasting(node, &work, only(answers)),
             Work::Beat { seq } => {
                 let report = merged(answers.into_iter().map(|(_, outcome)| outcome));
                 self.tell_core(node, EVENT_BYTES, BrokerEvent::BeatAnswered { seq, report });
@@ -561,6 +565,7 @@ fn merged(answers: impl Iterator<Item = Result<Answer, Fault>>) -> Option<BeatRe
                 whole.masters = whole.masters.and(report.masters);
                 whole.links.extend(report.links);
                 whole.agents.extend(report.agents);
+                whole.unread.extend(report.unread);
                 whole.lease = match (whole.lease, report.lease) {
                     (Lease::Lost, _) | (_, Lease::Lost) => Lease::Lost,
                     (Lease::New, _) | (_, Lease::New) => Lease::New,

@@ -33,6 +33,8 @@ const TURN_MAX: u64 = 64;
 pub(crate) enum FromLane {
     Hub(HubMessage),
     Answer(QueryId),
+    /// The application has answered: it was told this.
+    Told(u64),
 }
 
 /// The core of one node.
@@ -159,6 +161,7 @@ impl World {
                 FromLane::Answer(QueryId(id)) => {
                     it.core.queries.remove(&id);
                 }
+                FromLane::Told(number) => it.core.hub.occupied_told(now, number, &mut out),
             }
         }
         self.nodes[node].core.hub.tick(now, &mut out);
@@ -194,6 +197,9 @@ impl World {
                         Some(Asked::Push(number)) => self.push_ended(number, &outcome),
                         Some(Asked::Disconnect { .. }) | None => {}
                     }
+                }
+                HubEffect::Occupied { partition: _, number, event } => {
+                    self.tell_application(node, number, event);
                 }
                 // No run asks who is in a room of the whole cluster, or how far its users are.
                 HubEffect::Roster(..)

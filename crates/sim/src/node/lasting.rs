@@ -37,6 +37,9 @@ pub(super) fn lasting(command: BrokerCommand<Ticket>) -> Option<(Work, Call)> {
         BrokerCommand::Receipts { request, room, keep: _, of, after, count_max } => {
             (Work::Receipts { request }, Call::Receipts { room, of, after, count_max, fresh })
         }
+        BrokerCommand::Occupancies { request, ask } => {
+            (Work::Occupancies { request }, Call::Occupancies { ask })
+        }
         BrokerCommand::Publish { .. }
         | BrokerCommand::Subscribe { .. }
         | BrokerCommand::Unsubscribe(_)
@@ -108,6 +111,13 @@ impl World {
                     Some(_) | None => None,
                 };
                 self.tell_core(node, EVENT_BYTES, BrokerEvent::Receipts { request, page });
+            }
+            Work::Occupancies { request } => {
+                let given = match answer {
+                    Some(Answer::Occupancies(given)) => Some(given),
+                    Some(_) | None => None,
+                };
+                self.tell_core(node, EVENT_BYTES, BrokerEvent::Occupancies { request, given });
             }
             Work::Ack
             | Work::Publish { .. }

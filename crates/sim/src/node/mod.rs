@@ -61,6 +61,10 @@ pub(crate) struct Birth {
     pub(crate) planted: Option<roomcast_router::planted::Planted>,
     /// How long sessions without a connection can be resumed. Units: milliseconds.
     pub(crate) window_ms: u64,
+    /// How long users who left count as present. Units: milliseconds.
+    pub(crate) leave_grace_ms: u64,
+    /// It tells the application which rooms become occupied and vacated.
+    pub(crate) occupancy: bool,
     /// The masters that it finds.
     pub(crate) view: Vec<usize>,
 }
@@ -82,13 +86,14 @@ impl Node {
         let guard: Arc<dyn Guard> = Arc::<Rules>::clone(rules);
         let config = HubConfig {
             linger_ms: 100,
-            leave_grace_ms: 5_000,
+            leave_grace_ms: birth.leave_grace_ms,
             id,
             node: id.to_string().into(),
             seed: birth.seed,
             answer_bytes_max: 1 << 10,
             lanes: LANES as u8,
             watched: true,
+            occupancy: birth.occupancy,
         };
         let users = Arc::new(Users::new(birth.seed));
         let lane = |at: usize| {

@@ -15,15 +15,15 @@ use super::{RULES, room};
 
 const LEASE_MS: u64 = RULES.lease_ms;
 
-fn at(now_ms: u64) -> At {
+pub(super) fn at(now_ms: u64) -> At {
     At { now_ms, fresh: Epoch(u128::from(now_ms) + 1) }
 }
 
-const fn life(node: u64, life: u32) -> Incarnation {
+pub(super) const fn life(node: u64, life: u32) -> Incarnation {
     Incarnation { node: NodeId(node), life }
 }
 
-fn change(user: &str, session: u128, present: bool) -> PresenceChange {
+pub(super) fn change(user: &str, session: u128, present: bool) -> PresenceChange {
     PresenceChange { session: SessionId(session), user: user.into(), generation: 1, present }
 }
 
@@ -279,26 +279,6 @@ fn a_page_of_a_roster_has_as_many_as_may_be() {
         let page = store.roster(at(0), &room("a"), None, u32::MAX);
         assert_eq!((page.users.len(), page.more), (1_000, more));
     }
-}
-
-#[test]
-fn as_many_occupancies_are_kept_as_may_be() {
-    let mut store = Store::<u64>::new(RULES, 1);
-    let max = u64::try_from(OCCUPANCIES_MAX).unwrap();
-    for seq in 1..=max + 1 {
-        store.set_presence(
-            at(0),
-            &set("1a", life(1, 1), seq, 0, vec![change("u", 1, seq % 2 == 1)]),
-        );
-        if seq >= max {
-            let numbers = store.occupancies(1, 0, usize::MAX);
-            assert_eq!(numbers.len(), OCCUPANCIES_MAX);
-            assert_eq!((numbers[0].0, numbers[OCCUPANCIES_MAX - 1].0), (seq - max + 1, seq));
-        }
-    }
-    let some = store.occupancies(1, max - 1, 1);
-    assert_eq!((some.len(), some[0].0, some[0].1.occupied), (1, max, false));
-    assert!(store.occupancies(1, max + 1, 9).is_empty() && store.occupancies(2, 0, 9).is_empty());
 }
 
 #[test]

@@ -162,11 +162,12 @@ end
 -- Keys: the table of leases; the number of partitions; the relay's key, if none is configured; except in a Cluster, the
 -- counters of all partitions, what has yet to be told of agents, and when users leave. Arguments: node, whether it hears, digest of its
 -- relay modes, lease (ms), kind, channel ('' for none), name, relay key, number, partitions, how many keys stand before
--- the counters, the life of its lease, the one before it that is over ('' for none); for each counter, how far the node
--- has followed it ('' for not at all).
+-- the counters, the life of its lease, the one before it that is over ('' for none), whether it tells which rooms became
+-- occupied; for each counter, how far the node has followed it ('' for not at all).
 -- Answers with the time (s, us), the master, the relay's key, partitions, how the lease is (as `renew` says it), the
 -- incarnations whose lease is over, the prefixes of partitions where users are to leave, whether something of agents
--- waits to be told, and node, hears, digest of each other node that holds a lease.
+-- waits to be told, the prefixes of partitions where events of occupied rooms wait, and node, hears, digest of each other
+-- node that holds a lease.
 local function beat(keys, args)
   local nodes, node = keys[1], args[1]
   local lease, before = tonumber(args[4]), tonumber(args[11])
@@ -178,7 +179,7 @@ local function beat(keys, args)
   local answer = { seconds, micros, replid, relay_key, layout(keys[2], args[10]) }
   answer[6] = renew(nodes, own, retired, at, lease, args, replid)
   local over, peers = lessees(nodes, node, at, lease, replid)
-  answer[7], answer[8], answer[9] = over, {}, 0
+  answer[7], answer[8], answer[9], answer[10] = over, {}, 0, {}
   for name, peer in pairs(peers) do
     table.insert(answer, name)
     table.insert(answer, peer[1])
@@ -188,6 +189,7 @@ local function beat(keys, args)
   if is_whole then
     answer[8] = read({}, 'ZRANGEBYSCORE', keys[#keys], '-inf', at)
     answer[9] = waits(string.match(keys[#keys - 1], '^rc:{.-}:')) and 1 or 0
+    answer[10] = args[14] == '1' and unread_in(keys[#keys]) or {}
   end
   if args[6] == '' then
     return answer
@@ -195,7 +197,7 @@ local function beat(keys, args)
   local moved, bytes = {}, 0
   local counts = is_whole and redis.call('MGET', unpack(keys, before + 1, #keys - 2)) or {}
   for i, count in ipairs(counts) do
-    local taken = tonumber(args[13 + i])
+    local taken = tonumber(args[14 + i])
     local text = moves(i - 1, keys[before + i], tonumber(count) or 0, taken, ROOMS_BYTES_MAX - bytes)
     if text then
       moved[#moved + 1], bytes = text, bytes + #text
@@ -238,16 +240,18 @@ local function link(_, args)
 end
 
 -- A beat for one partition of a Cluster, if anything moved there. Keys: its counter, its moved set, when users
--- leave, and if it is that of the agents what has yet to be told of them. Arguments: as of `link`; the partition, and how
--- far the node has followed it.
--- Answers with whether users are to leave there, with the master, and with whether something of agents waits to be told.
+-- leave, and if it is that of the agents what has yet to be told of them. Arguments: as of `link`; the partition, how far the
+-- node has followed it, and whether it tells which rooms became occupied.
+-- Answers with whether users are to leave there, with the master, with whether something of agents waits to be told, and
+-- with whether events of occupied rooms do.
 local function part(keys, args)
   local replid = master()
   local count = tonumber((redis.call('MGET', keys[1]))[1]) or 0
   local due = #read({}, 'ZRANGEBYSCORE', keys[3], '-inf', clock(), 'LIMIT', 0, 1)
   local text = moves(args[6], keys[1], count, tonumber(args[7]), ROOMS_BYTES_MAX)
   local untold = keys[4] and waits(string.match(keys[4], '^rc:{.-}:')) and 1 or 0
-  return text and pulse(args[1], args[2], args[3], args[4], args[5], replid, { text }) or { due, replid, untold }
+  local unread = args[8] == '1' and #unread_in(keys[3]) or 0
+  return text and pulse(args[1], args[2], args[3], args[4], args[5], replid, { text }) or { due, replid, untold, unread }
 end
 
 -- These write little or nothing, and without them a Redis whose memory is full would relay nothing at all.

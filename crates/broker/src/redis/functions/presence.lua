@@ -2,14 +2,14 @@
 -- Who is in a room (G18, G19). Of each room: a hash with its version ('v'), its sessions ('s' and the id) and its users
 -- ('u' and the name), each user with its number of sessions, 0 while its grace runs; and a sorted set of the users, in
 -- the order of their names. Of each partition: who leaves when, what each incarnation of a node has entered, which were
--- reaped, which have entered anything, and the stream of rooms that became occupied or vacant.
+-- reaped, and which have entered anything.
 
 -- How long the version of a room without users is known, and what a step answered (ms).
 local EMPTY_MS, SAID_MS = 3600000, 120000
 -- How long an incarnation is known to have been reaped (ms).
 local REAPED_MS = 3600000
--- Entries that one call takes away. Events of a partition that are kept.
-local LEAVING_MAX, OCCUPANCY_MAX = 500, 10000
+-- Entries that one call takes away.
+local LEAVING_MAX = 500
 
 -- Epoch, version, users, how the room is published, and the master that it was told under.
 local VERSION, VERSION_BYTES = '>c16I8I8c1c40', 73
@@ -262,23 +262,10 @@ local function quoted(names)
   return table.concat(list, ',')
 end
 
--- A room became occupied or vacant: whoever follows the partition's stream is told at least once.
-local function note_occupancy(room)
-  if (room.before == 0) == (room.users == 0) then
-    return
-  end
-  local stream = room.prefix .. '$occupancy:'
-  if redis.call('EXISTS', stream) == 0 then
-    redis.call('XGROUP', 'CREATE', stream, 'roomcast', '0', 'MKSTREAM')
-  end
-  redis.call('XADD', stream, 'MAXLEN', '~', OCCUPANCY_MAX, '*', 'room', room.name, 'epoch', hex(room.epoch), 'version',
-    string.format('%.0f', room.version), 'occupied', room.users == 0 and '0' or '1')
-end
-
 -- Reads what a step writes to as what it has to be, so that nothing fails in the middle.
-local function look(prefix)
+local function look(prefix, due)
   read(0, 'ZCARD', prefix .. 'leaving:')
-  read(0, 'XLEN', prefix .. '$occupancy:')
+  look_occupancy(prefix, due)
   look_untold(prefix)
 end
 
@@ -297,7 +284,7 @@ local function write_step(room, made, key, due)
     note_untold(room.prefix, room.name, told)
   end
   write_version(room)
-  note_occupancy(room)
+  note_occupancy(room, due)
   return told
 end
 
@@ -330,7 +317,7 @@ local function set_presence(keys, args)
   if tonumber(seq) <= last then
     return { 0, tonumber(seq) == last and string.sub(said, 9) or '', 0 }
   end
-  look(prefix)
+  look(prefix, keys[2])
   read(0, 'ZCARD', keys[2])
   local is_new = read(0, 'ZCARD', prefix .. 'entered:' .. incarnation) == 0
   read(0, 'SCARD', prefix .. 'lives:')
@@ -374,13 +361,13 @@ local function by_room(members)
 end
 
 -- A step of the system's own in one room; what is told of it is put into `out`.
-local function own_step(prefix, name, make, key, fresh, out)
+local function own_step(due, prefix, name, make, key, fresh, out)
   local room = presence_of(prefix, name, fresh)
   local made = make(room)
   if #made.names + #made.drops == 0 and not room.mended then
     return
   end
-  local told = write_step(room, made, key)
+  local told = write_step(room, made, key, due)
   if told then
     local command, channel = way_of(room)
     out[#out + 1] = { command = command, channel = channel, payload = told }
@@ -390,10 +377,11 @@ end
 -- Users of a partition whose grace is over leave. Answers with how many entries that were.
 local function depart(due, prefix, at, most, key, fresh, out)
   local leaving = prefix .. 'leaving:'
-  look(prefix)
+  look(prefix, due)
+  mend_unread(prefix, due)
   local found = read({}, 'ZRANGEBYSCORE', leaving, '-inf', at, 'LIMIT', 0, most)
   for _, users in ipairs(by_room(found)) do
-    own_step(prefix, users.name, function(room)
+    own_step(due, prefix, users.name, function(room)
       local known, made = fields_of(room.hash, 'u', users), { names = {}, before = {}, counts = {}, leaving = {} }
       for _, user in ipairs(users) do
         if tonumber(known[user] or nil) == 0 then
@@ -414,7 +402,7 @@ end
 
 -- What an incarnation entered in a partition goes, unless another one has it since. Answers with how many entries that
 -- were.
-local function reap(prefix, incarnation, most, key, fresh, out)
+local function reap(due, prefix, incarnation, most, key, fresh, out)
   local entered = prefix .. 'entered:' .. incarnation
   local found = read({}, 'ZRANGE', entered, 0, most - 1)
   if #found < most and read(0, 'SCARD', prefix .. 'lives:') > 0 then
@@ -423,9 +411,9 @@ local function reap(prefix, incarnation, most, key, fresh, out)
   if #found == 0 then
     return 0
   end
-  look(prefix)
+  look(prefix, due)
   for _, sessions in ipairs(by_room(found)) do
-    own_step(prefix, sessions.name, function(room)
+    own_step(due, prefix, sessions.name, function(room)
       local changes = {}
       for i, session in ipairs(sessions) do
         changes[i] = { session = session, generation = math.huge, only = incarnation }
@@ -470,7 +458,7 @@ local function leave(keys, args)
     end
     for j = 3, #args do
       if left > 0 then
-        left = left - reap(prefix, args[j], left, key, fresh, out)
+        left = left - reap(keys[1], prefix, args[j], left, key, fresh, out)
       end
     end
   end

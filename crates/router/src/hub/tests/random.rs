@@ -155,7 +155,8 @@ impl Model {
                 | BrokerCommand::Inbox { .. }
                 | BrokerCommand::Ack { .. }
                 | BrokerCommand::SetMarks { .. }
-                | BrokerCommand::Receipts { .. },
+                | BrokerCommand::Receipts { .. }
+                | BrokerCommand::Occupancies { .. },
             ) => {}
             HubEffect::Lane(lane, LaneMessage::Joined { room, .. }) => {
                 let name = ROOMS.into_iter().find(|name| *name == room.as_str()).unwrap();
@@ -174,6 +175,7 @@ impl Model {
             | HubEffect::Receipts(..)
             | HubEffect::History(..)
             | HubEffect::Ordered(..)
+            | HubEffect::Occupied { .. }
             | HubEffect::Surveyed(..) => {
                 panic!("nobody asked")
             }
@@ -220,6 +222,7 @@ impl Model {
             peers: self.peers.clone(),
             lease: Lease::Held,
             agents: Vec::new(),
+            unread: Vec::new(),
         };
         let (delay_ms, report) =
             if self.commands { (delay_ms, Some(report)) } else { (TIMEOUT_MS, None) };

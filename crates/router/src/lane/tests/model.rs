@@ -364,6 +364,7 @@ impl Node {
             answer_bytes_max: 1 << 10,
             lanes: u8::try_from(lanes).unwrap(),
             watched: false,
+            occupancy: false,
         };
         Self {
             now: Now::default(),
@@ -521,7 +522,8 @@ impl Node {
             | BrokerCommand::Inbox { .. }
             | BrokerCommand::Ack { .. }
             | BrokerCommand::SetMarks { .. }
-            | BrokerCommand::Receipts { .. }) => panic!("{command:?}"),
+            | BrokerCommand::Receipts { .. }
+            | BrokerCommand::Occupancies { .. }) => panic!("{command:?}"),
             BrokerCommand::Unsubscribe(room) => {
                 assert!(self.interest.remove(&room).is_some(), "gave up {room} twice");
             }
@@ -550,6 +552,7 @@ impl Node {
                 | HubEffect::Receipts(..)
                 | HubEffect::History(..)
                 | HubEffect::Ordered(..)
+                | HubEffect::Occupied { .. }
                 | HubEffect::Surveyed(..) => {}
             }
         }
