@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::envelope::{Accepted, BrokerCommand, BrokerEvent, Envelope};
 use roomcast_protocol::ids::NodeId;
+use roomcast_protocol::occupancy::AskOccupancies;
 use roomcast_protocol::position::{Epoch, Keep, Kept, Page, Position, Span};
 use roomcast_protocol::presence::Incarnation;
 use roomcast_protocol::publication::{Priority, Publication};
@@ -232,14 +233,22 @@ impl<T> State<T> {
                 let (weight, report) = self.beat(incarnation, retired, (told, reads));
                 (weight, BrokerEvent::BeatAnswered { seq, report: Some(report) })
             }
-            BrokerCommand::Occupancies { request, ask } => {
-                let given = self.store.give_occupancies(self.now_ms, node, &ask);
-                let weight = EVENT_BYTES + occupancies_weight(&given);
-                (weight, BrokerEvent::Occupancies { request, given: Some(given) })
-            }
+            BrokerCommand::Occupancies { request, ask } => self.occupancies(node, request, &ask),
             // Nothing can be cut off inside a process, and each node hears every room.
             BrokerCommand::Unsubscribe(_) | BrokerCommand::Reconnect { .. } => return None,
         })
+    }
+
+    /// A node asks which rooms became occupied or vacated.
+    fn occupancies(
+        &mut self,
+        node: NodeId,
+        request: u64,
+        ask: &AskOccupancies,
+    ) -> (usize, BrokerEvent<T>) {
+        let given = self.store.give_occupancies(self.now_ms, node, ask);
+        let weight = EVENT_BYTES + occupancies_weight(&given);
+        (weight, BrokerEvent::Occupancies { request, given: Some(given) })
     }
 
     /// A session is taken over.

@@ -242,10 +242,7 @@ pub fn decode(format: Format, bytes: &[u8]) -> Result<Incoming, Closed> {
         },
         "unsubscribed" => match correlation(&message) {
             Some(id) => Incoming::Answer { id, answer: Answer::Left },
-            None => Incoming::Event(Event::Left {
-                room: text(data(&message), "room").unwrap_or_default(),
-                reason: text(data(&message), "reason").unwrap_or_default(),
-            }),
+            None => Incoming::Event(left(&message)),
         },
         "refresh" => answer(Answer::Refreshed),
         "ack" => ack(&message),
@@ -291,6 +288,11 @@ pub fn decode(format: Format, bytes: &[u8]) -> Result<Incoming, Closed> {
             |publication| Event::Publication(Box::new(publication)),
         )),
     })
+}
+
+fn left(message: &Value) -> Event {
+    let said = |name| text(data(message), name).unwrap_or_default();
+    Event::Left { room: said("room"), reason: said("reason") }
 }
 
 fn response(message: &Value) -> Response {

@@ -2,6 +2,7 @@
 //!
 //! It never waits for a lane: what the queue of a lane has no place for the hub hears of, and makes up for.
 
+mod answers;
 mod application;
 mod handle;
 mod owed;
@@ -17,7 +18,6 @@ use roomcast_broker::{AnyBroker, Feed, RelayStats};
 use roomcast_protocol::codes::Refused;
 use roomcast_protocol::envelope::{Accepted, BrokerEvent};
 use roomcast_protocol::ids::{LaneId, NodeId};
-use roomcast_protocol::occupancy::Occupancy;
 use roomcast_protocol::position::{Page, Span};
 use roomcast_protocol::presence::RosterPage;
 use roomcast_protocol::publication::Publication;
@@ -40,6 +40,8 @@ use crate::happened::Happened;
 use crate::queue::{Receiver, Sender};
 use crate::upstream::Upstream;
 use crate::webhooks::Webhooks;
+use answers::give;
+use application::Tellings;
 pub(crate) use handle::CoreHandle;
 use owed::Owed;
 use relay_log::RelayLog;
@@ -227,8 +229,7 @@ struct Core {
     swept_ms: u64,
     relay_log: RelayLog,
     owed: Owed,
-    /// Events of occupied and vacated rooms that were told.
-    told: Vec<u64>,
+    tellings: Tellings,
     /// Whoever waits for the lanes to be told that the node stops.
     stopping: Option<std::sync::mpsc::Sender<()>>,
 }
@@ -250,7 +251,7 @@ pub(crate) async fn run(parts: CoreParts) {
         swept_ms: 0,
         relay_log: RelayLog::default(),
         owed: Owed::default(),
-        told: Vec::new(),
+        tellings: Tellings::default(),
         stopping: None,
     };
     let (mut events, mut messages) = (Vec::new(), Vec::new());
@@ -279,6 +280,7 @@ pub(crate) async fn run(parts: CoreParts) {
                 None => break,
                 Some(request) => core.request(request),
             },
+            () = core.tellings.heard() => {}
             () = core.parts.ended.notified() => break,
             () = sleep => core.give_back(&mut events, &mut messages),
         }
@@ -286,7 +288,6 @@ pub(crate) async fn run(parts: CoreParts) {
         core.housekeeping();
     }
     core.finish(&mut events, &mut messages).await;
-    core.parts.happened.end();
     handle::refuse_rest(&mut core.parts.requests);
     core.parts.broker.detach(core.parts.node);
 }
@@ -320,14 +321,14 @@ impl Core {
                 }
             }
             self.tell_of_drained();
-            for number in self.told.drain(..) {
+            while let Some(number) = self.tellings.next() {
                 self.parts.hub.occupied_told(now, number, &mut self.effects);
             }
             self.parts.hub.tick(now, &mut self.effects);
             self.execute(now.mono_ms);
             let more = self.feed.try_recv_many(events, TURN_MAX)
                 + self.parts.from_lanes.try_recv_many(messages, TURN_MAX);
-            if more == 0 && self.told.is_empty() {
+            if more == 0 && self.tellings.are_idle() {
                 self.tell_of_stop();
                 return;
             }
@@ -359,6 +360,7 @@ impl Core {
         loop {
             let more = self.parts.from_lanes.try_recv_many(messages, TURN_MAX);
             self.turn(events, messages);
+            self.parts.happened.end();
             let age_ms = self.parts.clock.now().mono_ms - began_ms;
             let answered = self.owed.is_settled() || self.deaf;
             let told = self.parts.webhooks.are_idle();
@@ -400,7 +402,7 @@ impl Core {
                 HubEffect::Ordered(query, outcome) => self.ordered(query, outcome),
                 HubEffect::Surveyed(query, outcome) => self.surveyed(query, outcome),
                 HubEffect::Occupied { partition: _, number, event } => {
-                    self.occupied(number, &event);
+                    self.tell_of_room(number, &event);
                 }
                 HubEffect::History(query, page) => {
                     if let Some((_, Query::History(answer))) = self.queries.remove(&query) {
@@ -413,43 +415,6 @@ impl Core {
             lane.shut = false;
         }
         self.effects = effects;
-    }
-
-    /// A room became occupied or vacated. Nobody is told so far, so it counts as told at once.
-    fn occupied(&mut self, number: u64, event: &Occupancy) {
-        tracing::debug!(room = %event.room, occupied = event.occupied, "a room changed");
-        self.told.push(number);
-    }
-
-    /// A publication of the shell's own ended.
-    fn outcome(&mut self, query: QueryId, outcome: Result<Accepted, Refused>) {
-        if let Some((_, Query::Publish(answer))) = self.queries.remove(&query) {
-            give(answer, outcome);
-        }
-    }
-
-    fn ordered(&mut self, query: QueryId, outcome: Result<Ordered, Refused>) {
-        if let Some((_, Query::Order { answer, .. })) = self.queries.remove(&query) {
-            give(answer, outcome);
-        }
-    }
-
-    fn surveyed(&mut self, query: QueryId, outcome: Result<Surveyed, Refused>) {
-        if let Some((_, Query::Survey { answer, .. })) = self.queries.remove(&query) {
-            give(answer, outcome);
-        }
-    }
-
-    fn roster(&mut self, query: QueryId, outcome: Result<RosterPage, Refused>) {
-        if let Some((_, Query::Roster(answer))) = self.queries.remove(&query) {
-            give(answer, outcome);
-        }
-    }
-
-    fn receipts(&mut self, query: QueryId, outcome: Result<ReceiptsPage, Refused>) {
-        if let Some((_, Query::Receipts(answer))) = self.queries.remove(&query) {
-            give(answer, outcome);
-        }
     }
 
     /// Hands a message to a lane. Only publications are ever dropped, with the hub's knowledge.
@@ -604,9 +569,4 @@ impl Core {
         stats.feed_bytes.store(self.feed.bytes() as u64, Ordering::Relaxed);
         stats.turned_ms.store(now.mono_ms, Ordering::Relaxed);
     }
-}
-
-/// Answers a question; whoever asked may have gone.
-fn give<T>(answer: oneshot::Sender<T>, value: T) {
-    drop(answer.send(value));
 }

@@ -92,6 +92,7 @@ impl Happened {
                 subject: subject_of(happening),
                 unix_ms: happening.unix_ms,
                 data,
+                kept: false,
                 done: None,
             }),
             Err(error) => {

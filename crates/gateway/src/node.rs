@@ -480,7 +480,7 @@ fn hub_of(config: &Config, common: &Common, lanes: &Lanes, watched: bool) -> Hub
         answer_bytes_max: ANSWER_BYTES_MAX.min(config.limits.message_bytes / 2),
         lanes: u8::try_from(lanes.queues.len()).unwrap_or(u8::MAX),
         watched,
-        occupancy: false,
+        occupancy: config.webhooks.of_rooms(),
     };
     Hub::new(hub_config, common.guard.clone())
 }

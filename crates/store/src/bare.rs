@@ -13,7 +13,7 @@ use roomcast_protocol::envelope::{
 use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::occupancy::Occupancy;
 use roomcast_protocol::position::{Epoch, Keep, Kept, Page, Position};
-use roomcast_protocol::presence::{Incarnation, PresenceDiff};
+use roomcast_protocol::presence::{Incarnation, PresenceDiff, SetPresence};
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::receipts::{ReceiptDiff, SetMarks};
 use roomcast_protocol::room::RoomName;
@@ -90,6 +90,13 @@ impl Bare {
         for node in hearing.filter(|it| !it.ended && it.rooms.contains(&diff.room)) {
             node.events.push(BrokerEvent::Envelope(Envelope::Presence(Arc::clone(diff))));
         }
+    }
+
+    fn set_presence(&mut self, node: NodeId, mono_ms: u64, request: u64, set: &SetPresence) {
+        let at = self.at(mono_ms);
+        let Stepped { answer, publish } = self.store.set_presence(at, set);
+        publish.iter().for_each(|diff| self.spread_presence(diff));
+        self.tell(node, BrokerEvent::PresenceSet { request, outcome: Some(answer) });
     }
 
     fn set_marks(&mut self, node: NodeId, now_ms: u64, request: u64, set: &SetMarks) {
@@ -247,10 +254,7 @@ impl BrokerUnderTest for Bare {
                 self.tell(node, BrokerEvent::SessionsEnded { request, done: true });
             }
             BrokerCommand::SetPresence { request, set } => {
-                let at = self.at(mono_ms);
-                let Stepped { answer, publish } = self.store.set_presence(at, &set);
-                publish.iter().for_each(|diff| self.spread_presence(diff));
-                self.tell(node, BrokerEvent::PresenceSet { request, outcome: Some(answer) });
+                self.set_presence(node, mono_ms, request, &set);
             }
             BrokerCommand::Roster { request, room, after, count_max } => {
                 let at = self.at(mono_ms);

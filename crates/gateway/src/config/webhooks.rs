@@ -70,6 +70,12 @@ impl WebhooksConfig {
         self.hooks.iter().any(|hook| hook.events.contains(&kind))
     }
 
+    /// Whether the hub is to tell which rooms became occupied and vacated.
+    #[must_use]
+    pub fn of_rooms(&self) -> bool {
+        self.wants(EventKind::Occupied) || self.wants(EventKind::Vacated)
+    }
+
     /// What lanes are to tell of.
     #[must_use]
     pub fn of_lanes(&self) -> Wanted {

@@ -48,6 +48,8 @@ pub(crate) struct Event {
     pub(crate) unix_ms: u64,
     /// More of it, by its kind.
     pub(crate) data: Box<RawValue>,
+    /// The broker keeps it until it was told: it takes no place of others, and where this node ends another one tells it.
+    pub(crate) kept: bool,
     /// Whoever waits until it was told.
     pub(crate) done: Option<Done>,
 }
@@ -92,6 +94,8 @@ pub(super) struct Told {
     pub(super) first_unix_ms: u64,
     /// Tries before it was a dead letter; `None`: it never was one.
     pub(super) before: Option<u32>,
+    /// As of [`Event::kept`].
+    pub(super) kept: bool,
     pub(super) done: Option<Arc<Settled>>,
 }
 
@@ -145,6 +149,7 @@ mod tests {
             subject: Subject::User("gs:\"7\"".into()),
             unix_ms: 1_700_000_000_000,
             data: RawValue::from_string(r#"{"resumed":false}"#.to_owned()).unwrap(),
+            kept: false,
             done: None,
         };
         let node = NodeId(7);

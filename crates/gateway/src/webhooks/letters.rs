@@ -233,6 +233,7 @@ mod tests {
             body: Bytes::from(format!(r#"{{"id":"{id}"}}"#)),
             first_unix_ms: 500,
             before: Some(2),
+            kept: false,
             done: None,
         }
     }

@@ -105,6 +105,9 @@ pub(super) struct Lines {
     bytes_max: usize,
     events: usize,
     bytes: usize,
+    /// Of these, what the broker keeps until it was told: its bound is there.
+    kept: usize,
+    kept_bytes: usize,
     serial: u64,
 }
 
@@ -127,6 +130,8 @@ impl Lines {
             bytes_max: config.bytes_max,
             events: 0,
             bytes: 0,
+            kept: 0,
+            kept_bytes: 0,
             serial: 0,
         }
     }
@@ -151,13 +156,16 @@ impl Lines {
     /// # Errors
     /// Too much waits: it is given back.
     pub(super) fn offer(&mut self, now_ms: u64, at: usize, told: Told) -> Result<(), Told> {
-        let bytes = self.bytes + told.weight();
-        let Some(hook) = self.hooks.get_mut(at) else { return Err(told) };
-        if self.events >= self.events_max || bytes > self.bytes_max {
-            return Err(told);
-        }
+        let weight = told.weight();
+        let (events, bytes) = (self.events - self.kept, self.bytes - self.kept_bytes);
+        let fits = told.kept || events < self.events_max && bytes + weight <= self.bytes_max;
+        let Some(hook) = self.hooks.get_mut(at).filter(|_| fits) else { return Err(told) };
         self.events += 1;
-        self.bytes = bytes;
+        self.bytes += weight;
+        if told.kept {
+            self.kept += 1;
+            self.kept_bytes += weight;
+        }
         self.serial += 1;
         let serial = self.serial;
         let line = hook.lines.entry(Arc::clone(&told.subject)).or_default();
@@ -286,6 +294,10 @@ impl Lines {
         let Waiting { told, due_ms, tries, status, .. } = hook.waiting.remove(&serial)?;
         self.events -= 1;
         self.bytes -= told.weight();
+        if told.kept {
+            self.kept -= 1;
+            self.kept_bytes -= told.weight();
+        }
         hook.due.remove(&(due_ms, serial));
         if told.before.is_some() {
             hook.replayed.remove(&told.id);

@@ -28,6 +28,7 @@ fn told(id: &str, subject: &str) -> Told {
         body: Bytes::from_static(b"{}"),
         first_unix_ms: 0,
         before: None,
+        kept: false,
         done: None,
     }
 }
@@ -176,6 +177,23 @@ fn so_many_bytes_wait_and_one_more_does_not() {
         assert_eq!(lines.offer(0, 0, told("b", "u")).is_ok(), taken);
         assert_eq!(lines.bytes(), if taken { 2 * weight } else { weight });
     }
+}
+
+#[test]
+fn what_the_broker_keeps_until_it_was_told_takes_no_place_of_others() {
+    let mut lines = lines(1, 1_000_000, 9);
+    let kept = Told { kept: true, ..told("r", "room") };
+    for _ in 0..2 {
+        assert!(lines.offer(0, 0, kept.clone()).is_ok());
+    }
+    assert!(lines.offer(0, 0, told("a", "ann")).is_ok());
+    assert!(lines.offer(0, 0, told("b", "ann")).is_err());
+    assert!(lines.offer(0, 0, kept).is_ok());
+    assert_eq!(lines.len(), 4);
+    assert_eq!(lines.expire(RETRY_FOR_MS).len(), 4);
+    assert_eq!((lines.len(), lines.bytes()), (0, 0));
+    assert!(lines.offer(0, 0, told("b", "ann")).is_ok());
+    assert!(lines.offer(0, 0, told("c", "ann")).is_err());
 }
 
 #[test]

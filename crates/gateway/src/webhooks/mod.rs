@@ -188,7 +188,7 @@ impl Webhooks {
         let hooks = self.shared.hooks.iter().enumerate().filter(|(_, hook)| wants(hook));
         let hooks: Vec<usize> = hooks.map(|(at, _)| at).collect();
         let body = if hooks.is_empty() { None } else { event.body(self.shared.node).ok() };
-        let Event { id, kind, subject, done, .. } = event;
+        let Event { id, kind, subject, kept, done, .. } = event;
         let Some(body) = body else {
             if let Some(done) = done {
                 done();
@@ -203,6 +203,7 @@ impl Webhooks {
             body,
             first_unix_ms: now.unix_ms,
             before: None,
+            kept,
             done: done.map(|done| Settled::of(hooks.len(), done)),
         };
         let mut state = self.state();
@@ -234,6 +235,7 @@ impl Webhooks {
             body: Bytes::copy_from_slice(written.event.get().as_bytes()),
             first_unix_ms: written.first_unix_ms,
             before: Some(written.tries),
+            kept: false,
             done: None,
         };
         let taken = state.lines.offer(self.shared.clock.now().mono_ms, at, told).is_ok();
@@ -355,6 +357,10 @@ impl Webhooks {
     fn bury(&self, state: &mut State, over: Vec<Gone>, why: Why, now: Now) {
         for gone in over {
             let Some(hook) = self.shared.hooks.get(gone.hook) else { continue };
+            // Another node tells it.
+            if why == Why::Stopped && gone.told.kept {
+                continue;
+            }
             state.count(&gone, |counted| counted.dead += 1);
             state.log(&gone, (&hook.name, why), now.mono_ms);
             let letter = Letter::dead(&hook.name, gone, why, now);

@@ -73,6 +73,7 @@ fn event(id: &str, subject: &str) -> Event {
         subject: Subject::User(subject.into()),
         unix_ms: 1_700_000_000_000,
         data: RawValue::from_string(r#"{"resumed":false}"#.to_owned()).unwrap(),
+        kept: false,
         done: None,
     }
 }
@@ -456,6 +457,12 @@ fn a_node_that_stops_tells_what_it_can_and_makes_dead_letters_of_the_rest() {
     {
         tell(&stops, id, subject, &done);
     }
+    // What the broker keeps another node tells, so it is neither over nor dead here.
+    let noted = Arc::clone(&done);
+    let note = Box::new(move || {
+        noted.fetch_add(1, Ordering::SeqCst);
+    });
+    stops.webhooks.tell(Event { kept: true, done: Some(note), ..event("f", "bad") });
     until("the slow one is under way", || app.called().iter().any(|it| id_of(it) == "a"));
     let began = Instant::now();
     stops.stop();

@@ -61,7 +61,7 @@ impl<B: BrokerUnderTest> Stage<B> {
             Some(count) => count.parse().ok()?,
             None => 0,
         };
-        if let Some(told) = hand.numbers.drain(..told.min(hand.numbers.len())).last() {
+        if let Some(told) = hand.numbers.drain(..told.min(hand.numbers.len())).next_back() {
             hand.told = told;
         }
         let count_max = options.get("limit").map_or(Some(HAND_MAX), |limit| limit.parse().ok())?;

@@ -130,10 +130,11 @@ impl Occupancies {
         out: &mut Vec<HubEffect>,
     ) -> bool {
         let chain = self.rooms.get(&event.room);
-        let all = chain.into_iter().flatten().filter_map(|own| Some((*own, self.untold.get(own)?)));
+        let mut all =
+            chain.into_iter().flatten().filter_map(|own| Some((*own, self.untold.get(own)?)));
         let known = all.clone().find(|(_, it)| it.event == event).map(|(own, _)| own);
         let repeats = |it: &Untold| it.number.is_some() && it.event.occupied == event.occupied;
-        if known.is_none() && all.last().is_some_and(|(_, it)| repeats(it)) {
+        if known.is_none() && all.next_back().is_some_and(|(_, it)| repeats(it)) {
             // What was in between is lost, so nothing has changed.
             return true;
         }
