@@ -3,6 +3,8 @@
 //! Owns the scenes, what clients write down, and the checker that judges it. Ends with a table and `N passed,
 //! N failed`; its exit code is 0 only if nothing failed. Needs the binary's path in `ROOMCAST_BIN`.
 
+mod app;
+mod application;
 mod backend;
 mod check;
 mod crowd;
@@ -40,8 +42,9 @@ const SCENES: [(&str, Scene); 8] = [
     ("stopped", |binary, _| orders::stopped(binary)),
 ];
 
-/// Too big to be played unless it is named.
-const BY_NAME: [(&str, Scene); 1] = [("crowd", packed::play)];
+/// Too big, or too long, to be played unless they are named.
+const BY_NAME: [(&str, Scene); 2] =
+    [("crowd", packed::play), ("application", |binary, _| application::play(binary))];
 
 /// The most rounds of the scenes: about a day.
 const ROUNDS_MAX: u32 = 600;
@@ -49,7 +52,7 @@ const ROUNDS_MAX: u32 = 600;
 /// The scene that is measured instead of judged.
 const QUIET: &str = "quiet";
 
-const USAGE: &str = "usage: make faults [ARGS='[alone] [sentinels] [cluster] [rolling] [ghosts] [devices] [revoke] [stopped] [crowd] [quiet] [--clients N] [--rounds N]']";
+const USAGE: &str = "usage: make faults [ARGS='[alone] [sentinels] [cluster] [rolling] [ghosts] [devices] [revoke] [stopped] [crowd] [application] [quiet] [--clients N] [--rounds N]']";
 
 /// Which scenes, and how often.
 struct Options {
