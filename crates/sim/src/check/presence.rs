@@ -46,6 +46,8 @@ pub(crate) struct People {
     said: BTreeMap<usize, Said>,
     /// When somebody's session in a room ended last.
     gone_ms: BTreeMap<(RoomName, Box<str>), u64>,
+    /// Which attachment of a session spoke of itself last: a node that has not heard of it speaks for a former one.
+    newest: BTreeMap<SessionId, u64>,
 }
 
 impl People {
@@ -100,6 +102,8 @@ impl World {
     pub(crate) fn note_said(&mut self, node: usize, message: &HubMessage) {
         let HubMessage::Presence { room, change } = message else { return };
         self.trace.line(self.now_ms, || format!("lane of node {node} says {change:?} of {room}"));
+        let newest = self.book.people.newest.entry(change.session).or_default();
+        *newest = change.generation.max(*newest);
         let said = self.book.people.said.entry(node).or_default();
         let key = (room.clone(), change.session);
         if change.present {
@@ -127,12 +131,14 @@ impl World {
         for user in &diff.left {
             let elsewhere = self.book.people.said.iter().find_map(|(node, said)| {
                 let calm_ms = self.nodes[*node].troubled_ms + ELSEWHERE_MS;
-                let there = |((room, _), (who, since, _)): (
+                let there = |((room, session), (who, since, generation)): (
                     &(RoomName, SessionId),
                     &(Box<str>, u64, u64),
                 )| {
+                    let newest = self.book.people.newest.get(session);
                     *room == diff.room
                         && who == user
+                        && newest <= Some(generation)
                         && since + ELSEWHERE_MS < self.now_ms
                         && calm_ms < self.now_ms
                 };
