@@ -134,8 +134,8 @@ fn nodes_that_do_not_confirm_in_time_are_named_and_others_than_expected_count() 
     assert!(world.hub.answers.are_idle());
 }
 
-#[test]
-fn nodes_whose_lease_has_ended_are_named_but_not_waited_for() {
+/// An order is stored and carried out here; node 2 holds a lease, and that of node 3 has ended.
+fn ordered_without_a_lease() -> World {
     let mut world = world();
     steps(&mut world, "auto over=1 peers=2,3\nat 1010\nauto over=1 peers=2\nat 2010");
     disconnect(&mut world, "bob");
@@ -144,6 +144,12 @@ fn nodes_whose_lease_has_ended_are_named_but_not_waited_for() {
     steps(&mut world, &format!("feed $control at=4 {OURS} text=bob"));
     carry_out(&mut world, 1, &[0, 1, 2]);
     world.seen.clear();
+    world
+}
+
+#[test]
+fn nodes_whose_lease_has_ended_are_named_but_not_waited_for() {
+    let mut world = ordered_without_a_lease();
     confirms(&mut world, 2, 0);
     assert_eq!(world.seen, ["answer 7 accepted 4 1:3 2:0 not 3"]);
     assert_eq!(world.hub.counters().orders_unanswered, 1);
@@ -151,14 +157,7 @@ fn nodes_whose_lease_has_ended_are_named_but_not_waited_for() {
 
 #[test]
 fn a_node_that_was_lost_and_confirms_all_the_same_is_not_named() {
-    let mut world = world();
-    steps(&mut world, "auto over=1 peers=2,3\nat 1010\nauto over=1 peers=2\nat 2010");
-    disconnect(&mut world, "bob");
-    world.step("accepted at=4");
-    world.event_is(BrokerEvent::SessionsEnded { request: 7, done: true });
-    steps(&mut world, &format!("feed $control at=4 {OURS} text=bob"));
-    carry_out(&mut world, 1, &[0, 1, 2]);
-    world.seen.clear();
+    let mut world = ordered_without_a_lease();
     confirms(&mut world, 3, 1);
     confirms(&mut world, 2, 0);
     assert_eq!(world.seen, ["answer 7 accepted 4 1:3 2:0 3:1"]);
