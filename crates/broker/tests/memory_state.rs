@@ -33,6 +33,12 @@ struct World {
     steps: u64,
 }
 
+/// A beat of a node's first life that reads nothing.
+fn beat(seq: u64) -> BrokerCommand<u64> {
+    let (life, taken) = (1, Vec::new());
+    BrokerCommand::Beat { seq, hears: true, life, retired: None, taken, told: None, reads: false }
+}
+
 impl World {
     fn new() -> Self {
         let broker = MemoryBroker::new();
@@ -81,17 +87,7 @@ impl World {
 
     #[track_caller]
     fn beat(&mut self, now_ms: u64, node: NodeId) -> BeatReport {
-        let (life, taken) = (1, Vec::new());
-        let beat = BrokerCommand::Beat {
-            seq: 7,
-            hears: true,
-            life,
-            retired: None,
-            taken,
-            told: None,
-            reads: false,
-        };
-        self.broker.execute(node, now_ms, beat);
+        self.broker.execute(node, now_ms, beat(7));
         let report = self.events(node).into_iter().find_map(|event| match event {
             BrokerEvent::BeatAnswered { seq: 7, report } => report,
             BrokerEvent::Beat { .. } => panic!("nothing comes back over a link"),
@@ -151,17 +147,7 @@ fn all_of_a_large_node_go_with_it_and_stay_gone() {
     world.broker.detach(TWO);
     let again = NodeId(3);
     let mut feed = world.broker.attach(again, &Arc::default());
-    let (life, taken) = (1, Vec::new());
-    let beat = BrokerCommand::Beat {
-        seq: 9,
-        hears: true,
-        life,
-        retired: None,
-        taken,
-        told: None,
-        reads: false,
-    };
-    world.broker.execute(again, 0, beat);
+    world.broker.execute(again, 0, beat(9));
     let mut events = Vec::new();
     feed.try_recv_many(&mut events, usize::MAX);
     let [BrokerEvent::BeatAnswered { report: Some(report), .. }] = events.as_slice() else {
