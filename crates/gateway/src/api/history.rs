@@ -52,6 +52,18 @@ impl Api {
     }
 }
 
+/// Reads `?limit=` of what a room keeps.
+///
+/// # Errors
+/// 102 says what it takes.
+pub(super) fn limit(value: &str) -> Result<u32, Refused> {
+    let limit = value.parse().ok().filter(|it| (1..=Span::COUNT_MAX).contains(it));
+    limit.ok_or_else(|| {
+        let text = format!("`limit` is a number from 1 to {}", Span::COUNT_MAX);
+        Refused::because(Refusal::Schema, text.into())
+    })
+}
+
 /// Reads `?from=&direction=&limit=`.
 ///
 /// # Errors
@@ -72,12 +84,7 @@ fn asked(query: &str) -> Result<Span, Refused> {
             Some(("direction", _)) => {
                 return wrong("`direction` is `forward` or `backward`".to_owned());
             }
-            Some(("limit", value)) => match value.parse() {
-                Ok(limit) if (1..=Span::COUNT_MAX).contains(&limit) => count_max = limit,
-                Ok(_) | Err(_) => {
-                    return wrong(format!("`limit` is a number from 1 to {}", Span::COUNT_MAX));
-                }
-            },
+            Some(("limit", value)) => count_max = limit(value)?,
             Some(_) | None => {
                 return wrong("The parameters are `from`, `direction` and `limit`".to_owned());
             }

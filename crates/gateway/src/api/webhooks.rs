@@ -10,6 +10,7 @@ use roomcast_router::hub::DEAD;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::history::limit;
 use super::orders::parsed;
 use super::problem::Problem;
 use super::{Answer, Api, answer, body};
@@ -89,11 +90,7 @@ fn asked(query: &str) -> Result<Span, Refused> {
                 let text = || wrong(format!("`after` is an id from 0 to {OFFSET_MAX}"));
                 span.from = offset.ok_or_else(text)?;
             }
-            Some(("limit", value)) => {
-                let limit = value.parse().ok().filter(|it| (1..=Span::COUNT_MAX).contains(it));
-                let text = || wrong(format!("`limit` is a number from 1 to {}", Span::COUNT_MAX));
-                span.count_max = limit.ok_or_else(text)?;
-            }
+            Some(("limit", value)) => span.count_max = limit(value)?,
             Some(_) | None => {
                 return Err(wrong("The parameters are `limit` and `after`".to_owned()));
             }
