@@ -31,21 +31,45 @@ fn hooks() -> Webhooks {
     Webhooks::new(&config, NodeId(7), Clock::new())
 }
 
+/// What is seen of a node of which a test says no more.
+#[derive(Default)]
+struct Rest {
+    core: CoreStats,
+    relay: RelayStats,
+    rpc: RpcCounters,
+    webhooks: AllFigures,
+    places: Places,
+    draining: Draining,
+}
+
+impl Rest {
+    fn seen<'a>(&'a self, metrics: &'a Metrics) -> Seen<'a> {
+        Seen {
+            lanes: &[],
+            core: &self.core,
+            hub: self.core.hub(),
+            relay: &self.relay,
+            rpc: &self.rpc,
+            webhooks: &self.webhooks,
+            places: &self.places,
+            api: metrics.api(),
+            draining: &self.draining,
+            ready: true,
+            connections_max: 1_000,
+            mono_ms: 60_000,
+        }
+    }
+}
+
 fn text_of(metrics: &Metrics, lane: &LaneReport, core: &CoreStats, places: &Places) -> String {
     let lanes = [lane.clone(), lane.clone()];
     metrics.update(Seen {
-        webhooks: &AllFigures::default(),
         lanes: &lanes,
         core,
         hub: core.hub(),
-        relay: &RelayStats::default(),
-        rpc: &RpcCounters::default(),
         places,
-        api: metrics.api(),
-        draining: &Draining::default(),
-        ready: true,
-        connections_max: 1_000,
         mono_ms: lane.turned_ms,
+        ..Rest::default().seen(metrics)
     });
     metrics.text().unwrap()
 }
@@ -251,20 +275,7 @@ fn what_lanes_and_core_report_is_what_is_shown() {
 
 /// What a node of a cluster shows whose broker is away.
 fn text_of_relay(metrics: &Metrics, relay: &RelayStats, view: HubView) -> String {
-    metrics.update(Seen {
-        webhooks: &AllFigures::default(),
-        lanes: &[],
-        core: &CoreStats::default(),
-        hub: view,
-        relay,
-        rpc: &RpcCounters::default(),
-        places: &Places::default(),
-        api: metrics.api(),
-        draining: &Draining::default(),
-        ready: true,
-        connections_max: 1_000,
-        mono_ms: 60_000,
-    });
+    metrics.update(Seen { hub: view, relay, ..Rest::default().seen(metrics) });
     metrics.text().unwrap()
 }
 
@@ -460,22 +471,13 @@ fn every_gauge_of_an_idle_node_is_zero() {
 #[test]
 fn a_lane_that_does_not_turn_counts_as_stuck() {
     let metrics = Metrics::new(2, &Arc::default(), &calls(), &hooks()).unwrap();
-    let (core, places) = (CoreStats::default(), Places::default());
     let turning = LaneReport { turned_ms: 60_000, ..LaneReport::default() };
     let stuck = LaneReport { turned_ms: 60_000 - STUCK_MS - 1, ..LaneReport::default() };
     metrics.update(Seen {
-        webhooks: &AllFigures::default(),
         lanes: &[turning, stuck],
-        core: &core,
-        hub: core.hub(),
-        relay: &RelayStats::default(),
-        rpc: &RpcCounters::default(),
-        places: &places,
-        api: metrics.api(),
-        draining: &Draining::default(),
         ready: false,
         connections_max: 1,
-        mono_ms: 60_000,
+        ..Rest::default().seen(&metrics)
     });
     let text = metrics.text().unwrap();
     shows(&text, "roomcast_lanes_stuck 1");
@@ -485,23 +487,16 @@ fn a_lane_that_does_not_turn_counts_as_stuck() {
 #[test]
 fn a_drain_shows_how_far_it_is() {
     let metrics = Metrics::new(1, &Arc::default(), &calls(), &hooks()).unwrap();
-    let (core, places, draining) = (CoreStats::default(), Places::default(), Draining::default());
+    let draining = Draining::default();
     draining.begin(1_000, 50);
     draining.cut(3);
     let lane = LaneReport { drain_refused: 4, ..busy_lane() };
     metrics.update(Seen {
-        webhooks: &AllFigures::default(),
         lanes: &[lane],
-        core: &core,
-        hub: core.hub(),
-        relay: &RelayStats::default(),
-        rpc: &RpcCounters::default(),
-        places: &places,
-        api: metrics.api(),
         draining: &draining,
         ready: false,
         connections_max: 1,
-        mono_ms: 60_000,
+        ..Rest::default().seen(&metrics)
     });
     let text = metrics.text().unwrap();
     for line in [
@@ -586,20 +581,10 @@ fn what_became_of_events_is_shown_by_webhook_and_kind() {
     kinds[EventKind::Vacated as usize] =
         Figures { delivered: 1, failed: 2, dead: 3, waiting: 4, oldest_ms: 5_500 };
     let figures = AllFigures { kinds, bytes: 6, letters: 7, letters_bytes: 8, lost: 9 };
-    let core = CoreStats::default();
     metrics.update(Seen {
         webhooks: &figures,
         lanes: &[busy_lane()],
-        core: &core,
-        hub: core.hub(),
-        relay: &RelayStats::default(),
-        rpc: &RpcCounters::default(),
-        places: &Places::default(),
-        api: metrics.api(),
-        draining: &Draining::default(),
-        ready: true,
-        connections_max: 1_000,
-        mono_ms: 60_000,
+        ..Rest::default().seen(&metrics)
     });
     let text = metrics.text().unwrap();
     for (name, value) in [
