@@ -196,11 +196,13 @@ pub const SCRIPTS: &[Script] = &[
             2 attaches
             1 subscribes news
             2 publishes news a
+            1 hears
             1 unsubscribes news
             1 subscribes news
             2 publishes news b
             1 hears",
-        expected: "1: subscribed news, news a, subscribed news, news b",
+        expected: "1: subscribed news, news a
+            1: subscribed news, news b",
     },
     Script {
         claim: "every publication is answered once, on its own node, by its ticket",
