@@ -81,6 +81,13 @@ impl World {
     /// A client is in its inbox: whether it has to be told next that something is lost.
     pub(crate) fn owes_lost(&self, client: usize) -> bool {
         let Some(socket) = self.clients[client].socket else { return false };
+        // What a server answered may not have come, or too late: then its lane has let somebody in without.
+        let it = &self.sockets[socket];
+        let node = &self.nodes[it.node];
+        let unknown = node.lanes[it.lane].lane.counters().inboxes_unknown;
+        if node.life != it.life || unknown != it.unknown_before {
+            return false;
+        }
         let answers = self.answers_of(client, socket);
         !answers.is_empty() && answers.iter().all(|answer| answer.untold > 0)
     }

@@ -286,9 +286,11 @@ impl World {
             actor.sockets.resize(index + 1, None);
         }
         actor.sockets[index] = Some(socket);
+        let unknown_before = actor.lane.counters().inboxes_unknown;
         let it = &mut self.sockets[socket];
         it.key = Some(key);
         it.opened_ms = Some(self.now_ms);
+        it.unknown_before = unknown_before;
         it.decoder = Some(NATIVE.decoder(Encoding::Json, DecodeLimits::default()));
         self.act((node, lane), |_, effects| *effects = out);
     }

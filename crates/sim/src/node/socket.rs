@@ -61,6 +61,8 @@ pub(crate) struct Socket {
     pub(crate) decoder: Option<Box<dyn Decoder>>,
     /// When its session began.
     pub(crate) opened_ms: Option<u64>,
+    /// Inboxes that its lane had entered by then without knowing what was acked in them.
+    pub(crate) unknown_before: u64,
     /// The session may act.
     pub(crate) ready: bool,
     /// What came before that.
@@ -109,6 +111,7 @@ impl Socket {
             key: None,
             decoder: None,
             opened_ms: None,
+            unknown_before: 0,
             ready: false,
             leftover: Vec::new(),
             outbox: None,
