@@ -24,7 +24,7 @@ const JOIN_LIMIT: Duration = Duration::from_secs(60);
 /// Events that may wait in a session.
 const EVENTS_MAX: usize = 1 << 14;
 
-/// Causes of lost connections that are kept to be shown.
+/// Causes of lost connections and of gaps that are kept to be shown.
 const CAUSES_MAX: usize = 5;
 
 /// What all sessions of a scene counted.
@@ -43,7 +43,7 @@ pub(crate) struct Counted {
     pub(crate) gaps: u64,
     pub(crate) holes: u64,
     pub(crate) repeats_dropped: u64,
-    /// Why connections were lost, the first ones.
+    /// Why connections were lost and gaps told, the first ones.
     pub(crate) causes: Vec<String>,
 }
 
@@ -53,10 +53,10 @@ impl Journeys {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn lost(&self, cause: &str) {
+    fn note(&self, cause: String) {
         let mut all = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if all.causes.len() < CAUSES_MAX {
-            all.causes.push(cause.to_owned());
+            all.causes.push(cause);
         }
     }
 
@@ -175,8 +175,12 @@ impl Traveller {
                 }
             }
             SessionEvent::Skip { room, to, count, .. } => self.skip(&room, &to, count),
-            SessionEvent::Gap { room, position: at, .. } => {
+            SessionEvent::Gap { room, reason, position: at } => {
                 let at = at.as_ref().and_then(position);
+                self.shared.journeys.note(format!(
+                    "member {} is told of a gap in {room:?} ({reason}) at {at:?}",
+                    self.index
+                ));
                 let found = room.as_deref().and_then(|room| self.find(room));
                 if let Some((place, _)) = found {
                     self.cover(place, at);
@@ -185,7 +189,7 @@ impl Traveller {
             }
             SessionEvent::Connected(_) => self.saw(What::Connected { node: None }),
             SessionEvent::Reconnecting { attempt, cause, .. } => {
-                self.shared.journeys.lost(&format!("attempt {attempt} follows: {cause}"));
+                self.shared.journeys.note(format!("attempt {attempt} follows: {cause}"));
             }
             SessionEvent::RoomLost { room, refused } => {
                 let place = self.find(&room).map_or(0, |(place, _)| place);
