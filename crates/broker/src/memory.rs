@@ -371,7 +371,7 @@ impl<T> State<T> {
                 }
                 Ok(Accepted { dedup_short: short, ..Accepted::stored(position) })
             }
-            Published::Same(position) => Ok(Accepted::stored(position)),
+            Published::Same(position) => Ok(Accepted { again: true, ..Accepted::stored(position) }),
             Published::Other => Err(Refusal::Duplicate.into()),
             Published::Full => Err(full(self.limits.storage_bytes_max)),
             Published::Spent => {
@@ -392,7 +392,7 @@ impl<T> State<T> {
             let id = id_of(&self.hashers, publication);
             match self.store.remember(&publication.room, self.now_ms, id) {
                 Remembered::New { short } => dedup_short = short,
-                Remembered::Same => return Ok(Accepted::WHOLE),
+                Remembered::Same => return Ok(Accepted { again: true, ..Accepted::WHOLE }),
                 Remembered::Other => return Err(Refusal::Duplicate.into()),
             }
         }

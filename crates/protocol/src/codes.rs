@@ -177,6 +177,8 @@ pub enum Close {
     Flood,
     /// A frame or message over its limit.
     TooLarge,
+    /// The client said nothing for as long as its dialect lets it.
+    Silent,
     /// The node stops, and it was this client's turn to go.
     Drain,
     /// The check of the token itself failed.
@@ -212,13 +214,14 @@ pub struct CloseRow {
 
 impl Close {
     /// All of them, in the order of their codes.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Normal,
         Self::Stopping,
         Self::Protocol,
         Self::BadText,
         Self::Flood,
         Self::TooLarge,
+        Self::Silent,
         Self::Drain,
         Self::AuthenticationFailed,
         Self::Unauthorized,
@@ -240,6 +243,7 @@ impl Close {
             Self::BadText => (1007, "bad_text", "Text that is not UTF-8", "mend the client"),
             Self::Flood => (1008, "flood", "Too many frames or fragments", "mend the client"),
             Self::TooLarge => (1009, "too_large", "Message too large", "send less at once"),
+            Self::Silent => (1011, "silent", "Nothing was said for too long", "reconnect"),
             Self::Drain => (1012, "drain", "The node is being replaced", "reconnect, and resume"),
             Self::AuthenticationFailed => {
                 (4000, "authentication_failed", "Authentication failed", "get a new token")

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use crate::codes::Refused;
 use crate::content::Content;
+use crate::conversation::Converse;
 use crate::position::{Direction, Epoch, Position};
 use crate::publication::Priority;
 use crate::request::Request;
@@ -189,6 +190,12 @@ pub enum Command {
     Mark(MarkRequest),
     /// Show me who has got, and who has read, how much of a room.
     Receipts(ReceiptsRequest),
+    /// Say, change, mark or show me something of a conversation.
+    Converse(Box<Converse>),
+    /// Show me my conversations.
+    Conversations(ReplyTo),
+    /// I am here, but nobody looks: count me as gone until I say something else.
+    Away,
     /// Ask the application.
     Request(Box<Request>),
     /// I am here; answer with the same timestamp, if any (JSON text).
@@ -200,6 +207,8 @@ pub enum Command {
         /// The same id may have come in several.
         room: Option<Box<str>>,
     },
+    /// I have the publication at this offset of my own room.
+    AckOwn(u64),
     /// It could not be read: answer so.
     Unreadable(Unreadable),
 }
@@ -213,4 +222,6 @@ pub struct Unreadable {
     pub refused: Refused,
     /// It was to bring a token, and does so once it is mended.
     pub authenticates: bool,
+    /// As it came, where its dialect's answer repeats it.
+    pub raw: Option<Box<str>>,
 }

@@ -20,6 +20,8 @@ pub struct Handshake {
     pub subprotocols: Vec<Box<str>>,
     /// The `Authorization` header.
     pub authorization: Option<Box<str>>,
+    /// The `Fingerprint` header: which device it is, as clients of the chat protocol say.
+    pub fingerprint: Option<Box<str>>,
     /// The `Origin` header.
     pub origin: Option<Box<str>>,
     /// The client's address, as trusted proxies tell it.
@@ -112,6 +114,14 @@ pub struct Profile {
     pub ack_after_ms: u64,
     /// How often, before they count as failed; 0: as long as the client is connected.
     pub ack_tries: u8,
+    /// A client that says nothing for so long is closed as silent, whatever its pongs say; 0: it may say nothing. Units:
+    /// milliseconds.
+    pub silence_ms: u64,
+    /// It has words for a gap in a room that keeps its publications; else the client is closed, so that it comes back and
+    /// is given what it has not acked.
+    pub tells_gaps: bool,
+    /// A token that is no good is refused as HTTP, before the upgrade; else by a Close frame.
+    pub refuses_tokens_early: bool,
 }
 
 impl Profile {
@@ -124,6 +134,9 @@ impl Profile {
         joins_by_call: false,
         ack_after_ms: 5_000,
         ack_tries: 3,
+        silence_ms: 0,
+        tells_gaps: true,
+        refuses_tokens_early: false,
     };
 }
 

@@ -436,12 +436,19 @@ pub struct Accepted {
     pub dedup_short: bool,
     /// A node that was there before the broker's outage has not come back yet: its members may miss it.
     pub partial: bool,
+    /// The same came before under its id, and this is the first one's answer (G5).
+    pub again: bool,
 }
 
 impl Accepted {
     /// A yes without reservations.
-    pub const WHOLE: Self =
-        Self { level: Level::Accepted, position: None, dedup_short: false, partial: false };
+    pub const WHOLE: Self = Self {
+        level: Level::Accepted,
+        position: None,
+        dedup_short: false,
+        partial: false,
+        again: false,
+    };
 
     /// A yes for a publication that has its place in the room's history.
     #[must_use]

@@ -142,6 +142,8 @@ pub struct Policy {
     pub quiet: bool,
     /// Who may join is for a back-end alone to say, where the dialect asks one; nobody else may.
     pub by_call: bool,
+    /// It is a conversation's: its people, whom its name says, talk in it, and nobody joins it or publishes in it by name.
+    pub conversation: bool,
 }
 
 impl Policy {
@@ -164,6 +166,7 @@ impl Policy {
         receipts: false,
         quiet: false,
         by_call: false,
+        conversation: false,
     };
 }
 

@@ -7,6 +7,7 @@ pub mod command;
 pub mod content;
 #[cfg(feature = "testing")]
 pub mod contract;
+pub mod conversation;
 pub mod dialect;
 pub mod envelope;
 pub mod frame;

@@ -2,6 +2,7 @@
 
 use crate::codes::Refused;
 use crate::command::{ReplyTo, RoomsRequest};
+use crate::conversation::Answered;
 use crate::envelope::Accepted;
 use crate::guard::Principal;
 use crate::ids::SessionId;
@@ -178,6 +179,8 @@ pub enum Outbound<'a> {
         reply: &'a ReplyTo,
         /// Why.
         refused: &'a Refused,
+        /// The command as it came, where it could not be read and the dialect's answer repeats it.
+        raw: Option<&'a str>,
     },
     /// The answer to a token brought by a session that is ready.
     Refreshed {
@@ -274,6 +277,17 @@ pub enum Outbound<'a> {
         room: &'a str,
         /// Who.
         page: &'a ReceiptsPage,
+    },
+    /// What is answered about conversations.
+    Conversed {
+        /// Whose answer it is.
+        reply: &'a ReplyTo,
+        /// Who asked, as named within the cluster.
+        user: &'a str,
+        /// What.
+        answered: &'a Answered,
+        /// The node's time. Units: milliseconds since the Unix epoch.
+        unix_ms: u64,
     },
     /// What the application answered to a request.
     Response {

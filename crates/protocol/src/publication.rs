@@ -3,6 +3,7 @@
 use std::hash::BuildHasher;
 
 use crate::content::Content;
+use crate::conversation::Origin;
 use crate::position::Position;
 use crate::room::RoomName;
 
@@ -70,6 +71,8 @@ pub struct Publication {
     pub requires_ack: bool,
     /// Only this node's own members get it, because the broker is away.
     pub isolated: bool,
+    /// Of which publication of a conversation it is a copy, or tells something.
+    pub origin: Option<Box<Origin>>,
     /// Where it stands in its room; `None`: not given one yet, or the room is ephemeral.
     pub position: Option<Position>,
 }
@@ -95,6 +98,7 @@ impl Publication {
             requires: Vec::new(),
             requires_ack: false,
             isolated: false,
+            origin: None,
             position: None,
         }
     }
@@ -124,6 +128,7 @@ impl Publication {
         let required: usize = self.requires.iter().map(|it| 16 + it.len()).sum();
         let texts = self.id.len() + self.kind.len() + self.sender.len();
         let linked = self.correlation_id.as_ref().map_or(0, |it| it.len());
-        256 + self.content.len() + texts + linked + required
+        let copied = self.origin.as_ref().map_or(0, |it| 96 + it.id.len() + it.room.as_str().len());
+        256 + self.content.len() + texts + linked + required + copied
     }
 }

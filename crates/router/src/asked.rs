@@ -1,5 +1,8 @@
-//! What sessions, and the server API, say and ask about receipts (G17).
+//! What sessions, and the server API, say and ask about receipts (G17) and conversations.
 
+use roomcast_protocol::command::ReplyTo;
+use roomcast_protocol::conversation::{Act, Saying};
+use roomcast_protocol::ids::{LaneId, SessionId, SessionKey};
 use roomcast_protocol::position::Epoch;
 use roomcast_protocol::room::RoomName;
 
@@ -27,4 +30,48 @@ pub struct ReceiptsAsk {
     pub after: Option<Box<str>>,
     /// How many at most.
     pub count_max: u32,
+}
+
+/// What a session asks about conversations.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Talk {
+    /// On which lane.
+    pub lane: LaneId,
+    /// Who asks.
+    pub session: SessionKey,
+    /// Where the answer belongs.
+    pub reply: ReplyTo,
+    /// The user's name within the cluster.
+    pub user: Box<str>,
+    /// Its session's id: what is said in it is not given to it.
+    pub said_in: SessionId,
+    /// What.
+    pub of: TalkOf,
+}
+
+/// About what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TalkOf {
+    /// One conversation, of which the user is one of the people.
+    Room(RoomName, Act),
+    /// All that the user has.
+    All,
+}
+
+impl Talk {
+    /// What it weighs in a queue. Units: bytes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let said = |saying: &Saying| saying.content.len() + saying.kind.len();
+        256 + match &self.of {
+            TalkOf::Room(_, Act::Say(saying) | Act::Signal(saying) | Act::Amend { saying, .. }) => {
+                said(saying)
+            }
+            TalkOf::Room(_, Act::Tell { to, told, said: also }) => {
+                let names: usize = to.iter().map(|name| 16 + name.len()).sum();
+                said(told) + also.as_ref().map_or(0, said) + names
+            }
+            TalkOf::Room(_, Act::Mark { .. } | Act::Messages { .. } | Act::Show) | TalkOf::All => 0,
+        }
+    }
 }

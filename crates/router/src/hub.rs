@@ -27,6 +27,7 @@ mod roster_asks;
 mod rosters;
 mod sessions;
 mod surveys;
+mod talks;
 mod track;
 mod watch;
 
@@ -324,6 +325,8 @@ impl Hub {
             HubMessage::Receipts { lane, session, reply, ask } => {
                 self.ask_marks(Asker::Lane(lane, session, reply), ask, out);
             }
+            HubMessage::Converse(talk) => self.talk(now, *talk, out),
+            HubMessage::Reached { room, user, at } => self.reached(now, room, user, at),
             HubMessage::AskReceipts { query, ask } => self.ask_marks(Asker::Query(query), ask, out),
             HubMessage::Ack { cursor, acked, told } => self.move_cursor(cursor, acked, told, out),
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use roomcast_protocol::codes::{Close, Refused};
 use roomcast_protocol::command::{ReplyTo, RoomsRequest};
+use roomcast_protocol::conversation::Answered;
 use roomcast_protocol::envelope::{Accepted, BrokerCommand};
 use roomcast_protocol::ids::{LaneId, NodeId, SessionId, SessionKey};
 use roomcast_protocol::inbox::{Acked, CursorName, InboxState, Told};
@@ -27,7 +28,7 @@ use crate::reader::Reader;
 use crate::requests::{Requested, Responded};
 use crate::surveys::{Survey, SurveyPage};
 
-pub use crate::asked::{ReceiptsAsk, Said};
+pub use crate::asked::{ReceiptsAsk, Said, Talk, TalkOf};
 pub use crate::reader::QueryId;
 
 /// Whom the completion of a publication concerns.
@@ -50,6 +51,8 @@ pub enum Ticket {
     Node,
     /// The node itself: it tells of an agent until it is accepted.
     Notice(u64),
+    /// Something done for a conversation, by the node's own number of that.
+    Talk(u64),
 }
 
 /// What the hub tells a lane, in one order.
@@ -191,6 +194,15 @@ pub enum LaneMessage {
         room: RoomName,
         /// How far its users are.
         outcome: Result<ReceiptsPage, Refused>,
+    },
+    /// The answer to [`HubMessage::Converse`].
+    Conversed {
+        /// Who asked.
+        session: SessionKey,
+        /// Where the answer belongs.
+        reply: ReplyTo,
+        /// What is answered.
+        outcome: Result<Box<Answered>, Refused>,
     },
     /// What the application answered to a session's request.
     Responded(Box<Responded>),
@@ -412,6 +424,17 @@ pub enum HubMessage {
         room: RoomName,
         /// What it says.
         said: Said,
+    },
+    /// A session asks something of a conversation. Answered by [`LaneMessage::Conversed`], unless it is a signal.
+    Converse(Box<Talk>),
+    /// A user was given a message of a conversation for the first time.
+    Reached {
+        /// The conversation.
+        room: RoomName,
+        /// The user's name within the cluster.
+        user: Box<str>,
+        /// Where the message stands there.
+        at: Position,
     },
     /// How far are users in a room? Answered by [`LaneMessage::ReceiptsPage`].
     Receipts {

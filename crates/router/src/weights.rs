@@ -49,6 +49,7 @@ impl LaneMessage {
             | Self::Obeyed(_)
             | Self::Order { .. }
             | Self::Revoked { .. }
+            | Self::Conversed { .. }
             | Self::Responded(_)
             | Self::Permitted { .. }
             | Self::Survey { .. }

@@ -159,7 +159,9 @@ impl Bare {
             let short = match remembered {
                 None => false,
                 Some(Remembered::New { short }) => short,
-                Some(Remembered::Same) => return Ok(Accepted::WHOLE),
+                Some(Remembered::Same) => {
+                    return Ok(Accepted { again: true, ..Accepted::WHOLE });
+                }
                 Some(Remembered::Other) => return Err(Refusal::Duplicate.into()),
             };
             self.spread(publication);
@@ -181,7 +183,7 @@ impl Bare {
                 }
                 Ok(Accepted { dedup_short: short, ..Accepted::stored(position) })
             }
-            Published::Same(position) => Ok(Accepted::stored(position)),
+            Published::Same(position) => Ok(Accepted { again: true, ..Accepted::stored(position) }),
             Published::Other => Err(Refusal::Duplicate.into()),
             Published::Full | Published::Spent => Err(Refusal::StorageFull.into()),
         }

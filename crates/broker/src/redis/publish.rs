@@ -130,7 +130,7 @@ fn ended(outcome: Outcome, way: &Way) -> Result<Accepted, Refused> {
     };
     match outcome {
         Outcome::Other => Err(Refusal::Duplicate.into()),
-        Outcome::Same { position } => Ok(accepted(position)),
+        Outcome::Same { position } => Ok(Accepted { again: true, ..accepted(position) }),
         Outcome::New { position, short } => {
             Ok(Accepted { dedup_short: short, ..accepted(position) })
         }

@@ -90,9 +90,12 @@ mod tests {
                 | Close::Replaced
                 | Close::Disconnected => Plan::End,
                 Close::AuthenticationFailed | Close::Unauthorized => Plan::NewToken,
-                Close::Stopping | Close::Drain | Close::Slow | Close::Limit | Close::Moved => {
-                    AT_ONCE
-                }
+                Close::Stopping
+                | Close::Silent
+                | Close::Drain
+                | Close::Slow
+                | Close::Limit
+                | Close::Moved => AT_ONCE,
                 Close::GapTooOld => Plan::Afresh,
             };
             assert_eq!(of_close(close.row().code), expected, "{close:?}");

@@ -72,8 +72,10 @@ impl Decoder for NativeDecoder {
                 reader.message(&text, Inside { batch: false, compressed: false })
             }
             Err(refused) => {
-                let (reply, authenticates) = (ReplyTo::default(), false);
-                out.push(Command::Unreadable(Unreadable { reply, refused, authenticates }));
+                let reply = ReplyTo::default();
+                let (authenticates, raw) = (false, None);
+                let unreadable = Unreadable { reply, refused, authenticates, raw };
+                out.push(Command::Unreadable(unreadable));
                 Ok(())
             }
         }
@@ -125,7 +127,8 @@ impl Reader<'_> {
                 let kind = fields.text(Key::Type, "type").ok().flatten();
                 let system = kind.and_then(|kind| System::named(&kind));
                 let authenticates = matches!(system, Some(System::Authenticate));
-                self.out.push(Command::Unreadable(Unreadable { reply, refused, authenticates }));
+                let unreadable = Unreadable { reply, refused, authenticates, raw: None };
+                self.out.push(Command::Unreadable(unreadable));
                 Ok(())
             }
         }

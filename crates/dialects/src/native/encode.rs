@@ -32,8 +32,8 @@ const ENVELOPE_BYTES: usize = 320;
 pub(super) fn outbound(outbound: &Outbound<'_>, encoding: Encoding, sink: &mut FrameSink) {
     let large = match outbound {
         Outbound::Publication(publication) => deflated(publication, encoding),
-        // Its clients name one room at a time.
-        Outbound::Rooms { .. } => return,
+        // Its clients name one room at a time, and ask nothing of conversations.
+        Outbound::Rooms { .. } | Outbound::Conversed { .. } => return,
         Outbound::Redelivered(_)
         | Outbound::Lost { .. }
         | Outbound::Presence { .. }
@@ -132,9 +132,9 @@ fn message(outbound: &Outbound<'_>, out: &mut impl Writer) {
                 out.text_at("reason", "ordered");
             }
         }),
-        Outbound::Rooms { .. } => {}
+        Outbound::Rooms { .. } | Outbound::Conversed { .. } => {}
         Outbound::Accepted { id, accepted } => ack(out, id, *accepted),
-        Outbound::Refused { reply, refused } => refusal(out, reply, refused),
+        Outbound::Refused { reply, refused, .. } => refusal(out, reply, refused),
         Outbound::Refreshed { reply, expires_unix_ms } => answer(out, "refresh", reply, |out| {
             out.text_at("expires_at", &iso8601(*expires_unix_ms));
         }),

@@ -156,6 +156,7 @@ mod tests {
             query: query.into(),
             subprotocols: subprotocols.iter().map(|&name| name.into()).collect(),
             authorization: authorization.map(Into::into),
+            fingerprint: None,
             origin: None,
             client: IpAddr::V4(Ipv4Addr::LOCALHOST),
         })

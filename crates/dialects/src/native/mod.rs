@@ -50,9 +50,7 @@ static PROFILE: Profile = Profile {
     resumes: true,
     resumes_unasked: true,
     drops_on_drain: true,
-    joins_by_call: false,
-    ack_after_ms: 5_000,
-    ack_tries: 3,
+    ..Profile::PLAIN
 };
 
 impl Dialect for Native {

@@ -197,6 +197,7 @@ fn read(room: &RoomName, payload: &Bytes, body: &[u8], time: ClusterTime) -> Opt
         requires: reader.optional(Reader::texts)?.unwrap_or_default(),
         requires_ack: reader.optional(Reader::number)? == Some(1),
         isolated: false,
+        origin: None,
         position: None,
     };
     // Fields of later versions are passed over; behind those of this one there is nothing.

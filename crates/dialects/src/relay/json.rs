@@ -189,6 +189,7 @@ pub(super) fn decode(
         requires: metadata.requires,
         requires_ack: metadata.requires_ack,
         isolated: false,
+        origin: None,
         position: place(metadata.epoch.as_deref(), metadata.offset),
     };
     Ok(Relayed { publication, published_us: Some(metadata.published_us) })

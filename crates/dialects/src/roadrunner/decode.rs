@@ -27,7 +27,7 @@ impl Decoder for RoadRunnerDecoder {
             Ok(None) => {}
             Err(refused) => {
                 let reply = ReplyTo::default();
-                let unreadable = Unreadable { reply, refused, authenticates: false };
+                let unreadable = Unreadable { reply, refused, authenticates: false, raw: None };
                 out.push(Command::Unreadable(unreadable));
             }
         }

@@ -40,6 +40,7 @@ pub(super) fn outbound(outbound: &Outbound<'_>, brokers: &Brokers, sink: &mut Fr
         | Outbound::Marked { .. }
         | Outbound::Receipts(_)
         | Outbound::ReceiptsPage { .. }
+        | Outbound::Conversed { .. }
         | Outbound::Response { .. }
         | Outbound::Drain { .. }
         | Outbound::Degraded { .. } => {}

@@ -153,7 +153,11 @@ pub(crate) fn show(command: &Command) -> String {
             write!(out, "leave {}", request.room).unwrap();
             &request.reply
         }
-        Command::Rooms(request) => panic!("{request:?} of a client that names one room"),
+        Command::Rooms(_)
+        | Command::Converse(_)
+        | Command::Conversations(_)
+        | Command::Away
+        | Command::AckOwn(_) => panic!("{command:?}: the native dialect has no words for it"),
         Command::Publish(publish) => {
             write!(out, "publish {} into {}", publish.kind, publish.room).unwrap();
             let ttl = publish.ttl_s.map(|seconds| seconds.to_string().into_boxed_str());
@@ -230,6 +234,10 @@ fn show_reply(out: &mut String, command: &Command, reply: &ReplyTo) {
         Command::Request(_)
         | Command::Authenticate(_)
         | Command::Rooms(_)
+        | Command::Converse(_)
+        | Command::Conversations(_)
+        | Command::Away
+        | Command::AckOwn(_)
         | Command::KeepAlive(_)
         | Command::Ack { .. }
         | Command::Unreadable(_) => None,

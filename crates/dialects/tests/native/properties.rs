@@ -244,6 +244,7 @@ fn publication() -> impl Strategy<Value = Publication> {
             requires: Vec::new(),
             requires_ack: false,
             isolated: false,
+            origin: None,
             position: None,
         }
     })

@@ -304,6 +304,7 @@ fn publication(content: Content) -> Publication {
         requires: vec!["audit".into()],
         requires_ack: false,
         isolated: false,
+        origin: None,
         position: None,
     }
 }
@@ -510,16 +511,22 @@ fn a_refusal_names_code_question_and_limit() {
     let to = reply(Some("q"), Some("agents"));
     let none = reply(None, None);
     let limit = Refused::limit(Refusal::RateLimit, LimitName::MessagesPerUser, 100, Some(1_500));
-    check_answer("error of a limit", &Outbound::Refused { reply: &to, refused: &limit });
+    check_answer("error of a limit", &Outbound::Refused { reply: &to, refused: &limit, raw: None });
     let refused = Refused::because(Refusal::Schema, "data.room is missing: a string".into());
-    check_answer("error", &Outbound::Refused { reply: &none, refused: &refused });
+    check_answer("error", &Outbound::Refused { reply: &none, refused: &refused, raw: None });
     let refused = Refused::because(Refusal::PermissionDenied, "there is such a room".into());
-    check_answer("error of a right", &Outbound::Refused { reply: &to, refused: &refused });
+    check_answer(
+        "error of a right",
+        &Outbound::Refused { reply: &to, refused: &refused, raw: None },
+    );
     let mut refused = Refused::new(Refusal::Unavailable);
     refused.retry_after_ms = Some(1_000);
-    check_answer("error, not now", &Outbound::Refused { reply: &to, refused: &refused });
+    check_answer("error, not now", &Outbound::Refused { reply: &to, refused: &refused, raw: None });
     refused.unknown = true;
-    check_answer("error, outcome unknown", &Outbound::Refused { reply: &to, refused: &refused });
+    check_answer(
+        "error, outcome unknown",
+        &Outbound::Refused { reply: &to, refused: &refused, raw: None },
+    );
 }
 
 #[test]
@@ -542,7 +549,10 @@ fn every_refusal_has_its_words() {
     for refusal in Refusal::ALL {
         let refused = Refused::new(refusal);
         let to = reply(None, None);
-        let bytes = payload(&Outbound::Refused { reply: &to, refused: &refused }, Encoding::Json);
+        let bytes = payload(
+            &Outbound::Refused { reply: &to, refused: &refused, raw: None },
+            Encoding::Json,
+        );
         let value: Value = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(value["data"]["code"], refusal.row().code);
         assert_eq!(value["data"]["name"], refusal.row().name);

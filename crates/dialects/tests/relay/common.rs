@@ -150,6 +150,7 @@ impl Fields {
             requires: self.requires.clone(),
             requires_ack: self.requires_ack,
             isolated: false,
+            origin: None,
             position: self.position.as_ref().map(|(epoch, offset)| Position {
                 epoch: Epoch::parse(epoch).unwrap(),
                 offset: *offset,

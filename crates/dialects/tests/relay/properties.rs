@@ -298,6 +298,7 @@ fn publication() -> impl Strategy<Value = Publication> {
             requires,
             requires_ack,
             isolated: false,
+            origin: None,
             position: None,
         }
     })

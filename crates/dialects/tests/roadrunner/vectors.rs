@@ -86,7 +86,7 @@ fn answered(sent: &str, refused: Option<&Refused>) -> Option<String> {
         let Command::Unreadable(Unreadable { reply, refused, .. }) = command else {
             panic!("{command:?}")
         };
-        encode(&Outbound::Refused { reply, refused })
+        encode(&Outbound::Refused { reply, refused, raw: None })
     });
     let first = answers.next();
     assert_eq!(answers.next(), None);
@@ -273,7 +273,7 @@ fn what_it_has_no_words_for_is_not_said() {
         Outbound::Pong { timestamp: None, unix_ms: 1 },
         Outbound::Joined { reply: &reply, room: "foo", entry },
         Outbound::Left { reply: &reply, room: "foo", ordered: false },
-        Outbound::Refused { reply: &reply, refused: &refused },
+        Outbound::Refused { reply: &reply, refused: &refused, raw: None },
         Outbound::Refreshed { reply: &reply, expires_unix_ms: 1 },
         Outbound::TokenExpiring { expires_unix_ms: 1 },
         Outbound::Gap { room: None, loss: Loss::Feed },

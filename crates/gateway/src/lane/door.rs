@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use hyper::Request;
 use hyper::body::Incoming;
+use hyper::header::HeaderName;
 use roomcast_protocol::codes::Close;
 use roomcast_protocol::dialect::{Dialect, Format, Handshake, Negotiated};
 use roomcast_protocol::ids::SessionId;
@@ -331,6 +332,7 @@ fn asked_for(
         query: request.uri().query().unwrap_or_default().into(),
         subprotocols: accepted.subprotocols.clone(),
         authorization: header(hyper::header::AUTHORIZATION),
+        fingerprint: header(HeaderName::from_static("fingerprint")),
         origin: header(hyper::header::ORIGIN),
         client: client.ip,
     }

@@ -497,7 +497,9 @@ fn weight_of(message: &roomcast_router::messages::HubMessage) -> usize {
             let record = save.record.as_ref();
             MESSAGE_BYTES + record.map_or(0, |it| 64 * (it.rooms.len() + it.own.len()))
         }
+        HubMessage::Converse(talk) => MESSAGE_BYTES + talk.weight(),
         HubMessage::Attach { .. }
+        | HubMessage::Reached { .. }
         | HubMessage::Fence { .. }
         | HubMessage::Presence { .. }
         | HubMessage::Roster { .. }

@@ -305,6 +305,7 @@ fn reason_of(close: Close, shell: &Shell) -> String {
         | Close::Protocol
         | Close::BadText
         | Close::Flood
+        | Close::Silent
         | Close::AuthenticationFailed
         | Close::Unauthorized
         | Close::Drain

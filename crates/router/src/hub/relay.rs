@@ -93,7 +93,7 @@ impl Hub {
             self.counters.refused_waiting += 1;
             let text = "The broker is away, and enough waits for it: send it again";
             let refused = Refused::unavailable(text.into(), RETRY_MS);
-            return self.complete(ticket, Err(refused), out);
+            return self.complete(now, ticket, Err(refused), out);
         }
         self.waiting.bytes = bytes;
         self.waiting.queue.push_back(Waiter { ticket, publication, dedup });
@@ -119,7 +119,7 @@ impl Hub {
         outcome: Result<Accepted, Refused>,
         out: &mut Vec<HubEffect>,
     ) {
-        let Some(watch) = &mut self.watch else { return self.complete(ticket, outcome, out) };
+        let Some(watch) = &mut self.watch else { return self.complete(now, ticket, outcome, out) };
         let known = outcome.as_ref().map_or_else(|it| it.refusal == Refusal::Duplicate, |_| true);
         if known {
             watch.answered(now.mono_ms);
@@ -131,12 +131,13 @@ impl Hub {
         if outcome.as_ref().is_ok_and(|accepted| accepted.partial) {
             self.counters.partial += 1;
         }
-        self.complete(ticket, outcome, out);
+        self.complete(now, ticket, outcome, out);
     }
 
     /// Tells whom it concerns how a publication ended.
     fn complete(
         &mut self,
+        now: Now,
         ticket: Ticket,
         outcome: Result<Accepted, Refused>,
         out: &mut Vec<HubEffect>,
@@ -151,6 +152,7 @@ impl Hub {
             Ticket::Query(query) => self.answer_query(query, outcome, out),
             Ticket::Node => {}
             Ticket::Notice(number) => self.notices.end(number, outcome),
+            Ticket::Talk(number) => self.talk_published(now, number, outcome, out),
         }
     }
 
@@ -197,20 +199,30 @@ impl Hub {
         let Waiter { ticket, publication, dedup } = waiter;
         if publication.room.as_str() == CONTROL {
             let refused = self.obey_alone(&publication, out);
-            return self.complete(ticket, Err(refused), out);
+            return self.complete(now, ticket, Err(refused), out);
         }
         if self.is_blind_in(&publication.room) {
             let text = "The broker is away, and this room is not served without it: send it again";
-            return self.complete(ticket, Err(Refused::unavailable(text.into(), RETRY_MS)), out);
+            return self.complete(
+                now,
+                ticket,
+                Err(Refused::unavailable(text.into(), RETRY_MS)),
+                out,
+            );
         }
         if self.keep_of(&publication.room).is_some() {
             let text =
                 "The broker is away, and this room takes only what it can keep: send it again";
-            return self.complete(ticket, Err(Refused::unavailable(text.into(), RETRY_MS)), out);
+            return self.complete(
+                now,
+                ticket,
+                Err(Refused::unavailable(text.into(), RETRY_MS)),
+                out,
+            );
         }
         let first = self.ids.remember(now.mono_ms, &publication, dedup);
         if first == Some(false) {
-            return self.complete(ticket, Err(Refusal::Duplicate.into()), out);
+            return self.complete(now, ticket, Err(Refusal::Duplicate.into()), out);
         }
         if first.is_none() {
             self.counters.isolated += 1;
@@ -224,6 +236,6 @@ impl Hub {
         }
         let dedup_short = dedup && self.ids.are_short();
         let accepted = Accepted { level: Level::Isolated, dedup_short, ..Accepted::WHOLE };
-        self.complete(ticket, Ok(accepted), out);
+        self.complete(now, ticket, Ok(accepted), out);
     }
 }

@@ -807,6 +807,7 @@ fn told(message: &LaneMessage) -> String {
         LaneMessage::Page { query, page } => {
             format!("page {query} {}", page.as_ref().map_or(0, |page| page.entries.len()))
         }
+        LaneMessage::Conversed { .. } => format!("{message:?}"),
         LaneMessage::Presence(diff) => presence::told(diff),
         LaneMessage::Presents { since_ms } => format!("presents since {since_ms}"),
         LaneMessage::Roster { room, outcome, .. } => presence::told_roster(room, outcome),
@@ -845,7 +846,7 @@ fn told(message: &LaneMessage) -> String {
 
 fn ended(outcome: &Result<Accepted, Refused>) -> String {
     match outcome {
-        Ok(Accepted { level, position, dedup_short, partial }) => {
+        Ok(Accepted { level, position, dedup_short, partial, .. }) => {
             let at = position.map_or(String::new(), |at| format!(" {}", at.offset));
             let level = format!("{}{at}", level.name());
             let short = if *dedup_short { " short" } else { "" };
@@ -898,6 +899,7 @@ fn publication(line: &str) -> Arc<Publication> {
         requires: Vec::new(),
         requires_ack: false,
         isolated: false,
+        origin: None,
         position: option(line, "at").map(|at| position(line, at.parse().unwrap())),
     };
     if let Some(bytes) = option(line, "bytes") {

@@ -116,7 +116,11 @@ impl Lane {
             Command::Publish(publish) => &publish.reply,
             Command::Authenticate(request) => &request.reply,
             Command::Unreadable(unreadable) => &unreadable.reply,
-            Command::KeepAlive(_) | Command::Ack { .. } => &none,
+            Command::Converse(request) => &request.reply,
+            Command::Conversations(reply) => reply,
+            Command::KeepAlive(_) | Command::Away | Command::Ack { .. } | Command::AckOwn(_) => {
+                &none
+            }
         };
         self.refuse(key, reply, refused, out);
     }
@@ -152,9 +156,14 @@ fn waiting_bytes(command: &Command) -> Option<usize> {
         Command::Rooms(request) => Some(request.named.iter().map(|name| name.len()).sum()),
         Command::Request(request) => Some(request.params.len()),
         Command::Publish(publish) => Some(publish.content.len()),
-        Command::Authenticate(_)
+        // A conversation needs no room that may be joined just now.
+        Command::Converse(_)
+        | Command::Conversations(_)
+        | Command::Away
+        | Command::Authenticate(_)
         | Command::KeepAlive(_)
         | Command::Ack { .. }
+        | Command::AckOwn(_)
         | Command::Unreadable(_) => None,
     }
 }

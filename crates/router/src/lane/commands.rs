@@ -127,15 +127,30 @@ impl Lane {
                     self.request(key, *request, out);
                 }
             }
-            Command::KeepAlive(_) => {}
+            Command::Converse(request) => {
+                if self.may_send(now, key, &request.reply, out) {
+                    self.converse(key, *request, out);
+                }
+            }
+            Command::Conversations(reply) => {
+                if self.may_send(now, key, &reply, out) {
+                    self.list_conversations(key, reply, out);
+                }
+            }
+            Command::KeepAlive(_) | Command::Away => {}
             Command::Ack { id, room } => {
                 if self.may_control(now, key, &ReplyTo::default(), out) {
                     self.acked(now, key, (&id, room.as_deref()), out);
                 }
             }
+            Command::AckOwn(offset) => {
+                if self.may_control(now, key, &ReplyTo::default(), out) {
+                    self.acked_own(now, key, offset, out);
+                }
+            }
             Command::Unreadable(unreadable) => {
                 if self.may_send(now, key, &unreadable.reply, out) {
-                    self.refuse(key, &unreadable.reply, &unreadable.refused, out);
+                    self.refuse_unreadable(key, &unreadable, out);
                 }
             }
         }
@@ -437,6 +452,7 @@ pub fn publication_of(
         // Who publishes as a user cannot burden others: their room's rule can.
         requires_ack: publish.members_ack && who.kind == Kind::Backend,
         isolated: false,
+        origin: None,
         position: None,
     };
     (publish.reply, publish.wants_ack, publication)

@@ -1,7 +1,7 @@
 //! What a lane counts of itself, and how large it is.
 
 use roomcast_protocol::codes::{Close, Refusal, Refused};
-use roomcast_protocol::command::ReplyTo;
+use roomcast_protocol::command::{ReplyTo, Unreadable};
 use roomcast_protocol::ids::SessionKey;
 use roomcast_protocol::limits::LimitName;
 use roomcast_protocol::outbound::{Outbound, SkipReason};
@@ -188,7 +188,19 @@ impl Lane {
             return self.groups.refused(key, refused);
         }
         self.note_refusal(key, refused, out);
-        self.send(key, &Outbound::Refused { reply, refused }, out);
+        self.send(key, &Outbound::Refused { reply, refused, raw: None }, out);
+    }
+
+    /// The same of a command that could not be read.
+    pub(super) fn refuse_unreadable(
+        &mut self,
+        key: SessionKey,
+        unreadable: &Unreadable,
+        out: &mut Vec<Effect>,
+    ) {
+        let Unreadable { reply, refused, raw, .. } = unreadable;
+        self.note_refusal(key, refused, out);
+        self.send(key, &Outbound::Refused { reply, refused, raw: raw.as_deref() }, out);
     }
 
     /// Counts a refusal, and tells of what it says of the client.

@@ -53,6 +53,10 @@ impl Lane {
             | Command::Receipts(_)
             | Command::Request(_)
             | Command::Publish(_)
+            | Command::Converse(_)
+            | Command::Conversations(_)
+            | Command::Away
+            | Command::AckOwn(_)
             | Command::Ack { .. } => Refused::because(Refusal::Schema, TOKEN_FIRST.into()),
         };
         if self.answers_early(key, true, out) {

@@ -10,6 +10,7 @@ mod aside;
 mod behind;
 mod catching;
 mod commands;
+mod conversations;
 mod counters;
 mod cursor;
 mod draining;
@@ -412,6 +413,9 @@ impl Lane {
             LaneMessage::Receipts(diff) => self.tell_receipts(&diff, out),
             LaneMessage::ReceiptsPage { session, reply, room, outcome } => {
                 self.answer_receipts(session, (&reply, &room), outcome, out);
+            }
+            LaneMessage::Conversed { session, reply, outcome } => {
+                self.conversed(now, session, &reply, outcome, out);
             }
             LaneMessage::Responded(responded) => self.responded(*responded, out),
             LaneMessage::Permitted { session, outcome } => {

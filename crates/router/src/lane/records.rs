@@ -325,6 +325,7 @@ pub(super) const fn state_after(close: Close) -> SessionState {
         | Close::BadText
         | Close::Flood
         | Close::TooLarge
+        | Close::Silent
         | Close::Drain
         | Close::AuthenticationFailed
         | Close::Slow

@@ -586,7 +586,10 @@ impl World {
             message @ (HubMessage::Arrived { .. }
             | HubMessage::Mark { .. }
             | HubMessage::Receipts { .. }) => self.seen.push(receipts::hub_hears(&message)),
-            message @ (HubMessage::AskRoster { .. } | HubMessage::AskReceipts { .. }) => {
+            message @ (HubMessage::AskRoster { .. }
+            | HubMessage::AskReceipts { .. }
+            | HubMessage::Converse(_)
+            | HubMessage::Reached { .. }) => {
                 self.seen.push(format!("hub {message:?}"))
             }
         }
@@ -832,6 +835,7 @@ fn publication(name: &str, rest: &str, now: Now) -> Publication {
         requires: all.requires,
         requires_ack: all.wants_ack,
         isolated: false,
+        origin: None,
         position: options(rest).find(|(held, _)| *held == "pos").map(|(_, at)| position(at)),
     }
 }
@@ -911,6 +915,7 @@ fn command(text: &str) -> Command {
         "garbles" | "garbles-token" => Command::Unreadable(Unreadable {
             reply: ReplyTo { id, room: None, part: false },
             refused: Refused::new(Refusal::BadJson),
+            raw: None,
             authenticates: verb == "garbles-token",
         }),
         _ => panic!("no command {verb}"),

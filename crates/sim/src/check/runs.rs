@@ -62,6 +62,7 @@ impl World {
             | LaneMessage::Fence { .. }
             | LaneMessage::Roster { .. }
             | LaneMessage::Inbox { .. }
+            | LaneMessage::Conversed { .. }
             | LaneMessage::Marked { .. }
             | LaneMessage::Receipts(_)
             | LaneMessage::ReceiptsPage { .. }

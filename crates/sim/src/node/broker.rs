@@ -532,12 +532,13 @@ fn accepted(verdict: Verdict, keep: Option<Keep>) -> Result<Accepted, Refused> {
         Verdict::New { position, short } => (position, short),
         Verdict::Same { position } => (position, false),
     };
+    let again = matches!(verdict, Verdict::Same { .. });
     let level = match keep {
         None => Level::Accepted,
         Some(keep) if keep.replicated => Level::Replicated,
         Some(_) => Level::Stored,
     };
-    Ok(Accepted { level, position, dedup_short, partial: false })
+    Ok(Accepted { level, position, dedup_short, partial: false, again })
 }
 
 fn refused(fault: Fault, may_have_happened: bool) -> Refused {

@@ -259,6 +259,7 @@ impl World {
             | LaneMessage::Order { .. }
             | LaneMessage::Revoked { .. }
             | LaneMessage::Survey { .. }
+            | LaneMessage::Conversed { .. }
             | LaneMessage::Attached { .. }
             | LaneMessage::Saved { .. }
             | LaneMessage::Fence { .. }

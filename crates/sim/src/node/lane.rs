@@ -382,6 +382,8 @@ fn weight_of(message: &HubMessage) -> usize {
         | HubMessage::Attach { .. }
         | HubMessage::Save { .. }
         | HubMessage::Fence { .. }
+        | HubMessage::Converse(_)
+        | HubMessage::Reached { .. }
         | HubMessage::Presence { .. }
         | HubMessage::Roster { .. }
         | HubMessage::Inbox { .. }

@@ -170,11 +170,14 @@ fn text_of(outbound: &Outbound<'_>) -> String {
             let at = accepted.position.map_or(String::new(), |at| format!(" at {}", place(at)));
             format!("accepted {id}{at}{}", if accepted.dedup_short { " short" } else { "" })
         }
-        Outbound::Refused { reply, refused } => {
+        Outbound::Refused { reply, refused, .. } => {
             let room = reply.room.as_ref().map_or(String::new(), |room| format!(" {room}"));
             let wait = refused.retry_after_ms.map_or(String::new(), |ms| format!(" wait {ms}"));
             let unknown = if refused.unknown { " unknown" } else { "" };
             format!("refused{room}{}{unknown}: {}{wait}", id(reply), refused.message)
+        }
+        Outbound::Conversed { reply, answered, .. } => {
+            format!("conversed{}: {answered:?}", id(reply))
         }
         Outbound::Refreshed { reply, expires_unix_ms } => {
             format!("refreshed{} until {expires_unix_ms}", id(reply))

@@ -254,6 +254,8 @@ impl Bench {
             | HubMessage::Mark { .. }
             | HubMessage::Receipts { .. }
             | HubMessage::AskReceipts { .. }
+            | HubMessage::Converse(_)
+            | HubMessage::Reached { .. }
             | HubMessage::Ack { .. }
             | HubMessage::AskRoster { .. } => panic!("{message:?}"),
         }

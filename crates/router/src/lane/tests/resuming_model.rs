@@ -329,6 +329,8 @@ impl Cluster {
             | HubMessage::Mark { .. }
             | HubMessage::Receipts { .. }
             | HubMessage::AskReceipts { .. }
+            | HubMessage::Converse(_)
+            | HubMessage::Reached { .. }
             | HubMessage::Ack { .. }) => panic!("{other:?}"),
         }
         true

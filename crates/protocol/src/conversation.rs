@@ -1,0 +1,348 @@
+//! Conversations: rooms of named people. What is said in one is kept there, and a copy of it in the inbox of each of its
+//! people. Owns how such rooms are called, what can be asked of one, and what is answered.
+
+use std::sync::Arc;
+
+use crate::command::ReplyTo;
+use crate::content::Content;
+use crate::ids::SessionId;
+use crate::position::Position;
+use crate::publication::Publication;
+use crate::receipts::Mark;
+use crate::room::{BadName, RoomName};
+
+/// What the name of a dialog's room begins with.
+pub const DIALOG: &str = "dialog-";
+
+/// What the name of a user's own room, its inbox, begins with.
+pub const USER: &str = "user-";
+
+/// Most messages of one answer; the seed's default is [`MESSAGES_DEFAULT`]. Source: `docs/dialects/chat.md`.
+pub const MESSAGES_MAX: u32 = 500;
+
+/// Messages of an answer where the client does not say how many.
+pub const MESSAGES_DEFAULT: u32 = 300;
+
+/// The room in which two users talk, whoever of them asks: `dialog-{a}:{b}`, the names sorted, `%` and `:` coded. With
+/// oneself alone: one's favourites.
+///
+/// # Errors
+/// [`BadName`]: the two names make no valid name of a room.
+pub fn dialog(one: &str, other: &str) -> Result<RoomName, BadName> {
+    if one.is_empty() || other.is_empty() {
+        return Err(BadName::Empty);
+    }
+    let (first, second) = if one <= other { (one, other) } else { (other, one) };
+    RoomName::parse(&format!("{DIALOG}{}:{}", coded(first), coded(second)))
+}
+
+/// The two who talk in a dialog's room, as their names are within the cluster; `None`: it is no such room.
+#[must_use]
+pub fn people(room: &RoomName) -> Option<[Box<str>; 2]> {
+    let (first, second) = room.as_str().strip_prefix(DIALOG)?.split_once(':')?;
+    Some([plain(first)?, plain(second)?]).filter(|[first, second]| first <= second)
+}
+
+/// With whom this user talks in the room, as its clients name it; `None`: it is no room of this user's.
+#[must_use]
+pub fn with(room: &RoomName, user: &str) -> Option<Box<str>> {
+    let [first, second] = people(room)?;
+    match (*first == *user, *second == *user) {
+        (true, _) => Some(second),
+        (false, true) => Some(first),
+        (false, false) => None,
+    }
+}
+
+/// A user's own room.
+///
+/// # Errors
+/// [`BadName`]: the user's name makes no valid name of a room.
+pub fn inbox(user: &str) -> Result<RoomName, BadName> {
+    RoomName::parse(&format!("{USER}{user}"))
+}
+
+/// Whose own room it is, if it is one.
+#[must_use]
+pub fn owner(room: &RoomName) -> Option<&str> {
+    room.as_str().strip_prefix(USER)
+}
+
+fn coded(name: &str) -> String {
+    name.replace('%', "%25").replace(':', "%3A")
+}
+
+fn plain(coded: &str) -> Option<Box<str>> {
+    if coded.is_empty() || coded.contains(':') {
+        return None;
+    }
+    let mut parts = coded.split('%');
+    let mut name = parts.next()?.to_owned();
+    for part in parts {
+        let (character, rest) = match (part.strip_prefix("25"), part.strip_prefix("3A")) {
+            (Some(rest), _) => ('%', rest),
+            (None, Some(rest)) => (':', rest),
+            (None, None) => return None,
+        };
+        name.push(character);
+        name.push_str(rest);
+    }
+    Some(name.into())
+}
+
+/// Of which publication in another room one is a copy, or what it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The room: a conversation's.
+    pub room: RoomName,
+    /// Where it stands there; `None`: nowhere, for it is not kept.
+    pub position: Option<Position>,
+    /// Its id there, which its sender gave it; may be empty where it has no position.
+    pub id: Box<str>,
+    /// When it was accepted, or what it tells of happened. Units: milliseconds since the Unix epoch.
+    pub at_unix_ms: u64,
+    /// Messages of the conversation that the copy's addressee had not read when it was made.
+    pub unread: Option<u32>,
+    /// In which session it was said, which is not given the copy: its client knows.
+    pub said_in: Option<SessionId>,
+    /// Which message of the conversation it changes, or takes back.
+    pub amends: Option<Amends>,
+}
+
+impl Origin {
+    /// Nothing beside the room and the time is known.
+    #[must_use]
+    pub fn of(room: RoomName, at_unix_ms: u64) -> Self {
+        Self {
+            room,
+            position: None,
+            id: Box::default(),
+            at_unix_ms,
+            unread: None,
+            said_in: None,
+            amends: None,
+        }
+    }
+}
+
+/// Which message is changed, or taken back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Amends {
+    /// Where it stands in the conversation.
+    pub offset: u64,
+    /// Its id there, which its sender gave it.
+    pub id: Box<str>,
+    /// It is taken back.
+    pub erases: bool,
+}
+
+/// A conversation is named, and something asked of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Converse {
+    /// Where the answer belongs.
+    pub reply: ReplyTo,
+    /// With whom, as the client names it: another user, or oneself.
+    pub with: Box<str>,
+    /// What is asked.
+    pub act: Act,
+}
+
+/// What can be asked of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Say something. Answered by [`Answered::Said`].
+    Say(Saying),
+    /// Change, or take back, what one has said. Answered by [`Answered::Said`], for that is something said as well.
+    Amend {
+        /// Which message.
+        of: MessageRef,
+        /// It is taken back.
+        erases: bool,
+        /// What is said instead; its id may be left out.
+        saying: Saying,
+    },
+    /// I have got, or read, what there is up to a message. Answered by [`Answered::Marked`].
+    Mark {
+        /// Which.
+        mark: Mark,
+        /// Up to this offset; `None`: all.
+        up_to: Option<u64>,
+    },
+    /// Show me messages. Answered by [`Answered::Messages`].
+    Messages {
+        /// Which of them.
+        range: Range,
+        /// How many at most. Bounds: 1 to [`MESSAGES_MAX`].
+        count_max: u32,
+    },
+    /// Show me the conversation. Answered by [`Answered::Conversations`].
+    Show,
+    /// Tell the others something that is not kept, and not answered.
+    Signal(Saying),
+    /// Tell these people something that is not kept in the conversation, but in their inboxes; and say something in the
+    /// conversation too, if that is given. Answered by [`Answered::Done`].
+    Tell {
+        /// Whom, beside the conversation's people: names as clients have them.
+        to: Vec<Box<str>>,
+        /// What.
+        told: Saying,
+        /// What is kept of it.
+        said: Option<Saying>,
+    },
+}
+
+/// Something said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Saying {
+    /// Its type.
+    pub kind: Box<str>,
+    /// The client's id for it: said again under it, it is said once (G5). `None`: the node makes one.
+    pub id: Option<Box<str>>,
+    /// What.
+    pub content: Content,
+}
+
+/// Which message is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MessageRef {
+    /// The one at this offset of the conversation.
+    Offset(u64),
+    /// The one that the same user said under this id.
+    Id(Box<str>),
+}
+
+/// Which messages are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Range {
+    /// The newest.
+    Newest,
+    /// The oldest from this offset on, itself included.
+    From(u64),
+    /// The newest up to this offset, itself included.
+    UpTo(u64),
+}
+
+/// One message of a conversation, with what became of it.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// As it was said.
+    pub said: Arc<Publication>,
+    /// The last change of it by its author.
+    pub edited: Option<Arc<Publication>>,
+    /// When its author took it back, if so. Units: milliseconds since the Unix epoch.
+    pub erased_unix_ms: Option<u64>,
+    /// How far it got: for one's own, with the others; for theirs, with oneself. `None`: nowhere yet.
+    pub mark: Option<Mark>,
+}
+
+/// One conversation, as one of its people sees it.
+#[derive(Clone, Debug)]
+pub struct Conversation {
+    /// With whom, as its clients name it.
+    pub with: Box<str>,
+    /// All its people.
+    pub people: Vec<Box<str>>,
+    /// The newest message.
+    pub last: Option<Message>,
+    /// Messages of others that the user has not read.
+    pub unread: u32,
+    /// The oldest of them. Units: an offset.
+    pub first_unread: Option<u64>,
+}
+
+/// What is answered.
+#[derive(Clone, Debug)]
+pub enum Answered {
+    /// It is said, and stands in everybody's inbox.
+    Said {
+        /// Where it stands in the conversation.
+        position: Position,
+        /// Under which id it was said.
+        id: Box<str>,
+        /// When it was first accepted. Units: milliseconds since the Unix epoch.
+        at_unix_ms: u64,
+    },
+    /// It is marked.
+    Marked {
+        /// Which mark.
+        mark: Mark,
+        /// With whom the user talks.
+        with: Box<str>,
+        /// Up to where: what was asked for, at most the newest message; 0: there is none.
+        offset: u64,
+        /// The id of the message there; empty: there is none.
+        id: Box<str>,
+        /// When the first mark came that covers it. Units: milliseconds since the Unix epoch.
+        at_unix_ms: u64,
+        /// Messages of others that are not read.
+        unread: u32,
+    },
+    /// Messages by rising offset.
+    Messages(Vec<Message>),
+    /// Conversations, the one that was talked in last first; `one`: it was asked for by name.
+    Conversations {
+        /// A list of one is one.
+        one: bool,
+        /// Which.
+        list: Vec<Conversation>,
+    },
+    /// It is done.
+    Done,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(one: &str, other: &str, name: &str) {
+        let room = dialog(one, other).unwrap();
+        assert_eq!(room.as_str(), name);
+        assert_eq!(dialog(other, one).unwrap(), room);
+        let mut sorted = [one, other];
+        sorted.sort_unstable();
+        assert_eq!(people(&room).unwrap().each_ref().map(|it| &**it), sorted);
+        assert_eq!(with(&room, one).as_deref(), Some(other));
+        assert_eq!(with(&room, other).as_deref(), Some(one));
+        assert_eq!(with(&room, "somebody else"), None);
+    }
+
+    #[test]
+    fn a_dialogs_room_is_the_same_for_both_and_names_them() {
+        check("User1", "User2", "dialog-User1:User2");
+        check("b", "a", "dialog-a:b");
+        check("a", "a", "dialog-a:a");
+        check("gs:1", "a%b", "dialog-a%25b:gs%3A1");
+        check("a:b", "a", "dialog-a:a%3Ab");
+        check("%3A", ":", "dialog-%253A:%3A");
+    }
+
+    #[test]
+    fn no_two_pairs_have_one_room() {
+        let names = ["a", "b", "a:b", "a%3Ab", "%", ":", "%25", "b:a", ":b", "a:"];
+        let mut rooms = std::collections::BTreeSet::new();
+        for (at, one) in names.iter().enumerate() {
+            for other in names.iter().skip(at) {
+                assert!(rooms.insert(dialog(one, other).unwrap()), "{one} and {other}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_no_pair_is_called_is_nobodys() {
+        for name in [
+            "dialog-a",
+            "dialog-b:a",
+            "dialog-a:",
+            "dialog-:b",
+            "dialog-a:b:c",
+            "dialog-a%41:b",
+            "user-a",
+        ] {
+            assert_eq!(people(&RoomName::parse(name).unwrap()), None, "{name}");
+        }
+        assert_eq!(dialog("", "a"), Err(BadName::Empty));
+        assert_eq!(dialog("a b", "a"), Err(BadName::Character));
+        assert_eq!(dialog(&"a".repeat(300), "a"), Err(BadName::TooLong));
+    }
+}

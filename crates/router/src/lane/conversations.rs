@@ -1,0 +1,134 @@
+//! Conversations: a session names with whom it talks, and what that room is called is known here alone; so nobody gets
+//! into one by its name. What is said is the hub's to carry out.
+
+use roomcast_protocol::codes::{Refusal, Refused};
+use roomcast_protocol::command::ReplyTo;
+use roomcast_protocol::conversation::{self, Answered, Converse};
+use roomcast_protocol::guard::Kind;
+use roomcast_protocol::ids::SessionKey;
+use roomcast_protocol::outbound::Outbound;
+use roomcast_protocol::publication::Publication;
+use roomcast_protocol::room::RoomName;
+use roomcast_protocol::time::Now;
+
+use super::Lane;
+use crate::happenings::Right;
+use crate::messages::{Effect, HubMessage, Talk, TalkOf};
+
+impl Lane {
+    /// Asks something of a conversation.
+    pub(super) fn converse(&mut self, key: SessionKey, request: Converse, out: &mut Vec<Effect>) {
+        let Converse { reply, with, act } = request;
+        let Some(user) = self.talker(key) else { return self.refuse_talk(key, &reply, out) };
+        let room = match conversation::dialog(&user, &with) {
+            Ok(room) => room,
+            Err(cause) => return self.refuse(key, &reply, &cause.into(), out),
+        };
+        let rule = self.guard.rule(&room);
+        if !rule.is_some_and(|rule| self.guard.policy(rule).conversation) {
+            return self.deny(key, &reply, (Right::Join, &room), out);
+        }
+        self.talk(key, reply, user, TalkOf::Room(room, act), out);
+    }
+
+    /// Asks for all conversations of a session's user.
+    pub(super) fn list_conversations(
+        &mut self,
+        key: SessionKey,
+        reply: ReplyTo,
+        out: &mut Vec<Effect>,
+    ) {
+        match self.talker(key) {
+            Some(user) => self.talk(key, reply, user, TalkOf::All, out),
+            None => self.refuse_talk(key, &reply, out),
+        }
+    }
+
+    /// Who talks in the session; `None`: nobody in particular, or a back-end.
+    fn talker(&self, key: SessionKey) -> Option<Box<str>> {
+        let who = self.session(key)?.who.as_deref()?;
+        (who.kind == Kind::User).then(|| who.user_key().into())
+    }
+
+    fn refuse_talk(&mut self, key: SessionKey, reply: &ReplyTo, out: &mut Vec<Effect>) {
+        let text = "Only users talk: the token must name one, and not be a back-end's";
+        let refused = Refused::because(Refusal::PermissionDenied, text.into());
+        self.refuse(key, reply, &refused, out);
+    }
+
+    fn talk(
+        &self,
+        key: SessionKey,
+        reply: ReplyTo,
+        user: Box<str>,
+        of: TalkOf,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(said_in) = self.session(key).map(|session| session.id) else { return };
+        let talk = Talk { lane: self.id, session: key, reply, user, said_in, of };
+        out.push(Effect::Hub(HubMessage::Converse(Box::new(talk))));
+    }
+
+    /// The hub has carried it out, or has not.
+    pub(super) fn conversed(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        reply: &ReplyTo,
+        outcome: Result<Box<Answered>, Refused>,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(user) = self.talker(key) else { return };
+        match outcome {
+            Ok(answered) => {
+                let (user, answered, unix_ms) = (&*user, &*answered, now.unix_ms);
+                self.send(key, &Outbound::Conversed { reply, user, answered, unix_ms }, out);
+            }
+            Err(refused) => self.refuse(key, reply, &refused, out),
+        }
+    }
+
+    /// The client acks what it was given at this offset of its user's own room.
+    pub(super) fn acked_own(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        offset: u64,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(name) = self.own_room(key) else { return };
+        let index = self.names.get(&name).copied();
+        let acks = self.session(key).and_then(|session| session.acks.as_ref());
+        let found = acks.and_then(|acks| acks.id_at(index?, offset));
+        match found {
+            Some(id) => self.acked(now, key, (&id, Some(name.as_str())), out),
+            None => self.counters.acks_unknown += 1,
+        }
+    }
+
+    fn own_room(&self, key: SessionKey) -> Option<RoomName> {
+        let who = self.session(key)?.who.as_deref()?;
+        conversation::inbox(&who.user_key()).ok()
+    }
+
+    /// What was said in the session itself its client knows.
+    pub(super) fn is_said_in(&self, key: SessionKey, publication: &Publication) -> bool {
+        let said_in = publication.origin.as_ref().and_then(|origin| origin.said_in);
+        said_in.is_some() && said_in == self.session(key).map(|session| session.id)
+    }
+
+    /// Sessions were given a publication for the first time: a message of a conversation has reached its user.
+    pub(super) fn reached(
+        &self,
+        key: SessionKey,
+        publication: &Publication,
+        out: &mut Vec<Effect>,
+    ) {
+        let Some(origin) = &publication.origin else { return };
+        let Some((at, user)) = origin.position.zip(self.talker(key)) else { return };
+        if publication.sender != user && origin.unread.is_some() {
+            let room = origin.room.clone();
+            out.push(Effect::Hub(HubMessage::Reached { room, user, at }));
+        }
+    }
+}
