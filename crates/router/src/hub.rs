@@ -86,6 +86,8 @@ pub use rosters::{
 use sessions::{Fence, Sessions};
 use surveys::Surveys;
 pub use surveys::{SURVEYS_MAX, Surveyed};
+use talks::Talks;
+pub use talks::{REACHED_MAX, TALK_ENDS_MS, TALK_MS, TALKS_MAX};
 pub use track::{HELD_BYTES_MAX, HELD_ROOM_BYTES_MAX};
 use track::{Item, Track};
 use watch::Watch;
@@ -183,6 +185,7 @@ pub struct Hub {
     inboxes: Inboxes,
     roster_asks: RosterAsks,
     receipts: Receipts,
+    talks: Talks,
     /// Rooms that keep their publications, in order.
     kept: BTreeSet<RoomName>,
     control: Control,
@@ -235,6 +238,7 @@ impl Hub {
             inboxes: Inboxes::default(),
             roster_asks: RosterAsks::default(),
             receipts: Receipts::default(),
+            talks: Talks::default(),
             kept: BTreeSet::new(),
             control: Control::new(seed),
             sessions: Sessions::default(),
@@ -326,7 +330,7 @@ impl Hub {
                 self.ask_marks(Asker::Lane(lane, session, reply), ask, out);
             }
             HubMessage::Converse(talk) => self.talk(now, *talk, out),
-            HubMessage::Reached { room, user, at } => self.reached(now, room, user, at),
+            HubMessage::Reached { room, user, at } => self.reached(now, room, user, at, out),
             HubMessage::AskReceipts { query, ask } => self.ask_marks(Asker::Query(query), ask, out),
             HubMessage::Ack { cursor, acked, told } => self.move_cursor(cursor, acked, told, out),
         }
@@ -348,7 +352,7 @@ impl Hub {
             BrokerEvent::Envelope(Envelope::Presence(diff)) => self.hear_presence(now, &diff),
             BrokerEvent::Envelope(Envelope::Receipts(diff)) => self.hear_receipts(now, &diff),
             BrokerEvent::MarksSet { request, outcome } => self.marked(now, request, outcome, out),
-            BrokerEvent::Receipts { request, page } => self.receipts_asked(request, page, out),
+            BrokerEvent::Receipts { request, page } => self.receipts_asked(now, request, page, out),
             BrokerEvent::PresenceSet { request, outcome } => {
                 self.presence_set(now, request, outcome, out);
             }
@@ -377,7 +381,10 @@ impl Hub {
                 out.append(&mut wishes);
                 self.follow(now, out);
             }
-            BrokerEvent::FeedDown => self.watched(now, out, Watch::feed_down),
+            BrokerEvent::FeedDown => {
+                self.talks.doubt();
+                self.watched(now, out, Watch::feed_down);
+            }
             BrokerEvent::Alive(link) => {
                 self.watched(now, out, |watch, mono_ms, _| watch.alive(mono_ms, link));
             }
@@ -412,7 +419,7 @@ impl Hub {
         let others = [self.next_presence_ms(), self.next_inbox_ms(), self.next_receipts_ms()];
         let answers = self.answers.next_ms().into_iter().chain(self.surveys.next_ms()).min();
         let (revoked, kept) = (self.next_revoked_ms(), self.endings.next_ms());
-        [deadline, watch, answers, revoked, kept]
+        [deadline, watch, answers, revoked, kept, self.next_talk_ms()]
             .into_iter()
             .chain(own)
             .chain(others)
@@ -448,6 +455,7 @@ impl Hub {
         self.presence_turn(now, out);
         self.ask_inboxes(now, out);
         self.receipts_turn(now, out);
+        self.talks_turn(now, out);
         self.answer_late_orders(now, out);
         self.end_late_surveys(now, out);
         self.give_kept(now, out);
@@ -515,6 +523,7 @@ impl Hub {
             CONTROL => return Some(CONTROL_KEEP),
             REVOKED => return Some(REVOKED_KEEP),
             DEAD => return Some(DEAD_KEEP),
+            name if name.starts_with('$') => return talks::index_keep(name),
             _ => {}
         }
         self.guard.rule(name).and_then(|rule| self.guard.policy(rule).history)

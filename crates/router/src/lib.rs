@@ -20,5 +20,6 @@ pub mod reader;
 pub mod requests;
 mod session;
 pub mod surveys;
+pub mod talks;
 mod weights;
 mod wheel;

@@ -18,4 +18,6 @@ pub enum Reader {
     },
     /// The shell, for a back-end; answered by [`HubEffect::History`](crate::messages::HubEffect::History).
     Query(QueryId),
+    /// The hub itself, for a conversation, by the number of its question.
+    Talk(u64),
 }

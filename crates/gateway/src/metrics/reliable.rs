@@ -109,6 +109,32 @@ pub(super) const ROWS: &[Row] = &[
         "Rooms that became occupied or vacated of which the application was not told, because too many waited",
         Read::Node(|seen| seen.hub.counters.occupancies_lost),
     ),
+    // Conversations.
+    gauge(
+        "roomcast_conversations_open",
+        "Things asked of conversations that are under way",
+        Read::Node(|seen| seen.hub.presence.talks as u64),
+    ),
+    counter(
+        "roomcast_conversations_asked_total",
+        "Things asked of conversations",
+        Read::Node(|seen| seen.hub.counters.talks),
+    ),
+    counter(
+        "roomcast_conversations_refused_total",
+        "Of these, refused because the broker was away or too many were under way",
+        Read::Node(|seen| seen.hub.counters.talks_refused),
+    ),
+    counter(
+        "roomcast_conversations_given_up_total",
+        "Of these, not completed in their time",
+        Read::Node(|seen| seen.hub.counters.talks_given_up),
+    ),
+    counter(
+        "roomcast_conversations_unmarked_total",
+        "Messages that reached users and were not marked, because too many waited; later ones mark them as well",
+        Read::Node(|seen| seen.hub.counters.reached_dropped),
+    ),
     // Receipts: how far users have got, and read, rooms.
     counter(
         "roomcast_receipts_marks_set_total",

@@ -157,12 +157,22 @@ fn what_lanes_and_core_report_is_what_is_shown() {
         marks_set: 95,
         marks_refused_full: 96,
         marks_dropped: 97,
+        talks: 113,
+        talks_refused: 114,
+        talks_given_up: 115,
+        reached_dropped: 116,
         ..HubCounters::default()
     };
     core.show_hub(HubView {
         counters,
         health: None,
-        presence: PresenceSizes { present: 86, rosters: 87, rosters_bytes: 88, untold: 107 },
+        presence: PresenceSizes {
+            present: 86,
+            rosters: 87,
+            rosters_bytes: 88,
+            untold: 107,
+            talks: 117,
+        },
     });
     core.feed_bytes.store(42, Ordering::Relaxed);
     core.users.store(43, Ordering::Relaxed);
@@ -237,6 +247,11 @@ fn what_lanes_and_core_report_is_what_is_shown() {
         "roomcast_presence_rosters_read_total 92",
         "roomcast_presence_lives_total 93",
         "roomcast_presence_notices_lost_total 94",
+        "roomcast_conversations_open 117",
+        "roomcast_conversations_asked_total 113",
+        "roomcast_conversations_refused_total 114",
+        "roomcast_conversations_given_up_total 115",
+        "roomcast_conversations_unmarked_total 116",
         "roomcast_receipts_marks_set_total 95",
         "roomcast_receipts_marks_refused_full_total 96",
         "roomcast_receipts_marks_dropped_total 97",

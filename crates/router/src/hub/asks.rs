@@ -170,10 +170,12 @@ impl Hub {
         out: &mut Vec<HubEffect>,
     ) {
         match self.keep_of(&room) {
-            Some(keep) if self.state() != RelayState::Isolated => {
+            Some(keep)
+                if self.state() != RelayState::Isolated || matches!(reader, Reader::Talk(_)) =>
+            {
                 self.asks.others.push_back(OtherRead { reader, room, keep, span });
             }
-            Some(_) | None => out.push(page_for(reader, None)),
+            Some(_) | None => out.extend(page_for(reader, None)),
         }
     }
 
@@ -282,9 +284,13 @@ impl Hub {
     }
 }
 
-pub(super) fn page_for(reader: Reader, page: Option<Page>) -> HubEffect {
+/// What others are answered; the hub's own questions are answered by [`Hub::talk_read`].
+pub(super) fn page_for(reader: Reader, page: Option<Page>) -> Option<HubEffect> {
     match reader {
-        Reader::Lane { lane, query } => HubEffect::Lane(lane, LaneMessage::Page { query, page }),
-        Reader::Query(query) => HubEffect::History(query, page),
+        Reader::Lane { lane, query } => {
+            Some(HubEffect::Lane(lane, LaneMessage::Page { query, page }))
+        }
+        Reader::Query(query) => Some(HubEffect::History(query, page)),
+        Reader::Talk(_) => None,
     }
 }

@@ -46,6 +46,14 @@ pub struct HubCounters {
     pub lane_drops: u64,
     /// Cursors of inboxes that moved while the broker was away, and found no place to wait.
     pub cursors_dropped: u64,
+    /// Things asked of conversations.
+    pub talks: u64,
+    /// Of these, refused because the broker was away or too many were under way.
+    pub talks_refused: u64,
+    /// Of these, not completed in their time.
+    pub talks_given_up: u64,
+    /// Messages that reached users, and were not marked because too many waited.
+    pub reached_dropped: u64,
     /// Times that orders to end sessions may have been missed.
     pub control_gaps: u64,
     /// Times that orders were lost, so that every session had to prove itself anew.
@@ -128,6 +136,8 @@ pub struct PresenceSizes {
     pub rosters_bytes: usize,
     /// Events of occupied and vacated rooms that this node has yet to tell. Bounds: [`super::UNTOLD_MAX`].
     pub untold: usize,
+    /// Things asked of conversations that are under way. Bounds: [`super::TALKS_MAX`].
+    pub talks: usize,
 }
 
 impl Hub {
@@ -139,6 +149,7 @@ impl Hub {
             rosters: self.rosters.len(),
             rosters_bytes: self.rosters.bytes(),
             untold: self.occupancies.untold(),
+            talks: self.talks.len(),
         }
     }
 

@@ -98,6 +98,8 @@ pub(super) struct Marks {
     /// When something that users said is given up. Bounds: for each room as many as [`SAID_MS`] has [`MARKS_SAID_MS`].
     ends: BTreeSet<(u64, RoomName)>,
     requests: u64,
+    /// Those of conversations, by the numbers of their questions.
+    for_talks: BTreeMap<u64, u64>,
     /// Bounds: [`SAID_MAX`].
     said: usize,
     /// Bounds: [`ARRIVED_MAX`].
@@ -110,6 +112,13 @@ impl Marks {
     pub(super) fn are_idle(&self) -> bool {
         let empty = self.rooms.is_empty() && self.steps.is_empty() && self.ends.is_empty();
         empty && self.deadlines.is_empty() && self.said == 0 && self.arrived == 0
+    }
+
+    /// A step that a conversation takes by itself.
+    pub(super) fn ask_for_talk(&mut self, asked: u64) -> u64 {
+        self.requests += 1;
+        self.for_talks.insert(self.requests, asked);
+        self.requests
     }
 
     fn room(&mut self, name: &RoomName, keep: Keep, epoch: Epoch) -> &mut RoomMarks {
@@ -334,6 +343,9 @@ impl Hub {
         outcome: Option<MarksSet>,
         out: &mut Vec<HubEffect>,
     ) {
+        if let Some(asked) = self.receipts.marks.for_talks.remove(&request) {
+            return self.talk_marked(now, asked, outcome, out);
+        }
         let Some(step) = self.receipts.marks.steps.remove(&request) else { return };
         let name = step.room.clone();
         let users = step.arrived.len() + step.said.len();

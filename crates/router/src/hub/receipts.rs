@@ -46,6 +46,8 @@ pub(super) struct Receipts {
     told: BTreeMap<RoomName, Told>,
     tells: BTreeSet<(u64, RoomName)>,
     requests: u64,
+    /// Those of conversations, by the numbers of their questions.
+    for_talks: BTreeMap<u64, u64>,
     /// Bounds: [`RECEIPT_ASKS_MAX`].
     under_way: BTreeMap<u64, (Asker, RoomName)>,
     /// Bounds: [`RECEIPT_ASKS_WAITING_MAX`].
@@ -53,6 +55,13 @@ pub(super) struct Receipts {
 }
 
 impl Receipts {
+    /// A question that a conversation asks by itself.
+    pub(super) fn ask_for_talk(&mut self, asked: u64) -> u64 {
+        self.requests += 1;
+        self.for_talks.insert(self.requests, asked);
+        self.requests
+    }
+
     /// Nothing is marked, told or asked.
     #[cfg(test)]
     pub(super) fn are_idle(&self) -> bool {
@@ -135,10 +144,14 @@ impl Hub {
     /// The broker answered, or did not. Somebody may have asked whose session is to end.
     pub(super) fn receipts_asked(
         &mut self,
+        now: Now,
         request: u64,
         page: Option<ReceiptsPage>,
         out: &mut Vec<HubEffect>,
     ) {
+        if let Some(asked) = self.receipts.for_talks.remove(&request) {
+            return self.talk_receipts(now, asked, page, out);
+        }
         let Some((asker, room)) = self.receipts.under_way.remove(&request) else { return };
         let page = page.filter(|_| !self.control.is_open());
         answer(asker, room, page.ok_or_else(not_now), out);

@@ -12,7 +12,7 @@ use roomcast_protocol::publication::Publication;
 use roomcast_protocol::time::Now;
 
 use super::watch::RelayState;
-use super::{CONTROL, DEAD, Hub, REVOKED, dead, each_lane, revoked};
+use super::{CONTROL, DEAD, Hub, REVOKED, dead, each_lane, revoked, talks};
 use crate::messages::{HubEffect, LaneMessage, Ticket};
 
 /// Bytes of publications that may wait while the feed is down, or for other nodes; beyond it they are refused.
@@ -104,6 +104,7 @@ impl Hub {
         match publication.room.as_str() {
             REVOKED => return revoked::collapse_key(now, publication),
             DEAD => return dead::collapse_key(publication),
+            name if talks::index_keep(name).is_some() => return talks::index_key(publication),
             _ => {}
         }
         let rule = self.guard.rule(&publication.room)?;

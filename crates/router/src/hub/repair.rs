@@ -12,6 +12,7 @@ use super::track::{HELD_BYTES_MAX, Item, Placed, Track};
 use super::watch::RelayState;
 use super::{CONTROL, Hub, each_lane};
 use crate::messages::{HubEffect, LaneMessage};
+use crate::reader::Reader;
 
 impl Hub {
     /// Something came for a room that keeps its publications.
@@ -217,7 +218,10 @@ impl Hub {
                 if let Some(page) = &page {
                     self.heard_of(now, &name, page.head.position);
                 }
-                out.push(page_for(reader, page));
+                match reader {
+                    Reader::Talk(asked) => self.talk_read(now, asked, page, out),
+                    Reader::Lane { .. } | Reader::Query(_) => out.extend(page_for(reader, page)),
+                }
             }
             Some(Ask::Repair(name)) => {
                 let Some(track) = self.track_mut(&name) else { return };

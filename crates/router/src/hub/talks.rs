@@ -1,33 +1,469 @@
-//! Conversations: what sessions ask of them is carried out step by step at the broker.
+//! Conversations: what sessions ask of them, each carried out by the steps of [`crate::talks`]. Owns how many are under way,
+//! when a question that was not answered is asked again, and how long somebody waits.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use roomcast_protocol::codes::Refused;
-use roomcast_protocol::envelope::Accepted;
-use roomcast_protocol::position::Position;
+use roomcast_protocol::command::ReplyTo;
+use roomcast_protocol::content::Content;
+use roomcast_protocol::conversation::{Act, Answered};
+use roomcast_protocol::envelope::{Accepted, BrokerCommand};
+use roomcast_protocol::ids::{LaneId, SessionId, SessionKey};
+use roomcast_protocol::position::{Keep, Page, Position};
+use roomcast_protocol::publication::Publication;
+use roomcast_protocol::receipts::{MarksSet, ReceiptsPage};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
 use super::Hub;
 use super::relay::RETRY_MS;
-use crate::messages::{HubEffect, LaneMessage, Talk};
+use super::watch::RelayState;
+use crate::messages::{HubEffect, LaneMessage, Talk, TalkOf, Ticket};
+use crate::reader::Reader;
+use crate::talks::{Counted, Heard, Question, Speaker, Step, Talking};
+
+/// What the name of the room begins with in which a user's conversations are listed. Nobody hears it.
+const INDEX: &str = "$talks-";
+
+/// What such a room keeps: of each conversation the newest entry alone.
+const INDEX_KEEP: Keep = Keep {
+    size: 1_000,
+    bytes_max: 1 << 20,
+    ttl_ms: 365 * 24 * 3_600_000,
+    replicated: false,
+    inbox: None,
+};
+
+/// Things asked of conversations that are under way at once; beyond it they are refused.
+pub const TALKS_MAX: usize = 4_096;
+
+/// How long somebody waits for an answer; what was said may be done all the same. Units: milliseconds.
+pub const TALK_MS: u64 = 5_000;
+
+/// How long after a question that was not answered it is asked again. Units: milliseconds.
+const TALK_AGAIN_MS: u64 = 500;
+
+/// How long what has begun to stand is completed although nobody waits any more. Units: milliseconds.
+pub const TALK_ENDS_MS: u64 = 60_000;
+
+/// Users and conversations of which is remembered that they were listed; beyond it all are forgotten, and listed again.
+const ENROLLED_MAX: usize = 65_536;
+
+/// Conversations of which is remembered what was counted; beyond it all are counted anew.
+const COUNTED_MAX: usize = 16_384;
+
+/// Messages that reached users and wait to be marked, by conversation and user; those beyond are marked by what comes later.
+pub const REACHED_MAX: usize = 65_536;
+
+/// Of those, so many are marked at once.
+pub(super) const REACHED_UNDER_WAY_MAX: usize = 256;
+
+/// Who waits for an answer.
+#[derive(Debug)]
+struct Asker {
+    lane: LaneId,
+    session: SessionKey,
+    reply: ReplyTo,
+}
+
+/// One thing asked.
+#[derive(Debug)]
+struct Open {
+    talking: Talking,
+    /// `None`: nobody, or nobody any more.
+    asker: Option<Asker>,
+    /// When it is asked again, or its asker told that nobody knows, or it is given up. Units: monotonic milliseconds.
+    due_ms: u64,
+    /// Units: monotonic milliseconds.
+    until_ms: u64,
+    /// A question was not answered.
+    again: bool,
+    /// Whom it marks, if a message that was given is to be marked.
+    reached: Option<(RoomName, Box<str>)>,
+}
+
+/// What is asked of conversations.
+#[derive(Debug, Default)]
+pub(super) struct Talks {
+    numbers: u64,
+    /// Bounds: [`TALKS_MAX`], and [`REACHED_UNDER_WAY_MAX`].
+    open: BTreeMap<u64, Open>,
+    deadlines: BTreeSet<(u64, u64)>,
+    /// Questions under way, by whose they are and their place there.
+    questions: BTreeMap<u64, (u64, usize)>,
+    /// Bounds: [`ENROLLED_MAX`].
+    enrolled: BTreeSet<(Box<str>, RoomName)>,
+    /// What was counted when something was said. Bounds: [`COUNTED_MAX`].
+    counted: BTreeMap<RoomName, Counted>,
+    /// Up to where messages have reached users. Bounds: [`REACHED_MAX`].
+    pub(super) reached: BTreeMap<(RoomName, Box<str>), u64>,
+    /// Those of them that are being marked.
+    marking: BTreeSet<(RoomName, Box<str>)>,
+}
+
+impl Talks {
+    /// Things under way.
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Nothing is asked, and nothing waits.
+    #[cfg(test)]
+    pub(super) fn are_idle(&self) -> bool {
+        self.open.is_empty()
+            && self.deadlines.is_empty()
+            && self.questions.is_empty()
+            && self.reached.is_empty()
+            && self.marking.is_empty()
+    }
+
+    /// What was counted when something was said.
+    fn remember(&mut self, room: &RoomName, counted: Counted) {
+        if self.counted.get(room).is_some_and(|held| !counted.is_newer(held)) {
+            return;
+        }
+        if self.counted.len() >= COUNTED_MAX {
+            self.counted.clear();
+        }
+        self.counted.insert(room.clone(), counted);
+    }
+
+    /// What was listed may be lost.
+    pub(super) fn doubt(&mut self) {
+        self.enrolled.clear();
+    }
+}
+
+/// What the room in which a user's conversations are listed keeps; `None`: it is another room.
+pub(super) fn index_keep(room: &str) -> Option<Keep> {
+    room.starts_with(INDEX).then_some(INDEX_KEEP)
+}
+
+/// Of what the newest entry is enough there: the conversation.
+pub(super) fn index_key(publication: &Publication) -> Option<Box<str>> {
+    let Content::Text(name) = &publication.content else { return None };
+    std::str::from_utf8(name).ok().map(Into::into)
+}
+
+fn index_of(user: &str) -> Option<RoomName> {
+    RoomName::system(&format!("{INDEX}{user}")).ok()
+}
 
 impl Hub {
     /// A session asks something.
-    pub(super) fn talk(&mut self, _now: Now, talk: Talk, out: &mut Vec<HubEffect>) {
-        let Talk { lane, session, reply, .. } = talk;
-        let outcome = Err(Refused::unavailable("Not possible at the moment".into(), RETRY_MS));
-        out.push(HubEffect::Lane(lane, LaneMessage::Conversed { session, reply, outcome }));
+    pub(super) fn talk(&mut self, now: Now, talk: Talk, out: &mut Vec<HubEffect>) {
+        let Talk { lane, session, reply, user, said_in, of } = talk;
+        let signal = matches!(of, TalkOf::Room(_, Act::Signal(_)));
+        let request = reply.id.clone().unwrap_or_default();
+        let who = Speaker { user, said_in, request, at_unix_ms: now.unix_ms };
+        let asker = Asker { lane, session, reply };
+        if self.talks.open.len() >= TALKS_MAX || self.state() == RelayState::Isolated {
+            self.counters.talks_refused += 1;
+            let text = "The broker is away, or too much is asked of conversations: send it again";
+            let refused = Refused::unavailable(text.into(), RETRY_MS);
+            return if signal { () } else { answer(asker, Err(refused), out) };
+        }
+        let talking = match of {
+            TalkOf::Room(room, act) => {
+                let counted = self.talks.counted.get(&room).cloned();
+                Talking::new(who, room, act).map(|talking| talking.knowing(counted))
+            }
+            TalkOf::All => index_of(&who.user).map(|index| Talking::all(who, index)),
+        };
+        let Some(mut talking) = talking else {
+            let refused = Refused::new(roomcast_protocol::codes::Refusal::PermissionDenied);
+            return answer(asker, Err(refused), out);
+        };
+        self.counters.talks += 1;
+        if talking.is_signal() {
+            for (_, question) in talking.questions() {
+                if let Question::Publish(publication) = question {
+                    self.signal(publication, out);
+                }
+            }
+            return;
+        }
+        self.begin_talk(now, talking, Some(asker), None, out);
     }
 
-    /// A user was given a message for the first time.
-    pub(super) fn reached(&mut self, _now: Now, _room: RoomName, _user: Box<str>, _at: Position) {}
+    fn begin_talk(
+        &mut self,
+        now: Now,
+        talking: Talking,
+        asker: Option<Asker>,
+        reached: Option<(RoomName, Box<str>)>,
+        out: &mut Vec<HubEffect>,
+    ) {
+        self.talks.numbers += 1;
+        let number = self.talks.numbers;
+        let until_ms = now.mono_ms.saturating_add(TALK_MS);
+        let open = Open { talking, asker, due_ms: until_ms, until_ms, again: false, reached };
+        self.talks.deadlines.insert((until_ms, number));
+        self.talks.open.insert(number, open);
+        self.ask_talk(now, number, out);
+    }
+
+    /// Asks what is to be asked now.
+    fn ask_talk(&mut self, now: Now, number: u64, out: &mut Vec<HubEffect>) {
+        let Some(open) = self.talks.open.get_mut(&number) else { return };
+        open.again = false;
+        let questions = open.talking.questions();
+        if questions.is_empty() {
+            let step = open.talking.settled();
+            return self.step_talk(now, number, step, out);
+        }
+        for (place, question) in questions {
+            self.talks.numbers += 1;
+            let asked = self.talks.numbers;
+            self.talks.questions.insert(asked, (number, place));
+            match question {
+                Question::Read(room, span) => self.reads(Reader::Talk(asked), room, span, out),
+                Question::Publish(publication) => {
+                    self.publish(now, Ticket::Talk(asked), publication, true, out);
+                }
+                Question::Enroll(user, room) => self.enroll(now, asked, user, &room, out),
+                Question::Receipts(room) => {
+                    let Some(keep) = self.keep_of(&room).filter(|_| self.may_ask()) else {
+                        self.heard_talk(now, asked, Heard::Receipts(None), out);
+                        continue;
+                    };
+                    let (of, after) = (None, None);
+                    let count_max = roomcast_protocol::receipts::RECEIPTS_PAGE_MAX;
+                    let request = self.receipts.ask_for_talk(asked);
+                    out.push(HubEffect::Broker(BrokerCommand::Receipts {
+                        request,
+                        room,
+                        keep,
+                        of,
+                        after,
+                        count_max,
+                    }));
+                }
+                Question::Set(set) => {
+                    let Some(keep) = self.keep_of(&set.room).filter(|_| self.may_ask()) else {
+                        self.heard_talk(now, asked, Heard::Set(None), out);
+                        continue;
+                    };
+                    let request = self.receipts.marks.ask_for_talk(asked);
+                    let set = Box::new(set);
+                    out.push(HubEffect::Broker(BrokerCommand::SetMarks { request, keep, set }));
+                }
+            }
+        }
+    }
+
+    /// The user is to find the conversation among its own.
+    fn enroll(
+        &mut self,
+        now: Now,
+        asked: u64,
+        user: Box<str>,
+        room: &RoomName,
+        out: &mut Vec<HubEffect>,
+    ) {
+        let index = index_of(&user);
+        let is_known = !self.talks.enrolled.insert((user, room.clone()));
+        let Some(index) = index.filter(|_| !is_known) else {
+            return self.heard_talk(now, asked, Heard::Published(Ok(Accepted::WHOLE)), out);
+        };
+        if self.talks.enrolled.len() > ENROLLED_MAX {
+            self.talks.enrolled.clear();
+        }
+        let publication = Publication {
+            id: format!("{}-{asked}-{}", self.config.node, now.unix_ms).into(),
+            kind: "conversation".into(),
+            timestamp: roomcast_protocol::time::iso8601(now.unix_ms).into(),
+            sender: self.config.node.clone(),
+            ..Publication::bare(index, Content::Text(room.as_str().to_owned().into()))
+        };
+        self.publish(now, Ticket::Talk(asked), publication.into(), true, out);
+    }
+
+    /// What only those get who listen just now, and the room does not keep.
+    fn signal(&mut self, publication: std::sync::Arc<Publication>, out: &mut Vec<HubEffect>) {
+        self.counters.published += 1;
+        let (ticket, dedup, keep, collapse) = (Ticket::Node, false, None, None);
+        let command = BrokerCommand::Publish { ticket, publication, dedup, keep, collapse };
+        out.push(HubEffect::Broker(command));
+    }
 
     /// Something published for a conversation ended.
     pub(super) fn talk_published(
         &mut self,
-        _now: Now,
-        _number: u64,
-        _outcome: Result<Accepted, Refused>,
-        _out: &mut Vec<HubEffect>,
+        now: Now,
+        asked: u64,
+        outcome: Result<Accepted, Refused>,
+        out: &mut Vec<HubEffect>,
     ) {
+        if outcome.is_err() {
+            // It may have been an entry of a list.
+            self.talks.doubt();
+        }
+        self.heard_talk(now, asked, Heard::Published(outcome), out);
     }
+
+    /// A page was read for a conversation.
+    pub(super) fn talk_read(
+        &mut self,
+        now: Now,
+        asked: u64,
+        page: Option<Page>,
+        out: &mut Vec<HubEffect>,
+    ) {
+        self.heard_talk(now, asked, Heard::Page(page), out);
+    }
+
+    /// How far people are is known, or not.
+    pub(super) fn talk_receipts(
+        &mut self,
+        now: Now,
+        asked: u64,
+        page: Option<ReceiptsPage>,
+        out: &mut Vec<HubEffect>,
+    ) {
+        self.heard_talk(now, asked, Heard::Receipts(page), out);
+    }
+
+    /// It is marked, or not.
+    pub(super) fn talk_marked(
+        &mut self,
+        now: Now,
+        asked: u64,
+        set: Option<MarksSet>,
+        out: &mut Vec<HubEffect>,
+    ) {
+        self.heard_talk(now, asked, Heard::Set(set), out);
+    }
+
+    fn heard_talk(&mut self, now: Now, asked: u64, heard: Heard, out: &mut Vec<HubEffect>) {
+        let Some((number, place)) = self.talks.questions.remove(&asked) else { return };
+        let Some(open) = self.talks.open.get_mut(&number) else { return };
+        let step = open.talking.hear(place, heard);
+        self.step_talk(now, number, step, out);
+    }
+
+    fn step_talk(&mut self, now: Now, number: u64, step: Step, out: &mut Vec<HubEffect>) {
+        match step {
+            Step::Wait => {}
+            Step::Ask => self.ask_talk(now, number, out),
+            Step::Again => {
+                let Some(open) = self.talks.open.get_mut(&number) else { return };
+                if !std::mem::replace(&mut open.again, true) {
+                    let at_ms = now.mono_ms.saturating_add(TALK_AGAIN_MS).min(open.until_ms);
+                    self.talks.deadlines.remove(&(open.due_ms, number));
+                    open.due_ms = at_ms;
+                    self.talks.deadlines.insert((at_ms, number));
+                }
+            }
+            Step::Over(outcome) => self.end_talk(now, number, outcome, out),
+        }
+    }
+
+    /// It is over: whoever waits is told.
+    fn end_talk(
+        &mut self,
+        now: Now,
+        number: u64,
+        outcome: Result<Answered, Refused>,
+        out: &mut Vec<HubEffect>,
+    ) {
+        let Some(mut open) = self.talks.open.remove(&number) else { return };
+        self.talks.deadlines.remove(&(open.due_ms, number));
+        if let Some(counted) = open.talking.take_counted() {
+            self.talks.remember(open.talking.room(), counted);
+        }
+        if let Some(asker) = open.asker {
+            // While orders may be missing, it may be asked by somebody who may not be told any more.
+            let shows =
+                matches!(&outcome, Ok(Answered::Messages(_) | Answered::Conversations { .. }));
+            let outcome = if shows && self.control.is_open() {
+                Err(Refused::unavailable("Not possible at the moment".into(), RETRY_MS))
+            } else {
+                outcome
+            };
+            answer(asker, outcome, out);
+        }
+        if let Some(reached) = open.reached {
+            self.talks.marking.remove(&reached);
+            self.mark_reached(now, out);
+        }
+    }
+
+    /// A user was given a message for the first time.
+    pub(super) fn reached(
+        &mut self,
+        now: Now,
+        room: RoomName,
+        user: Box<str>,
+        at: Position,
+        out: &mut Vec<HubEffect>,
+    ) {
+        let full = self.talks.reached.len() >= REACHED_MAX;
+        let key = (room, user);
+        if full && !self.talks.reached.contains_key(&key) {
+            self.counters.reached_dropped += 1;
+            return;
+        }
+        let held = self.talks.reached.entry(key).or_default();
+        *held = at.offset.max(*held);
+        self.mark_reached(now, out);
+    }
+
+    /// Marks what has reached users, each conversation and user once at a time.
+    fn mark_reached(&mut self, now: Now, out: &mut Vec<HubEffect>) {
+        while self.talks.marking.len() < REACHED_UNDER_WAY_MAX {
+            let free = |key: &&(RoomName, Box<str>)| !self.talks.marking.contains(*key);
+            let Some(key) = self.talks.reached.keys().find(free).cloned() else { return };
+            let Some(offset) = self.talks.reached.remove(&key) else { return };
+            let (room, user) = key.clone();
+            let request = Box::default();
+            let who = Speaker { user, said_in: SessionId(0), request, at_unix_ms: now.unix_ms };
+            let Some(talking) = Talking::reached(who, room, offset) else { continue };
+            self.talks.marking.insert(key.clone());
+            self.begin_talk(now, talking, None, Some(key), out);
+        }
+    }
+
+    /// Asks again, and tells those who waited for too long.
+    pub(super) fn talks_turn(&mut self, now: Now, out: &mut Vec<HubEffect>) {
+        while self.talks.deadlines.first().is_some_and(|(at, _)| *at <= now.mono_ms) {
+            let Some((_, number)) = self.talks.deadlines.pop_first() else { break };
+            let Some(open) = self.talks.open.get_mut(&number) else { continue };
+            if open.until_ms > now.mono_ms {
+                open.due_ms = open.until_ms;
+                self.talks.deadlines.insert((open.until_ms, number));
+                self.ask_talk(now, number, out);
+                continue;
+            }
+            let text = "The broker did not answer in time";
+            let refused = Refused { unknown: true, ..Refused::unavailable(text.into(), RETRY_MS) };
+            match open.asker.take() {
+                Some(asker) if open.talking.must_end() => {
+                    answer(asker, Err(refused), out);
+                    open.until_ms = now.mono_ms.saturating_add(TALK_ENDS_MS - TALK_MS);
+                    open.due_ms = open.until_ms;
+                    self.talks.deadlines.insert((open.until_ms, number));
+                    if open.again {
+                        self.ask_talk(now, number, out);
+                    }
+                }
+                asker => {
+                    open.asker = asker;
+                    self.counters.talks_given_up += 1;
+                    self.end_talk(now, number, Err(refused), out);
+                }
+            }
+        }
+    }
+
+    /// When [`Hub::talks_turn`] has something to do. Units: monotonic milliseconds.
+    pub(super) fn next_talk_ms(&self) -> Option<u64> {
+        self.talks.deadlines.first().map(|(at, _)| *at)
+    }
+}
+
+fn answer(asker: Asker, outcome: Result<Answered, Refused>, out: &mut Vec<HubEffect>) {
+    let Asker { lane, session, reply } = asker;
+    let outcome = outcome.map(Box::new);
+    out.push(HubEffect::Lane(lane, LaneMessage::Conversed { session, reply, outcome }));
 }

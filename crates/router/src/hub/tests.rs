@@ -11,6 +11,7 @@ mod random;
 mod receipts;
 mod sessions;
 mod surveys;
+mod talks;
 mod watching;
 
 use std::collections::VecDeque;
@@ -153,7 +154,8 @@ impl Guard for Rules {
         let crowd = u16::from(room.as_str().starts_with("crowd"));
         let tally = u16::from(room.as_str().starts_with("tally"));
         let inbox = u16::from(room.as_str().starts_with("box"));
-        let talk = u16::from(room.as_str().starts_with("talk"));
+        let talk = u16::from(room.as_str().starts_with("talk"))
+            + u16::from(room.as_str().starts_with("dialog") || room.as_str().starts_with("user"));
         Some(RuleIndex(kept + 2 * strict + 4 * crowd + 5 * tally + 6 * inbox + 7 * talk))
     }
 

@@ -589,9 +589,7 @@ impl World {
             message @ (HubMessage::AskRoster { .. }
             | HubMessage::AskReceipts { .. }
             | HubMessage::Converse(_)
-            | HubMessage::Reached { .. }) => {
-                self.seen.push(format!("hub {message:?}"))
-            }
+            | HubMessage::Reached { .. }) => self.seen.push(format!("hub {message:?}")),
         }
     }
 

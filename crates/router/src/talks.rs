@@ -1,0 +1,301 @@
+//! What is asked of a conversation, carried out step by step: pure, one question after the other. Each question can be
+//! asked again, because whatever is written has an id of its own; so the answer is given when all stands, and a node that
+//! ends in between leaves nothing that the same request does not complete.
+
+mod finding;
+mod listing;
+mod marking;
+mod saying;
+mod standing;
+mod writing;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use roomcast_protocol::codes::{Refusal, Refused};
+use roomcast_protocol::conversation::{self, Act, Answered};
+use roomcast_protocol::envelope::Accepted;
+use roomcast_protocol::ids::SessionId;
+use roomcast_protocol::position::{Direction, Kept, Page, Span};
+use roomcast_protocol::publication::Publication;
+use roomcast_protocol::receipts::{MarksSet, ReceiptsPage, SetMarks};
+use roomcast_protocol::room::RoomName;
+
+use finding::Finding;
+use listing::Listing;
+use marking::Marking;
+use saying::{Counting, Meant, Speech, Stands};
+use writing::Writing;
+
+pub use finding::MESSAGES_BYTES_MAX;
+pub(crate) use saying::Counted;
+
+/// What a step wants to know of the broker, or done there.
+#[derive(Clone, Debug)]
+pub(crate) enum Question {
+    /// What does a room keep?
+    Read(RoomName, Span),
+    /// How far have its people got, and read, a conversation?
+    Receipts(RoomName),
+    /// Mark it.
+    Set(SetMarks),
+    /// Publish.
+    Publish(Arc<Publication>),
+    /// A user has this conversation, and is to find it among its own.
+    Enroll(Box<str>, RoomName),
+}
+
+/// What the broker says to that.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    Page(Option<Page>),
+    Receipts(Option<ReceiptsPage>),
+    Set(Option<MarksSet>),
+    Published(Result<Accepted, Refused>),
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Other questions are under way.
+    Wait,
+    /// The broker did not answer: ask again after a while.
+    Again,
+    /// Ask what follows.
+    Ask,
+    /// It is over.
+    Over(Result<Answered, Refused>),
+}
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub(crate) struct Speaker {
+    /// The user's name within the cluster.
+    pub(crate) user: Box<str>,
+    /// In which session.
+    pub(crate) said_in: SessionId,
+    /// The request's id there; may be empty.
+    pub(crate) request: Box<str>,
+    /// When it was asked. Units: milliseconds since the Unix epoch.
+    pub(crate) at_unix_ms: u64,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// A message that is to be amended is looked for.
+    Meant(Meant),
+    /// The conversation takes what is said.
+    Saying(Speech),
+    /// It was said before: when?
+    First(Speech, Stands),
+    /// How far are its people?
+    Standing(Speech, Stands),
+    /// What has the addressee not read?
+    Counting(Counting),
+    /// Inboxes take it.
+    Writing(Writing),
+    Marking(Marking),
+    Finding(Finding),
+    Listing(Listing),
+}
+
+/// One thing asked, and how far it got.
+#[derive(Debug)]
+pub(crate) struct Talking {
+    who: Speaker,
+    room: RoomName,
+    /// The others: in a dialog one, among favourites nobody.
+    others: Vec<Box<str>>,
+    /// What was counted when something was said before.
+    counted: Option<Counted>,
+    stage: Stage,
+}
+
+impl Talking {
+    /// Something is asked of one conversation; `None`: the room is none of the speaker's.
+    pub(crate) fn new(who: Speaker, room: RoomName, act: Act) -> Option<Self> {
+        let people = conversation::people(&room)?;
+        if !people.contains(&who.user) {
+            return None;
+        }
+        let others = people.into_iter().filter(|it| *it != who.user).collect();
+        let stage = Stage::Writing(Writing::default());
+        let mut talking = Self { who, room, others, counted: None, stage };
+        talking.stage = match act {
+            Act::Say(saying) => Stage::Saying(talking.speech(saying, None)),
+            Act::Amend { of, erases, saying } => Stage::Meant(Meant::new(of, erases, saying)),
+            Act::Mark { mark, up_to } => Stage::Marking(Marking::new(mark, up_to, true)),
+            Act::Messages { range, count_max } => Stage::Finding(Finding::new(range, count_max)),
+            Act::Show => Stage::Listing(Listing::one(talking.room.clone())),
+            Act::Signal(saying) => Stage::Writing(talking.signal(saying)),
+            Act::Tell { to, told, said } => talking.tell(&to, &told, said),
+        };
+        Some(talking)
+    }
+
+    /// All conversations of the speaker are asked for, which this room lists.
+    pub(crate) fn all(who: Speaker, index: RoomName) -> Self {
+        let stage = Stage::Listing(Listing::all(index.clone()));
+        Self { who, room: index, others: Vec::new(), counted: None, stage }
+    }
+
+    /// A message has reached the user.
+    pub(crate) fn reached(who: Speaker, room: RoomName, offset: u64) -> Option<Self> {
+        let mut talking = Self::new(who, room, Act::Show)?;
+        let mark = roomcast_protocol::receipts::Mark::Delivered;
+        talking.stage = Stage::Marking(Marking::new(mark, Some(offset), false));
+        Some(talking)
+    }
+
+    /// With what was counted when something was said in the conversation before, so that it is not read again.
+    pub(crate) fn knowing(self, counted: Option<Counted>) -> Self {
+        Self { counted, ..self }
+    }
+
+    /// What was counted, if it was.
+    pub(crate) const fn take_counted(&mut self) -> Option<Counted> {
+        self.counted.take()
+    }
+
+    /// The conversation.
+    pub(crate) const fn room(&self) -> &RoomName {
+        &self.room
+    }
+
+    /// What is to be asked now, each with its place; what is under way is not asked again.
+    pub(crate) fn questions(&mut self) -> Vec<(usize, Question)> {
+        let room = || self.room.clone();
+        let one = |question| vec![(0, question)];
+        match &mut self.stage {
+            Stage::Meant(meant) => one(Question::Read(room(), meant.span())),
+            Stage::Saying(speech) => one(Question::Publish(Arc::clone(&speech.publication))),
+            Stage::First(_, stands) => one(Question::Read(room(), only(stands.position.offset))),
+            Stage::Standing(..) => one(Question::Receipts(room())),
+            Stage::Counting(counting) => one(Question::Read(room(), counting.span())),
+            Stage::Writing(writing) => writing.questions(),
+            Stage::Marking(marking) => one(marking.question(&self.room, &self.who.user)),
+            Stage::Finding(finding) => one(finding.question(&self.room)),
+            Stage::Listing(listing) => one(listing.question()),
+        }
+    }
+
+    /// The broker says something to a question.
+    pub(crate) fn hear(&mut self, place: usize, heard: Heard) -> Step {
+        let stage = std::mem::replace(&mut self.stage, Stage::Writing(Writing::default()));
+        let (stage, step) = match (stage, heard) {
+            (Stage::Meant(meant), Heard::Page(Some(page))) => self.is_meant(meant, &page),
+            (Stage::Saying(speech), Heard::Published(outcome)) => self.is_said(speech, outcome),
+            (Stage::First(speech, stands), Heard::Page(Some(page))) => {
+                self.was_first(speech, stands, &page)
+            }
+            (Stage::Standing(speech, stands), Heard::Receipts(Some(page))) => {
+                self.stands(speech, stands, &page)
+            }
+            (Stage::Counting(counting), Heard::Page(Some(page))) => self.count(counting, &page),
+            (Stage::Writing(mut writing), Heard::Published(outcome)) => {
+                let step = writing.written(place, outcome.map(|_| ()));
+                (Stage::Writing(writing), step)
+            }
+            (Stage::Writing(mut writing), Heard::Set(Some(set))) => {
+                let step = writing.marked(place, &set);
+                (Stage::Writing(writing), step)
+            }
+            (Stage::Marking(marking), Heard::Receipts(Some(page))) => {
+                self.mark_stands(marking, &page)
+            }
+            (Stage::Marking(marking), Heard::Page(Some(page))) => self.mark_read(marking, &page),
+            (Stage::Marking(marking), Heard::Set(Some(set))) => self.mark_set(marking, set),
+            (Stage::Finding(finding), Heard::Receipts(Some(page))) => {
+                (Stage::Finding(finding.stands(page)), Step::Ask)
+            }
+            (Stage::Finding(finding), Heard::Page(Some(page))) => self.found(finding, &page),
+            (Stage::Listing(listing), Heard::Receipts(Some(page))) => {
+                (Stage::Listing(listing.stands(page)), Step::Ask)
+            }
+            (Stage::Listing(listing), Heard::Page(Some(page))) => self.listed(listing, &page),
+            (Stage::Writing(mut writing), _) => {
+                writing.put_back(place);
+                (Stage::Writing(writing), Step::Again)
+            }
+            (stage, _) => (stage, Step::Again),
+        };
+        self.stage = stage;
+        step
+    }
+
+    /// What comes next where there is nothing to ask.
+    pub(crate) fn settled(&mut self) -> Step {
+        match &mut self.stage {
+            Stage::Writing(writing) => writing.next(),
+            Stage::Meant(_)
+            | Stage::Saying(_)
+            | Stage::First(..)
+            | Stage::Standing(..)
+            | Stage::Counting(_)
+            | Stage::Marking(_)
+            | Stage::Finding(_)
+            | Stage::Listing(_) => Step::Wait,
+        }
+    }
+
+    /// Whether something of it stands already, so that it is completed although nobody waits for the answer.
+    pub(crate) const fn must_end(&self) -> bool {
+        match &self.stage {
+            Stage::First(..) | Stage::Standing(..) | Stage::Counting(_) | Stage::Writing(_) => true,
+            Stage::Marking(marking) => marking.is_set(),
+            Stage::Meant(_) | Stage::Saying(_) | Stage::Finding(_) | Stage::Listing(_) => false,
+        }
+    }
+
+    /// Whether it is said to who listens just now, without an answer, and not kept.
+    pub(crate) const fn is_signal(&self) -> bool {
+        matches!(&self.stage, Stage::Writing(writing) if writing.is_signal())
+    }
+
+    /// The one with whom the speaker talks, as its client names it.
+    fn with(&self) -> Box<str> {
+        conversation::with(&self.room, &self.who.user).unwrap_or_default()
+    }
+}
+
+/// The one at this offset.
+const fn only(offset: u64) -> Span {
+    let span = Span::above(offset.saturating_sub(1));
+    Span { count_max: 1, ..span }
+}
+
+/// The largest page below an offset.
+const fn below(from: u64) -> Span {
+    Span { direction: Direction::Backward, ..Span::above(from) }
+}
+
+/// What can be read of a page, newest last.
+fn readable(page: &Page) -> impl DoubleEndedIterator<Item = (u64, &Arc<Publication>)> {
+    page.entries.iter().filter_map(|kept| match kept {
+        Kept::Publication(publication) => Some((publication.position?.offset, publication)),
+        Kept::Unreadable(_) | Kept::Removed(_) => None,
+    })
+}
+
+/// The offset of the last entry in the direction of reading, and of the first.
+fn ends(page: &Page) -> Option<(u64, u64)> {
+    let offset = |kept: &Kept| kept.position().map(|position| position.offset);
+    Some((offset(page.entries.first()?)?, offset(page.entries.last()?)?))
+}
+
+/// Whether it is something said, and no change of it.
+fn is_message(publication: &Publication) -> bool {
+    publication.origin.as_ref().is_none_or(|origin| origin.amends.is_none())
+}
+
+/// When it was accepted. Units: milliseconds since the Unix epoch.
+fn said_at(publication: &Publication) -> u64 {
+    publication.origin.as_ref().map_or(0, |origin| origin.at_unix_ms)
+}
+
+fn not_found() -> Refused {
+    let text = "There is no such message in the conversation: name one by originalMessageId";
+    Refused::because(Refusal::Schema, text.into())
+}

@@ -1,0 +1,204 @@
+//! A user has got, or read, what there is up to a message: it is marked, and whoever said it is told once.
+
+use roomcast_protocol::codes::{Refusal, Refused};
+use roomcast_protocol::conversation::Answered;
+use roomcast_protocol::position::{Page, Position, Span};
+use roomcast_protocol::receipts::{
+    MARK_USERS_MAX, Mark, MarkChange, MarksSet, ReceiptsPage, SetMarks,
+};
+use roomcast_protocol::room::RoomName;
+
+use super::standing::Far;
+use super::writing::Writing;
+use super::{Question, Stage, Step, Talking, below, ends, is_message, readable};
+
+#[derive(Debug)]
+enum Phase {
+    /// How far is the user?
+    Standing,
+    /// Which message is the newest up to there?
+    Looking,
+    /// It is marked.
+    Setting,
+    /// What is not read is counted; up to here it was.
+    Counting(u64),
+}
+
+/// How far marking got.
+#[derive(Debug)]
+pub(super) struct Marking {
+    mark: Mark,
+    up_to: Option<u64>,
+    /// Somebody waits for the answer.
+    answers: bool,
+    phase: Phase,
+    /// How far the user was before.
+    mine: Far,
+    /// Messages from here on have been looked at.
+    below: u64,
+    /// The newest position of the conversation.
+    head: Position,
+    /// What is marked.
+    target: u64,
+    /// The newest message up to there, whoever said it.
+    named: Option<(u64, Box<str>)>,
+    /// The newest one that another said.
+    theirs: Option<(Position, Box<str>)>,
+    /// When it was first marked. Units: milliseconds since the Unix epoch.
+    at_unix_ms: u64,
+    unread: u32,
+}
+
+impl Marking {
+    pub(super) const fn new(mark: Mark, up_to: Option<u64>, answers: bool) -> Self {
+        Self {
+            mark,
+            up_to,
+            answers,
+            phase: Phase::Standing,
+            mine: Far { delivered: 0, read: 0 },
+            below: match up_to {
+                Some(offset) => offset.saturating_add(1),
+                None => u64::MAX,
+            },
+            head: Position { epoch: roomcast_protocol::position::Epoch::NONE, offset: 0 },
+            target: 0,
+            named: None,
+            theirs: None,
+            at_unix_ms: 0,
+            unread: 0,
+        }
+    }
+
+    /// The mark may stand already.
+    pub(super) const fn is_set(&self) -> bool {
+        matches!(self.phase, Phase::Setting | Phase::Counting(_))
+    }
+
+    pub(super) fn question(&self, room: &RoomName, user: &str) -> Question {
+        match self.phase {
+            Phase::Standing => Question::Receipts(room.clone()),
+            Phase::Looking => Question::Read(room.clone(), below(self.below)),
+            Phase::Setting => {
+                let change = MarkChange { user: user.into(), mark: self.mark, offset: self.target };
+                let (room, epoch) = (room.clone(), self.head.epoch);
+                Question::Set(SetMarks { room, epoch, changes: vec![change] })
+            }
+            Phase::Counting(from) => Question::Read(room.clone(), Span::above(from)),
+        }
+    }
+}
+
+impl Talking {
+    /// How far the user is, is known.
+    pub(super) fn mark_stands(&self, mut it: Marking, page: &ReceiptsPage) -> (Stage, Step) {
+        it.mine = Far::of(&self.who.user, &page.receipts);
+        it.phase = Phase::Looking;
+        (Stage::Marking(it), Step::Ask)
+    }
+
+    /// A page is looked through: for the message that is marked, or for what is not read.
+    pub(super) fn mark_read(&self, it: Marking, page: &Page) -> (Stage, Step) {
+        match it.phase {
+            Phase::Counting(_) => self.mark_counted(it, page),
+            Phase::Standing | Phase::Looking | Phase::Setting => self.mark_looked(it, page),
+        }
+    }
+
+    fn mark_looked(&self, mut it: Marking, page: &Page) -> (Stage, Step) {
+        if it.head.offset == 0 {
+            it.head = page.head.position;
+            it.target = it.up_to.unwrap_or(it.head.offset).min(it.head.offset);
+        }
+        for (offset, publication) in readable(page).rev() {
+            if !is_message(publication) || offset > it.target {
+                continue;
+            }
+            it.named.get_or_insert_with(|| (offset, publication.id.clone()));
+            if publication.sender != self.who.user {
+                it.theirs = publication.position.map(|at| (at, publication.id.clone()));
+                break;
+            }
+        }
+        let first = ends(page).map_or(0, |(first, _)| first);
+        if it.theirs.is_none() && !self.others.is_empty() && !page.whole && first > 1 {
+            it.below = first;
+            return (Stage::Marking(it), Step::Ask);
+        }
+        if it.target == 0 {
+            let answer = self.marked_answer(&it);
+            return (Stage::Marking(it), Step::Over(Ok(answer)));
+        }
+        it.phase = Phase::Setting;
+        (Stage::Marking(it), Step::Ask)
+    }
+
+    /// It is marked, or the conversation has another epoch.
+    pub(super) fn mark_set(&self, mut it: Marking, set: MarksSet) -> (Stage, Step) {
+        match set {
+            MarksSet::Done { marked, .. } => {
+                it.at_unix_ms = marked.first().map_or(0, |marked| marked.at_unix_ms);
+                let read = it.mine.read.max(if it.mark == Mark::Read { it.target } else { 0 });
+                if !it.answers || read >= it.head.offset || self.others.is_empty() {
+                    return (self.mark_written(it), Step::Ask);
+                }
+                it.phase = Phase::Counting(read);
+                (Stage::Marking(it), Step::Ask)
+            }
+            MarksSet::Epoch(head) => {
+                it.head = head;
+                it.target = it.target.min(head.offset);
+                (Stage::Marking(it), Step::Ask)
+            }
+            MarksSet::Full => {
+                let text = format!(
+                    "The conversation has marks of {MARK_USERS_MAX} users, as many as it may"
+                );
+                let refused = Refused::because(Refusal::Limit, text.into());
+                (Stage::Marking(it), Step::Over(Err(refused)))
+            }
+        }
+    }
+
+    fn mark_counted(&self, mut it: Marking, page: &Page) -> (Stage, Step) {
+        let others = |(_, publication): &(u64, &std::sync::Arc<_>)| {
+            let publication: &roomcast_protocol::publication::Publication = publication;
+            is_message(publication) && publication.sender != self.who.user
+        };
+        let count = readable(page).filter(others).count();
+        it.unread = it.unread.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+        match ends(page) {
+            Some((_, last)) if !page.whole => {
+                it.phase = Phase::Counting(last);
+                (Stage::Marking(it), Step::Ask)
+            }
+            Some(_) | None => (self.mark_written(it), Step::Ask),
+        }
+    }
+
+    /// The author is told, unless somebody marked more before: then it was told of that.
+    fn mark_written(&self, it: Marking) -> Stage {
+        let is_newest = it.target >= it.mine.by(it.mark);
+        let told = it.theirs.as_ref().filter(|_| is_newest);
+        let events = told.into_iter().flat_map(|(at, id)| {
+            self.mark_events(it.mark, *at, id, it.at_unix_ms).collect::<Vec<_>>()
+        });
+        Stage::Writing(Writing::new(events.collect(), self.marked_answer(&it)))
+    }
+
+    fn marked_answer(&self, it: &Marking) -> Answered {
+        let named = it.named.as_ref();
+        let offset = it
+            .up_to
+            .filter(|_| it.target > 0)
+            .map_or_else(|| named.map_or(0, |(offset, _)| *offset), |offset| offset.min(it.target));
+        Answered::Marked {
+            mark: it.mark,
+            with: self.with(),
+            offset,
+            id: named.map_or_else(Box::default, |(_, id)| id.clone()),
+            at_unix_ms: if it.at_unix_ms == 0 { self.who.at_unix_ms } else { it.at_unix_ms },
+            unread: it.unread,
+        }
+    }
+}

@@ -1,0 +1,461 @@
+//! Conversations against a model of the broker that answers at once, does not answer, or answers what it did not hear.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use roomcast_protocol::codes::{Refusal, Refused};
+use roomcast_protocol::content::Content;
+use roomcast_protocol::conversation::{Act, Answered, MessageRef, Range, Saying, dialog, inbox};
+use roomcast_protocol::envelope::Accepted;
+use roomcast_protocol::ids::SessionId;
+use roomcast_protocol::position::{Direction, Epoch, Head, Kept, Page, Position};
+use roomcast_protocol::publication::Publication;
+use roomcast_protocol::receipts::{Mark, Marked, MarksSet, Receipt, ReceiptsPage};
+use roomcast_protocol::room::RoomName;
+
+use super::{Heard, Question, Speaker, Step, Talking};
+
+/// Each room has one of its own, as epochs are random.
+fn epoch(room: &RoomName) -> Epoch {
+    Epoch(room.as_str().bytes().fold(7, |sum, byte| sum * 257 % (1 << 100) + u128::from(byte)))
+}
+
+/// Questions of one test: far more than any takes.
+const QUESTIONS_MAX: usize = 1_000;
+
+/// Publications of a page, so that few make several.
+const PAGE: usize = 3;
+
+#[derive(Default)]
+struct Model {
+    rooms: BTreeMap<RoomName, Vec<Arc<Publication>>>,
+    /// By conversation, user and mark: up to where, and since when.
+    marks: BTreeMap<(RoomName, Box<str>, Mark), Vec<(u64, u64)>>,
+    enrolled: Vec<(Box<str>, RoomName)>,
+    now_ms: u64,
+    asked: usize,
+    /// Which question is not answered: it is not heard, or its answer is lost.
+    fails: Option<(usize, bool)>,
+    counted: Option<super::Counted>,
+}
+
+fn refused() -> Refused {
+    Refused { unknown: true, ..Refused::new(Refusal::Unavailable) }
+}
+
+impl Model {
+    fn head(&self, room: &RoomName) -> Position {
+        Position { epoch: epoch(room), offset: self.rooms.get(room).map_or(0, Vec::len) as u64 }
+    }
+
+    fn publish(&mut self, publication: &Publication) -> Accepted {
+        let held = self.rooms.entry(publication.room.clone()).or_default();
+        let is_same =
+            |it: &&Arc<Publication>| it.id == publication.id && it.sender == publication.sender;
+        if let Some(first) = held.iter().find(is_same) {
+            assert_eq!(first.content, publication.content, "an id stands for one content");
+            let stored = Accepted::stored(first.position.unwrap());
+            return Accepted { again: true, ..stored };
+        }
+        let position = Position { epoch: epoch(&publication.room), offset: held.len() as u64 + 1 };
+        let position = Some(position);
+        held.push(Arc::new(Publication { position, ..publication.clone() }));
+        Accepted::stored(position.unwrap())
+    }
+
+    fn page(&self, room: &RoomName, span: roomcast_protocol::position::Span) -> Page {
+        let none = Vec::new();
+        let held = self.rooms.get(room).unwrap_or(&none);
+        let offset = |it: &Arc<Publication>| it.position.unwrap().offset;
+        let count = PAGE.min(span.count_max as usize);
+        let (entries, rest): (Vec<_>, usize) = match span.direction {
+            Direction::Forward => {
+                let all: Vec<_> = held.iter().filter(|it| offset(it) > span.from).collect();
+                (all.iter().take(count).map(|it| Arc::clone(it)).collect(), all.len())
+            }
+            Direction::Backward => {
+                let all: Vec<_> = held.iter().filter(|it| offset(it) < span.from).collect();
+                let skipped = all.len().saturating_sub(count);
+                (all.iter().skip(skipped).map(|it| Arc::clone(it)).collect(), all.len())
+            }
+        };
+        let whole = entries.len() == rest;
+        let head = Head { position: self.head(room), first: 1 };
+        Page { head, entries: entries.into_iter().map(Kept::Publication).collect(), whole }
+    }
+
+    fn receipts(&self, room: &RoomName) -> ReceiptsPage {
+        let mut receipts: BTreeMap<Box<str>, Receipt> = BTreeMap::new();
+        for ((of, user, mark), steps) in &self.marks {
+            if of != room {
+                continue;
+            }
+            let it = receipts.entry(user.clone()).or_insert_with(|| Receipt {
+                user: user.clone(),
+                delivered: None,
+                read: None,
+            });
+            let marked =
+                steps.last().map(|(offset, at)| Marked { offset: *offset, at_unix_ms: *at });
+            match mark {
+                Mark::Delivered => it.delivered = marked,
+                Mark::Read => it.read = marked,
+            }
+        }
+        let receipts = receipts.into_values().collect();
+        ReceiptsPage { head: self.head(room), version: 1, receipts, next: None }
+    }
+
+    fn set(&mut self, set: &roomcast_protocol::receipts::SetMarks) -> MarksSet {
+        let head = self.head(&set.room);
+        if set.epoch != epoch(&set.room) {
+            return MarksSet::Epoch(head);
+        }
+        let mut marked = Vec::new();
+        for change in &set.changes {
+            let offset = change.offset.min(head.offset);
+            let marks: &[Mark] = match change.mark {
+                Mark::Delivered => &[Mark::Delivered],
+                Mark::Read => &[Mark::Delivered, Mark::Read],
+            };
+            for mark in marks {
+                let steps =
+                    self.marks.entry((set.room.clone(), change.user.clone(), *mark)).or_default();
+                if steps.last().is_none_or(|(held, _)| *held < offset) {
+                    steps.push((offset, self.now_ms));
+                }
+            }
+            let steps = &self.marks[&(set.room.clone(), change.user.clone(), change.mark)];
+            let at_unix_ms = steps.iter().find(|(held, _)| *held >= offset).unwrap().1;
+            marked.push(Marked { offset, at_unix_ms });
+        }
+        MarksSet::Done { head, marked }
+    }
+
+    fn answer(&mut self, question: Question) -> Heard {
+        self.asked += 1;
+        let fails = self.fails.filter(|(at, _)| *at == self.asked).map(|(_, heard)| heard);
+        let unheard = fails == Some(false);
+        let lost = |heard: Heard| match heard {
+            Heard::Page(_) => Heard::Page(None),
+            Heard::Receipts(_) => Heard::Receipts(None),
+            Heard::Set(_) => Heard::Set(None),
+            Heard::Published(_) => Heard::Published(Err(refused())),
+        };
+        let heard = match question {
+            Question::Publish(_) | Question::Enroll(..) if unheard => {
+                Heard::Published(Err(refused()))
+            }
+            Question::Set(_) if unheard => Heard::Set(None),
+            Question::Read(room, span) => Heard::Page(Some(self.page(&room, span))),
+            Question::Receipts(room) => Heard::Receipts(Some(self.receipts(&room))),
+            Question::Set(set) => Heard::Set(Some(self.set(&set))),
+            Question::Publish(publication) => Heard::Published(Ok(self.publish(&publication))),
+            Question::Enroll(user, room) => {
+                if !self.enrolled.contains(&(user.clone(), room.clone())) {
+                    self.enrolled.push((user, room));
+                }
+                Heard::Published(Ok(Accepted::WHOLE))
+            }
+        };
+        if fails.is_some() { lost(heard) } else { heard }
+    }
+
+    fn run(&mut self, mut talking: Talking) -> Result<Answered, Refused> {
+        let mut left = QUESTIONS_MAX;
+        loop {
+            let questions = talking.questions();
+            if questions.is_empty()
+                && let Step::Over(outcome) = talking.settled()
+            {
+                return outcome;
+            }
+            assert!(!questions.is_empty(), "it neither asks nor ends");
+            for (place, question) in questions {
+                left = left.checked_sub(1).expect("it ends");
+                let heard = self.answer(question);
+                if let Step::Over(outcome) = talking.hear(place, heard) {
+                    self.counted = talking.take_counted().or(self.counted.take());
+                    return outcome;
+                }
+            }
+        }
+    }
+
+    fn act(&mut self, user: &str, with: &str, act: Act) -> Result<Answered, Refused> {
+        self.now_ms += 10;
+        let who = self.speaker(user);
+        let talking = Talking::new(who, dialog(user, with).unwrap(), act).unwrap();
+        self.run(talking.knowing(self.counted.clone()))
+    }
+
+    fn speaker(&self, user: &str) -> Speaker {
+        let said_in = SessionId(u128::from(user.len() as u64));
+        let request = format!("r{}", self.now_ms).into();
+        Speaker { user: user.into(), said_in, request, at_unix_ms: self.now_ms }
+    }
+
+    fn says(&mut self, user: &str, with: &str, id: &str) -> u64 {
+        match self.act(user, with, Act::Say(saying("new", Some(id), id))).unwrap() {
+            Answered::Said { position, .. } => position.offset,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn marks(&mut self, user: &str, with: &str, mark: Mark, up_to: Option<u64>) -> String {
+        match self.act(user, with, Act::Mark { mark, up_to }).unwrap() {
+            Answered::Marked { mark, with, offset, id, at_unix_ms, unread } => {
+                format!("{} {with} {offset} {id} {at_unix_ms} {unread}", mark.name())
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What stands in a user's inbox, each with what it tells.
+    fn heard(&self, user: &str) -> Vec<String> {
+        let held = self.rooms.get(&inbox(user).unwrap()).into_iter().flatten();
+        let shown = held.map(|it| {
+            let origin = it.origin.as_ref().unwrap();
+            let at = origin.position.map_or(0, |at| at.offset);
+            let unread = origin.unread.map_or(String::new(), |unread| format!(" unread {unread}"));
+            let amends = origin.amends.as_ref();
+            let amends = amends.map_or(String::new(), |it| format!(" of {} {}", it.offset, it.id));
+            let own = if origin.said_in.is_some() { " own" } else { "" };
+            format!("{} {at} {}{amends}{unread}{own}", it.kind, origin.id)
+        });
+        shown.collect()
+    }
+}
+
+fn saying(kind: &str, id: Option<&str>, text: &str) -> Saying {
+    let content = Content::Json(format!(r#"{{"message":"{text}"}}"#).into());
+    Saying { kind: kind.into(), id: id.map(Into::into), content }
+}
+
+fn messages(answered: &Answered) -> Vec<String> {
+    let Answered::Messages(messages) = answered else { panic!("{answered:?}") };
+    let shown = messages.iter().map(|it| {
+        let at = it.said.position.unwrap().offset;
+        let edited = it.edited.as_ref().map_or(String::new(), |edit| format!(" now {}", edit.id));
+        let erased = it.erased_unix_ms.map_or(String::new(), |at| format!(" erased {at}"));
+        let mark = it.mark.map_or("", Mark::name);
+        format!("{at} {} {mark}{edited}{erased}", it.said.id)
+    });
+    shown.collect()
+}
+
+#[test]
+fn what_is_said_stands_in_the_conversation_and_in_both_inboxes() {
+    let mut model = Model::default();
+    assert_eq!(model.says("ann", "bob", "a1"), 1);
+    assert_eq!(model.says("ann", "bob", "a2"), 2);
+    assert_eq!(model.heard("bob"), ["new 1 a1 unread 1", "new 2 a2 unread 2"]);
+    assert_eq!(model.heard("ann"), ["new 1 a1 own", "new 2 a2 own"]);
+    assert_eq!(model.says("bob", "ann", "b1"), 3);
+    assert_eq!(model.heard("ann")[2..], ["new 3 b1 unread 1", "read 2 a2"], "who answers has read");
+    assert_eq!(model.enrolled.len(), 2);
+}
+
+#[test]
+fn what_was_counted_before_is_not_read_again_and_counts_what_a_reader_left() {
+    let mut model = Model::default();
+    for at in 1..=20 {
+        model.says("ann", "bob", &format!("a{at}"));
+    }
+    let asked = model.asked;
+    model.says("ann", "bob", "a21");
+    let with = model.asked - asked;
+    assert_eq!(model.heard("bob")[20], "new 21 a21 unread 21");
+    let asked = model.asked;
+    model.counted = None;
+    model.says("ann", "bob", "a22");
+    assert!(model.asked - asked > with + 5, "{with} questions, and {}", model.asked - asked);
+    assert_eq!(model.heard("bob")[21], "new 22 a22 unread 22");
+    model.marks("bob", "ann", Mark::Read, Some(20));
+    model.says("ann", "bob", "a23");
+    assert_eq!(model.heard("bob")[22], "new 23 a23 unread 3");
+    model.says("bob", "ann", "b24");
+    model.says("ann", "bob", "a25");
+    let told = ["new 25 a25 unread 1", "read 24 b24"];
+    assert_eq!(model.heard("bob").split_off(24), told, "who answers has read");
+}
+
+#[test]
+fn said_again_under_its_id_it_is_said_once_and_answered_as_at_first() {
+    let mut model = Model::default();
+    let act = || Act::Say(saying("new", Some("a1"), "a1"));
+    let first = format!("{:?}", model.act("ann", "bob", act()).unwrap());
+    assert_eq!(format!("{:?}", model.act("ann", "bob", act()).unwrap()), first);
+    assert_eq!(model.heard("bob").len(), 1);
+    let other = model.act("ann", "cleo", act()).unwrap();
+    assert!(matches!(other, Answered::Said { .. }), "an id counts in one conversation");
+}
+
+#[test]
+fn marks_are_cumulative_and_the_first_time_stays_and_the_author_is_told_once() {
+    let mut model = Model::default();
+    for id in ["a1", "a2", "a3"] {
+        model.says("ann", "bob", id);
+    }
+    let own = model.heard("ann").len();
+    assert_eq!(model.marks("bob", "ann", Mark::Read, Some(2)), "read ann 2 a2 40 1");
+    assert_eq!(model.marks("bob", "ann", Mark::Read, Some(2)), "read ann 2 a2 40 1");
+    assert_eq!(model.marks("bob", "ann", Mark::Read, Some(1)), "read ann 1 a1 40 1");
+    assert_eq!(model.marks("bob", "ann", Mark::Delivered, Some(2)), "delivered ann 2 a2 40 1");
+    assert_eq!(model.marks("bob", "ann", Mark::Read, None), "read ann 3 a3 80 0");
+    assert_eq!(model.marks("bob", "ann", Mark::Read, Some(99)), "read ann 3 a3 80 0");
+    let told: Vec<_> = model.heard("ann").split_off(own);
+    assert_eq!(told, ["read 2 a2", "delivered 2 a2", "read 3 a3"]);
+    assert_eq!(model.heard("bob").len(), 3, "who marks is told nothing");
+}
+
+#[test]
+fn only_the_author_changes_or_takes_back_and_both_are_told() {
+    let mut model = Model::default();
+    model.says("ann", "bob", "a1");
+    model.says("bob", "ann", "b1");
+    let edit = |of| Act::Amend { of, erases: false, saying: saying("edit", Some("e1"), "better") };
+    let erase = |of| Act::Amend { of, erases: true, saying: saying("delete", None, "") };
+    for of in [MessageRef::Offset(2), MessageRef::Offset(3), MessageRef::Id("b1".into())] {
+        model.act("ann", "bob", edit(of.clone())).unwrap_err();
+        model.act("ann", "bob", erase(of)).unwrap_err();
+    }
+    model.act("ann", "bob", edit(MessageRef::Id("a1".into()))).unwrap();
+    let first = format!("{:?}", model.act("ann", "bob", erase(MessageRef::Offset(1))).unwrap());
+    let again = format!("{:?}", model.act("ann", "bob", erase(MessageRef::Offset(1))).unwrap());
+    assert_eq!(first, again);
+    let told = ["edit 3 e1 of 1 a1", "delete 4 delete-1 of 1 a1"];
+    let bob = model.heard("bob");
+    assert_eq!(bob[bob.len() - 2..], told);
+    model.act("ann", "bob", edit(MessageRef::Offset(3))).unwrap_err();
+}
+
+#[test]
+fn messages_are_shown_as_they_are_now_from_either_end() {
+    let mut model = Model::default();
+    for at in 1..=9 {
+        model.says(
+            if at % 2 == 0 { "bob" } else { "ann" },
+            if at % 2 == 0 { "ann" } else { "bob" },
+            &format!("m{at}"),
+        );
+    }
+    let amend = |erases, at, id: Option<&str>| Act::Amend {
+        of: MessageRef::Offset(at),
+        erases,
+        saying: saying(if erases { "delete" } else { "edit" }, id, "now"),
+    };
+    model.act("ann", "bob", amend(false, 3, Some("e1"))).unwrap();
+    model.act("ann", "bob", amend(false, 3, Some("e2"))).unwrap();
+    model.act("bob", "ann", amend(true, 4, None)).unwrap();
+    model.marks("bob", "ann", Mark::Delivered, None);
+    let find = |range, count_max| Act::Messages { range, count_max };
+    let newest = model.act("ann", "bob", find(Range::Newest, 2)).unwrap();
+    assert_eq!(messages(&newest), ["8 m8 read", "9 m9 delivered"]);
+    let from = model.act("ann", "bob", find(Range::From(3), 3)).unwrap();
+    assert_eq!(messages(&from), ["3 m3 read now e2", "4 m4 read erased 120", "5 m5 read"]);
+    let up_to = model.act("bob", "ann", find(Range::UpTo(4), 2)).unwrap();
+    assert_eq!(messages(&up_to), ["3 m3 read now e2", "4 m4 read erased 120"]);
+    let all = model.act("bob", "ann", find(Range::Newest, 500)).unwrap();
+    assert_eq!(messages(&all).len(), 9);
+    let none = model.act("ann", "cleo", find(Range::Newest, 500)).unwrap();
+    assert_eq!(messages(&none).len(), 0);
+}
+
+#[test]
+fn a_conversation_shows_its_last_message_and_what_is_not_read() {
+    let mut model = Model::default();
+    for at in 1..=5 {
+        model.says("ann", "bob", &format!("a{at}"));
+    }
+    model.marks("bob", "ann", Mark::Read, Some(1));
+    let Answered::Conversations { one: true, list } = model.act("bob", "ann", Act::Show).unwrap()
+    else {
+        panic!("one conversation")
+    };
+    let [it] = &list[..] else { panic!("{list:?}") };
+    assert_eq!((&*it.with, it.unread, it.first_unread), ("ann", 4, Some(2)));
+    assert_eq!(it.last.as_ref().unwrap().said.id, "a5".into());
+    assert_eq!(it.people, ["ann".into(), "bob".into()]);
+}
+
+#[test]
+fn all_conversations_of_a_user_are_found_the_last_one_first() {
+    let mut model = Model::default();
+    for with in ["bob", "cleo", "dora", "eve", "bob"] {
+        let id = format!("to-{with}-{}", model.now_ms);
+        model.says("ann", with, &id);
+    }
+    let index = RoomName::system("$talks-ann").unwrap();
+    for (user, room) in std::mem::take(&mut model.enrolled) {
+        let name = Content::Text(room.as_str().to_owned().into());
+        if *user == *"ann" {
+            let id = room.as_str().into();
+            model.publish(&Publication { id, ..Publication::bare(index.clone(), name) });
+        }
+    }
+    let talking = Talking::all(model.speaker("ann"), index);
+    let Answered::Conversations { one: false, list } = model.run(talking).unwrap() else {
+        panic!("all conversations")
+    };
+    let with: Vec<_> = list.iter().map(|it| &*it.with).collect();
+    assert_eq!(with, ["bob", "eve", "dora", "cleo"]);
+}
+
+#[test]
+fn favourites_are_ones_own_and_nobody_is_told() {
+    let mut model = Model::default();
+    model.says("ann", "ann", "n1");
+    assert_eq!(model.heard("ann"), ["new 1 n1 own"]);
+    assert_eq!(model.marks("ann", "ann", Mark::Read, None), "read ann 1 n1 20 0");
+    assert_eq!(model.heard("ann").len(), 1);
+    let talking = Talking::new(model.speaker("eve"), dialog("ann", "ann").unwrap(), Act::Show);
+    assert!(talking.is_none(), "a conversation is its people's alone");
+}
+
+/// Whatever is asked: with one question not heard, or its answer lost, all ends as it would have without.
+#[test]
+fn a_question_that_is_not_answered_changes_nothing() {
+    let story = |model: &mut Model| {
+        let mut said = Vec::new();
+        for act in [
+            Act::Say(saying("new", Some("a1"), "hi")),
+            Act::Say(saying("new", Some("a2"), "there")),
+            Act::Amend {
+                of: MessageRef::Offset(1),
+                erases: false,
+                saying: saying("edit", Some("e"), "ho"),
+            },
+            Act::Amend {
+                of: MessageRef::Id("a2".into()),
+                erases: true,
+                saying: saying("delete", None, ""),
+            },
+        ] {
+            said.push(format!("{:?}", model.act("ann", "bob", act).unwrap()));
+        }
+        for (mark, up_to) in [(Mark::Delivered, Some(2)), (Mark::Read, Some(1)), (Mark::Read, None)]
+        {
+            said.push(model.marks("bob", "ann", mark, up_to));
+        }
+        said.push(model.says("bob", "ann", "b1").to_string());
+        let find = Act::Messages { range: Range::Newest, count_max: 10 };
+        said.push(messages(&model.act("ann", "bob", find).unwrap()).join(", "));
+        said
+    };
+    let sorted = |mut all: Vec<String>| {
+        all.sort();
+        all
+    };
+    let mut plain = Model::default();
+    let said = story(&mut plain);
+    for at in 1..=plain.asked {
+        for heard in [false, true] {
+            let mut model = Model { fails: Some((at, heard)), ..Model::default() };
+            assert_eq!(story(&mut model), said, "question {at}, heard {heard}");
+            for user in ["ann", "bob"] {
+                assert_eq!(sorted(model.heard(user)), sorted(plain.heard(user)), "question {at}");
+            }
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! What has to stand before the answer is given: all at once, each repeated until it does.
+
+use roomcast_protocol::codes::{Refusal, Refused};
+use roomcast_protocol::conversation::Answered;
+use roomcast_protocol::receipts::MarksSet;
+
+use super::{Question, Step};
+
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    Waits,
+    UnderWay,
+    Done,
+}
+
+/// Things to be written, and what is answered then.
+#[derive(Debug, Default)]
+pub(super) struct Writing {
+    writes: Vec<(Question, State)>,
+    answer: Option<Answered>,
+}
+
+impl Writing {
+    pub(super) fn new(writes: Vec<Question>, answer: Answered) -> Self {
+        let writes = writes.into_iter().map(|it| (it, State::Waits)).collect();
+        Self { writes, answer: Some(answer) }
+    }
+
+    /// Nobody is answered, and nothing repeated.
+    pub(super) fn signals(signals: Vec<Question>) -> Self {
+        let writes = signals.into_iter().map(|it| (it, State::Waits)).collect();
+        Self { writes, answer: None }
+    }
+
+    pub(super) const fn is_signal(&self) -> bool {
+        self.answer.is_none()
+    }
+
+    /// Those that wait; they are under way then.
+    pub(super) fn questions(&mut self) -> Vec<(usize, Question)> {
+        let waiting = self.writes.iter_mut().enumerate().filter(|(_, it)| it.1 == State::Waits);
+        waiting
+            .map(|(place, (question, state))| {
+                *state = State::UnderWay;
+                (place, question.clone())
+            })
+            .collect()
+    }
+
+    /// The broker did not answer this one.
+    pub(super) fn put_back(&mut self, place: usize) {
+        if let Some((_, state)) = self.writes.get_mut(place) {
+            *state = State::Waits;
+        }
+    }
+
+    /// One was published, or refused.
+    pub(super) fn written(&mut self, place: usize, outcome: Result<(), Refused>) -> Step {
+        match outcome {
+            Err(refused) if refused.refusal.row().retry => {
+                self.put_back(place);
+                Step::Again
+            }
+            // Other content under its id cannot be: whatever stands there was written for the same.
+            Ok(()) | Err(Refused { refusal: Refusal::Duplicate, .. }) => self.done(place),
+            Err(refused) => Step::Over(Err(refused)),
+        }
+    }
+
+    /// Marks were set. In another epoch nothing is: who answered has read it all the same, and its next mark says so.
+    pub(super) fn marked(&mut self, place: usize, set: &MarksSet) -> Step {
+        match set {
+            MarksSet::Done { .. } | MarksSet::Epoch(_) | MarksSet::Full => self.done(place),
+        }
+    }
+
+    fn done(&mut self, place: usize) -> Step {
+        if let Some((_, state)) = self.writes.get_mut(place) {
+            *state = State::Done;
+        }
+        self.next()
+    }
+
+    /// What comes next where nothing, or nothing more, is to be written.
+    pub(super) fn next(&mut self) -> Step {
+        if self.writes.iter().any(|(_, state)| *state != State::Done) {
+            return Step::Wait;
+        }
+        Step::Over(Ok(self.answer.take().unwrap_or(Answered::Done)))
+    }
+}
