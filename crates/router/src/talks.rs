@@ -129,7 +129,7 @@ impl Talking {
             Act::Mark { mark, up_to } => Stage::Marking(Marking::new(mark, up_to, true)),
             Act::Messages { range, count_max } => Stage::Finding(Finding::new(range, count_max)),
             Act::Show => Stage::Listing(Listing::one(talking.room.clone())),
-            Act::Signal(saying) => Stage::Writing(talking.signal(saying)),
+            Act::Signal(saying) => Stage::Writing(talking.signal(&saying)),
             Act::Tell { to, told, said } => talking.tell(&to, &told, said),
         };
         Some(talking)

@@ -161,7 +161,10 @@ impl Hub {
             self.counters.talks_refused += 1;
             let text = "The broker is away, or too much is asked of conversations: send it again";
             let refused = Refused::unavailable(text.into(), RETRY_MS);
-            return if signal { () } else { answer(asker, Err(refused), out) };
+            if !signal {
+                answer(asker, Err(refused), out);
+            }
+            return;
         }
         let talking = match of {
             TalkOf::Room(room, act) => {

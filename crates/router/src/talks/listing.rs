@@ -82,7 +82,7 @@ impl Talking {
                     it.rooms.pop_front();
                     it.list.push(found);
                 }
-                Err(current) => it.current = Some(current),
+                Err(current) => it.current = Some(*current),
             }
         }
         if !it.is_over() {
@@ -116,7 +116,7 @@ impl Talking {
         mut it: Current,
         room: &RoomName,
         page: &Page,
-    ) -> Result<Conversation, Current> {
+    ) -> Result<Conversation, Box<Current>> {
         let user = &self.who.user;
         let people = conversation::people(room).map_or_else(Vec::new, Vec::from);
         let others: Vec<_> = people.iter().filter(|it| **it != *user).cloned().collect();
@@ -137,7 +137,7 @@ impl Talking {
         let first = ends(page).map_or(0, |(first, _)| first);
         if !page.whole && first > 1 && !(it.last.is_some() && (read || first <= mine.read + 1)) {
             it.at = first;
-            return Err(it);
+            return Err(Box::new(it));
         }
         let theirs = Far::furthest(&others, &it.standing.receipts);
         let last = it.last.map(|last| it.changes.fold(&last, (user, mine, theirs)));

@@ -140,7 +140,7 @@ impl Talking {
                 it.at_unix_ms = marked.first().map_or(0, |marked| marked.at_unix_ms);
                 let read = it.mine.read.max(if it.mark == Mark::Read { it.target } else { 0 });
                 if !it.answers || read >= it.head.offset || self.others.is_empty() {
-                    return (self.mark_written(it), Step::Ask);
+                    return (self.mark_written(&it), Step::Ask);
                 }
                 it.phase = Phase::Counting(read);
                 (Stage::Marking(it), Step::Ask)
@@ -172,18 +172,18 @@ impl Talking {
                 it.phase = Phase::Counting(last);
                 (Stage::Marking(it), Step::Ask)
             }
-            Some(_) | None => (self.mark_written(it), Step::Ask),
+            Some(_) | None => (self.mark_written(&it), Step::Ask),
         }
     }
 
     /// The author is told, unless somebody marked more before: then it was told of that.
-    fn mark_written(&self, it: Marking) -> Stage {
+    fn mark_written(&self, it: &Marking) -> Stage {
         let is_newest = it.target >= it.mine.by(it.mark);
         let told = it.theirs.as_ref().filter(|_| is_newest);
         let events = told.into_iter().flat_map(|(at, id)| {
             self.mark_events(it.mark, *at, id, it.at_unix_ms).collect::<Vec<_>>()
         });
-        Stage::Writing(Writing::new(events.collect(), self.marked_answer(&it)))
+        Stage::Writing(Writing::new(events.collect(), self.marked_answer(it)))
     }
 
     fn marked_answer(&self, it: &Marking) -> Answered {

@@ -133,7 +133,7 @@ impl Talking {
     }
 
     /// What only those are told who listen just now.
-    pub(super) fn signal(&self, saying: Saying) -> Writing {
+    pub(super) fn signal(&self, saying: &Saying) -> Writing {
         let others = self.others.iter().filter_map(|user| conversation::inbox(user).ok());
         let signals = others.map(|room| {
             let origin = Origin::of(self.room.clone(), self.who.at_unix_ms);
@@ -149,8 +149,7 @@ impl Talking {
 
     /// People of the conversation are told something in their inboxes, and something may be said in it, too.
     pub(super) fn tell(&self, to: &[Box<str>], told: &Saying, said: Option<Saying>) -> Stage {
-        let is_named = |user: &&Box<str>| to.is_empty() || to.contains(user);
-        let rooms = self.others.iter().filter(is_named);
+        let rooms = self.others.iter().filter(|user| to.is_empty() || to.contains(user));
         let id = told.id.clone().unwrap_or_else(|| self.made_id(&told.kind));
         let beside = rooms.filter_map(|user| conversation::inbox(user).ok()).map(|room| {
             let origin =

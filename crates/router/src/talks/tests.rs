@@ -1,4 +1,5 @@
 //! Conversations against a model of the broker that answers at once, does not answer, or answers what it did not hear.
+#![allow(clippy::wildcard_enum_match_arm, reason = "each test looks for one kind of many")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,11 +27,14 @@ const QUESTIONS_MAX: usize = 1_000;
 /// Publications of a page, so that few make several.
 const PAGE: usize = 3;
 
+/// Up to where, and since when, step by step.
+type Steps = Vec<(u64, u64)>;
+
 #[derive(Default)]
 struct Model {
     rooms: BTreeMap<RoomName, Vec<Arc<Publication>>>,
-    /// By conversation, user and mark: up to where, and since when.
-    marks: BTreeMap<(RoomName, Box<str>, Mark), Vec<(u64, u64)>>,
+    /// By conversation, user and mark.
+    marks: BTreeMap<(RoomName, Box<str>, Mark), Steps>,
     enrolled: Vec<(Box<str>, RoomName)>,
     now_ms: u64,
     asked: usize,
@@ -58,9 +62,8 @@ impl Model {
             return Accepted { again: true, ..stored };
         }
         let position = Position { epoch: epoch(&publication.room), offset: held.len() as u64 + 1 };
-        let position = Some(position);
-        held.push(Arc::new(Publication { position, ..publication.clone() }));
-        Accepted::stored(position.unwrap())
+        held.push(Arc::new(Publication { position: Some(position), ..publication.clone() }));
+        Accepted::stored(position)
     }
 
     fn page(&self, room: &RoomName, span: roomcast_protocol::position::Span) -> Page {

@@ -1,4 +1,5 @@
 //! Conversations in the hub: how many are under way, what is asked again, and how long somebody waits.
+#![allow(clippy::wildcard_enum_match_arm, reason = "each test looks for one kind of many")]
 
 use std::sync::Arc;
 
