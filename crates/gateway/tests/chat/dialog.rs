@@ -1,0 +1,167 @@
+//! Dialogs: devices, typing, edits, favourites, lists, and what is said again.
+
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::chat::{Chat, SERVED};
+use crate::common::Live;
+
+/// What does not come within this does not come.
+const QUIET: Duration = Duration::from_millis(700);
+
+#[test]
+fn each_device_of_both_users_hears_what_was_not_said_on_it() {
+    let [one, two] = Live::start_several::<2>(&SERVED);
+    let mut phone = Chat::open(&one, "ann", Some("phone"));
+    let mut desk = Chat::open(&two, "ann", Some("desk"));
+    let mut bob = Chat::open(&two, "bob", Some("phone"));
+    let mut bobs_desk = Chat::open(&one, "bob", Some("desk"));
+    let number = phone.says("bob", "hi");
+    let own = desk.hears("new");
+    assert_eq!((&own["chatId"], &own["sender"]), (&json!("bob"), &json!("ann")));
+    assert_eq!(own["messageId"], number);
+    for device in [&mut bob, &mut bobs_desk] {
+        assert_eq!(device.hears("new")["messageId"], number);
+    }
+    for device in [&mut phone, &mut desk] {
+        assert_eq!(device.hears("dlvrd")["messageId"], number);
+        device.hears_nothing(QUIET);
+    }
+    desk.close();
+    bob.says("ann", "hello");
+    assert_eq!(bobs_desk.hears("new")["chatId"], "ann");
+    assert_eq!(phone.hears("new")["message"], "hello");
+    phone.hears("read");
+    let mut desk = Chat::open(&one, "ann", Some("desk"));
+    assert_eq!(desk.hears("new")["message"], "hello", "one device's ack is not the other's");
+    assert_eq!(desk.hears("read")["messageId"], number);
+    phone.hears_nothing(QUIET);
+}
+
+#[test]
+fn said_again_it_is_said_once_and_answered_as_at_first() {
+    let [one, two] = Live::start_several::<2>(&SERVED);
+    let mut ann = Chat::open(&one, "ann", None);
+    let payload = json!({ "chatId": "bob", "clientMessageId": "m1", "message": "hi" });
+    let first = ann.asks("new", &payload);
+    assert_eq!(ann.asks("new", &payload), first);
+    let mut elsewhere = Chat::open(&two, "ann", Some("other"));
+    elsewhere.hears("new");
+    assert_eq!(elsewhere.asks("new", &payload), first);
+    let other = json!({ "chatId": "bob", "clientMessageId": "m1", "message": "ho" });
+    elsewhere.refused("new", &other);
+    let mut bob = Chat::open(&two, "bob", None);
+    bob.hears("new");
+    bob.hears_nothing(QUIET);
+}
+
+#[test]
+fn the_same_request_id_with_another_body_is_a_warning() {
+    let [one] = Live::start_several::<1>(&SERVED);
+    let mut ann = Chat::open(&one, "ann", None);
+    let request = |text: &str| {
+        json!({ "type": "request", "timestamp": 1, "id": "7", "payloadType": "new",
+            "payload": { "chatId": "bob", "clientMessageId": text, "message": text } })
+    };
+    ann.tell(&request("a"));
+    let first = ann.ws().json();
+    ann.tell(&request("a"));
+    let mut again = ann.ws().json();
+    again["timestamp"] = first["timestamp"].clone();
+    assert_eq!(again, first);
+    ann.tell(&request("b"));
+    let error = json!({ "error": { "id": "7", "type": "warning", "exception": "Duplicate request id" } });
+    ann.ws().expect(&error);
+}
+
+#[test]
+fn typing_is_heard_by_who_listens_and_kept_for_nobody() {
+    let [one, two] = Live::start_several::<2>(&SERVED);
+    let mut ann = Chat::open(&one, "ann", None);
+    ann.tells("typing", &json!({ "chatId": "bob" }));
+    let mut bob = Chat::open(&two, "bob", None);
+    bob.hears_nothing(QUIET);
+    ann.tells("typing", &json!({ "chatId": "bob", "stop": true }));
+    let heard = bob.event();
+    assert_eq!(heard["eventType"], "typing");
+    assert_eq!(heard["payload"], json!({ "chatId": "ann", "stop": true }));
+    assert!(heard.get("id").is_none());
+    ann.hears_nothing(QUIET);
+}
+
+#[test]
+fn only_the_author_edits_and_deletes_and_messages_show_it() {
+    let [one, two] = Live::start_several::<2>(&SERVED);
+    let mut ann = Chat::open(&one, "ann", None);
+    let mut bob = Chat::open(&two, "bob", None);
+    let number = ann.says("bob", "helo");
+    bob.hears("new");
+    ann.hears("dlvrd");
+    let edit = json!({ "chatId": "ann", "originalMessageId": number, "message": "stolen" });
+    bob.refused("edit", &edit);
+    bob.refused("delete", &json!({ "chatId": "ann", "originalMessageId": number }));
+    let edit = json!({ "chatId": "bob", "originalMessageId": number, "message": "hello" });
+    let service = ann.asks("edit", &edit)["messageId"].clone();
+    let told = bob.hears("edit");
+    assert_eq!((&told["messageId"], &told["message"]), (&service, &json!("hello")));
+    assert_eq!(told["originalMessageId"], number);
+    let found = bob.asks("messages", &json!({ "chatId": "ann" }));
+    assert_eq!(found["messages"][0]["message"], "hello");
+    assert_eq!(found["messages"].as_array().unwrap().len(), 1);
+    ann.refused("delete", &json!({ "chatId": "bob", "originalMessageId": 99 }));
+    ann.hears_nothing(QUIET);
+}
+
+#[test]
+fn chats_list_what_was_said_last_and_what_is_not_read() {
+    let [one, two] = Live::start_several::<2>(&SERVED);
+    let mut ann = Chat::open(&one, "ann", None);
+    ann.says("bob", "one");
+    ann.says("cleo", "two");
+    ann.says("ann", "note to self");
+    ann.says("bob", "three");
+    let mut bob = Chat::open(&two, "bob", None);
+    let listed = bob.asks("chats", &json!({}));
+    let [chat] = &listed.as_array().unwrap()[..] else { panic!("{listed}") };
+    assert_eq!((&chat["chatId"], &chat["type"]), (&json!("ann"), &json!("dialog")));
+    assert_eq!((&chat["missed"], &chat["lastMessage"]["message"]), (&json!(2), &json!("three")));
+    assert_eq!(chat["firstMissed"], 1);
+    let read = bob.asks("read", &json!({ "chatId": "ann", "messageId": 1 }));
+    assert_eq!(read["missed"], 1);
+    assert_eq!(bob.asks("chat", &json!({ "chatId": "ann" }))["missed"], 1);
+    let listed = ann.asks("chats", &json!({}));
+    let all: Vec<_> = listed.as_array().unwrap().iter().map(|it| it["chatId"].clone()).collect();
+    assert_eq!(all, ["bob", "ann", "cleo"]);
+    assert_eq!(listed[1]["type"], "favorites");
+}
+
+#[test]
+fn who_answers_has_read_what_was_said_before() {
+    let [one, two] = Live::start_several::<2>(&SERVED);
+    let mut ann = Chat::open(&one, "ann", None);
+    let number = ann.says("bob", "hi");
+    let mut bob = Chat::open(&two, "bob", None);
+    bob.hears("new");
+    ann.hears("dlvrd");
+    bob.says("ann", "ho");
+    let heard = [ann.event(), ann.event()];
+    heard.iter().for_each(|event| ann.acks(event));
+    let read = heard.iter().find(|it| it["eventType"] == "read").unwrap();
+    assert_eq!(read["payload"]["messageId"], number);
+    assert_eq!(bob.asks("chat", &json!({ "chatId": "ann" }))["missed"], 0);
+}
+
+#[test]
+fn when_all_are_gone_nothing_is_left() {
+    let [one, two] = Live::start_several::<2>(&SERVED);
+    let mut ann = Chat::open(&one, "ann", None);
+    ann.says("bob", "hi");
+    let mut bob = Chat::open(&two, "bob", None);
+    bob.hears("new");
+    ann.hears("dlvrd");
+    ann.close();
+    bob.close();
+    one.assert_empty();
+    two.assert_empty();
+}

@@ -1,0 +1,14 @@
+//! The chat protocol on real nodes: clients as the seed has them, on one node and on several.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
+
+mod chat;
+#[path = "../common/mod.rs"]
+mod common;
+mod dialog;
+mod privacy;
+mod sequence;
