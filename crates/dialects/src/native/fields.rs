@@ -70,11 +70,7 @@ impl Default for Fields<'_> {
 impl<'a> Fields<'a> {
     /// Reads a whole message.
     pub(crate) fn read(&mut self, text: &'a str) -> Result<(), Refused> {
-        self.fill(text).map_err(|_| match serde_json::from_str::<IgnoredAny>(text) {
-            Ok(IgnoredAny) => schema("A message must be an object with a type"),
-            // Tells place and expectation, never what was found.
-            Err(error) => bad_json(format!("The message is not JSON: {error}")),
-        })
+        self.fill(text).map_err(|_| no_object(text))
     }
 
     /// The members of an object, or none at all if the value is none.
@@ -110,14 +106,9 @@ impl<'a> Fields<'a> {
         text(raw).map(Some).ok_or_else(|| wrong(name, "a string"))
     }
 
-    /// An id: a string, or a number, which is kept as its text. Empty means none.
+    /// An id; see [`id`].
     pub(crate) fn id(&self, key: Key, name: &str) -> Result<Option<Cow<'a, str>>, Refused> {
-        let Some(raw) = self.value(key) else { return Ok(None) };
-        let id = text(raw)
-            .or_else(|| is_number(raw).then_some(Cow::Borrowed(raw)))
-            .ok_or_else(|| wrong(name, "a string or a number"))?;
-        bounded(&id, name)?;
-        Ok(Some(id).filter(|id| !id.is_empty()))
+        self.value(key).map_or(Ok(None), |raw| id(raw, name))
     }
 
     /// A whole number that is not negative.
@@ -163,7 +154,7 @@ impl<'de> Visitor<'de> for Members<'_, 'de> {
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Shows every member of an object in order. `false` if the text is no object.
+/// Shows every member of an object in order. `false` if the text is no object, or more than one.
 pub(crate) fn each_member<'a>(text: &'a str, see: impl FnMut(&str, &'a str)) -> bool {
     struct Members<F>(F);
 
@@ -182,10 +173,11 @@ pub(crate) fn each_member<'a>(text: &'a str, see: impl FnMut(&str, &'a str)) -> 
         }
     }
 
-    serde_json::Deserializer::from_str(text).deserialize_map(Members(see)).is_ok()
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    deserializer.deserialize_map(Members(see)).and_then(|()| deserializer.end()).is_ok()
 }
 
-/// Shows every element of an array in order. `false` if the text is no array.
+/// Shows every element of an array in order. `false` if the text is no array, or more than one.
 pub(crate) fn each_element<'a>(text: &'a str, see: impl FnMut(&'a str)) -> bool {
     struct Elements<F>(F);
 
@@ -204,7 +196,8 @@ pub(crate) fn each_element<'a>(text: &'a str, see: impl FnMut(&'a str)) -> bool 
         }
     }
 
-    serde_json::Deserializer::from_str(text).deserialize_seq(Elements(see)).is_ok()
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    deserializer.deserialize_seq(Elements(see)).and_then(|()| deserializer.end()).is_ok()
 }
 
 /// The characters of a JSON string, borrowed where it has no escapes; `None` if the value is no string.
@@ -217,40 +210,58 @@ pub(crate) fn text(raw: &str) -> Option<Cow<'_, str>> {
 }
 
 /// Whether a valid JSON value is a number.
-pub(super) fn is_number(raw: &str) -> bool {
+pub(crate) fn is_number(raw: &str) -> bool {
     raw.starts_with(|first: char| first == '-' || first.is_ascii_digit())
 }
 
+/// An id: a string, or a number, which is kept as its text. Empty means none.
+pub(crate) fn id<'a>(raw: &'a str, name: &str) -> Result<Option<Cow<'a, str>>, Refused> {
+    let id = text(raw)
+        .or_else(|| is_number(raw).then_some(Cow::Borrowed(raw)))
+        .ok_or_else(|| wrong(name, "a string or a number"))?;
+    bounded(&id, name)?;
+    Ok(Some(id).filter(|id| !id.is_empty()))
+}
+
 /// Refuses names and ids that are too long to be kept.
-pub(super) fn bounded(text: &str, name: &str) -> Result<(), Refused> {
+pub(crate) fn bounded(text: &str, name: &str) -> Result<(), Refused> {
     if text.len() > TEXT_BYTES_MAX {
         return Err(schema(format!("{name} must be at most {TEXT_BYTES_MAX} bytes")));
     }
     Ok(())
 }
 
+/// A message that is no object.
+pub(crate) fn no_object(text: &str) -> Refused {
+    match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(IgnoredAny) => schema("A message must be an object with a type"),
+        // Tells place and expectation, never what was found.
+        Err(error) => bad_json(format!("The message is not JSON: {error}")),
+    }
+}
+
 /// A field that is not what it must be.
-pub(super) fn wrong(name: &str, must_be: &str) -> Refused {
+pub(crate) fn wrong(name: &str, must_be: &str) -> Refused {
     schema(format!("{name} must be {must_be}"))
 }
 
 /// A field that is needed and not there.
-pub(super) fn missing(name: &str, must_be: &str) -> Refused {
+pub(crate) fn missing(name: &str, must_be: &str) -> Refused {
     schema(format!("{name} is missing: {must_be}"))
 }
 
 /// 102.
-pub(super) fn schema(message: impl Into<Cow<'static, str>>) -> Refused {
+pub(crate) fn schema(message: impl Into<Cow<'static, str>>) -> Refused {
     Refused::because(Refusal::Schema, message.into())
 }
 
 /// 100.
-pub(super) fn bad_json(message: impl Into<Cow<'static, str>>) -> Refused {
+pub(crate) fn bad_json(message: impl Into<Cow<'static, str>>) -> Refused {
     Refused::because(Refusal::BadJson, message.into())
 }
 
 /// 101.
-pub(super) fn unknown_type(message: impl Into<Cow<'static, str>>) -> Refused {
+pub(crate) fn unknown_type(message: impl Into<Cow<'static, str>>) -> Refused {
     Refused::because(Refusal::UnknownType, message.into())
 }
 
@@ -262,6 +273,22 @@ mod tests {
     fn the_last_of_two_equal_names_counts() {
         let fields = Fields::of(Some(r#"{"room":"a","x":[1],"room":"b","\u0072oom":"c"}"#));
         assert_eq!(fields.text(Key::Room, "room").unwrap().unwrap(), "c");
+    }
+
+    #[test]
+    fn what_follows_an_object_or_an_array_is_refused() {
+        for (text, is_one) in [
+            ("{}", true),
+            (" {\"a\":1}\n", true),
+            ("{} {}", false),
+            ("{\"a\":1},", false),
+            ("[]", false),
+        ] {
+            assert_eq!(each_member(text, |_, _| {}), is_one, "{text}");
+        }
+        for (text, is_one) in [("[]", true), (" [1] ", true), ("[1] 2", false), ("[1]]", false)] {
+            assert_eq!(each_element(text, |_| {}), is_one, "{text}");
+        }
     }
 
     #[test]

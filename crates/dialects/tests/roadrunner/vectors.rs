@@ -211,6 +211,7 @@ fn what_is_no_command_is_counted_and_not_answered() {
         ("", Refusal::BadJson),
         ("[]", Refusal::BadJson),
         (r#"{"command":"join","topics":["#, Refusal::BadJson),
+        (r#"{"command":"join","topics":["foo"]} {}"#, Refusal::BadJson),
         (r#"{"command":"nope","topics":["foo"]}"#, Refusal::UnknownType),
         (r#"{"command":"Join","topics":["foo"]}"#, Refusal::UnknownType),
         ("{}", Refusal::UnknownType),
