@@ -93,6 +93,8 @@ pub enum Declined {
     Subprotocol,
     /// The query says what cannot be meant: what it must be, for a person.
     Query(Cow<'static, str>),
+    /// A header says what cannot be meant: what it must be, for a person.
+    Header(Cow<'static, str>),
 }
 
 /// A dialect's policies as data. Router and gateway never ask which dialect it is; they read this.

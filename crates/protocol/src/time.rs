@@ -29,6 +29,37 @@ pub fn iso8601(unix_ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
 }
 
+/// Reads a wall-clock time that [`is_iso8601`]; what is finer than a millisecond is dropped. `None`: it is none, or lies
+/// before 1970. Units: milliseconds since the Unix epoch.
+#[must_use]
+pub fn unix_ms(text: &str) -> Option<u64> {
+    if !is_iso8601(text) {
+        return None;
+    }
+    let number = |from: usize, to: usize| text.get(from..to)?.parse::<i64>().ok();
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    // A civil date to days, counted from 0000-03-01: the inverse of `iso8601`.
+    let year_from_march = year - i64::from(month <= 2);
+    let month_from_march = (month + 9) % 12;
+    let era = year_from_march.div_euclid(400);
+    let year_of_era = year_from_march.rem_euclid(400);
+    let day_of_year = (153 * month_from_march + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    let days = era * 146_097 + day_of_era - 719_468;
+    let minutes = (days * 24 + number(11, 13)?) * 60 + number(14, 16)?;
+    let rest = text.get(19..)?;
+    let zone = rest.get(rest.find(['Z', 'z', '+', '-'])?..)?;
+    let ahead = match zone.get(1..3).zip(zone.get(4..6)) {
+        Some((hours, minutes)) => hours.parse::<i64>().ok()? * 60 + minutes.parse::<i64>().ok()?,
+        None => 0,
+    };
+    let minutes = if zone.starts_with('-') { minutes + ahead } else { minutes - ahead };
+    let digits = rest.strip_prefix('.').unwrap_or_default().bytes();
+    let digits = digits.take_while(u8::is_ascii_digit).map(|digit| i64::from(digit - b'0'));
+    let ms: i64 = digits.zip([100, 10, 1]).map(|(digit, unit)| digit * unit).sum();
+    u64::try_from((minutes * 60 + number(17, 19)?) * 1_000 + ms).ok()
+}
+
 /// Whether a peer's text is an ISO 8601 date and time with a zone (`Z` or `±hh:mm`), seconds and any fraction.
 ///
 /// Bounds: at most 40 bytes. Source: the native seed's `timestamp`; RFC 3339 5.6.
@@ -78,6 +109,34 @@ mod tests {
         ] {
             assert_eq!(iso8601(unix_ms), expected);
             assert!(is_iso8601(expected));
+            assert_eq!(super::unix_ms(expected), Some(unix_ms));
+        }
+    }
+
+    #[test]
+    fn what_is_written_of_any_day_is_read_again() {
+        for day in 0..160_000 {
+            let at = day * 86_400_000 + day * 541 % 86_400_000;
+            assert_eq!(unix_ms(&iso8601(at)), Some(at), "{}", iso8601(at));
+        }
+    }
+
+    #[test]
+    fn zones_and_fractions_are_read() {
+        for (text, expected) in [
+            ("1970-01-01T00:00:01Z", Some(1_000)),
+            ("1970-01-01t00:00:01.2z", Some(1_200)),
+            ("1970-01-01T00:00:01.2349999Z", Some(1_234)),
+            ("1970-01-01T02:30:01.05+02:30", Some(1_050)),
+            ("1969-12-31T22:00:01-02:00", Some(1_000)),
+            ("2016-12-31T23:59:60Z", Some(1_483_228_800_000)),
+            ("1970-01-01T00:59:59+01:00", None),
+            ("1969-12-31T23:59:59.999Z", None),
+            ("0000-01-01T00:00:00Z", None),
+            ("2024-01-15", None),
+            ("", None),
+        ] {
+            assert_eq!(unix_ms(text), expected, "{text}");
         }
     }
 

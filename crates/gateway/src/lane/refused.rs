@@ -39,6 +39,7 @@ pub(super) fn declined(why: &Declined) -> Refusal {
             ("No such subprotocol", "ask for roomcast.v1.json or roomcast.v1.msgpack, or for none")
         }
         Declined::Query(detail) => ("Bad query", &**detail),
+        Declined::Header(detail) => ("Bad header", &**detail),
     };
     Box::new(problem(StatusCode::BAD_REQUEST, title, detail))
 }
