@@ -2,6 +2,7 @@
 //! and that back-ends call with.
 //! Pure: never does IO, never reads a clock, never draws a random number (INV-1). A dialect's wire quirks stay in its module.
 
+pub mod chat;
 pub mod goridge;
 pub mod native;
 pub mod relay;
@@ -9,7 +10,8 @@ pub mod roadrunner;
 
 use roomcast_protocol::dialect::Dialect;
 
-/// The dialects that are always served, each on its own path. [`roadrunner`] is served where configuration says so.
+/// The dialects that are always served, each on its own path. [`chat`] and [`roadrunner`] are served where configuration
+/// says so.
 pub const ALL: &[&dyn Dialect] = &[&native::NATIVE];
 
 #[cfg(test)]

@@ -135,7 +135,7 @@ fn digit(hex: u8) -> Option<u8> {
 }
 
 /// Source: RFC 6750 2.1; the scheme's case does not count (RFC 9110 11.1).
-fn bearer(authorization: &str) -> Option<&str> {
+pub(crate) fn bearer(authorization: &str) -> Option<&str> {
     let (scheme, token) = authorization.trim().split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }

@@ -9,7 +9,7 @@ pub(crate) mod bounds;
 pub(crate) mod decode;
 pub(crate) mod encode;
 pub(crate) mod fields;
-mod handshake;
+pub(crate) mod handshake;
 mod inflate;
 mod msgpack;
 mod receipts;

@@ -42,6 +42,12 @@ pub(crate) trait Writer {
         self.text(value);
     }
 
+    /// Writes a member that is a number.
+    fn number_at(&mut self, name: &'static str, value: u64) {
+        self.key(name);
+        self.number(value);
+    }
+
     /// Writes a member that is a map.
     fn map_at(&mut self, name: &'static str, members: impl FnOnce(&mut Self)) {
         self.key(name);
@@ -59,6 +65,17 @@ impl<'a> Json<'a> {
     /// Appends to `out`.
     pub(crate) const fn new(out: &'a mut Vec<u8>) -> Self {
         Self { out, first: true }
+    }
+
+    /// Writes a member whose name is a peer's, and whose value is JSON text already.
+    pub(crate) fn member(&mut self, name: &str, value: &str) {
+        if !self.first {
+            self.out.push(b',');
+        }
+        self.first = false;
+        json_string(self.out, name);
+        self.out.push(b':');
+        self.out.extend_from_slice(value.as_bytes());
     }
 }
 

@@ -1,0 +1,192 @@
+//! What a client is told unasked, by the table "one publication, many words". Owns how a publication of any dialect reads
+//! as an event; what tells of a conversation reads as the user in whose inbox it stands sees it.
+
+use std::borrow::Cow;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use roomcast_protocol::content::Content;
+use roomcast_protocol::conversation::{self, Origin};
+use roomcast_protocol::publication::Publication;
+use roomcast_protocol::receipts::Mark;
+use roomcast_protocol::time::unix_ms;
+
+use crate::native::fields::{each_element, each_member, text};
+use crate::native::writer::{Json, Writer};
+
+/// Room for the event around a payload. Units: bytes.
+const ENVELOPE_BYTES: usize = 384;
+
+/// Members of a payload that are the node's: where what was said has them too, those count that the node knows.
+const OWN: [&str; 8] = [
+    "chatId",
+    "sender",
+    "messageId",
+    "clientMessageId",
+    "originalMessageId",
+    "originalClientMessageId",
+    "timestamp",
+    "missed",
+];
+
+/// The same of a call, beside [`OWN`].
+const OWN_OF_CALL: [&str; 2] = ["direction", "status"];
+
+/// Writes a publication.
+pub(super) fn event(publication: &Publication, out: &mut Json<'_>) {
+    let Publication { room, kind, content, origin, position, .. } = publication;
+    let viewer = conversation::owner(room);
+    let said = unix_ms(&publication.timestamp);
+    let timestamp = said.or(origin.as_ref().map(|origin| origin.at_unix_ms)).unwrap_or_default();
+    out.reserve(ENVELOPE_BYTES + content.len());
+    out.map(|out| {
+        out.text_at("type", "event");
+        out.number_at("timestamp", timestamp);
+        if let Some((_, position)) = viewer.zip(*position) {
+            out.number_at("id", position.offset);
+        }
+        let mark = Mark::ALL.into_iter().find(|mark| mark.name() == &**kind);
+        match (origin, mark) {
+            (None, _) => {
+                out.text_at("eventType", kind);
+                out.key("payload");
+                plain(room.as_str(), content, out);
+            }
+            (Some(origin), Some(mark)) => {
+                out.text_at(
+                    "eventType",
+                    match mark {
+                        Mark::Delivered => "dlvrd",
+                        Mark::Read => "read",
+                    },
+                );
+                out.map_at("payload", |out| {
+                    chat_id(origin, viewer, out);
+                    place(origin, out);
+                    out.number_at("timestamp", origin.at_unix_ms);
+                });
+            }
+            (Some(origin), None) => {
+                out.text_at("eventType", kind);
+                out.map_at("payload", |out| of_conversation(publication, origin, viewer, out));
+            }
+        }
+    });
+}
+
+/// What is no conversation's: the data, with the room where it names none.
+fn plain(room: &str, content: &Content, out: &mut Json<'_>) {
+    let json = as_json(content);
+    let mut has_chat = false;
+    let is_object = each_member(&json, |name, _| has_chat |= name == "chatId");
+    if is_object && has_chat {
+        return out.json(json.as_bytes());
+    }
+    out.map(|out| {
+        out.text_at("chatId", room);
+        if !each_member(&json, |name, value| out.member(name, value)) {
+            out.member("data", &json);
+        }
+    });
+}
+
+fn of_conversation(
+    publication: &Publication,
+    origin: &Origin,
+    viewer: Option<&str>,
+    out: &mut Json<'_>,
+) {
+    let Publication { kind, content, sender, .. } = publication;
+    let json = as_json(content);
+    chat_id(origin, viewer, out);
+    if &**kind == "typing" {
+        return each_said(&json, |name, value| {
+            if name != "chatId" {
+                out.member(name, value);
+            }
+        });
+    }
+    out.text_at("sender", sender);
+    place(origin, out);
+    if let Some(amends) = &origin.amends {
+        out.number_at("originalMessageId", amends.offset);
+        if !amends.id.is_empty() {
+            out.text_at("originalClientMessageId", &amends.id);
+        }
+    }
+    match viewer.filter(|_| is_call(kind)) {
+        Some(viewer) => call(&json, viewer, &OWN, out),
+        None => each_said(&json, |name, value| {
+            if !OWN.contains(&name) {
+                out.member(name, value);
+            }
+        }),
+    }
+    out.number_at("timestamp", origin.at_unix_ms);
+    if let Some(unread) = origin.unread {
+        out.number_at("missed", u64::from(unread));
+    }
+}
+
+/// With whom the viewer talks; the conversation's own name for who is not one of its people.
+fn chat_id(origin: &Origin, viewer: Option<&str>, out: &mut Json<'_>) {
+    let with = viewer.and_then(|viewer| conversation::with(&origin.room, viewer));
+    out.text_at("chatId", with.as_deref().unwrap_or(origin.room.as_str()));
+}
+
+/// Which message it is, or is about.
+fn place(origin: &Origin, out: &mut Json<'_>) {
+    if let Some(position) = origin.position {
+        out.number_at("messageId", position.offset);
+    }
+    if !origin.id.is_empty() {
+        out.text_at("clientMessageId", &origin.id);
+    }
+}
+
+/// Whether it is what a conversation keeps of a call.
+pub(super) fn is_call(kind: &str) -> bool {
+    kind == "call"
+}
+
+/// What is kept of a call, and how this user sees it; `own` names what the node says better.
+pub(super) fn call(json: &str, viewer: &str, own: &[&str], out: &mut Json<'_>) {
+    let (mut caller, mut is_in) = (None, false);
+    each_said(json, |name, value| match name {
+        "caller" => caller = text(value),
+        "participants" => {
+            each_element(value, |one| is_in |= text(one).as_deref() == Some(viewer));
+        }
+        _ => {}
+    });
+    if let Some(caller) = caller {
+        out.text_at("direction", if caller == viewer { "outgoing" } else { "incoming" });
+    }
+    out.text_at("status", if is_in { "received" } else { "missed" });
+    each_said(json, |name, value| {
+        if !own.contains(&name) && !OWN_OF_CALL.contains(&name) {
+            out.member(name, value);
+        }
+    });
+}
+
+/// A payload as JSON text: text as a string, bytes as base64.
+pub(super) fn as_json(content: &Content) -> Cow<'_, str> {
+    let quoted = |text: &str| {
+        let mut quoted = Vec::with_capacity(text.len() + 2);
+        Json::new(&mut quoted).text(text);
+        Cow::Owned(String::from_utf8_lossy(&quoted).into_owned())
+    };
+    match content {
+        Content::Json(json) => String::from_utf8_lossy(json),
+        Content::Text(text) => quoted(&String::from_utf8_lossy(text)),
+        Content::Binary(bytes) => quoted(&STANDARD.encode(bytes)),
+    }
+}
+
+/// Shows what was said: its members; what has none as `data`; nothing of null.
+pub(super) fn each_said<'a>(json: &'a str, mut see: impl FnMut(&str, &'a str)) {
+    if !each_member(json, &mut see) && json.trim() != "null" {
+        see("data", json);
+    }
+}

@@ -1,0 +1,15 @@
+//! Tests of the chat dialect from outside: vectors, requests, what is told, and properties.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail as tests do"
+)]
+
+mod common;
+mod frames;
+mod properties;
+mod requests;
+mod told;
+mod vectors;
