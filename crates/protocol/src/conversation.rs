@@ -123,6 +123,13 @@ impl Origin {
             amends: None,
         }
     }
+
+    /// What it weighs in a queue. Units: bytes.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let amended = self.amends.as_ref().map_or(0, |it| it.id.len());
+        96 + self.id.len() + self.room.as_str().len() + amended
+    }
 }
 
 /// Which message is changed, or taken back.

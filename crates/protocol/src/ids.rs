@@ -35,6 +35,23 @@ pub struct SessionKey {
 #[repr(Rust, packed(8))]
 pub struct SessionId(pub u128);
 
+impl SessionId {
+    /// Reads what `Display` writes: 32 lower-case hexadecimal digits.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        digits(text).map(Self)
+    }
+}
+
+/// What 32 lower-case hexadecimal digits say.
+pub(crate) fn digits(text: &str) -> Option<u128> {
+    let lower = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    if text.len() != 32 || !lower {
+        return None;
+    }
+    u128::from_str_radix(text, 16).ok()
+}
+
 impl fmt::Display for SessionId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(bits) = *self;

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::ids::digits;
 use crate::inbox::CursorOf;
 use crate::publication::Publication;
 
@@ -19,11 +20,7 @@ impl Epoch {
     /// Reads what `Display` writes: 32 lower-case hexadecimal digits.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let lower = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        if text.len() != 32 || !lower {
-            return None;
-        }
-        u128::from_str_radix(text, 16).ok().map(Self)
+        digits(text).map(Self)
     }
 }
 

@@ -128,7 +128,7 @@ impl Publication {
         let required: usize = self.requires.iter().map(|it| 16 + it.len()).sum();
         let texts = self.id.len() + self.kind.len() + self.sender.len();
         let linked = self.correlation_id.as_ref().map_or(0, |it| it.len());
-        let copied = self.origin.as_ref().map_or(0, |it| 96 + it.id.len() + it.room.as_str().len());
+        let copied = self.origin.as_ref().map_or(0, |it| it.weight());
         256 + self.content.len() + texts + linked + required + copied
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::ids::{NodeId, SessionId};
+use crate::ids::{NodeId, SessionId, digits};
 use crate::position::Position;
 use crate::room::RoomName;
 
@@ -34,11 +34,7 @@ impl ResumeToken {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let (session, secret) = text.split_once('.')?;
-        let hex = |text: &str| {
-            let sound = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-            (text.len() == 32 && sound).then(|| u128::from_str_radix(text, 16).ok()).flatten()
-        };
-        Some(Self { session: SessionId(hex(session)?), secret: Secret(hex(secret)?) })
+        Some(Self { session: SessionId::parse(session)?, secret: Secret(digits(secret)?) })
     }
 }
 

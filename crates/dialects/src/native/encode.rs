@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::command::ReplyTo;
 use roomcast_protocol::content::Content;
+use roomcast_protocol::conversation::Origin;
 use roomcast_protocol::dialect::Encoding;
 use roomcast_protocol::envelope::Accepted;
 use roomcast_protocol::frame::FrameSink;
@@ -276,7 +277,7 @@ fn answer_at<W: Writer>(
     });
 }
 
-fn position(out: &mut impl Writer, Position { epoch, offset }: Position) {
+pub(crate) fn position(out: &mut impl Writer, Position { epoch, offset }: Position) {
     out.text_at("epoch", &epoch.to_string());
     out.key("offset");
     out.number(offset);
@@ -453,8 +454,9 @@ pub(super) fn envelope(publication: &Publication, redelivered: bool, out: &mut i
         }
         out.key("data");
         content(&publication.content, out);
-        let Publication { correlation_id, priority, ttl_s, position: at, .. } = publication;
-        if correlation_id.is_none() && priority.is_none() && ttl_s.is_none() && at.is_none() {
+        let Publication { correlation_id, priority, ttl_s, origin, position: at, .. } = publication;
+        let is_known = correlation_id.is_some() || origin.is_some() || at.is_some();
+        if !is_known && priority.is_none() && ttl_s.is_none() {
             return;
         }
         out.map_at("metadata", |out| {
@@ -468,11 +470,25 @@ pub(super) fn envelope(publication: &Publication, redelivered: bool, out: &mut i
                 out.key("ttl");
                 out.number((*ttl_s).into());
             }
+            if let Some(of) = origin {
+                out.map_at("origin", |out| from(of, out));
+            }
             if let Some(at) = at {
                 position(out, *at);
             }
         });
     });
+}
+
+/// Of which publication of a conversation it is a copy.
+fn from(origin: &Origin, out: &mut impl Writer) {
+    out.text_at("room", origin.room.as_str());
+    if let Some(at) = origin.position {
+        position(out, at);
+    }
+    if !origin.id.is_empty() {
+        out.text_at("id", &origin.id);
+    }
 }
 
 /// Writes a payload as members read it.

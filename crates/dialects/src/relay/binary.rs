@@ -12,7 +12,7 @@ use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::relay::{BINARY_MARK, ClusterTime, RelayKeys, Relayed, Unreadable};
 use roomcast_protocol::room::RoomName;
 
-use super::{from_cluster, to_cluster, utf8};
+use super::{from_cluster, origin, to_cluster, utf8};
 use crate::native::writer::written;
 
 /// The layout that is described here.
@@ -30,7 +30,7 @@ const OFFSET_BYTES: usize = 8;
 const NOWHERE: Position = Position { epoch: Epoch(0), offset: 0 };
 
 /// Fields of the array that this version writes.
-const FIELDS: u32 = 12;
+const FIELDS: u32 = 13;
 /// Fields without which there is no publication: id, type, timestamp, sender, kind of content, content.
 const FIELDS_NEEDED: u32 = 6;
 
@@ -72,8 +72,12 @@ pub(super) fn encode_unplaced(publication: &Publication, time: ClusterTime, out:
 }
 
 fn body(publication: &Publication, time: ClusterTime, out: &mut Vec<u8>) {
-    // The last field is left out where it says nothing.
-    let fields = FIELDS - u32::from(!publication.requires_ack);
+    // The last fields are left out where they say nothing.
+    let fields = match (&publication.origin, publication.requires_ack) {
+        (Some(_), _) => FIELDS,
+        (None, true) => FIELDS - 1,
+        (None, false) => FIELDS - 2,
+    };
     written(encode::write_array_len(out, fields));
     written(encode::write_str(out, &publication.id));
     written(encode::write_str(out, &publication.kind));
@@ -108,12 +112,23 @@ fn body(publication: &Publication, time: ClusterTime, out: &mut Vec<u8>) {
     for permission in &publication.requires {
         written(encode::write_str(out, permission));
     }
-    if publication.requires_ack {
-        written(encode::write_uint(out, 1));
+    if fields == FIELDS - 2 {
+        return;
+    }
+    optional(out, Some(1).filter(|_| publication.requires_ack), |out, yes| {
+        written(encode::write_uint(out, yes));
+    });
+    if let Some(origin) = &publication.origin {
+        origin::pack(origin, out);
     }
 }
 
-fn optional<T>(out: &mut Vec<u8>, value: Option<T>, write: impl FnOnce(&mut Vec<u8>, T)) {
+/// Writes a field that says nothing where it is nil.
+pub(super) fn optional<T>(
+    out: &mut Vec<u8>,
+    value: Option<T>,
+    write: impl FnOnce(&mut Vec<u8>, T),
+) {
     match value {
         Some(value) => write(out, value),
         None => written(encode::write_nil(out)),
@@ -167,9 +182,8 @@ fn checked(content: Content) -> Result<Content, Unreadable> {
 }
 
 fn read(room: &RoomName, payload: &Bytes, body: &[u8], time: ClusterTime) -> Option<Publication> {
-    let mut reader = Reader { rest: body, left: 0 };
-    reader.left = decode::read_array_len(&mut reader.rest).ok()?;
-    let count = reader.left;
+    let mut reader = Reader::of(body)?;
+    let count = reader.left();
     if count < FIELDS_NEEDED {
         return None;
     }
@@ -197,7 +211,7 @@ fn read(room: &RoomName, payload: &Bytes, body: &[u8], time: ClusterTime) -> Opt
         requires: reader.optional(Reader::texts)?.unwrap_or_default(),
         requires_ack: reader.optional(Reader::number)? == Some(1),
         isolated: false,
-        origin: None,
+        origin: reader.optional(|it| origin::unpack(it.bytes()?))?.map(Box::new),
         position: None,
     };
     // Fields of later versions are passed over; behind those of this one there is nothing.
@@ -215,15 +229,28 @@ fn priority(number: u64) -> Option<Priority> {
 }
 
 /// Reads the fields of the array in their order; `None`: not what it should be.
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     rest: &'a [u8],
     /// Fields still to come.
     left: u32,
 }
 
 impl<'a> Reader<'a> {
+    /// Of the array that these bytes begin with.
+    pub(super) fn of(mut bytes: &'a [u8]) -> Option<Self> {
+        let left = decode::read_array_len(&mut bytes).ok()?;
+        Some(Self { rest: bytes, left })
+    }
+
+    pub(super) const fn left(&self) -> u32 {
+        self.left
+    }
+
     /// A field that may be nil, or left out by an earlier version.
-    fn optional<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
+    pub(super) fn optional<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Option<T>,
+    ) -> Option<Option<T>> {
         if self.left == 0 {
             return Some(None);
         }
@@ -234,7 +261,7 @@ impl<'a> Reader<'a> {
         read(self).map(Some)
     }
 
-    fn text(&mut self) -> Option<&'a str> {
+    pub(super) fn text(&mut self) -> Option<&'a str> {
         self.left = self.left.checked_sub(1)?;
         self.string()
     }
@@ -245,12 +272,12 @@ impl<'a> Reader<'a> {
         Some(text)
     }
 
-    fn number(&mut self) -> Option<u64> {
+    pub(super) fn number(&mut self) -> Option<u64> {
         self.left = self.left.checked_sub(1)?;
         decode::read_int(&mut self.rest).ok()
     }
 
-    fn bytes(&mut self) -> Option<&'a [u8]> {
+    pub(super) fn bytes(&mut self) -> Option<&'a [u8]> {
         self.left = self.left.checked_sub(1)?;
         let length = decode::read_bin_len(&mut self.rest).ok()?;
         let (bytes, rest) = self.rest.split_at_checked(usize::try_from(length).ok()?)?;

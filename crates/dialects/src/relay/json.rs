@@ -17,7 +17,7 @@ use roomcast_protocol::room::RoomName;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{from_cluster, to_cluster};
+use super::{from_cluster, origin, to_cluster};
 use crate::native::encode;
 use crate::native::fields::text;
 use crate::native::writer::{Json, Writer, written};
@@ -96,6 +96,9 @@ fn metadata(publication: &Publication, time: ClusterTime, out: &mut Json<'_>) {
         out.key("expires_ms");
         out.number(to_cluster(expires_unix_ms, time));
     }
+    if let Some(origin) = &publication.origin {
+        out.map_at("origin", |out| origin::write(origin, out));
+    }
     out.key("published_us");
     out.number(time.now_us);
 }
@@ -155,6 +158,8 @@ struct WireMetadata<'a> {
     #[serde(default)]
     requires_ack: bool,
     #[serde(borrow, default)]
+    origin: Option<origin::Wire<'a>>,
+    #[serde(borrow, default)]
     epoch: Option<Text<'a>>,
     #[serde(default)]
     offset: Option<u64>,
@@ -175,6 +180,10 @@ pub(super) fn decode(
     // Payloads are passed over as they stand and not descended into, so their depth costs no stack.
     let wire: Wire<'_> = serde_json::from_slice(payload).map_err(|_| Unreadable::Malformed)?;
     let metadata = wire.metadata;
+    let origin = match metadata.origin {
+        Some(origin) => Some(Box::new(origin.read().ok_or(Unreadable::Malformed)?)),
+        None => None,
+    };
     let publication = Publication {
         room: room.clone(),
         id: wire.id.into(),
@@ -189,7 +198,7 @@ pub(super) fn decode(
         requires: metadata.requires,
         requires_ack: metadata.requires_ack,
         isolated: false,
-        origin: None,
+        origin,
         position: place(metadata.epoch.as_deref(), metadata.offset),
     };
     Ok(Relayed { publication, published_us: Some(metadata.published_us) })

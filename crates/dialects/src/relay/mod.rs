@@ -8,6 +8,7 @@
 mod binary;
 mod function;
 mod json;
+mod origin;
 mod outsider;
 mod presence;
 mod receipts;

@@ -9,6 +9,7 @@ use roomcast_dialects::native::{NATIVE, publish_from_json};
 use roomcast_protocol::codes::{Close, Refusal, Refused};
 use roomcast_protocol::command::{Command, ReplyTo};
 use roomcast_protocol::content::Content;
+use roomcast_protocol::conversation::{Amends, Origin};
 use roomcast_protocol::dialect::{Dialect, Encoding};
 use roomcast_protocol::envelope::{Accepted, Level};
 use roomcast_protocol::frame::{Frame, FrameSink};
@@ -309,6 +310,16 @@ fn publication(content: Content) -> Publication {
     }
 }
 
+/// Of the conversation alone.
+fn origin() -> Origin {
+    Origin {
+        unread: Some(3),
+        said_in: Some(SessionId(7)),
+        amends: Some(Amends { offset: 6, id: "c-6".into(), erases: true }),
+        ..Origin::of(RoomName::parse("dialog-7:8").unwrap(), 1_705_314_600_000)
+    }
+}
+
 fn user() -> Principal {
     Principal {
         kind: Kind::User,
@@ -594,6 +605,12 @@ fn a_publication_is_the_full_envelope() {
     placed = publication(Content::Json("7".into()));
     placed.position = Some(POSITION.at(OFFSET_MAX));
     check_answer("publication with the last position", &Outbound::Publication(&placed));
+    let said = Origin { id: "c-7".into(), position: Some(POSITION), ..origin() };
+    placed.origin = Some(Box::new(said));
+    check_answer("publication of what was said in a conversation", &Outbound::Publication(&placed));
+    placed = publication(Content::Json("7".into()));
+    placed.origin = Some(Box::new(origin()));
+    check_answer("publication of a conversation", &Outbound::Publication(&placed));
     text.isolated = true;
     check_answer("publication of an isolated node", &Outbound::Publication(&text));
 }

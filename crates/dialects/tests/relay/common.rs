@@ -3,6 +3,8 @@
 use bytes::Bytes;
 pub(crate) use roomcast_dialects::relay::Envelopes;
 use roomcast_protocol::content::Content;
+use roomcast_protocol::conversation::{Amends, Origin};
+use roomcast_protocol::ids::SessionId;
 use roomcast_protocol::position::{Epoch, Position};
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::relay::{ClusterTime, RelayCodec, RelayFormat, RelayKeys, Relayed};
@@ -64,6 +66,42 @@ pub(crate) struct Fields {
     published_us: Option<u64>,
     #[serde(default)]
     position: Option<(String, u64)>,
+    origin: Option<OriginFields>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OriginFields {
+    room: String,
+    position: Option<(String, u64)>,
+    id: String,
+    at_ms: u64,
+    unread: Option<u32>,
+    said_in: Option<String>,
+    amends: Option<(u64, String, bool)>,
+}
+
+impl OriginFields {
+    fn origin(&self) -> Origin {
+        let amends = |(offset, id, erases): &(u64, String, bool)| Amends {
+            offset: *offset,
+            id: id.as_str().into(),
+            erases: *erases,
+        };
+        Origin {
+            room: RoomName::parse(&self.room).unwrap(),
+            position: self.position.as_ref().map(position),
+            id: self.id.as_str().into(),
+            at_unix_ms: self.at_ms,
+            unread: self.unread,
+            said_in: self.said_in.as_deref().map(|text| SessionId::parse(text).unwrap()),
+            amends: self.amends.as_ref().map(amends),
+        }
+    }
+}
+
+fn position((epoch, offset): &(String, u64)) -> Position {
+    Position { epoch: Epoch::parse(epoch).unwrap(), offset: *offset }
 }
 
 #[derive(Deserialize)]
@@ -150,11 +188,8 @@ impl Fields {
             requires: self.requires.clone(),
             requires_ack: self.requires_ack,
             isolated: false,
-            origin: None,
-            position: self.position.as_ref().map(|(epoch, offset)| Position {
-                epoch: Epoch::parse(epoch).unwrap(),
-                offset: *offset,
-            }),
+            origin: self.origin.as_ref().map(|it| Box::new(it.origin())),
+            position: self.position.as_ref().map(position),
         };
         Relayed { publication, published_us: self.published_us }
     }

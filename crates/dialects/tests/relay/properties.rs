@@ -5,6 +5,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use roomcast_protocol::content::Content;
+use roomcast_protocol::conversation::{Amends, Origin};
+use roomcast_protocol::ids::SessionId;
+use roomcast_protocol::position::{Epoch, OFFSET_MAX, Position};
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::relay::{
     ClusterTime, RelayCodec, RelayFormat, RelayKeys, Relayed, Unreadable,
@@ -228,6 +231,24 @@ fn signed_nonsense_is_read_without_a_panic() {
 }
 
 #[test]
+fn a_signed_origin_of_nonsense_is_read_without_a_panic() {
+    let before = [0xa1, b'a', 0xc0, 0xa1, b'c', 7];
+    run(3_000, &(0_usize..7, vec(any::<u8>(), 0..60)), |(kept, bytes)| {
+        let origin = [&[0x99][..], &before[..kept.min(before.len())], &bytes].concat();
+        let texts = [0x9d, 0xa0, 0xa0, 0xa0, 0xa0, 0, 0xc4, 2, b'{', b'}'];
+        let mut signed = [&[0; 32][..], &texts, &[0xc0; 6]].concat();
+        signed.extend([0xc4, u8::try_from(origin.len()).unwrap()]);
+        signed.extend(origin);
+        let hash = keys().sign("agents", &[&[1], &signed]);
+        let payload: Bytes = [&[0xc1, 1], &hash[..], &signed].concat().into();
+        match decode(&room(), &payload, ClusterTime::default()) {
+            Ok(relayed) => assert_eq!(relayed.publication.origin.unwrap().room.as_str(), "a"),
+            Err(why) => assert_eq!(why, Unreadable::Malformed),
+        }
+    });
+}
+
+#[test]
 fn damaged_payloads_of_the_vectors_are_read_without_a_panic() {
     for case in [ENVELOPES, READING, OUTSIDERS].into_iter().flat_map(cases) {
         let payload = case.payload();
@@ -263,9 +284,30 @@ fn json() -> impl Strategy<Value = Value> {
     })
 }
 
+/// Names of rooms.
+const ROOM: &str = "[a-z]{1,9}-[a-zé部]{0,9}";
+
+fn text(most: usize) -> impl Strategy<Value = String> {
+    vec(any::<char>(), 0..most).prop_map(|it| it.into_iter().collect::<String>())
+}
+
+fn origin() -> impl Strategy<Value = Origin> {
+    let place = (any::<u128>(), 1..=OFFSET_MAX);
+    let amends = (any::<u64>(), text(60), any::<bool>());
+    let marks = (any::<u64>(), prop::option::of(any::<u32>()), prop::option::of(any::<u128>()));
+    let parts = (ROOM, prop::option::of(place), text(60), marks, prop::option::of(amends));
+    parts.prop_map(|(room, place, id, (at_unix_ms, unread, said_in), amends)| Origin {
+        room: RoomName::parse(&room).unwrap(),
+        position: place.map(|(epoch, offset)| Position { epoch: Epoch(epoch), offset }),
+        id: id.into(),
+        at_unix_ms,
+        unread,
+        said_in: said_in.map(SessionId),
+        amends: amends.map(|(offset, id, erases)| Amends { offset, id: id.into(), erases }),
+    })
+}
+
 fn publication() -> impl Strategy<Value = Publication> {
-    let text =
-        |most: usize| vec(any::<char>(), 0..most).prop_map(|it| it.into_iter().collect::<String>());
     let content = prop_oneof![
         json().prop_map(|value| Content::Json(value.to_string().into())),
         text(300).prop_map(|text| Content::Text(text.into())),
@@ -279,11 +321,11 @@ fn publication() -> impl Strategy<Value = Publication> {
         prop::option::of(1_u64 << 42..1 << 62),
     );
     let requires = (vec(text(20).prop_map(String::into_boxed_str), 0..20), any::<bool>());
-    let room = "[a-z]{1,9}-[a-zé部]{0,9}";
-    (room, names, content, limits, requires).prop_map(|(room, names, content, limits, requires)| {
+    let rest = (requires, prop::option::of(origin()));
+    (ROOM, names, content, limits, rest).prop_map(|(room, names, content, limits, rest)| {
         let (id, kind, timestamp, sender, correlation_id) = names;
         let (priority, ttl_s, expires_unix_ms) = limits;
-        let (requires, requires_ack) = requires;
+        let ((requires, requires_ack), origin) = rest;
         Publication {
             room: RoomName::parse(&room).unwrap(),
             id: id.into(),
@@ -298,7 +340,7 @@ fn publication() -> impl Strategy<Value = Publication> {
             requires,
             requires_ack,
             isolated: false,
-            origin: None,
+            origin: origin.map(Box::new),
             position: None,
         }
     })
