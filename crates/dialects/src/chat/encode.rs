@@ -62,12 +62,20 @@ fn response(reply: &ReplyTo, user: &str, answered: &Answered, unix_ms: u64, out:
             out.text_at("clientMessageId", id);
         }),
         Answered::Marked { mark, with, offset, id, at_unix_ms, unread } => {
-            let at = (*offset > 0).then_some((*offset, *at_unix_ms));
-            out.map_at("payload", |out| match mark {
-                Mark::Delivered => marked(at, "", out),
-                Mark::Read => {
+            let at = (*offset > 0).then_some(*at_unix_ms);
+            out.map_at("payload", |out| match (mark, at) {
+                (Mark::Delivered, None) => {}
+                (Mark::Delivered, Some(at)) => {
+                    out.number_at("messageId", *offset);
+                    out.number_at("timestamp", at);
+                }
+                (Mark::Read, at) => {
                     out.text_at("chatId", with);
-                    marked(at, id, out);
+                    out.number_at("messageId", *offset);
+                    if let Some(at) = at {
+                        out.text_at("clientMessageId", id);
+                        out.number_at("timestamp", at);
+                    }
                     out.number_at("missed", u64::from(*unread));
                 }
             });
@@ -88,16 +96,6 @@ fn response(reply: &ReplyTo, user: &str, answered: &Answered, unix_ms: u64, out:
         }
         Answered::Done => {}
     }
-}
-
-/// Up to which message, and since when; nothing where there is no message.
-fn marked(at: Option<(u64, u64)>, id: &str, out: &mut Json<'_>) {
-    let Some((offset, at_unix_ms)) = at else { return };
-    out.number_at("messageId", offset);
-    if !id.is_empty() {
-        out.text_at("clientMessageId", id);
-    }
-    out.number_at("timestamp", at_unix_ms);
 }
 
 /// Who wrote them, each once.

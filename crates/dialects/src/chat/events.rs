@@ -36,12 +36,10 @@ const OWN_OF_CALL: [&str; 2] = ["direction", "status"];
 pub(super) fn event(publication: &Publication, out: &mut Json<'_>) {
     let Publication { room, kind, content, origin, position, .. } = publication;
     let viewer = conversation::owner(room);
-    let said = unix_ms(&publication.timestamp);
-    let timestamp = said.or(origin.as_ref().map(|origin| origin.at_unix_ms)).unwrap_or_default();
     out.reserve(ENVELOPE_BYTES + content.len());
     out.map(|out| {
         out.text_at("type", "event");
-        out.number_at("timestamp", timestamp);
+        out.number_at("timestamp", said_at(publication));
         if let Some((_, position)) = viewer.zip(*position) {
             out.number_at("id", position.offset);
         }
@@ -72,6 +70,12 @@ pub(super) fn event(publication: &Publication, out: &mut Json<'_>) {
             }
         }
     });
+}
+
+/// When it was published, else when that of which it tells happened. Units: milliseconds since the Unix epoch.
+pub(super) fn said_at(publication: &Publication) -> u64 {
+    let origin = publication.origin.as_ref().map(|origin| origin.at_unix_ms);
+    unix_ms(&publication.timestamp).or(origin).unwrap_or_default()
 }
 
 /// What is no conversation's: the data, with the room where it names none.
@@ -134,11 +138,10 @@ fn chat_id(origin: &Origin, viewer: Option<&str>, out: &mut Json<'_>) {
     out.text_at("chatId", with.as_deref().unwrap_or(origin.room.as_str()));
 }
 
-/// Which message it is, or is about.
+/// Which message it is, or is about. What is not kept in the conversation is none, and its id nobody's business.
 fn place(origin: &Origin, out: &mut Json<'_>) {
-    if let Some(position) = origin.position {
-        out.number_at("messageId", position.offset);
-    }
+    let Some(position) = origin.position else { return };
+    out.number_at("messageId", position.offset);
     if !origin.id.is_empty() {
         out.text_at("clientMessageId", &origin.id);
     }

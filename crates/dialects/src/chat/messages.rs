@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use roomcast_protocol::conversation::{Conversation, Message};
 use roomcast_protocol::receipts::Mark;
-use roomcast_protocol::time::unix_ms;
 
-use super::events::{as_json, call, each_said, is_call};
+use super::events::{as_json, call, each_said, is_call, said_at};
 use crate::native::writer::{Json, Writer};
 
 /// Members of a message that are the node's: where what was said has them too, those count that the node knows.
@@ -40,7 +39,7 @@ pub(super) fn message(message: &Message, viewer: &str, out: &mut Json<'_>) {
             }
             None => text(message, &json, out),
         }
-        out.number_at("timestamp", unix_ms(&said.timestamp).unwrap_or_default());
+        out.number_at("timestamp", said_at(said));
         out.text_at(
             "status",
             match (message.erased_unix_ms, message.mark) {

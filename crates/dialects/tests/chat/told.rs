@@ -40,12 +40,16 @@ fn marks_are_answered_with_what_stands() {
     };
     let delivered = |offset| marked(Mark::Delivered, offset, 3);
     check_answer(&delivered(125), r#","payload":{"messageId":125,"timestamp":125}"#);
+    check_answer(&delivered(1), r#","payload":{"messageId":1,"timestamp":1}"#);
     check_answer(&delivered(0), r#","payload":{}"#);
     check_answer(
         &marked(Mark::Read, 125, 3),
         r#","payload":{"chatId":"User2","messageId":125,"clientMessageId":"c-1","timestamp":125,"missed":3}"#,
     );
-    check_answer(&marked(Mark::Read, 0, 0), r#","payload":{"chatId":"User2","missed":0}"#);
+    check_answer(
+        &marked(Mark::Read, 0, 0),
+        r#","payload":{"chatId":"User2","messageId":0,"missed":0}"#,
+    );
 }
 
 /// A message at an offset of the dialog of `User1` and `User2`, at the time of its offset.
@@ -319,7 +323,7 @@ fn a_call_shows_its_direction_and_whether_one_was_in_it() {
 #[test]
 fn calls_are_told_with_all_that_was_said_of_them() {
     let content = r#"{"callId":"k","userId":"User1","participantsInvited":["User2"]}"#;
-    let origin = Origin::of(dialog("User1", "User2").unwrap(), 7);
+    let origin = Origin { position: None, ..of_message("newCall-1", 7) };
     check_event(
         &copy("User2", 4, "newCall", content, 9, origin),
         r#""timestamp":9,"id":4,"eventType":"newCall","payload":{"chatId":"User1","sender":"User1","callId":"k","userId":"User1","participantsInvited":["User2"],"timestamp":7}"#,
