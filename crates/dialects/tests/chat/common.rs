@@ -15,6 +15,8 @@ use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::iso8601;
 use serde_json::{Value, json};
 
+use crate::framing::unframed;
+
 /// Levels of nested values in these tests.
 pub(crate) const DEPTH_MAX: usize = 8;
 
@@ -82,15 +84,9 @@ pub(crate) fn converse(id: Option<&str>, with: &str, act: Act) -> Command {
 pub(crate) fn heard(outbound: &Outbound<'_>) -> Option<String> {
     let mut sink = FrameSink::new();
     CHAT.encode(outbound, Encoding::Json, &mut sink);
-    let bytes = sink.take();
-    assert_eq!(*bytes.first()?, 0x81, "a whole text frame");
-    let (start, length) = match bytes[1] {
-        126 => (4, u64::from(u16::from_be_bytes([bytes[2], bytes[3]]))),
-        127 => (10, u64::from_be_bytes(bytes[2..10].try_into().unwrap())),
-        short => (2, u64::from(short)),
-    };
-    assert_eq!(bytes.len() - start, usize::try_from(length).unwrap(), "one frame and no more");
-    Some(String::from_utf8(bytes[start..].to_vec()).unwrap())
+    let (is_text, payload) = Some(sink.bytes()).filter(|it| !it.is_empty()).map(unframed)?;
+    assert!(is_text);
+    Some(String::from_utf8(payload.to_vec()).unwrap())
 }
 
 pub(crate) fn answer(id: &str, user: &str, answered: &Answered, unix_ms: u64) -> String {

@@ -9,7 +9,11 @@
 
 mod common;
 mod frames;
+#[path = "../shared/framing.rs"]
+mod framing;
 mod properties;
 mod requests;
+#[path = "../shared/running.rs"]
+mod running;
 mod told;
 mod vectors;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use roomcast_dialects::chat::RAW_BYTES_MAX;
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::command::{Command, ReplyTo, Unreadable};
@@ -18,19 +17,7 @@ use roomcast_protocol::room::RoomName;
 use serde_json::Value;
 
 use crate::common::{Client, answer, at, heard};
-
-/// The same cases in every run: a failure is found again by running the test again.
-fn run<S: Strategy>(cases: u32, strategy: &S, test: impl Fn(S::Value)) {
-    let config = Config { cases, failure_persistence: None, ..Config::default() };
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[11; 32]);
-    let result = TestRunner::new_with_rng(config, rng).run(strategy, |value| {
-        test(value);
-        Ok(())
-    });
-    if let Err(error) = result {
-        panic!("{error}");
-    }
-}
+use crate::running::run;
 
 fn parse(text: &str) -> Value {
     serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))

@@ -9,4 +9,6 @@
 
 mod common;
 mod properties;
+#[path = "../shared/running.rs"]
+mod running;
 mod vectors;

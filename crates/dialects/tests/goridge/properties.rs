@@ -5,25 +5,12 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use roomcast_dialects::goridge::{
     Answers, BadFrame, Call, Codec, Frame, Message, Reader, Reply, Services, flags,
 };
 
 use crate::common::{ALL, FILES, cases, each_frame, served};
-
-/// The same cases in every run: a failure is found again by running the test again.
-fn run<S: Strategy>(cases: u32, strategy: &S, test: impl Fn(S::Value)) {
-    let config = Config { cases, failure_persistence: None, ..Config::default() };
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
-    let result = TestRunner::new_with_rng(config, rng).run(strategy, |value| {
-        test(value);
-        Ok(())
-    });
-    if let Err(error) = result {
-        panic!("{error}");
-    }
-}
+use crate::running::run;
 
 /// A frame of its own bytes.
 type Owned = (u8, u32, Vec<u8>, Vec<u8>);

@@ -73,16 +73,6 @@ pub(crate) fn deflate(plain: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Takes one server frame apart: whether it is text, and its payload (RFC 6455 5.2).
-pub(crate) fn unframed(frame: &[u8]) -> (bool, &[u8]) {
-    let start = match frame[1] {
-        126 => 4,
-        127 => 10,
-        _ => 2,
-    };
-    (frame[0] == 0x81, &frame[start..])
-}
-
 /// A command as the vectors write it. Payloads are shown with sorted keys and without spaces.
 pub(crate) fn show(command: &Command) -> String {
     let mut out = String::new();

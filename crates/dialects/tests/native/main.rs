@@ -8,5 +8,9 @@
 )]
 
 mod common;
+#[path = "../shared/framing.rs"]
+mod framing;
 mod properties;
+#[path = "../shared/running.rs"]
+mod running;
 mod vectors;

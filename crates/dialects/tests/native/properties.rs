@@ -1,11 +1,12 @@
 //! The native dialect under any input: decoding never panics and always gives the same, and what is encoded can be
 //! decoded again.
 
-use crate::common::{FILES, frames, limits, read, show, unframed};
+use crate::common::{FILES, frames, limits, read, show};
+use crate::framing::unframed;
+use crate::running::run;
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use roomcast_dialects::native::{NATIVE, publish_from_json};
 use roomcast_protocol::codes::Close;
 use roomcast_protocol::command::Command;
@@ -20,19 +21,6 @@ use serde_json::Value;
 
 const ENCODINGS: [Encoding; 4] =
     [Encoding::Json, Encoding::JsonDeflated, Encoding::MessagePack, Encoding::MessagePackDeflated];
-
-/// The same cases in every run: a failure is found again by running the test again.
-fn run<S: Strategy>(cases: u32, strategy: &S, test: impl Fn(S::Value)) {
-    let config = Config { cases, failure_persistence: None, ..Config::default() };
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
-    let result = TestRunner::new_with_rng(config, rng).run(strategy, |value| {
-        test(value);
-        Ok(())
-    });
-    if let Err(error) = result {
-        panic!("{error}");
-    }
-}
 
 fn decode(encoding: Encoding, text: bool, payload: &[u8]) -> Result<Vec<Command>, Close> {
     let mut commands = Vec::new();

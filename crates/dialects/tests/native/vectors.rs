@@ -254,7 +254,7 @@ struct Answer {
 fn payload(outbound: &Outbound<'_>, encoding: Encoding) -> Vec<u8> {
     let mut sink = FrameSink::new();
     NATIVE.encode(outbound, encoding, &mut sink);
-    let (text, payload) = crate::common::unframed(sink.bytes());
+    let (text, payload) = crate::framing::unframed(sink.bytes());
     let json = matches!(encoding, Encoding::Json | Encoding::JsonDeflated);
     assert_eq!(text, json);
     payload.to_vec()

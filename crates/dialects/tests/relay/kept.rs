@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::common::{Envelopes, envelopes, from_hex, keys_of};
-use crate::properties::run;
+use crate::running::run;
 
 const RECORDS: &str = include_str!("../../vectors/relay/records.json");
 const RECEIPTS: &str = include_str!("../../vectors/relay/receipts.json");

@@ -10,4 +10,6 @@
 mod common;
 mod kept;
 mod properties;
+#[path = "../shared/running.rs"]
+mod running;
 mod vectors;

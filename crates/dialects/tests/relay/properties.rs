@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use roomcast_protocol::content::Content;
 use roomcast_protocol::conversation::{Amends, Origin};
 use roomcast_protocol::ids::SessionId;
@@ -16,19 +15,7 @@ use roomcast_protocol::room::RoomName;
 use serde_json::Value;
 
 use crate::common::{ENVELOPES, OUTSIDERS, READING, cases, envelopes, keys_of};
-
-/// The same cases in every run: a failure is found again by running the test again.
-pub(crate) fn run<S: Strategy>(cases: u32, strategy: &S, test: impl Fn(S::Value)) {
-    let config = Config { cases, failure_persistence: None, ..Config::default() };
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
-    let result = TestRunner::new_with_rng(config, rng).run(strategy, |value| {
-        test(value);
-        Ok(())
-    });
-    if let Err(error) = result {
-        panic!("{error}");
-    }
-}
+use crate::running::run;
 
 fn keys() -> RelayKeys {
     keys_of(&["one".to_owned(), "two".to_owned()])

@@ -7,5 +7,9 @@
     reason = "helpers of tests fail as tests do"
 )]
 
+#[path = "../shared/framing.rs"]
+mod framing;
 mod properties;
+#[path = "../shared/running.rs"]
+mod running;
 mod vectors;

@@ -2,7 +2,6 @@
 
 use proptest::collection::vec;
 use proptest::prelude::*;
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use roomcast_dialects::roadrunner::{Alias, Brokers, RoadRunner, content};
 use roomcast_protocol::command::Command;
 use roomcast_protocol::content::Content;
@@ -14,18 +13,8 @@ use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use serde_json::Value;
 
-/// The same cases in every run: a failure is found again by running the test again.
-fn run<S: Strategy>(cases: u32, strategy: &S, test: impl Fn(S::Value)) {
-    let config = Config { cases, failure_persistence: None, ..Config::default() };
-    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
-    let result = TestRunner::new_with_rng(config, rng).run(strategy, |value| {
-        test(value);
-        Ok(())
-    });
-    if let Err(error) = result {
-        panic!("{error}");
-    }
-}
+use crate::framing::unframed;
+use crate::running::run;
 
 fn decode(payload: &[u8]) -> Vec<Command> {
     let mut commands = Vec::new();
@@ -39,13 +28,7 @@ fn decode(payload: &[u8]) -> Vec<Command> {
 fn encode(outbound: &Outbound<'_>) -> Value {
     let mut sink = FrameSink::new();
     RoadRunner::default().encode(outbound, Encoding::Json, &mut sink);
-    let bytes = sink.take();
-    let start = match bytes[1] {
-        126 => 4,
-        127 => 10,
-        _ => 2,
-    };
-    serde_json::from_slice(&bytes[start..]).unwrap()
+    serde_json::from_slice(unframed(sink.bytes()).1).unwrap()
 }
 
 #[test]

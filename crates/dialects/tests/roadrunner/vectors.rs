@@ -13,6 +13,8 @@ use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use serde::Deserialize;
 
+use crate::framing::unframed;
+
 #[derive(Deserialize)]
 struct Vectors {
     frames: Vec<Case>,
@@ -56,15 +58,9 @@ fn decode(payload: &str) -> Vec<Command> {
 fn encode_by(dialect: &RoadRunner, outbound: &Outbound<'_>) -> Option<String> {
     let mut sink = FrameSink::new();
     dialect.encode(outbound, Encoding::Json, &mut sink);
-    let bytes = sink.take();
-    let first = *bytes.first()?;
-    assert_eq!(first, 0x81, "a whole text frame");
-    let start = match bytes[1] {
-        126 => 4,
-        127 => 10,
-        _ => 2,
-    };
-    Some(String::from_utf8(bytes[start..].to_vec()).unwrap())
+    let (is_text, payload) = Some(sink.bytes()).filter(|it| !it.is_empty()).map(unframed)?;
+    assert!(is_text);
+    Some(String::from_utf8(payload.to_vec()).unwrap())
 }
 
 fn encode(outbound: &Outbound<'_>) -> Option<String> {
