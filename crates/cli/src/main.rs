@@ -96,7 +96,8 @@ Examples:
   roomcast sub --follow --token \"$TOKEN\" user-7 --device phone
 
 Beside publications a line tells what happened to a room, by its `type`:
-  skip      publications that you do not get, and why (expired, filtered, conflated, acked, removed, unreadable)
+  skip      publications that you do not get, and why (expired, filtered, conflated, acked, removed,
+            own, unreadable)
   gap       publications that are lost: load anew what must not be missed
   lost      unread publications that your inbox could not keep
   presence  users who came and went

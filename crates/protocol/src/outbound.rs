@@ -57,17 +57,20 @@ pub enum SkipReason {
     Acked,
     /// It was removed: a newer one took its place in the room, or there were too many.
     Removed,
+    /// It is the copy of what was said in the member's own session: its client knows.
+    Own,
 }
 
 impl SkipReason {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Expired,
         Self::Filtered,
         Self::Unreadable,
         Self::Conflated,
         Self::Acked,
         Self::Removed,
+        Self::Own,
     ];
 
     /// Its name on the wire.
@@ -80,6 +83,7 @@ impl SkipReason {
             Self::Conflated => "conflated",
             Self::Acked => "acked",
             Self::Removed => "removed",
+            Self::Own => "own",
         }
     }
 }

@@ -531,6 +531,13 @@ pub enum Effect {
         /// Why.
         close: Close,
     },
+    /// End the connection of a client that said nothing for as long as its dialect lets it; the session is gone already.
+    Silent {
+        /// The session's index.
+        to: u32,
+        /// When it said something last. Units: milliseconds since the Unix epoch.
+        said_unix_ms: u64,
+    },
     /// End the connection without a Close frame; the session is gone already.
     Drop {
         /// The session's index.

@@ -6,6 +6,7 @@ use foldhash::quality::FixedState;
 use roomcast_protocol::guard::{Principal, PublishRight, RuleIndex};
 use roomcast_protocol::ids::{SessionId, SessionKey};
 use roomcast_protocol::limits::SessionLimits;
+use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
@@ -104,6 +105,8 @@ pub(crate) enum Due {
     Tokenless,
     /// The token expired.
     Unauthorized,
+    /// Nothing was said for as long as its dialect lets it.
+    Mute,
     /// Silent for long: ping.
     Ping,
     /// Silent for long after a ping.
@@ -125,11 +128,20 @@ impl Session {
         matches!(self.phase, Phase::Connecting(_))
     }
 
-    /// What is due now.
-    pub(crate) fn due(&self, now: Now, limits: &SessionLimits) -> Due {
+    /// Whether the publication is the copy of what was said in this session.
+    pub(crate) fn has_said(&self, publication: &Publication) -> bool {
+        let origin = publication.origin.as_ref();
+        origin.and_then(|origin| origin.said_in).is_some_and(|session| session == self.id)
+    }
+
+    /// What is due now; its client may say nothing until `mute_at_ms`.
+    pub(crate) fn due(&self, now: Now, limits: &SessionLimits, mute_at_ms: u64) -> Due {
         if self.is_connecting() {
             let late = now.mono_ms >= self.heard_ms.saturating_add(limits.first_message_ms);
             return if late { Due::Tokenless } else { Due::Nothing };
+        }
+        if now.mono_ms >= mute_at_ms {
+            return Due::Mute;
         }
         if let Some(who) = &self.who {
             if now.unix_ms >= who.expires_unix_ms.saturating_add(limits.leeway_ms) {
@@ -158,8 +170,8 @@ impl Session {
         }
     }
 
-    /// When to look again. Units: monotonic milliseconds.
-    pub(crate) fn next_look_ms(&self, now: Now, limits: &SessionLimits) -> u64 {
+    /// When to look again, at `mute_at_ms` at the latest. Units: monotonic milliseconds.
+    pub(crate) fn next_look_ms(&self, now: Now, limits: &SessionLimits, mute_at_ms: u64) -> u64 {
         if self.is_connecting() {
             return self.heard_ms.saturating_add(limits.first_message_ms);
         }
@@ -171,6 +183,6 @@ impl Session {
             };
             now.mono_ms.saturating_add(at.saturating_sub(now.unix_ms))
         });
-        self.silence_ends_ms(limits).min(expiry)
+        self.silence_ends_ms(limits).min(expiry).min(mute_at_ms)
     }
 }

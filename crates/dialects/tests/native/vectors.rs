@@ -633,6 +633,7 @@ fn skips_are_told_as_a_run() {
         ("skip, of a slow member", SkipReason::Conflated),
         ("skip, acked before", SkipReason::Acked),
         ("skip, removed", SkipReason::Removed),
+        ("skip, one's own words", SkipReason::Own),
     ] {
         let mut reasons = SkipReasons::default();
         reasons.insert(reason);

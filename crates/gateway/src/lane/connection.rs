@@ -27,6 +27,8 @@ pub(crate) enum Ending {
     Open,
     /// The node ends it.
     Close(Close),
+    /// The node ends it, for its client has said nothing since then. Units: milliseconds since the Unix epoch.
+    Silent(u64),
     /// The node ends it without a Close frame.
     Drop(Close),
     /// The socket is gone.
@@ -128,16 +130,22 @@ impl Connection {
 
     /// Has the task send what waits, a Close frame, and no more.
     pub(crate) fn begin_close(&self, close: Close) {
-        if self.ending.get() == Ending::Open {
-            self.ending.set(Ending::Close(close));
-        }
-        self.wake();
+        self.begin(Ending::Close(close));
+    }
+
+    /// The same, for its client has said nothing since then.
+    pub(crate) fn begin_silent(&self, said_unix_ms: u64) {
+        self.begin(Ending::Silent(said_unix_ms));
     }
 
     /// Has the task end the connection at once, without a Close frame.
     pub(crate) fn begin_drop(&self, close: Close) {
+        self.begin(Ending::Drop(close));
+    }
+
+    fn begin(&self, ending: Ending) {
         if self.ending.get() == Ending::Open {
-            self.ending.set(Ending::Drop(close));
+            self.ending.set(ending);
         }
         self.wake();
     }

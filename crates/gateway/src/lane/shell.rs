@@ -345,6 +345,11 @@ impl Shell {
                             connection.begin_close(close);
                         }
                     }
+                    Effect::Silent { to, said_unix_ms } => {
+                        if let Some(connection) = self.take_at(to) {
+                            connection.begin_silent(said_unix_ms);
+                        }
+                    }
                     Effect::Drop { to, close } => {
                         if let Some(connection) = self.take_at(to) {
                             connection.begin_drop(close);

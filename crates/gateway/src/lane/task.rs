@@ -57,10 +57,25 @@ enum End {
     Answer(Option<u16>),
     /// The node ends it.
     Close(Close),
+    /// The node ends it, for its client has said nothing since then. Units: milliseconds since the Unix epoch.
+    Silent(u64),
     /// The node ends it without a Close frame.
     Drop(Close),
     /// The client broke a rule of the wire.
     Violation(Violation),
+}
+
+impl End {
+    /// As somebody else has begun it; `None`: nobody has.
+    const fn of(ending: Ending) -> Option<Self> {
+        match ending {
+            Ending::Open => None,
+            Ending::Close(close) => Some(Self::Close(close)),
+            Ending::Silent(said_unix_ms) => Some(Self::Silent(said_unix_ms)),
+            Ending::Drop(close) => Some(Self::Drop(close)),
+            Ending::Gone => Some(Self::Gone),
+        }
+    }
 }
 
 /// What becomes of the bytes at hand.
@@ -111,11 +126,8 @@ impl Reading {
     fn poll(&mut self, shell: &Shell, connection: &Connection, cx: &mut Context<'_>) -> Poll<Step> {
         connection.watch(cx);
         let step = |end| Poll::Ready(Step::End(end));
-        match connection.ending() {
-            Ending::Open => {}
-            Ending::Close(close) => return step(End::Close(close)),
-            Ending::Drop(close) => return step(End::Drop(close)),
-            Ending::Gone => return step(End::Gone),
+        if let Some(end) = End::of(connection.ending()) {
+            return step(end);
         }
         if let Poll::Ready(Err(_)) = connection.poll_drain(shell, cx) {
             return step(End::Gone);
@@ -164,10 +176,11 @@ impl Reading {
                 Flow::Wait(_) => return Poll::Pending,
                 Flow::End(end) => return step(end),
             }
-            match connection.ending() {
-                Ending::Close(close) => return step(End::Close(close)),
-                Ending::Drop(close) => return step(End::Drop(close)),
-                Ending::Open | Ending::Gone => {}
+            // What a client said before its socket was gone is read to its end.
+            if let Some(end) = End::of(connection.ending())
+                && !matches!(end, End::Gone)
+            {
+                return step(end);
             }
         }
         cx.waker().wake_by_ref();
@@ -225,11 +238,8 @@ impl Reading {
                     return Flow::End(End::Violation(violation));
                 }
             }
-            match connection.ending() {
-                Ending::Open => {}
-                Ending::Close(close) => return Flow::End(End::Close(close)),
-                Ending::Drop(close) => return Flow::End(End::Drop(close)),
-                Ending::Gone => return Flow::End(End::Gone),
+            if let Some(end) = End::of(connection.ending()) {
+                return Flow::End(end);
             }
         }
         Flow::Continue
@@ -318,6 +328,11 @@ fn reason_of(close: Close, shell: &Shell) -> String {
     format!("{}: {} is {value}", close.row().reason, limit.name())
 }
 
+/// What the Close frame says to a client that said nothing for too long. Source: the chat protocol.
+fn silence(said_unix_ms: u64, now_unix_ms: u64) -> String {
+    format!("last ping: {said_unix_ms}, now: {now_unix_ms}")
+}
+
 /// How long a slow client's socket may take for the frame that was begun and the Close frame: its `write_timeout` once
 /// more, for who reads on should learn why it ended; not while all outboxes are short of space.
 fn slow_flush(outboxes_bytes: usize, outboxes_bytes_max: usize, write_timeout_ms: u64) -> Duration {
@@ -350,6 +365,10 @@ async fn finish(shell: Rc<Shell>, connection: Rc<Connection>, end: End) {
                 flush_for = slow_flush(all, settings.outboxes_bytes_max, settings.write_timeout_ms);
             }
             (Some(close.row().code), Some(reason_of(close, &shell)))
+        }
+        End::Silent(said_unix_ms) => {
+            let reason = silence(said_unix_ms, shell.now().unix_ms);
+            (Some(Close::Silent.row().code), Some(reason))
         }
         End::Violation(violation) => {
             let settings = &shell.settings;
@@ -401,5 +420,12 @@ mod tests {
         assert_eq!(slow_flush(50, 100, 10_000), Duration::from_secs(10));
         assert_eq!(slow_flush(51, 100, 10_000), CLOSE_FLUSH);
         assert_eq!(slow_flush(0, 100, 100), CLOSE_FLUSH, "never less than others have");
+    }
+
+    #[test]
+    fn the_reason_for_silence_is_as_the_origin_has_it_and_fits_a_close_frame() {
+        let reason = silence(1_705_314_600_000, 1_705_314_620_000);
+        assert_eq!(reason, "last ping: 1705314600000, now: 1705314620000");
+        assert!(silence(u64::MAX, u64::MAX).len() <= 123, "RFC 6455 5.5");
     }
 }

@@ -104,7 +104,7 @@ fn busy_lane() -> LaneReport {
     lane.closes[Close::Slow.index()] = 1;
     lane.counters.limits[LimitName::MessagesPerUser.index()] = 20;
     lane.limits[LimitName::MessagesPerUser.index()] = 2;
-    lane.counters.skips = [50, 51, 52, 63, 64, 65];
+    lane.counters.skips = [50, 51, 52, 63, 64, 65, 140];
     lane.counters.gaps = 53;
     lane.counters.recovered = 54;
     lane.counters.unrecovered = [55, 56, 57, 58, 59];
@@ -220,6 +220,7 @@ fn what_lanes_and_core_report_is_what_is_shown() {
         "roomcast_limits_hit_total{limit=\"message_bytes\"} 1",
         "roomcast_history_skips_total{reason=\"expired\"} 100",
         "roomcast_history_skips_total{reason=\"unreadable\"} 104",
+        "roomcast_history_skips_total{reason=\"own\"} 280",
         "roomcast_history_gaps_told_total{lane=\"0\"} 53",
         "roomcast_history_recovered_total{lane=\"0\"} 54",
         "roomcast_history_unrecovered_total{reason=\"no_history\"} 110",

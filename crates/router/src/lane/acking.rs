@@ -118,6 +118,12 @@ impl Lane {
                 self.await_ack(now, (index, key), publication, out);
             }
         }
+        for (session, copy) in burden.copies {
+            let key = self.sessions.get(session as usize).map(|session| session.key);
+            if let Some(key) = key {
+                self.note_copy(now, (index, key), &copy, out);
+            }
+        }
         for (session, covered) in burden.full {
             let Some(key) = self.sessions.get(session as usize).map(|it| it.key) else { continue };
             self.park_unacked(index, (key, listed), covered, out);
@@ -168,10 +174,20 @@ impl Lane {
         let index = |room| self.names.get(&RoomName::parse(room).ok()?).copied();
         let named = room.map(index);
         let is_of = |room| named.is_none_or(|named| named == Some(room));
+        self.ack_first(now, key, |it| *it.publication.id == *id && is_of(it.room), out);
+    }
+
+    /// The oldest of what waits for the session's ack, and is meant, has it.
+    pub(super) fn ack_first(
+        &mut self,
+        now: Now,
+        key: SessionKey,
+        is_meant: impl Fn(&Inflight) -> bool,
+        out: &mut Vec<Effect>,
+    ) {
         let acks = self.session_mut(key).and_then(|session| session.acks.as_mut());
         let found = acks.and_then(|acks| {
-            let at =
-                acks.inflight.iter().position(|it| *it.publication.id == *id && is_of(it.room))?;
+            let at = acks.inflight.iter().position(is_meant)?;
             let it = acks.inflight.remove(at);
             if let (Some(at), Some(inbox)) = (it.publication.position, acks.inbox(it.room)) {
                 inbox.cursor.ack(at.offset);

@@ -204,12 +204,6 @@ impl Acks {
         self.inflight.iter_mut().find(|it| it.is(room, publication))
     }
 
-    /// The id of the one that stands there.
-    pub(super) fn id_at(&self, room: u32, offset: u64) -> Option<Box<str>> {
-        let stands = |it: &&Inflight| it.room == room && it.offset() == Some(offset);
-        self.inflight.iter().find(stands).map(|it| it.publication.id.clone())
-    }
-
     /// Whether it waits for the ack of this one.
     pub(super) fn waits_for(&self, room: u32, publication: &Publication) -> bool {
         self.inflight.iter().any(|it| it.is(room, publication))

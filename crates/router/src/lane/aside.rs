@@ -260,6 +260,8 @@ impl Lane {
             let offset = entry.position().map_or(0, |position| position.offset);
             let skipped = why_skipped(entry, now, session.who.as_deref());
             let skipped = is_acked(offset).then_some(SkipReason::Acked).or(skipped);
+            let own = matches!(entry, Kept::Publication(it) if session.has_said(it));
+            let skipped = skipped.or(own.then_some(SkipReason::Own));
             let known = offset <= known_to;
             let share = match (skipped, entry) {
                 (Some(_), _) if known => Share::Known,
@@ -301,14 +303,19 @@ impl Lane {
     }
 
     /// The session was given these.
-    pub(super) fn note_shares(
+    pub(super) fn note_shares<'a>(
         &mut self,
         now: Now,
         (index, key): (u32, SessionKey),
-        shares: &[Share],
+        shares: impl Iterator<Item = (&'a Share, &'a Kept)>,
         out: &mut Vec<Effect>,
     ) {
-        for share in shares {
+        for (share, entry) in shares {
+            if let Kept::Publication(it) = entry
+                && !share.is_known()
+            {
+                self.note_copy(now, (index, key), it, out);
+            }
             match share {
                 Share::Awaited(it) | Share::Again(it) => {
                     self.await_ack(now, (index, key), Arc::clone(it), out);

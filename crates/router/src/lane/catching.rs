@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use roomcast_protocol::codes::Refused;
 use roomcast_protocol::command::ReplyTo;
 use roomcast_protocol::ids::SessionKey;
-use roomcast_protocol::outbound::{Entry, Loss, Outbound, SkipReason};
+use roomcast_protocol::outbound::{Entry, Loss, SkipReason};
 use roomcast_protocol::position::{Kept, Page, Position, Span, Unrecovered};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
@@ -22,7 +22,6 @@ use super::rooms::Ask;
 use super::scribe::Scribe;
 use super::stream::Stream;
 use crate::messages::Effect;
-use crate::outbox::Mark;
 use crate::session::Membership;
 
 /// How long a member may take to catch up; then it is told of a gap and goes on live. Units: milliseconds.
@@ -242,13 +241,15 @@ impl Lane {
             self.answer_entry(index, key, &reply, (covered, Some(Ok(()))), out);
         }
         let entries = shared.page.and_then(|page| page.entries.get(range.clone()));
-        let shares = self.shares(now, index, key, entries.unwrap_or_default());
+        let entries = entries.unwrap_or_default();
+        let shares = self.shares(now, index, key, entries);
         let wanted = range.len();
         let count = self.write_entries(index, key, (range, shared), &shares, out);
         let Some(catch_up) = self.catching.get_mut(&(index, key.index)) else { return };
         catch_up.covered = covered.at(covered.offset + count as u64);
         catch_up.rounds += 1;
-        self.note_shares(now, (index, key), shares.get(..count).unwrap_or_default(), out);
+        let given = shares.iter().zip(entries).take(count);
+        self.note_shares(now, (index, key), given, out);
         if count == shares.len() && count < wanted {
             self.hold_for_acks(now, index, key, out);
         } else if count == 0 && wanted > 0 {
@@ -355,6 +356,7 @@ impl Lane {
         let (covered, reply) = (catch_up.covered, catch_up.reply.take());
         self.inbox_jumps(index, key, covered.offset, at);
         match reply {
+            Some(reply) if reply == ReplyTo::default() && self.ends_at_gap(key, out) => return,
             Some(reply) => self.answer_entry(index, key, &reply, (at, Some(Err(why))), out),
             None => {
                 let loss = match why {
@@ -369,31 +371,6 @@ impl Lane {
             }
         }
         self.arrive(now, index, key, out);
-    }
-
-    /// Behind what the session was given before, in the same class.
-    pub(super) fn tell_one_gap(
-        &mut self,
-        index: u32,
-        key: SessionKey,
-        (at, loss): (Position, Loss),
-        out: &mut Vec<Effect>,
-    ) {
-        let Some(format) = self.session(key).map(|session| session.format) else { return };
-        let before = self.catching.get(&(index, key.index)).map_or(at, |it| it.covered);
-        let Some(room) = self.rooms.get(index as usize) else { return };
-        let Some(class) = room.stream.as_ref().map(|stream| stream.class) else { return };
-        let mut scribe =
-            Scribe::new(&self.formats, &self.sessions, &mut self.sink, &mut self.counters);
-        let gap = Outbound::Gap { room: Some((room.name.as_str(), at)), loss };
-        let mut frame = Vec::new();
-        scribe.append(format, &gap, &mut frame);
-        if !frame.is_empty() {
-            let (room, before) = (room.serial, Some(before));
-            let mark =
-                Some(Mark { room, before, expires_unix_ms: None, key: None, stays: false }.into());
-            out.push(Effect::Send { to: key.index, frame: frame.into(), class, mark });
-        }
     }
 
     /// The session has covered what the lane has: it is a member. Then joins that came meanwhile are answered.

@@ -33,6 +33,7 @@ impl Lane {
     pub fn command(&mut self, now: Now, key: SessionKey, command: Command, out: &mut Vec<Effect>) {
         self.begin_turn(now, out);
         let Some(phase) = self.session(key).map(|session| session.phase) else { return };
+        self.spoke(now, key);
         if phase == Phase::Ready {
             self.prove_by_command(key, out);
         }

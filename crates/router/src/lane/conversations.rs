@@ -12,6 +12,7 @@ use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
 use super::Lane;
+use super::acks::Inflight;
 use crate::happenings::Right;
 use crate::messages::{Effect, HubMessage, Talk, TalkOf};
 
@@ -96,14 +97,9 @@ impl Lane {
         offset: u64,
         out: &mut Vec<Effect>,
     ) {
-        let Some(name) = self.own_room(key) else { return };
-        let index = self.names.get(&name).copied();
-        let acks = self.session(key).and_then(|session| session.acks.as_ref());
-        let found = acks.and_then(|acks| acks.id_at(index?, offset));
-        match found {
-            Some(id) => self.acked(now, key, (&id, Some(name.as_str())), out),
-            None => self.counters.acks_unknown += 1,
-        }
+        let index = self.own_room(key).and_then(|name| self.names.get(&name).copied());
+        let is_meant = |it: &Inflight| Some(it.room) == index && it.offset() == Some(offset);
+        self.ack_first(now, key, is_meant, out);
     }
 
     fn own_room(&self, key: SessionKey) -> Option<RoomName> {
@@ -111,19 +107,29 @@ impl Lane {
         conversation::inbox(&who.user_key()).ok()
     }
 
-    /// What was said in the session itself its client knows.
-    pub(super) fn is_said_in(&self, key: SessionKey, publication: &Publication) -> bool {
-        let said_in = publication.origin.as_ref().and_then(|origin| origin.said_in);
-        said_in.is_some() && said_in == self.session(key).map(|session| session.id)
-    }
-
-    /// Sessions were given a publication for the first time: a message of a conversation has reached its user.
-    pub(super) fn reached(
-        &self,
-        key: SessionKey,
+    /// A publication of a room was given to a session for the first time, or was not, because its client has said it: then
+    /// it counts as acked.
+    pub(super) fn note_copy(
+        &mut self,
+        now: Now,
+        (index, key): (u32, SessionKey),
         publication: &Publication,
         out: &mut Vec<Effect>,
     ) {
+        let Some(session) = self.session_mut(key) else { return };
+        if !session.has_said(publication) {
+            return self.reached(key, publication, out);
+        }
+        let inbox = session.acks.as_mut().and_then(|acks| acks.inbox(index));
+        if let (Some(inbox), Some(at)) = (inbox, publication.position) {
+            inbox.cursor.ack(at.offset);
+            self.report_cursors(now, key, out);
+            self.arm_acks(now, key);
+        }
+    }
+
+    /// If it is a message of a conversation, it has reached the session's user.
+    fn reached(&self, key: SessionKey, publication: &Publication, out: &mut Vec<Effect>) {
         let Some(origin) = &publication.origin else { return };
         let Some((at, user)) = origin.position.zip(self.talker(key)) else { return };
         if publication.sender != user && origin.unread.is_some() {

@@ -26,6 +26,8 @@ pub(crate) struct Terms<'a> {
     pub(crate) key: Option<u64>,
     /// It, if members have to ack it.
     pub(crate) acked: Option<&'a Arc<Publication>>,
+    /// It, if it is a copy of what was said in a conversation.
+    pub(crate) copied: Option<&'a Arc<Publication>>,
     /// Slow members are given it all the same.
     pub(crate) stays: bool,
 }
@@ -42,6 +44,7 @@ impl Terms<'_> {
             before: None,
             key: None,
             acked: None,
+            copied: None,
             stays: false,
         }
     }
@@ -53,17 +56,12 @@ impl Terms<'_> {
 
     /// All members get it, whenever, who covered `before`.
     pub(crate) const fn behind(before: Position, class: Priority) -> Self {
-        let (requires, before) = (&[], Some(before));
-        Self {
-            class,
-            requires,
-            placed: None,
-            expires_unix_ms: None,
-            before,
-            key: None,
-            acked: None,
-            stays: false,
-        }
+        Self { before: Some(before), ..Terms::of(class) }
+    }
+
+    /// Whether all members are given it alike.
+    pub(super) const fn is_for_all(&self) -> bool {
+        self.requires.is_empty() && self.acked.is_none() && self.copied.is_none()
     }
 
     /// What outboxes are told of it.

@@ -109,7 +109,7 @@ impl Lane {
         if std::mem::take(&mut self.turns.shed) {
             self.tell_of_gap(Loss::Overload, out);
         }
-        self.tell_of_shed();
+        self.tell_of_shed(out);
         for (query, page) in std::mem::take(&mut self.turns.pages) {
             self.page(now, query, page, out);
         }

@@ -82,8 +82,9 @@ impl Lane {
             return;
         }
         let requires = &publication.requires;
+        let origin = publication.origin.as_ref();
         if tracked.is_some() {
-            if requires.is_empty() {
+            if requires.is_empty() && origin.is_none_or(|origin| origin.said_in.is_none()) {
                 self.set_skips_told(index);
             } else {
                 self.arm_skips(now, index);
@@ -98,10 +99,16 @@ impl Lane {
             let stamp = |stamps: &mut Vec<u64>| served.stamp(stamps, published_us);
             let expires_unix_ms = publication.expires_unix_ms;
             let before = tracked.map(|at| at.at(at.offset.saturating_sub(1)));
-            let (placed, key) = (tracked, conflated.flatten());
-            let stays = false;
-            let terms =
-                Terms { class, requires, placed, expires_unix_ms, before, key, acked, stays };
+            let terms = Terms {
+                requires,
+                placed: tracked,
+                expires_unix_ms,
+                before,
+                key: conflated.flatten(),
+                acked,
+                copied: publication.origin.as_ref().map(|_| publication),
+                ..Terms::of(class)
+            };
             room.publish(&terms, stamp, |format, bytes| {
                 scribe.append(format, &Outbound::Publication(publication), bytes);
                 scribe.counters.encodings += 1;
@@ -153,12 +160,13 @@ impl Lane {
         out: &mut Vec<Effect>,
     ) {
         self.renew_inbox(now, index, position, out);
-        self.tell_gap(index, position, loss);
+        self.tell_gap(index, position, loss, out);
         self.end_other_epochs(now, index, position, out);
         self.meet(now, index, out);
     }
 
-    fn tell_gap(&mut self, index: u32, position: Position, loss: Loss) {
+    fn tell_gap(&mut self, index: u32, position: Position, loss: Loss, out: &mut Vec<Effect>) {
+        self.end_at_gap(index, out);
         self.set_skips_told(index);
         let Some(room) = self.rooms.get_mut(index as usize) else { return };
         let Some(stream) = &mut room.stream else { return };
@@ -303,7 +311,7 @@ impl Lane {
     }
 
     /// The lane goes on: members of rooms whose publications were dropped are told.
-    pub(super) fn tell_of_shed(&mut self) {
+    pub(super) fn tell_of_shed(&mut self, out: &mut Vec<Effect>) {
         let mut shed = Vec::new();
         for (index, room) in &mut self.rooms {
             let Some(stream) = &mut room.stream else { continue };
@@ -314,7 +322,7 @@ impl Lane {
             }
         }
         for (index, position) in shed {
-            self.tell_gap(index, position, Loss::Overload);
+            self.tell_gap(index, position, Loss::Overload, out);
         }
     }
 

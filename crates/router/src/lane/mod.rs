@@ -16,6 +16,7 @@ mod cursor;
 mod draining;
 mod early;
 mod frames;
+mod gaps;
 mod groups;
 mod happenings;
 mod history;
@@ -42,6 +43,7 @@ mod revoked;
 mod rooms;
 mod scribe;
 mod served;
+mod silence;
 mod speech;
 mod stream;
 mod surveys;
@@ -158,6 +160,8 @@ pub struct Lane {
     /// Commands that wait behind joins of their session.
     behind: BTreeMap<SessionKey, Behind>,
     groups: Groups,
+    /// When sessions said something last whose dialect asks for that. Units: monotonic milliseconds.
+    said_ms: BTreeMap<SessionKey, u64>,
     sink: FrameSink,
     counters: Counters,
     unauthenticated: usize,
@@ -206,6 +210,7 @@ impl Lane {
             early: BTreeMap::new(),
             behind: BTreeMap::new(),
             groups: Groups::default(),
+            said_ms: BTreeMap::new(),
             sink: FrameSink::new(),
             counters: Counters::default(),
             unauthenticated: 0,
@@ -484,13 +489,13 @@ impl Lane {
         self.renew(now, out);
         self.take_turns(now, out);
         for key in self.wheel.due(now.mono_ms) {
-            let limits = self.limits;
+            let (limits, mute_at_ms) = (self.limits, self.mute_at_ms(key));
             let Some(session) = self.session_mut(key) else { continue };
             if session.armed_ms > now.mono_ms {
                 continue; // a later entry counts
             }
             session.armed_ms = u64::MAX;
-            match session.due(now, &limits) {
+            match session.due(now, &limits, mute_at_ms) {
                 Due::Nothing => {
                     if let Some(number) = self.pledge_if_moved(now, key) {
                         self.send_ping(now, key, number, out);
@@ -502,6 +507,10 @@ impl Lane {
                 }
                 Due::Unauthorized => {
                     self.turn_away(key, &EXPIRED, out);
+                    continue;
+                }
+                Due::Mute => {
+                    self.end_mute(now, key, out);
                     continue;
                 }
                 Due::Silent => {
@@ -539,9 +548,9 @@ impl Lane {
 
     /// Has the session looked at in time. One look in the wheel is enough: an early one arms the next.
     fn rearm(&mut self, now: Now, key: SessionKey) {
-        let limits = self.limits;
+        let (limits, mute_at_ms) = (self.limits, self.mute_at_ms(key));
         let Some(session) = self.session_mut(key) else { return };
-        let at = session.next_look_ms(now, &limits).max(now.mono_ms.saturating_add(1));
+        let at = session.next_look_ms(now, &limits, mute_at_ms).max(now.mono_ms.saturating_add(1));
         if at < session.armed_ms {
             session.armed_ms = at;
             self.wheel.arm(at, key);
@@ -555,6 +564,7 @@ impl Lane {
         self.end_inboxes(key, out);
         self.early.remove(&key);
         self.behind.remove(&key);
+        self.said_ms.remove(&key);
         self.groups.forget(key);
         // What is under way to it is dropped with its connection.
         let mut undelivered = Vec::new();

@@ -51,6 +51,8 @@ struct Batch {
     placed: Option<Position>,
     /// Members have to ack it; only that one publication is in it then.
     acked: Option<Arc<Publication>>,
+    /// It is a copy of what was said in a conversation; only that one publication is in it then.
+    copied: Option<Arc<Publication>>,
     /// When its publications were published, where that is known.
     stamps: Vec<u64>,
     /// Those that expire.
@@ -284,28 +286,23 @@ impl Room {
         stamp: impl FnOnce(&mut Vec<u64>),
         mut encode: impl FnMut(u8, &mut Vec<u8>),
     ) {
-        let Terms { class, requires, placed, expires_unix_ms, acked, .. } = *terms;
+        let Terms { class, requires, placed, expires_unix_ms, acked, copied, .. } = *terms;
         self.note_class(class);
         let mark = terms.mark(self.serial);
         let work = self.work.get_or_insert_default();
         let merges = work.queue.back().is_some_and(|batch| {
             batch.class == class
                 && batch.end.is_none()
-                && batch.requires.is_none()
-                && requires.is_empty()
-                && batch.acked.is_none()
-                && acked.is_none()
+                && batch.is_for_all()
+                && terms.is_for_all()
                 && batch.size() < MERGE_BYTES_MAX
                 && batch.marking.merges(&mark)
         });
         if !merges {
             let mut batch = Batch::new(class, self.members.formats().count(), mark);
-            if !requires.is_empty() {
-                batch.requires = Some(requires.into());
-                batch.placed = placed;
-            }
-            if let Some(acked) = acked {
-                batch.acked = Some(Arc::clone(acked));
+            if !terms.is_for_all() {
+                batch.requires = (!requires.is_empty()).then(|| requires.into());
+                (batch.acked, batch.copied) = (acked.cloned(), copied.cloned());
                 batch.placed = placed;
             }
             work.bytes += BATCH_BYTES;
@@ -364,7 +361,7 @@ impl Room {
     pub(crate) fn nudge(&mut self) {
         let home = self.serial;
         let Some(stream) = &self.stream else { return };
-        let filters = |batch: &Batch| batch.requires.is_some();
+        let filters = |batch: &Batch| batch.requires.is_some() || batch.copied.is_some();
         let queue = self.work.as_ref().map(|work| &work.queue);
         let last_filters = queue.and_then(|queue| queue.back()).map(filters);
         if last_filters == Some(true) || last_filters.is_none() && !stream.own.is_empty() {
@@ -485,6 +482,7 @@ impl Batch {
         self.requires = None;
         self.placed = None;
         self.acked = None;
+        self.copied = None;
     }
 
     fn new(class: Priority, formats: usize, mark: Mark) -> Self {
@@ -496,6 +494,7 @@ impl Batch {
             requires: None,
             placed: None,
             acked: None,
+            copied: None,
             stamps: Vec::new(),
             expiring: Vec::new(),
             marking: Marking::new(mark),
@@ -511,6 +510,20 @@ impl Batch {
             last.frames.push((*format, Frames::Growing(tail)));
         }
         last
+    }
+
+    /// Whether all members are given it alike.
+    const fn is_for_all(&self) -> bool {
+        self.requires.is_none() && self.acked.is_none() && self.copied.is_none()
+    }
+
+    /// Why a session is not given it; `None`: it is.
+    fn withheld_from(&self, session: u32, scribe: &Scribe<'_>) -> Option<SkipReason> {
+        if self.requires.as_ref().is_some_and(|needed| !scribe.holds(session, needed)) {
+            return Some(SkipReason::Filtered);
+        }
+        let copied = self.copied.as_ref();
+        copied.filter(|it| scribe.has_said(session, it)).map(|_| SkipReason::Own)
     }
 
     fn size(&self) -> usize {
@@ -545,15 +558,15 @@ impl Batch {
         if scribe.is_done(member.session) {
             return;
         }
-        if self.requires.as_ref().is_some_and(|needed| !scribe.holds(member.session, needed)) {
+        if let Some(reason) = self.withheld_from(member.session, scribe) {
             if let Some(placed) = self.placed
                 && let Some(stream) = stream
             {
                 let run = stream.own.entry(member.session).or_insert_with(|| Run::empty(placed));
-                run.skip(placed, SkipReason::Filtered);
-                scribe.count_skips(SkipReason::Filtered, 1);
+                run.skip(placed, reason);
+                scribe.count_skips(reason, 1);
             }
-            return;
+            return scribe.note_copy(member.session, self.copied.as_ref());
         }
         tell_own_skips(member, (self.marking.mark().room, name), stream, out, scribe);
         if let Some(acked) = &self.acked {
@@ -569,6 +582,7 @@ impl Batch {
             if !frame.is_empty() {
                 let mark = Some(self.marking.share());
                 out.push(Effect::Send { to: member.session, frame, class, mark });
+                scribe.note_copy(member.session, self.copied.as_ref());
             }
         }
     }

@@ -16,18 +16,20 @@ use super::counters::Counters;
 use super::stream::Run;
 use crate::session::Session;
 
-/// What members were given that they have to ack.
+/// What members were given that is more to them than a frame.
 #[derive(Debug, Default)]
 pub(crate) struct Burden {
-    /// By session: what.
+    /// By session: what it has to ack.
     pub(crate) given: Vec<(u32, Arc<Publication>)>,
+    /// By session: what was said in a conversation, and given to it, or said in it.
+    pub(crate) copies: Vec<(u32, Arc<Publication>)>,
     /// Sessions that may not have more of it now, and what they have covered of the room.
     pub(crate) full: Vec<(u32, Position)>,
 }
 
 impl Burden {
     pub(crate) const fn is_empty(&self) -> bool {
-        self.given.is_empty() && self.full.is_empty()
+        self.given.is_empty() && self.copies.is_empty() && self.full.is_empty()
     }
 }
 
@@ -53,7 +55,7 @@ impl<'a> Scribe<'a> {
         sink: &'a mut FrameSink,
         counters: &'a mut Counters,
     ) -> Self {
-        let burden = Burden { given: Vec::new(), full: Vec::new() };
+        let burden = Burden { given: Vec::new(), copies: Vec::new(), full: Vec::new() };
         let unacked_max = usize::MAX;
         Self { formats, sessions, sink, counters, unix_ms: 0, unacked_max, burden, last_skip: None }
     }
@@ -62,6 +64,17 @@ impl<'a> Scribe<'a> {
     pub(crate) fn holds(&self, session: u32, needed: &[Box<str>]) -> bool {
         let who = self.sessions.get(session as usize).and_then(|session| session.who.as_ref());
         who.is_some_and(|who| needed.iter().all(|permission| who.holds(permission)))
+    }
+
+    /// Whether the publication is the copy of what was said in the session.
+    pub(crate) fn has_said(&self, session: u32, publication: &Publication) -> bool {
+        let session = self.sessions.get(session as usize);
+        session.is_some_and(|session| session.has_said(publication))
+    }
+
+    /// Notes what was said in a conversation, if it is that.
+    pub(crate) fn note_copy(&mut self, session: u32, copied: Option<&Arc<Publication>>) {
+        self.burden.copies.extend(copied.map(|it| (session, Arc::clone(it))));
     }
 
     /// Whether as much waits for a session's acks as may.

@@ -4,11 +4,13 @@
 mod acking;
 mod behind;
 mod catching;
+mod conversations;
 mod covering;
 mod deadlines;
 mod draining;
 mod entering;
 mod frames;
+mod gaps;
 mod groups;
 mod happenings;
 mod history;
@@ -469,6 +471,9 @@ impl World {
                 Effect::Close { to, close } => {
                     self.seen.push(format!("{} closed {}", self.number(to), close.row().code));
                 }
+                Effect::Silent { to, said_unix_ms } => {
+                    self.seen.push(format!("{} silent since {said_unix_ms}", self.number(to)));
+                }
                 Effect::Drop { to, close } => {
                     self.seen.push(format!("{} dropped {}", self.number(to), close.row().code));
                 }
@@ -586,10 +591,12 @@ impl World {
             message @ (HubMessage::Arrived { .. }
             | HubMessage::Mark { .. }
             | HubMessage::Receipts { .. }) => self.seen.push(receipts::hub_hears(&message)),
+            HubMessage::Reached { room, user, at } => {
+                self.seen.push(format!("hub reached {room} {} of {user}", frames::place(at)));
+            }
             message @ (HubMessage::AskRoster { .. }
             | HubMessage::AskReceipts { .. }
-            | HubMessage::Converse(_)
-            | HubMessage::Reached { .. }) => self.seen.push(format!("hub {message:?}")),
+            | HubMessage::Converse(_)) => self.seen.push(format!("hub {message:?}")),
         }
     }
 
@@ -692,6 +699,9 @@ fn walk(lane: &Lane) {
     assert_eq!(lane.parking.count, lane.catching.values().filter(|it| it.slow).count());
     for key in lane.groups.keys() {
         assert!(lane.session(key).is_some(), "a request of nobody is under way");
+    }
+    for key in lane.said_ms.keys() {
+        assert!(lane.session(*key).is_some(), "nobody is listened to");
     }
     for key in lane.behind.keys() {
         assert!(lane.is_joining(*key), "commands wait for nothing");
@@ -815,7 +825,7 @@ fn continuation(text: &str) -> Option<Box<Continuation>> {
     any.then(|| Box::new(Continuation { resume, covered, device, hands_over }))
 }
 
-/// What comes from the hub: `news hi class=high ttl=3 requires=a,b`.
+/// What comes from the hub: `news hi class=high ttl=3 requires=a,b`, `user-ann hi of=dialog-ann:bob@7 unread=3 said=2`.
 fn publication(name: &str, rest: &str, now: Now) -> Publication {
     let mut all = publish(&format!("{name} {rest}"));
     let ttl = all.ttl_s.map(|ttl| now.unix_ms + u64::from(ttl) * 1_000);
@@ -824,7 +834,7 @@ fn publication(name: &str, rest: &str, now: Now) -> Publication {
         id: all.id.take().unwrap_or_else(|| "id".into()),
         kind: all.kind,
         timestamp: "1970-01-01T00:00:00.000Z".into(),
-        sender: "somebody".into(),
+        sender: all.sender.take().unwrap_or_else(|| "somebody".into()),
         content: all.content,
         priority: all.priority,
         ttl_s: all.ttl_s,
@@ -833,13 +843,13 @@ fn publication(name: &str, rest: &str, now: Now) -> Publication {
         requires: all.requires,
         requires_ack: all.wants_ack,
         isolated: false,
-        origin: None,
+        origin: conversations::origin(rest),
         position: options(rest).find(|(held, _)| *held == "pos").map(|(_, at)| position(at)),
     }
 }
 
 /// What a room keeps: `head=9 first=1 whole 4:text 5:? 6:text!permission 7:text<expires_ms 8:- 9:text*` (8 was removed, 9
-/// has to be acked under its text), or `none`.
+/// has to be acked under its text, `text^2` was said to ann in session 2 of bob's), or `none`.
 fn page(text: &str) -> Option<Page> {
     let option = |name| options(text).find(|(held, _)| *held == name).map(|(_, value)| value);
     let entry = |(at, text): (&str, &str)| {
@@ -851,9 +861,12 @@ fn page(text: &str) -> Option<Page> {
             return Kept::Removed(position);
         }
         let (text, ack) = text.strip_suffix('*').map_or((text, ""), |text| (text, " ack"));
+        let (text, said) = text.split_once('^').unwrap_or((text, ""));
+        let of = format!(" of=dialog-ann:bob@{at} unread=1 sender=bob said={said}");
+        let of = if said.is_empty() { "" } else { &of };
         let (text, expires) = text.split_once('<').unwrap_or((text, ""));
         let (text, requires) = text.split_once('!').unwrap_or((text, ""));
-        let rest = format!("{text} pos={at} id={text}{ack}");
+        let rest = format!("{text} pos={at} id={text}{ack}{of}");
         let mut all = publication(option("in").unwrap_or("tape"), &rest, Now::default());
         all.requires.extend((!requires.is_empty()).then(|| requires.into()));
         all.expires_unix_ms = expires.parse().ok();
@@ -899,6 +912,7 @@ fn command(text: &str) -> Command {
         "pings" => Command::KeepAlive(
             (!first.is_empty()).then(|| Bytes::copy_from_slice(first.as_bytes())),
         ),
+        "acks-own" => Command::AckOwn(first.parse().unwrap()),
         "acks" => Command::Ack {
             id: first.into(),
             room: rest.split_once(" of ").map(|(_, room)| room.into()),

@@ -41,6 +41,7 @@ impl Lane {
         session.heard_ms = now.mono_ms;
         session.phase = Phase::Joining(0);
         self.unauthenticated -= 1;
+        self.listen_to(now, key);
         self.begin_lasting(now, key, continuation, out);
     }
 

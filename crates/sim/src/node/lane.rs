@@ -216,6 +216,12 @@ impl World {
                     self.begin_close(socket, close);
                 }
             }
+            Effect::Silent { to, said_unix_ms: _ } => {
+                let place = self.nodes[node].lanes[lane].sockets.get_mut(to as usize);
+                if let Some(socket) = place.and_then(Option::take) {
+                    self.begin_close(socket, Close::Silent);
+                }
+            }
             Effect::Drop { to, close: _ } => {
                 let place = self.nodes[node].lanes[lane].sockets.get_mut(to as usize);
                 if let Some(socket) = place.and_then(Option::take) {

@@ -66,9 +66,21 @@ pub(super) static PATIENT: Texts =
 pub(super) static ASKING: Texts =
     Texts { name: "asking", profile: &Profile { joins_by_call: true, ..Profile::PLAIN } };
 
+/// Clients are closed at a gap, and when they say nothing for 20 s.
+pub(super) static WORDLESS: Texts = Texts {
+    name: "wordless",
+    profile: &Profile { tells_gaps: false, silence_ms: 20_000, ..Profile::PLAIN },
+};
+
+/// The same, and their sessions join their own rooms at connect.
+pub(super) static TALKING: Texts = Texts {
+    name: "talking",
+    profile: &Profile { joins_own_rooms: true, ack_tries: 0, ..*WORDLESS.profile },
+};
+
 /// All of them, by name.
-pub(super) static ALL: [&Texts; 8] =
-    [&PLAIN, &OWN, &LASTING, &STOCK, &SEED, &DROPPED, &PATIENT, &ASKING];
+pub(super) static ALL: [&Texts; 10] =
+    [&PLAIN, &OWN, &LASTING, &STOCK, &SEED, &DROPPED, &PATIENT, &ASKING, &WORDLESS, &TALKING];
 
 /// A dialect of short texts.
 pub(super) struct Texts {

@@ -77,7 +77,7 @@ fn what_is_not_acked_is_given_oldest_first_before_what_is_live() {
          1: skip box to 9 count 1 acked
          1: box ten @10
          1: box eleven @11
-         [0, 0, 0, 0, 2, 0] skipped",
+         [0, 0, 0, 0, 2, 0, 0] skipped",
     );
 }
 
@@ -483,7 +483,7 @@ fn what_is_removed_while_it_is_read_is_told_as_skipped() {
          hub read 2 box above 7
          1: skip box to 8 count 1 removed
          1: box d @9
-         [0, 0, 0, 0, 0, 3] skipped
+         [0, 0, 0, 0, 0, 3, 0] skipped
          hub acked box to 7
          1: ping
          hub acked box to 9",

@@ -196,6 +196,7 @@ impl Bench {
             Effect::Ready { .. } => {}
             Effect::Ping { .. }
             | Effect::Close { .. }
+            | Effect::Silent { .. }
             | Effect::Drop { .. }
             | Effect::Request(_)
             | Effect::Permit { .. }

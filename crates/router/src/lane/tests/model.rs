@@ -409,6 +409,7 @@ impl Node {
                     }
                     Effect::Ping { .. }
                     | Effect::Close { .. }
+                    | Effect::Silent { .. }
                     | Effect::Drop { .. }
                     | Effect::Request(_)
                     | Effect::Permit { .. }

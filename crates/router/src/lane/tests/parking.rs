@@ -147,7 +147,7 @@ fn what_a_newer_one_supersedes_and_what_expired_is_skipped_on_the_way() {
          2: tape k2:b @6 + tape k1:c @7
          2: skip tape to 9 count 2 expired+filtered
          1 conflated
-         [1, 1, 0, 1, 0, 0] skipped",
+         [1, 1, 0, 1, 0, 0, 0] skipped",
     );
 }
 

@@ -217,6 +217,7 @@ impl Cluster {
                     | Effect::Await { to, .. }
                     | Effect::Ping { to, .. }
                     | Effect::Close { to, .. }
+                    | Effect::Silent { to, .. }
                     | Effect::Drop { to, .. }
                     | Effect::Ready { to } => *to,
                     Effect::Hub(_)
@@ -246,6 +247,7 @@ impl Cluster {
                     (Effect::Close { close, .. } | Effect::Drop { close, .. }, Some(it)) => {
                         it.wire.push_back(Wire::Close(close.row().code));
                     }
+                    (Effect::Silent { .. }, Some(it)) => it.wire.push_back(Wire::Close(1011)),
                     (Effect::Ready { .. }, Some(connection)) => {
                         let key = connection.key;
                         let lane = &mut self.nodes[at].lane;
@@ -258,6 +260,7 @@ impl Cluster {
                         | Effect::Await { .. }
                         | Effect::Ping { .. }
                         | Effect::Close { .. }
+                        | Effect::Silent { .. }
                         | Effect::Drop { .. }
                         | Effect::Ready { .. }
                         | Effect::Request(_)
