@@ -35,7 +35,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use foldhash::quality::FixedState;
-use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent, Envelope};
+use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent, Envelope, LinkId};
 use roomcast_protocol::guard::Guard;
 use roomcast_protocol::ids::{LaneId, NodeId};
 use roomcast_protocol::outbound::SkipReason;
@@ -368,19 +368,7 @@ impl Hub {
             }
             BrokerEvent::Subscribed { room, request } => self.subscribed(&room, request, out),
             BrokerEvent::Published { ticket, outcome } => self.published(now, ticket, outcome, out),
-            BrokerEvent::FeedUp { links, request } => {
-                let Some(watch) = &mut self.watch else { return };
-                let mut wishes = Vec::new();
-                self.recheck = true;
-                if watch.feed_up(now.mono_ms, &links, &mut wishes) {
-                    self.tell_of_loss(out);
-                    self.doubt_control(now);
-                }
-                self.confirm_up_to(request, out);
-                self.doubt_rosters(now);
-                out.append(&mut wishes);
-                self.follow(now, out);
-            }
+            BrokerEvent::FeedUp { links, request } => self.feed_is_up(now, &links, request, out),
             BrokerEvent::FeedDown => {
                 self.talks.doubt();
                 self.watched(now, out, Watch::feed_down);
@@ -408,6 +396,21 @@ impl Hub {
                 })
             }
         }
+    }
+
+    /// All that the node wants to hear is heard from here on.
+    fn feed_is_up(&mut self, now: Now, links: &[LinkId], request: u64, out: &mut Vec<HubEffect>) {
+        let Some(watch) = &mut self.watch else { return };
+        let mut wishes = Vec::new();
+        self.recheck = true;
+        if watch.feed_up(now.mono_ms, links, &mut wishes) {
+            self.tell_of_loss(out);
+            self.doubt_control(now);
+        }
+        self.confirm_up_to(request, out);
+        self.doubt_rosters(now);
+        out.append(&mut wishes);
+        self.follow(now, out);
     }
 
     /// When [`Hub::tick`] wants to be called next. Units: monotonic milliseconds.

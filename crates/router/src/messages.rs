@@ -29,31 +29,7 @@ use crate::requests::{Requested, Responded};
 use crate::surveys::{Survey, SurveyPage};
 
 pub use crate::asked::{ReceiptsAsk, Said, Talk, TalkOf};
-pub use crate::reader::QueryId;
-
-/// Whom the completion of a publication concerns.
-#[derive(Debug)]
-pub enum Ticket {
-    /// A session.
-    Session {
-        /// On which lane.
-        lane: LaneId,
-        /// Which session.
-        session: SessionKey,
-        /// Where its answer belongs.
-        reply: ReplyTo,
-        /// The publication's id, if the session wants to know that it was accepted.
-        ack: Option<Box<str>>,
-    },
-    /// A question of the shell (the server API).
-    Query(QueryId),
-    /// Nobody: the node itself published.
-    Node,
-    /// The node itself: it tells of an agent until it is accepted.
-    Notice(u64),
-    /// Something done for a conversation, by the node's own number of that.
-    Talk(u64),
-}
+pub use crate::reader::{QueryId, Ticket};
 
 /// What the hub tells a lane, in one order.
 #[derive(Debug)]

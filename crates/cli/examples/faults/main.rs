@@ -6,9 +6,11 @@
 mod app;
 mod application;
 mod backend;
+mod chatter;
 mod check;
 mod crowd;
 mod devices;
+mod dialogs;
 mod ghosts;
 mod member;
 mod node;
@@ -43,8 +45,11 @@ const SCENES: [(&str, Scene); 8] = [
 ];
 
 /// Too big, or too long, to be played unless they are named.
-const BY_NAME: [(&str, Scene); 2] =
-    [("crowd", packed::play), ("application", |binary, _| application::play(binary))];
+const BY_NAME: [(&str, Scene); 3] = [
+    ("crowd", packed::play),
+    ("application", |binary, _| application::play(binary)),
+    ("dialogs", dialogs::play),
+];
 
 /// The most rounds of the scenes: about a day.
 const ROUNDS_MAX: u32 = 600;
@@ -52,7 +57,7 @@ const ROUNDS_MAX: u32 = 600;
 /// The scene that is measured instead of judged.
 const QUIET: &str = "quiet";
 
-const USAGE: &str = "usage: make faults [ARGS='[alone] [sentinels] [cluster] [rolling] [ghosts] [devices] [revoke] [stopped] [crowd] [application] [quiet] [--clients N] [--rounds N]']";
+const USAGE: &str = "usage: make faults [ARGS='[alone] [sentinels] [cluster] [rolling] [ghosts] [devices] [revoke] [stopped] [crowd] [application] [dialogs] [quiet] [--clients N] [--rounds N]']";
 
 /// Which scenes, and how often.
 struct Options {

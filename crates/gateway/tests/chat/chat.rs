@@ -8,13 +8,16 @@ use serde_json::{Value, json};
 use crate::common::Live;
 use crate::common::ws::{Dial, Heard, Ws};
 
+/// The first byte of a pong.
+const PONG: u8 = 0x8a;
+
 /// Nodes that serve it.
-pub const SERVED: [(&str, &str); 1] = [("dialects.chat.enabled", "true")];
+pub(crate) const SERVED: [(&str, &str); 1] = [("dialects.chat.enabled", "true")];
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-pub struct Chat {
+pub(crate) struct Chat {
     ws: Ws,
     asked: u64,
     events: VecDeque<Value>,
@@ -22,7 +25,7 @@ pub struct Chat {
 
 impl Chat {
     /// Connects as this user; `device`: with that fingerprint.
-    pub fn open(live: &Live, user: &str, device: Option<&str>) -> Self {
+    pub(crate) fn open(live: &Live, user: &str, device: Option<&str>) -> Self {
         let token = live.token(user, "user");
         let dial = Dial::default().path("/chat").subprotocol(&format!("protocol, {token}"));
         let dial = device.into_iter().fold(dial, |dial, it| dial.header("Fingerprint", it));
@@ -32,26 +35,29 @@ impl Chat {
         Self { ws: answered.ws, asked: 0, events: VecDeque::new() }
     }
 
-    pub fn tell(&mut self, message: &Value) {
+    pub(crate) fn tell(&mut self, message: &Value) {
         self.ws.tell(message);
     }
 
     /// A client's event: typing, offline.
-    pub fn tells(&mut self, kind: &str, payload: &Value) {
+    pub(crate) fn tells(&mut self, kind: &str, payload: &Value) {
         let timestamp = 1_700_000_000_000_u64;
         self.ws.tell(&json!({ "type": "event", "timestamp": timestamp, "payloadType": kind, "payload": payload }));
     }
 
     fn receive(&mut self, deadline: Instant) -> Option<Value> {
-        let left = deadline.saturating_duration_since(Instant::now());
-        match self.ws.heard(left)? {
-            Heard::Text(text) => Some(serde_json::from_str(&text).unwrap()),
-            other => panic!("no text: {other:?}"),
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.ws.heard(left)? {
+                Heard::Text(text) => return Some(serde_json::from_str(&text).unwrap()),
+                Heard::Ping(payload) => self.ws.send(PONG, &payload),
+                other => panic!("no text: {other:?}"),
+            }
         }
     }
 
     /// What is answered to a request, whatever it is; events that come meanwhile are kept.
-    pub fn asks_raw(&mut self, kind: &str, payload: &Value) -> Value {
+    pub(crate) fn asks_raw(&mut self, kind: &str, payload: &Value) -> Value {
         self.asked += 1;
         let id = self.asked.to_string();
         let timestamp = 1_700_000_000_000_u64;
@@ -73,7 +79,7 @@ impl Chat {
 
     /// The payload of the response.
     #[track_caller]
-    pub fn asks(&mut self, kind: &str, payload: &Value) -> Value {
+    pub(crate) fn asks(&mut self, kind: &str, payload: &Value) -> Value {
         let heard = self.asks_raw(kind, payload);
         assert_eq!(heard["type"], "response", "{heard}");
         heard["payload"].clone()
@@ -81,21 +87,22 @@ impl Chat {
 
     /// Why it is refused.
     #[track_caller]
-    pub fn refused(&mut self, kind: &str, payload: &Value) -> String {
+    pub(crate) fn refused(&mut self, kind: &str, payload: &Value) -> String {
         let heard = self.asks_raw(kind, payload);
         heard["error"]["exception"].as_str().unwrap_or_else(|| panic!("{heard}")).to_owned()
     }
 
     /// Says something; answers with its number.
     #[track_caller]
-    pub fn says(&mut self, with: &str, text: &str) -> u64 {
-        let payload = json!({ "chatId": with, "clientMessageId": format!("c-{text}"), "message": text });
+    pub(crate) fn says(&mut self, with: &str, text: &str) -> u64 {
+        let payload =
+            json!({ "chatId": with, "clientMessageId": format!("c-{text}"), "message": text });
         self.asks("new", &payload)["messageId"].as_u64().unwrap()
     }
 
     /// The next event.
     #[track_caller]
-    pub fn event(&mut self) -> Value {
+    pub(crate) fn event(&mut self) -> Value {
         let deadline = Instant::now() + PATIENCE;
         let heard = self.events.pop_front().or_else(|| self.receive(deadline));
         let heard = heard.expect("an event in time");
@@ -105,14 +112,14 @@ impl Chat {
 
     /// The next event, of this type, and acked; answers with its payload.
     #[track_caller]
-    pub fn hears(&mut self, kind: &str) -> Value {
+    pub(crate) fn hears(&mut self, kind: &str) -> Value {
         let heard = self.event();
         assert_eq!(heard["eventType"], kind, "{heard}");
         self.acks(&heard);
         heard["payload"].clone()
     }
 
-    pub fn acks(&mut self, event: &Value) {
+    pub(crate) fn acks(&mut self, event: &Value) {
         if let Some(id) = event.get("id") {
             self.ws.tell(&json!({ "type": "ack", "id": id.to_string() }));
         }
@@ -120,16 +127,16 @@ impl Chat {
 
     /// Nothing comes within so long.
     #[track_caller]
-    pub fn hears_nothing(&mut self, within: Duration) {
+    pub(crate) fn hears_nothing(&mut self, within: Duration) {
         let heard = self.events.pop_front().or_else(|| self.receive(Instant::now() + within));
         assert_eq!(heard, None, "nothing was expected");
     }
 
-    pub fn ws(&mut self) -> &mut Ws {
+    pub(crate) fn ws(&mut self) -> &mut Ws {
         &mut self.ws
     }
 
-    pub fn close(self) {
+    pub(crate) fn close(self) {
         self.ws.close();
     }
 }

@@ -21,7 +21,8 @@ fn a_third_user_reads_nothing_by_any_command() {
         assert_eq!(found["messages"], json!([]), "{with}");
         assert_eq!(eve.asks("chat", &json!({ "chatId": with }))["missed"], 0);
         eve.refused("delete", &json!({ "chatId": with, "originalMessageId": number }));
-        assert_eq!(eve.asks("read", &json!({ "chatId": with, "messageId": number }))["messageId"], 0);
+        let marked = eve.asks("read", &json!({ "chatId": with, "messageId": number }));
+        assert_eq!(marked["messageId"], 0, "{with}: {marked}");
     }
     assert_eq!(eve.asks("chats", &json!({})), json!([]));
     let found = ann.asks("messages", &json!({ "chatId": "bob" }));
@@ -33,12 +34,14 @@ fn a_third_user_reads_nothing_by_any_command() {
             assert_eq!(refused["type"], "error", "{kind} {room}: {refused}");
         }
         native.tell(&json!({ "id": "2", "type": "new", "room": room, "data": { "message": "x" } }));
-        let refusal = if room.starts_with('$') { Refusal::BadName } else { Refusal::PermissionDenied };
+        let refusal =
+            if room.starts_with('$') { Refusal::BadName } else { Refusal::PermissionDenied };
         native.expect_refusal(refusal);
     }
     let mut backend = one.backend();
     for room in ["dialog-ann:bob", "$talks-ann"] {
-        let joined = backend.ask(&json!({ "id": "3", "type": "subscribe", "data": { "room": room } }));
+        let joined =
+            backend.ask(&json!({ "id": "3", "type": "subscribe", "data": { "room": room } }));
         assert_eq!(joined["type"], "error", "{joined}");
     }
     eve.hears_nothing(QUIET);
@@ -52,7 +55,10 @@ fn whoever_brings_no_good_token_is_not_let_in() {
     let without = Dial::default().path("/chat").send(one.public());
     assert_eq!(without.status, 401);
     assert_eq!(without.body(), r#"{"error":"Unauthorized"}"#);
-    let forged = Dial::default().path("/chat").subprotocol("protocol, eyJhbGciOiJub25lIn0.e30.").send(one.public());
+    let forged = Dial::default()
+        .path("/chat")
+        .subprotocol("protocol, eyJhbGciOiJub25lIn0.e30.")
+        .send(one.public());
     assert_eq!(forged.status, 401);
     assert_eq!(forged.body(), r#"{"error":"invalid token"}"#);
 }

@@ -44,7 +44,10 @@ fn play(one: &Live, two: &Live) {
     assert_eq!(heard, expected);
     let delivered = hears_twice(&mut user1, "dlvrd");
     assert_eq!(delivered["messageId"], number);
-    assert_eq!((&delivered["chatId"], &delivered["clientMessageId"]), (&json!("User2"), &json!("9CD9")));
+    assert_eq!(
+        (&delivered["chatId"], &delivered["clientMessageId"]),
+        (&json!("User2"), &json!("9CD9"))
+    );
     let asked = user2.asks("dlvrd", &json!({ "chatId": "User1", "messageId": number }));
     assert_eq!(asked["messageId"], number);
     assert_eq!(asked["timestamp"], delivered["timestamp"], "the first time stays");

@@ -72,7 +72,7 @@ impl Lane {
         self.send(key, &Outbound::Pong { timestamp, unix_ms: now.unix_ms }, out);
     }
 
-    /// Acts on a command of a session that is ready.
+    /// Acts on a command of a session that is ready, if its limits let it.
     pub(super) fn ready_command(
         &mut self,
         now: Now,
@@ -80,80 +80,34 @@ impl Lane {
         command: Command,
         out: &mut Vec<Effect>,
     ) {
+        if matches!(command, Command::Publish(_)) {
+            self.counters.received += 1;
+        }
+        let may = match counts_as(&command) {
+            Counts::Message(reply) => self.may_send(now, key, reply, out),
+            Counts::Control(reply) => self.may_control(now, key, reply, out),
+            Counts::Itself => true,
+        };
+        if !may {
+            return;
+        }
         match command {
-            Command::Authenticate(request) => {
-                if self.may_control(now, key, &request.reply, out) {
-                    self.refresh(now, key, &request, out);
-                }
-            }
-            Command::Join(request) => {
-                if self.may_send(now, key, &request.reply, out) {
-                    self.join(now, key, request, out);
-                }
-            }
-            Command::Leave(request) => {
-                if self.may_send(now, key, &request.reply, out) {
-                    self.leave(key, &request, out);
-                }
-            }
+            Command::Authenticate(request) => self.refresh(now, key, &request, out),
+            Command::Join(request) => self.join(now, key, request, out),
+            Command::Leave(request) => self.leave(key, &request, out),
             Command::Rooms(request) => self.several_rooms(now, key, *request, out),
-            Command::Publish(publish) => {
-                self.counters.received += 1;
-                if self.may_send(now, key, &publish.reply, out) {
-                    self.publish(now, key, *publish, out);
-                }
-            }
-            Command::History(request) => {
-                if self.may_send(now, key, &request.reply, out) {
-                    self.history(now, key, request, out);
-                }
-            }
-            Command::Presence(request) => {
-                if self.may_send(now, key, &request.reply, out) {
-                    self.ask_presence(key, &request, out);
-                }
-            }
-            Command::Mark(request) => {
-                if self.may_control(now, key, &request.reply, out) {
-                    self.mark(key, request, out);
-                }
-            }
-            Command::Receipts(request) => {
-                if self.may_send(now, key, &request.reply, out) {
-                    self.ask_receipts(key, request, out);
-                }
-            }
-            Command::Request(request) => {
-                if self.may_send(now, key, &request.reply, out) {
-                    self.request(key, *request, out);
-                }
-            }
-            Command::Converse(request) => {
-                if self.may_send(now, key, &request.reply, out) {
-                    self.converse(key, *request, out);
-                }
-            }
-            Command::Conversations(reply) => {
-                if self.may_send(now, key, &reply, out) {
-                    self.list_conversations(key, reply, out);
-                }
-            }
+            Command::Publish(publish) => self.publish(now, key, *publish, out),
+            Command::History(request) => self.history(now, key, request, out),
+            Command::Presence(request) => self.ask_presence(key, &request, out),
+            Command::Mark(request) => self.mark(key, request, out),
+            Command::Receipts(request) => self.ask_receipts(key, request, out),
+            Command::Request(request) => self.request(key, *request, out),
+            Command::Converse(request) => self.converse(key, *request, out),
+            Command::Conversations(reply) => self.list_conversations(key, reply, out),
             Command::KeepAlive(_) | Command::Away => {}
-            Command::Ack { id, room } => {
-                if self.may_control(now, key, &ReplyTo::default(), out) {
-                    self.acked(now, key, (&id, room.as_deref()), out);
-                }
-            }
-            Command::AckOwn(offset) => {
-                if self.may_control(now, key, &ReplyTo::default(), out) {
-                    self.acked_own(now, key, offset, out);
-                }
-            }
-            Command::Unreadable(unreadable) => {
-                if self.may_send(now, key, &unreadable.reply, out) {
-                    self.refuse_unreadable(key, &unreadable, out);
-                }
-            }
+            Command::Ack { id, room } => self.acked(now, key, (&id, room.as_deref()), out),
+            Command::AckOwn(offset) => self.acked_own(now, key, offset, out),
+            Command::Unreadable(unreadable) => self.refuse_unreadable(key, &unreadable, out),
         }
     }
 
@@ -407,6 +361,37 @@ impl Lane {
             ticket: Ticket::Session { lane: self.id, session: key, reply, ack },
             publication: Arc::new(publication),
         }));
+    }
+}
+
+/// Against which of its user's limits a command counts, and where a refusal belongs.
+enum Counts<'a> {
+    /// Messages.
+    Message(&'a ReplyTo),
+    /// Acks, keep-alives and refreshes.
+    Control(&'a ReplyTo),
+    /// It is counted where it is acted on, or was before.
+    Itself,
+}
+
+/// What acks have.
+static NO_REPLY: ReplyTo = ReplyTo { id: None, room: None, part: false };
+
+const fn counts_as(command: &Command) -> Counts<'_> {
+    match command {
+        Command::Join(request) | Command::Leave(request) => Counts::Message(&request.reply),
+        Command::Publish(publish) => Counts::Message(&publish.reply),
+        Command::History(request) => Counts::Message(&request.reply),
+        Command::Presence(request) => Counts::Message(&request.reply),
+        Command::Receipts(request) => Counts::Message(&request.reply),
+        Command::Request(request) => Counts::Message(&request.reply),
+        Command::Converse(request) => Counts::Message(&request.reply),
+        Command::Conversations(reply) => Counts::Message(reply),
+        Command::Unreadable(unreadable) => Counts::Message(&unreadable.reply),
+        Command::Authenticate(request) => Counts::Control(&request.reply),
+        Command::Mark(request) => Counts::Control(&request.reply),
+        Command::Ack { .. } | Command::AckOwn(_) => Counts::Control(&NO_REPLY),
+        Command::Rooms(_) | Command::KeepAlive(_) | Command::Away => Counts::Itself,
     }
 }
 
