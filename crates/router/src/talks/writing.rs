@@ -57,13 +57,13 @@ impl Writing {
     /// One was published, or refused.
     pub(super) fn written(&mut self, place: usize, outcome: Result<(), Refused>) -> Step {
         match outcome {
-            Err(refused) if refused.refusal.row().retry => {
+            // Other content under its id cannot be: whatever stands there was written for the same.
+            Ok(()) | Err(Refused { refusal: Refusal::Duplicate, .. }) => self.done(place),
+            // Whatever the cause: what was said stands, and nobody may be told that it does not.
+            Err(_) => {
                 self.put_back(place);
                 Step::Again
             }
-            // Other content under its id cannot be: whatever stands there was written for the same.
-            Ok(()) | Err(Refused { refusal: Refusal::Duplicate, .. }) => self.done(place),
-            Err(refused) => Step::Over(Err(refused)),
         }
     }
 
