@@ -1,5 +1,6 @@
 //! `actions` and `rooms` of an API key: what a back-end may do, and with which rooms.
 
+use roomcast_protocol::conversation::DIALOG;
 use roomcast_protocol::room::RoomName;
 
 use super::raw::RawApiKey;
@@ -8,6 +9,9 @@ use crate::guard::Pattern;
 
 /// Patterns of rooms that one key may have.
 const ROOMS_MAX: usize = 100;
+
+/// What the names of rooms begin with in which people talk.
+const TALKS: [&str; 2] = [DIALOG, "chat-"];
 
 /// What a back-end can do with the server API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,7 +76,7 @@ impl Action {
 pub struct Scope {
     /// `None`: all.
     actions: Option<Vec<Action>>,
-    /// `None`: all rooms. Bounds: [`ROOMS_MAX`].
+    /// `None`: all rooms but those in which people talk, which have to be named. Bounds: [`ROOMS_MAX`].
     rooms: Option<Vec<Pattern>>,
 }
 
@@ -89,7 +93,10 @@ impl Scope {
     /// Whether the key is good for this room, whatever the action.
     #[must_use]
     pub fn reaches(&self, room: &RoomName) -> bool {
-        self.rooms.as_ref().is_none_or(|rooms| rooms.iter().any(|it| it.reaches(room)))
+        match &self.rooms {
+            Some(rooms) => rooms.iter().any(|it| it.reaches(room)),
+            None => !TALKS.iter().any(|begin| room.as_str().starts_with(begin)),
+        }
     }
 }
 
@@ -140,6 +147,16 @@ mod tests {
         let all = Scope::ALL;
         assert!(Action::ALL.into_iter().all(|action| all.may(action)));
         assert!(all.reaches(&room("user-7")));
+    }
+
+    #[test]
+    fn rooms_in_which_people_talk_have_to_be_named() {
+        let named =
+            Scope { rooms: Some(vec![Pattern::parse("dialog-{any}").unwrap()]), ..Scope::ALL };
+        for name in ["dialog-ann:bob", "chat-7"] {
+            assert!(!Scope::ALL.reaches(&room(name)), "{name}");
+        }
+        assert!(named.reaches(&room("dialog-ann:bob")) && !named.reaches(&room("chat-7")));
     }
 
     #[test]

@@ -44,6 +44,12 @@ fn a_third_user_reads_nothing_by_any_command() {
             backend.ask(&json!({ "id": "3", "type": "subscribe", "data": { "room": room } }));
         assert_eq!(joined["type"], "error", "{joined}");
     }
+    for what in ["history", "presence", "receipts", "members"] {
+        let (status, body) = one.get(&format!("/api/v1/rooms/dialog-ann:bob/{what}"));
+        assert_eq!(status, 403, "{what}: {body}");
+    }
+    let publication = r#"{"room":"dialog-ann:bob","type":"new","data":{"message":"x"}}"#;
+    assert_eq!(one.request("POST", "/api/v1/publish", publication).0, 403);
     eve.hears_nothing(QUIET);
     ann.hears_nothing(QUIET);
 }
