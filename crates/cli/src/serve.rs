@@ -52,6 +52,9 @@ struct Ready {
     pid: u32,
     open_files: u64,
     broker: String,
+    /// Where clients of chat connect, if they are served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chat: Option<Box<str>>,
     /// Where RoadRunner's clients connect, if they are served.
     #[serde(skip_serializing_if = "Option::is_none")]
     roadrunner: Option<Box<str>>,
@@ -103,6 +106,7 @@ async fn serve(args: &Serve, config: &Config, open_files: u64, json: bool) -> Re
         pid: process::id(),
         open_files,
         broker: config.broker_line(),
+        chat: config.dialects.chat.as_ref().map(|it| it.path.clone()),
         roadrunner: config.dialects.roadrunner.as_ref().map(|it| it.path.clone()),
         rpc: node.rpc_places().iter().map(ToString::to_string).collect(),
         token: if args.config.dev {
@@ -162,8 +166,9 @@ fn announce(ready: &Ready, json: bool) -> Result<(), Failure> {
 
 /// What people are told.
 fn banner(ready: &Ready) -> Vec<String> {
-    let Ready { public, internal, open_files, broker, roadrunner, rpc, token, .. } = ready;
+    let Ready { public, internal, open_files, broker, chat, roadrunner, rpc, token, .. } = ready;
     let mut lines = vec![format!("clients      ws://{public}/ws")];
+    lines.extend(chat.iter().map(|path| format!("chat         ws://{public}{path}")));
     lines.extend(roadrunner.iter().map(|path| format!("roadrunner   ws://{public}{path}")));
     lines.extend(rpc.iter().map(|place| format!("RPC          {place}")));
     lines.extend([
@@ -206,6 +211,7 @@ mod tests {
             pid: 3,
             open_files: 4,
             broker: "memory".into(),
+            chat: None,
             roadrunner: None,
             rpc: Vec::new(),
             token: None,
@@ -215,20 +221,23 @@ mod tests {
     #[test]
     fn the_banner_names_the_places_that_are_served_and_no_others() {
         let rpc = ["tcp://127.0.0.1:6001", "unix:///run/rpc.sock"].map(Into::into).into();
-        let served = Ready { roadrunner: Some("/roadrunner".into()), rpc, ..ready() };
+        let (chat, roadrunner) = (Some("/chat".into()), Some("/roadrunner".into()));
+        let served = Ready { chat, roadrunner, rpc, ..ready() };
         let expected = [
             "clients      ws://127.0.0.1:1/ws",
+            "chat         ws://127.0.0.1:1/chat",
             "roadrunner   ws://127.0.0.1:1/roadrunner",
             "RPC          tcp://127.0.0.1:6001",
             "RPC          unix:///run/rpc.sock",
             "metrics      http://127.0.0.1:2/metrics",
         ];
-        assert_eq!(banner(&served)[..5], expected);
+        assert_eq!(banner(&served)[..6], expected);
         let lines = banner(&ready());
-        assert!(!lines.iter().any(|it| it.starts_with("roadrunner") || it.starts_with("RPC")));
+        let foreign =
+            |line: &&String| ["chat", "roadrunner", "RPC"].iter().any(|it| line.starts_with(it));
+        assert_eq!(lines.iter().find(foreign), None);
         let json = serde_json::to_string(&served).unwrap();
-        let named =
-            r#","roadrunner":"/roadrunner","rpc":["tcp://127.0.0.1:6001","unix:///run/rpc.sock"]}"#;
+        let named = r#","chat":"/chat","roadrunner":"/roadrunner","rpc":["tcp://127.0.0.1:6001","unix:///run/rpc.sock"]}"#;
         assert!(json.ends_with(named), "{json}");
     }
 

@@ -50,7 +50,7 @@ fn options(config: &Config, guard: &Arc<RuleGuard>) -> RedisOptions {
         mode: relay.mode,
         mode_of: mode_of(relay.mode, modes.len() > 1, guard),
         modes,
-        modes_digest: modes_digest(relay.mode, relay.outsiders, &config.rooms),
+        modes_digest: modes_digest(config),
         outsiders: relay.outsiders,
     }
 }
@@ -76,13 +76,16 @@ fn mode_of(default: RelayMode, several: bool, guard: &Arc<RuleGuard>) -> Arc<Mod
 
 /// A hash of what all nodes of a cluster must say alike: how rooms are relayed, and which keep a history. Rules behind
 /// the last that differs from the default change nothing, so they do not count.
-fn modes_digest(default: RelayMode, outsiders: bool, rules: &[RoomRule]) -> u64 {
+fn modes_digest(config: &Config) -> u64 {
+    let (default, outsiders, rules) = (config.relay.mode, config.relay.outsiders, &config.rooms);
     let mode = |rule: &RoomRule| rule.policy.relay.unwrap_or(default);
     let keeps = |rule: &RoomRule| rule.policy.history.is_some();
     let differs = |rule: &RoomRule| mode(rule) != default || keeps(rule);
     let counted = rules.iter().rposition(differs).map_or(0, |at| at + 1);
     // Patterns hold no line ends: names have none.
     let mut text = format!("{}\n{outsiders}\n", default.name());
+    // The built-in rules say that dialogs are kept.
+    text.push_str(if config.dialects.chat.is_some() { "\nchat\n" } else { "" });
     for rule in rules.iter().take(counted) {
         let history = if keeps(rule) { " history" } else { "" };
         text.push_str(&format!("{}\n{}{history}\n", rule.pattern.as_str(), mode(rule).name()));
@@ -207,6 +210,7 @@ mod tests {
         all.push(kept(""));
         all.push(digest("[relay]\nmode = \"exact\"\n"));
         all.push(digest("[relay]\noutsiders = false\n"));
+        all.push(digest("[dialects.chat]\nenabled = true\n"));
         let distinct: BTreeSet<_> = all.iter().collect();
         assert_eq!(distinct.len(), all.len());
     }

@@ -1,24 +1,38 @@
-//! `[dialects.roadrunner]`: which foreign dialects are served, where, and to whom. Owns that clients without a token are
-//! let in only where somebody said so.
+//! `[dialects]`: which foreign dialects are served, where, and to whom. Owns that clients without a token are let in only
+//! where somebody said so, and that two dialects have two paths.
 
 use roomcast_dialects::roadrunner::{Alias, Brokers};
+use roomcast_protocol::conversation::DIALOG;
+use roomcast_protocol::guard::Policy;
 use roomcast_protocol::room::RoomName;
 
 use super::parse::is_origin;
-use super::raw::{RawBrokerName, RawDialects, RawRoadRunner, Scalar};
+use super::raw::{RawBrokerName, RawChat, RawDialects, RawRoadRunner, Scalar};
 use super::read::Reader;
 use super::upstream::place;
+use crate::guard::Pattern;
 
 /// Names of brokers. Source: far more than an application has drivers.
 const BROKERS_MAX: usize = 64;
 
+const ROADRUNNER_PATH: &str = "dialects.roadrunner.path";
+
 /// `[dialects]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DialectsConfig {
+    /// `[dialects.chat]`; `None`: it is not served.
+    pub chat: Option<ChatConfig>,
     /// `[dialects.roadrunner]`; `None`: it is not served.
     pub roadrunner: Option<RoadRunnerConfig>,
     /// What RoadRunner's clients and back-ends call brokers.
     pub brokers: Brokers,
+}
+
+/// `[dialects.chat]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChatConfig {
+    /// Where clients connect.
+    pub path: Box<str>,
 }
 
 /// `[dialects.roadrunner]`.
@@ -50,10 +64,14 @@ pub(super) fn dialects(
     dev: bool,
     r: &mut Reader<'_>,
 ) -> DialectsConfig {
+    let chat = chat(&raw.chat, r);
     let raw = &raw.roadrunner;
     let brokers = brokers(raw, r);
     let enabled = r.flag("dialects.roadrunner.enabled", &raw.enabled);
-    let path = path(&raw.path, r);
+    let path = path(ROADRUNNER_PATH, &raw.path, "/roadrunner", r);
+    if enabled && chat.as_ref().is_some_and(|chat| chat.path == path) {
+        r.problem(ROADRUNNER_PATH, format!("is {path:?}, where chat is served; choose another"));
+    }
     let allowed_origin = raw.allowed_origin.as_ref().and_then(|value| origin(value, r));
     if enabled && !dev && raw.identity.is_none() {
         let text = "needs dialects.roadrunner.identity: RoadRunner's clients bring no token. Say \"call\" to ask the \
@@ -63,7 +81,33 @@ pub(super) fn dialects(
     }
     let identity = identity(raw, calls, r).unwrap_or(Identity::Open);
     let roadrunner = RoadRunnerConfig { path, allowed_origin, identity };
-    DialectsConfig { roadrunner: enabled.then_some(roadrunner), brokers }
+    DialectsConfig { chat, roadrunner: enabled.then_some(roadrunner), brokers }
+}
+
+fn chat(raw: &RawChat, r: &mut Reader<'_>) -> Option<ChatConfig> {
+    let enabled = r.flag("dialects.chat.enabled", &raw.enabled);
+    let path = path("dialects.chat.path", &raw.path, "/chat", r);
+    enabled.then_some(ChatConfig { path })
+}
+
+/// A rule for rooms in which people talk, where chat is served: nobody is in them by name, and they have to keep what is
+/// said, and what was read. `key` is the rule's.
+pub(super) fn conversations(
+    key: &str,
+    pattern: Option<&Pattern>,
+    policy: Policy,
+    r: &mut Reader<'_>,
+) -> Policy {
+    if !pattern.is_some_and(|pattern| pattern.begins_with(DIALOG)) {
+        return policy;
+    }
+    if policy.history.is_none() || !policy.receipts {
+        let mend = "write `history = { size = 10000, bytes_max = \"64 MiB\", ttl = \"30d\" }` and `receipts = true`, or \
+                    leave the rule out";
+        let text = "reaches rooms in which clients of chat talk, which keep what is said and what was read";
+        r.problem(&format!("{key}.match"), format!("{text}; {mend}"));
+    }
+    Policy { conversation: true, by_call: false, ..policy }
 }
 
 fn identity(raw: &RawRoadRunner, calls: Option<&[&str]>, r: &mut Reader<'_>) -> Option<Identity> {
@@ -98,13 +142,12 @@ fn identity(raw: &RawRoadRunner, calls: Option<&[&str]>, r: &mut Reader<'_>) -> 
     }
 }
 
-fn path(value: &Scalar, r: &mut Reader<'_>) -> Box<str> {
-    let key = "dialects.roadrunner.path";
+fn path(key: &str, value: &Scalar, example: &str, r: &mut Reader<'_>) -> Box<str> {
     let path = r.text(key, value).unwrap_or_default();
     let sound = |it: u8| it.is_ascii_alphanumeric() || b"/-._~".contains(&it);
     if !path.starts_with('/') || path.len() < 2 || !path.bytes().all(sound) {
-        let mend = "write it as \"/roadrunner\": letters, digits and - . _ ~ / alone";
-        r.problem(key, format!("is {path:?}; {mend}"));
+        let mend = "letters, digits and - . _ ~ / alone";
+        r.problem(key, format!("is {path:?}; write it as {example:?}: {mend}"));
     }
     let taken = roomcast_dialects::ALL.iter().find(|dialect| dialect.path() == path);
     if let Some(dialect) = taken {
@@ -180,7 +223,7 @@ mod tests {
     fn no_foreign_dialect_is_served_unless_somebody_says_so() {
         for dev in [false, true] {
             let dialects = loaded(dev, &[]).unwrap();
-            assert_eq!(dialects.roadrunner, None);
+            assert_eq!((dialects.chat, dialects.roadrunner), (None, None));
             assert_eq!(dialects.brokers, Brokers::default());
         }
     }
@@ -257,6 +300,50 @@ mod tests {
         assert!(asked(&asks, rule).is_ok());
         let problem = asked(&[("identity", "open")], rule).unwrap_err();
         assert!(problem.contains("rooms.join is \"call\", but nobody asks"), "{problem}");
+    }
+
+    const CHAT: &str = "[dialects.chat]\nenabled = true\n";
+
+    #[test]
+    fn chat_is_served_where_its_path_says_and_no_two_dialects_on_one() {
+        let served = |text: &str| written(text).map(|config| config.dialects);
+        assert_eq!(&*served(CHAT).unwrap().chat.unwrap().path, "/chat");
+        let path = |path: &str| format!("{CHAT}path = {path:?}\n");
+        assert_eq!(&*served(&path("/talk/v1")).unwrap().chat.unwrap().path, "/talk/v1");
+        let both = |enabled| {
+            format!("{}[dialects.roadrunner]\nenabled = {enabled}\n", path("/roadrunner"))
+        };
+        assert!(served(&both(false)).is_ok(), "one that is not served has no path");
+        for (text, said) in [
+            (both(true), "dialects.roadrunner.path is \"/roadrunner\", where chat is served"),
+            (path("/ws"), "dialects.chat.path is \"/ws\", where native is served"),
+            (path("chat"), "write it as \"/chat\": letters, digits"),
+        ] {
+            let problem = served(&text).unwrap_err();
+            assert!(problem.contains(said), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_rule_for_rooms_of_conversations_keeps_what_they_need() {
+        let rule =
+            |more: &str| format!("[[rooms]]\nmatch = \"dialog-{{a}}\"\njoin = \"true\"\n{more}");
+        let with = |text: &str, rule: &str| written(&format!("{text}{rule}"));
+        let kept = "history = { size = 5 }\nreceipts = true\n";
+        let policy = |config: Config| config.rooms[0].policy.clone();
+        assert!(policy(with(CHAT, &rule(kept)).unwrap()).conversation);
+        assert!(!policy(with("", &rule(kept)).unwrap()).conversation, "nobody talks in them");
+        assert!(with("", &rule("")).is_ok());
+        for lacks in ["", "history = {}\n"] {
+            let problem = with(CHAT, &rule(lacks)).unwrap_err();
+            assert!(
+                problem.contains("rooms.match reaches rooms in which clients of chat talk"),
+                "{problem}"
+            );
+            assert!(problem.contains("write `history = "), "{problem}");
+        }
+        let other = rule("").replace("dialog-", "user-");
+        assert!(!policy(with(CHAT, &other).unwrap()).conversation);
     }
 
     #[test]

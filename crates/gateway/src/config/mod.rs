@@ -32,7 +32,7 @@ use ipnet::IpNet;
 use roomcast_protocol::limits::{DecodeLimits, LimitName, SessionLimits};
 
 use crate::guard::RoomRule;
-pub use dialects::{DialectsConfig, Identity, RoadRunnerConfig};
+pub use dialects::{ChatConfig, DialectsConfig, Identity, RoadRunnerConfig};
 pub use drain::DrainConfig;
 pub(crate) use keep::HISTORY;
 use layer::{Layer, Places};

@@ -97,7 +97,9 @@ pub(super) fn parse(raw: &RawConfig, dev: bool, r: &mut Reader<'_>) -> Parsed {
     let hooked = calls_are_sound.then_some(&*upstream.calls);
     let webhooks = webhooks(&raw.webhooks, hooked, &limits, r);
     let rooms = raw.rooms.iter().enumerate();
-    let rooms = rooms.filter_map(|(at, it)| rule(&format!("rooms[{at}]"), it, asks, r)).collect();
+    let allowed = (asks, dialects.chat.is_some());
+    let rooms = rooms.filter_map(|(at, it)| rule(&format!("rooms[{at}]"), it, allowed, r));
+    let rooms = rooms.collect();
     Parsed {
         node: NodeConfig { lanes: lanes(&raw.node.lanes, r) },
         listen: listen(raw, dev, r),
@@ -431,7 +433,13 @@ fn log_format(value: &Scalar, r: &mut Reader<'_>) -> LogFormat {
 }
 
 /// `asks`: some dialect asks the application who may join.
-fn rule(key: &str, raw: &RawRule, asks: bool, r: &mut Reader<'_>) -> Option<RoomRule> {
+/// `asks`: the application is asked who may join; `talks`: clients of chat are served.
+fn rule(
+    key: &str,
+    raw: &RawRule,
+    (asks, talks): (bool, bool),
+    r: &mut Reader<'_>,
+) -> Option<RoomRule> {
     let of = |name: &str| format!("{key}.{name}");
     let pattern = r
         .required(&of("match"), raw.pattern.as_ref())
@@ -454,7 +462,10 @@ fn rule(key: &str, raw: &RawRule, asks: bool, r: &mut Reader<'_>) -> Option<Room
         let mend = "set dialects.roadrunner.identity to \"call\", or write a condition";
         r.problem(&of("join"), format!("is {BY_CALL:?}, but nobody asks the application; {mend}"));
     }
-    let (policy, paths) = members::members(key, raw, pattern.as_ref(), policy, r);
+    let (mut policy, paths) = members::members(key, raw, pattern.as_ref(), policy, r);
+    if talks {
+        policy = dialects::conversations(key, pattern.as_ref(), policy, r);
+    }
     let pattern = pattern?;
     let Paths { conflate, collapse } = paths;
     let mut compile = |name: &str, source: &str| {

@@ -207,7 +207,15 @@ pub(super) struct RawRelay {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawDialects {
+    pub(super) chat: RawChat,
     pub(super) roadrunner: RawRoadRunner,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawChat {
+    pub(super) enabled: Scalar,
+    pub(super) path: Scalar,
 }
 
 #[derive(Clone, Debug, Deserialize)]

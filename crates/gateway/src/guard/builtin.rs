@@ -29,6 +29,28 @@ static INBOX: LazyLock<Policy> = LazyLock::new(|| Policy {
     ..Policy::OPEN
 });
 
+/// The same where clients of chat are served: what one device acks the others still get.
+static INBOX_OF_DEVICES: LazyLock<Policy> = LazyLock::new(|| {
+    let device = Some(CursorOf::Device);
+    let history = INBOX.history.map(|keep| Keep { inbox: device, ..keep });
+    Policy { history, cursor: device, ..INBOX.clone() }
+});
+
+/// What the rule of a dialog's room says where clients of chat are served: two people talk in it, who see 10,000
+/// messages, 64 MiB, 365 days.
+static DIALOG: LazyLock<Policy> = LazyLock::new(|| Policy {
+    history: Some(Keep {
+        size: 10_000,
+        bytes_max: 64 << 20,
+        ttl_ms: 365 * 86_400_000,
+        replicated: false,
+        inbox: None,
+    }),
+    receipts: true,
+    conversation: true,
+    ..Policy::OPEN
+});
+
 /// What the rule of `demo-team` says: all that a room can tell of its members, to be tried without a rule of one's own.
 static DEMO_TEAM: LazyLock<Policy> = LazyLock::new(|| Policy {
     history: Some(HISTORY),
@@ -62,7 +84,9 @@ pub(super) enum Builtin {
     User,
     /// `session-{id}`.
     Session,
-    /// `dialog-{a}:{b}`, `chat-{id}`.
+    /// `dialog-{a}:{b}`.
+    Dialog,
+    /// `chat-{id}`.
     Private,
     /// `demo`, `demo-{any}`, with `--dev` alone.
     Demo,
@@ -72,7 +96,7 @@ pub(super) enum Builtin {
 
 impl Builtin {
     /// All of them, in the order of their indices.
-    pub(super) const ALL: [Self; 14] = [
+    pub(super) const ALL: [Self; 15] = [
         Self::System,
         Self::Maintenance,
         Self::Agents,
@@ -84,6 +108,7 @@ impl Builtin {
         Self::Role,
         Self::User,
         Self::Session,
+        Self::Dialog,
         Self::Private,
         Self::Demo,
         Self::DemoTeam,
@@ -110,16 +135,20 @@ impl Builtin {
             "role" => Some(Self::Role),
             "user" => Some(Self::User),
             "session" => Some(Self::Session),
-            "dialog" | "chat" => Some(Self::Private),
+            "dialog" => Some(Self::Dialog),
+            "chat" => Some(Self::Private),
             "demo" if dev => Some(Self::Demo),
             _ => None,
         }
     }
 
-    /// What the row says beside its rights: a user's room is an inbox (G16), `demo-team` tells all, the others keep nothing.
-    pub(super) fn policy(self) -> &'static Policy {
+    /// What the row says beside its rights: a user's room is an inbox (G16), `demo-team` tells all, dialogs are kept where
+    /// clients of chat are served, the others keep nothing.
+    pub(super) fn policy(self, chat: bool) -> &'static Policy {
         match self {
+            Self::User if chat => &INBOX_OF_DEVICES,
             Self::User => &INBOX,
+            Self::Dialog if chat => &DIALOG,
             Self::DemoTeam => &DEMO_TEAM,
             Self::System
             | Self::Maintenance
@@ -131,6 +160,7 @@ impl Builtin {
             | Self::Team
             | Self::Role
             | Self::Session
+            | Self::Dialog
             | Self::Private
             | Self::Demo => &OPEN,
         }
@@ -154,12 +184,12 @@ impl Builtin {
             Self::Role => who.roles.contains(id),
             Self::User => who.user_key() == id,
             // The router enters own sessions by itself; by name nobody does.
-            Self::Session | Self::Private => false,
+            Self::Session | Self::Dialog | Self::Private => false,
         }
     }
 
     pub(super) fn may_publish(self, room: &str, who: &Principal) -> PublishRight {
-        if self == Self::Private {
+        if matches!(self, Self::Dialog | Self::Private) {
             return PublishRight::No;
         }
         if who.kind == Kind::Backend || matches!(self, Self::Demo | Self::DemoTeam) {

@@ -75,6 +75,8 @@ pub struct RuleGuard {
     hasher: RandomState,
     node: Box<str>,
     dev: bool,
+    /// Clients of chat are served.
+    chat: bool,
     /// Some rule may read claims: sessions keep them.
     keeps_claims: bool,
 }
@@ -114,6 +116,7 @@ impl RuleGuard {
             hasher: RandomState::new(),
             node: node.into(),
             dev: config.dev,
+            chat: config.dialects.chat.is_some(),
         })
     }
 
@@ -183,13 +186,14 @@ impl Guard for RuleGuard {
     fn policy(&self, rule: RuleIndex) -> &Policy {
         match self.place(rule) {
             Place::Own(rule) => &rule.policy,
-            Place::Builtin(row) => row.policy(),
+            Place::Builtin(row) => row.policy(self.chat),
             Place::Nowhere => &OPEN,
         }
     }
 
     fn may_join(&self, rule: RuleIndex, room: &RoomName, who: &Principal) -> bool {
         match self.place(rule) {
+            Place::Own(rule) if rule.policy.conversation => false,
             Place::Own(rule) => {
                 rule.join.as_ref().is_some_and(|join| self.ask(rule, join, room, who))
             }
@@ -200,6 +204,7 @@ impl Guard for RuleGuard {
 
     fn may_publish(&self, rule: RuleIndex, room: &RoomName, who: &Principal) -> PublishRight {
         match self.place(rule) {
+            Place::Own(rule) if rule.policy.conversation => PublishRight::No,
             Place::Own(rule) => {
                 let may = match &rule.publish {
                     Some(condition) => self.ask(rule, condition, room, who),

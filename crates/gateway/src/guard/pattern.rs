@@ -158,6 +158,12 @@ impl Pattern {
             && self.values(room.as_str(), |_, _| {})
     }
 
+    /// Whether all rooms that it matches begin so.
+    #[must_use]
+    pub fn begins_with(&self, literal: &str) -> bool {
+        self.prefix.starts_with(literal)
+    }
+
     /// The captures' values by name; `None` if the room does not match.
     #[must_use]
     pub fn captures<'a>(&'a self, room: &'a RoomName) -> Option<Vec<(&'a str, &'a str)>> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hyper::StatusCode;
+use roomcast_dialects::chat::CHAT;
 use roomcast_dialects::roadrunner::RoadRunner;
 use roomcast_protocol::dialect::Dialect;
 
@@ -24,9 +25,11 @@ pub(crate) struct Served {
 /// All of them.
 pub(super) fn served(config: &Config) -> Arc<[Served]> {
     let origins = |listed| Origins { listed, loopback: config.dev };
-    let by_token = roomcast_dialects::ALL.iter().map(|dialect| Served {
-        dialect: *dialect,
-        path: dialect.path().into(),
+    let always = roomcast_dialects::ALL.iter().map(|dialect| (*dialect, dialect.path()));
+    let chat = config.dialects.chat.iter().map(|it| (&CHAT as &'static dyn Dialect, &*it.path));
+    let by_token = always.chain(chat).map(|(dialect, path)| Served {
+        dialect,
+        path: path.into(),
         origins: origins(config.origins.allow.clone()),
         bad_origin: StatusCode::FORBIDDEN,
         origin_mend: "adds it to origins.allow",

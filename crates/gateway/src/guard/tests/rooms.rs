@@ -1,5 +1,8 @@
 //! Rooms: the built-in table, a user's rules, attack rows 21 to 23.
 
+use roomcast_protocol::guard::Policy;
+use roomcast_protocol::inbox::CursorOf;
+use roomcast_protocol::position::Keep;
 use roomcast_protocol::presence::PresenceMode;
 
 use super::*;
@@ -273,4 +276,56 @@ fn rule_indices_of_nowhere_deny() {
     assert!(!guard.may_join(nowhere, &room("system"), &alice));
     assert_eq!(guard.may_publish(nowhere, &room("system"), &alice), PublishRight::No);
     assert_eq!(guard.policy(nowhere).priority, Priority::Normal);
+}
+
+/// What the rule of a room says: what is kept, whose cursors count, and whether people talk there.
+fn kept(guard: &RuleGuard, name: &str) -> (Option<Keep>, Option<CursorOf>, bool) {
+    let rule = guard.rule(&RoomName::parse(name).unwrap()).unwrap();
+    let Policy { history, cursor, conversation, receipts, .. } = guard.policy(rule);
+    assert_eq!(conversation, receipts, "{name}");
+    (*history, *cursor, *conversation)
+}
+
+#[test]
+fn where_chat_is_served_dialogs_are_kept_and_each_device_has_its_place() {
+    let (plain, chat) = (guard(""), guard("[dialects.chat]\nenabled = true\n"));
+    assert_eq!(kept(&plain, "dialog-a:b"), (None, None, false));
+    let dialog = Keep {
+        size: 10_000,
+        bytes_max: 64 << 20,
+        ttl_ms: 365 * 86_400_000,
+        replicated: false,
+        inbox: None,
+    };
+    assert_eq!(kept(&chat, "dialog-a:b"), (Some(dialog), None, true));
+    for (guard, of) in [(&plain, CursorOf::User), (&chat, CursorOf::Device)] {
+        let (history, cursor, conversation) = kept(guard, "user-a");
+        assert_eq!((cursor, conversation), (Some(of), false));
+        let keep = history.unwrap();
+        assert_eq!((keep.inbox, keep.size, keep.ttl_ms), (Some(of), 1_000, 7 * 86_400_000));
+        assert_eq!(kept(guard, "chat-7"), (None, None, false));
+    }
+}
+
+#[test]
+fn nobody_is_in_a_dialog_by_name_whatever_a_rule_says() {
+    let rule = "[[rooms]]\nmatch = \"{any}\"\njoin = \"true\"\npublish = \"true\"\n\
+                [[rooms]]\nmatch = \"dialog-{a}\"\njoin = \"true\"\npublish = \"true\"\n\
+                history = { size = 5 }\nreceipts = true\n";
+    let chat = guard(&format!("[dialects.chat]\nenabled = true\n{rule}"));
+    assert_eq!(kept(&chat, "dialog-a:b").0.unwrap().size, 5, "one's own rule keeps what it says");
+    assert!(kept(&chat, "dialog-a:b").2, "but people talk there all the same");
+    let room = RoomName::parse("dialog-a:b").unwrap();
+    for guard in [
+        chat,
+        guard("[dialects.chat]\nenabled = true\n[[rooms]]\nmatch = \"{any}\"\njoin = \"true\"\n"),
+    ] {
+        let rule = guard.rule(&room).unwrap();
+        for who in
+            [user(json!({ "sub": "a" })), backend("shop"), user(json!({ "kind": "backend" }))]
+        {
+            assert!(!guard.may_join(rule, &room, &who));
+            assert_eq!(guard.may_publish(rule, &room, &who), PublishRight::No);
+        }
+    }
 }
