@@ -19,7 +19,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::connection::Connection;
 use super::permission::{Asking, denied, unanswered};
-use super::refused::{Refusal, bad_origin, declined, draining, not_yet, over_limit};
+use super::refused::{
+    Refusal, bad_origin, bad_token, declined, draining, no_handshake, not_yet, over_limit,
+};
 use super::served::Served;
 use super::shell::{Shell, add};
 use super::task;
@@ -195,8 +197,9 @@ impl Door {
         request: &Request<Incoming>,
         client: &ClientInfo,
     ) -> Result<Passed, Refusal> {
+        let plainly = served.dialect.profile().refuses_tokens_early;
         let accepted =
-            handshake::check(request).map_err(|rejected| Box::new(rejected.response()))?;
+            handshake::check(request).map_err(|rejected| no_handshake(rejected, plainly))?;
         let settings = &self.shell.settings;
         self.check_open()?;
         let asked = asked_for(request, &accepted, client);
@@ -226,7 +229,8 @@ impl Door {
     ) -> Result<(handshake::Accepted, Entrance), Refusal> {
         let Passed { accepted, dialect, negotiated, identity, address } = passed;
         let id = SessionId(uuid::Uuid::new_v4().as_u128());
-        let opening = self.opening(identity, id, &negotiated, address.address())?;
+        let early = dialect.profile().refuses_tokens_early;
+        let opening = self.opening((identity, early), id, &negotiated, address.address())?;
         let accepted = accepted.with_subprotocol(negotiated.subprotocol);
         Ok((accepted, Entrance { id, dialect, negotiated, opening, asking, address }))
     }
@@ -262,10 +266,10 @@ impl Door {
         }
     }
 
-    /// How the session begins.
+    /// How the session begins; `early`: whose token is no good gets no session.
     fn opening(
         &self,
-        identity: Identity,
+        (identity, early): (Identity, bool),
         id: SessionId,
         negotiated: &Negotiated,
         address: IpAddr,
@@ -274,6 +278,11 @@ impl Door {
         let admitted = match (identity, &negotiated.token) {
             (Identity::Open | Identity::Call(_), _) => {
                 self.shell.lane.borrow_mut().admit_known(guard::anonymous(id), None)
+            }
+            (Identity::Token, None) if early => {
+                let why = "no token came";
+                self.shell.turned_away(|| Offence::Authentication { why }, None, address);
+                return Err(bad_token("Unauthorized"));
             }
             (Identity::Token, None) => {
                 let waiting = self.shell.lane.borrow().sizes().unauthenticated;
@@ -298,7 +307,7 @@ impl Door {
             Err(Admission::Token(error)) => {
                 let what = || Offence::Authentication { why: error.why() };
                 self.shell.turned_away(what, None, address);
-                Ok(Err(error.close()))
+                if early { Err(bad_token("invalid token")) } else { Ok(Err(error.close())) }
             }
             Err(Admission::Full(who)) => {
                 let what = || Offence::Limit { limit: LimitName::ConnectionsPerUser };

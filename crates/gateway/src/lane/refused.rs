@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use hyper::{Response, StatusCode};
 use roomcast_protocol::codes::Refusal as Code;
 use roomcast_protocol::dialect::Declined;
@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::api::access::is_loopback_origin;
 use crate::transport::problem::{PROBLEM_JSON, problem};
+use crate::transport::websocket::handshake::Rejected;
 
 /// How soon a refused client may try again. Units: seconds.
 pub(super) const RETRY_AFTER_S: u32 = 5;
@@ -42,6 +43,28 @@ pub(super) fn declined(why: &Declined) -> Refusal {
         Declined::Header(detail) => ("Bad header", &**detail),
     };
     Box::new(problem(StatusCode::BAD_REQUEST, title, detail))
+}
+
+/// The token is no good, or there is none, in the words of the chat protocol.
+pub(super) fn bad_token(error: &str) -> Refusal {
+    let mut response = Response::new(Full::new(Bytes::from(json!({ "error": error }).to_string())));
+    *response.status_mut() = StatusCode::UNAUTHORIZED;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    // RFC 9110 15.5.2 asks for it.
+    headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    Box::new(response)
+}
+
+/// What is no handshake; `plainly`: whoever asks for no upgrade is told in the words of the chat protocol.
+pub(super) fn no_handshake(rejected: Rejected, plainly: bool) -> Refusal {
+    let mut response = rejected.response();
+    if plainly && rejected == Rejected::Upgrade {
+        *response.body_mut() = Full::new(Bytes::from_static(b"Expected WebSocket Upgrade"));
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        response.headers_mut().insert(CONTENT_TYPE, text);
+    }
+    Box::new(response)
 }
 
 /// The node lets its clients go: another one serves.

@@ -10,5 +10,6 @@ mod chat;
 #[path = "../common/mod.rs"]
 mod common;
 mod dialog;
+mod door;
 mod privacy;
 mod sequence;
