@@ -195,7 +195,7 @@ impl Talking {
             }
             (Stage::Counting(counting), Heard::Page(Some(page))) => self.count(counting, &page),
             (Stage::Writing(mut writing), Heard::Published(outcome)) => {
-                let step = writing.written(place, outcome.map(|_| ()));
+                let step = writing.written(place, &outcome.map(|_| ()));
                 (Stage::Writing(writing), step)
             }
             (Stage::Writing(mut writing), Heard::Set(Some(set))) => {

@@ -55,7 +55,7 @@ impl Writing {
     }
 
     /// One was published, or refused.
-    pub(super) fn written(&mut self, place: usize, outcome: Result<(), Refused>) -> Step {
+    pub(super) fn written(&mut self, place: usize, outcome: &Result<(), Refused>) -> Step {
         match outcome {
             // Other content under its id cannot be: whatever stands there was written for the same.
             Ok(()) | Err(Refused { refusal: Refusal::Duplicate, .. }) => self.done(place),
