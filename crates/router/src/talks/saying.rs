@@ -241,6 +241,11 @@ impl Talking {
     ) -> (Stage, Step) {
         let first = readable(page).find(|(offset, _)| *offset == stands.position.offset);
         if let Some((_, first)) = first {
+            if amended(first) != amended(&speech.publication) {
+                let text = "clientMessageId was used for something else: give each message and each change its own";
+                let refused = Refused::because(Refusal::Duplicate, text.into());
+                return (Stage::First(speech, stands), Step::Over(Err(refused)));
+            }
             stands.at_unix_ms = said_at(first);
         }
         self.is_placed(speech, stands)
@@ -371,4 +376,9 @@ impl Talking {
             }))
         })
     }
+}
+
+/// Which message it changes, if it changes one.
+fn amended(publication: &Publication) -> Option<u64> {
+    publication.origin.as_ref()?.amends.as_ref().map(|amends| amends.offset)
 }

@@ -462,3 +462,19 @@ fn a_question_that_is_not_answered_changes_nothing() {
         }
     }
 }
+
+#[test]
+fn one_id_changes_one_message_alone() {
+    let mut model = Model::default();
+    model.says("ann", "bob", "a1");
+    model.says("ann", "bob", "a2");
+    let edit = |offset| Act::Amend {
+        of: MessageRef::Offset(offset),
+        erases: false,
+        saying: saying("edit", Some("e"), "better"),
+    };
+    let first = format!("{:?}", model.act("ann", "bob", edit(1)).unwrap());
+    assert_eq!(format!("{:?}", model.act("ann", "bob", edit(1)).unwrap()), first);
+    let refused = model.act("ann", "bob", edit(2)).unwrap_err();
+    assert_eq!(refused.refusal, Refusal::Duplicate, "the other message is not changed");
+}
