@@ -176,9 +176,10 @@ impl Talking {
         }
     }
 
-    /// The author is told, unless somebody marked more before: then it was told of that.
+    /// The author is told, unless the user marked more before, or has read it: then it was told of that.
     fn mark_written(&self, it: &Marking) -> Stage {
-        let is_newest = it.target >= it.mine.by(it.mark);
+        let is_read = it.mark == Mark::Delivered && it.target <= it.mine.read;
+        let is_newest = it.target >= it.mine.by(it.mark) && !is_read;
         let told = it.theirs.as_ref().filter(|_| is_newest);
         let events = told.into_iter().flat_map(|(at, id)| {
             self.mark_events(it.mark, *at, id, it.at_unix_ms).collect::<Vec<_>>()
