@@ -18,7 +18,7 @@ use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::conversation::{self, Act, Answered};
 use roomcast_protocol::envelope::Accepted;
 use roomcast_protocol::ids::SessionId;
-use roomcast_protocol::position::{Direction, Kept, Page, Span};
+use roomcast_protocol::position::{Direction, Kept, Page, Position, Span};
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::receipts::{MarksSet, ReceiptsPage, SetMarks};
 use roomcast_protocol::room::RoomName;
@@ -142,10 +142,9 @@ impl Talking {
     }
 
     /// A message has reached the user.
-    pub(crate) fn reached(who: Speaker, room: RoomName, offset: u64) -> Option<Self> {
+    pub(crate) fn reached(who: Speaker, room: RoomName, at: Position) -> Option<Self> {
         let mut talking = Self::new(who, room, Act::Show)?;
-        let mark = roomcast_protocol::receipts::Mark::Delivered;
-        talking.stage = Stage::Marking(Marking::new(mark, Some(offset), false));
+        talking.stage = Stage::Marking(Marking::reached(at));
         Some(talking)
     }
 

@@ -96,7 +96,7 @@ pub(super) struct Talks {
     /// What was counted when something was said. Bounds: [`COUNTED_MAX`].
     counted: BTreeMap<RoomName, Counted>,
     /// Up to where messages have reached users. Bounds: [`REACHED_MAX`].
-    pub(super) reached: BTreeMap<(RoomName, Box<str>), u64>,
+    pub(super) reached: BTreeMap<(RoomName, Box<str>), Position>,
     /// Those of them that are being marked.
     marking: BTreeSet<(RoomName, Box<str>)>,
 }
@@ -386,8 +386,8 @@ impl Hub {
             };
             answer(asker, outcome, out);
         }
-        if let Some(reached) = open.reached {
-            self.talks.marking.remove(&reached);
+        if let Some(key) = open.reached {
+            self.talks.marking.remove(&key);
             self.mark_reached(now, out);
         }
     }
@@ -401,15 +401,21 @@ impl Hub {
         at: Position,
         out: &mut Vec<HubEffect>,
     ) {
+        self.note_reached((room, user), at);
+        self.mark_reached(now, out);
+    }
+
+    /// It waits to be marked, with what came before; in another epoch what came before is lost.
+    fn note_reached(&mut self, key: (RoomName, Box<str>), at: Position) {
         let full = self.talks.reached.len() >= REACHED_MAX;
-        let key = (room, user);
         if full && !self.talks.reached.contains_key(&key) {
             self.counters.reached_dropped += 1;
             return;
         }
-        let held = self.talks.reached.entry(key).or_default();
-        *held = at.offset.max(*held);
-        self.mark_reached(now, out);
+        let held = self.talks.reached.entry(key).or_insert(at);
+        if held.epoch != at.epoch || held.offset < at.offset {
+            *held = at;
+        }
     }
 
     /// Marks what has reached users, each conversation and user once at a time.
@@ -417,11 +423,11 @@ impl Hub {
         while self.talks.marking.len() < REACHED_UNDER_WAY_MAX {
             let free = |key: &&(RoomName, Box<str>)| !self.talks.marking.contains(*key);
             let Some(key) = self.talks.reached.keys().find(free).cloned() else { return };
-            let Some(offset) = self.talks.reached.remove(&key) else { return };
+            let Some(at) = self.talks.reached.remove(&key) else { return };
             let (room, user) = key.clone();
             let request = Box::default();
             let who = Speaker { user, said_in: SessionId(0), request, at_unix_ms: now.unix_ms };
-            let Some(talking) = Talking::reached(who, room, offset) else { continue };
+            let Some(talking) = Talking::reached(who, room, at) else { continue };
             self.talks.marking.insert(key.clone());
             self.begin_talk(now, talking, None, Some(key), out);
         }

@@ -2,7 +2,7 @@
 
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::conversation::Answered;
-use roomcast_protocol::position::{Page, Position, Span};
+use roomcast_protocol::position::{Epoch, Page, Position, Span};
 use roomcast_protocol::receipts::{
     MARK_USERS_MAX, Mark, MarkChange, MarksSet, ReceiptsPage, SetMarks,
 };
@@ -29,6 +29,8 @@ enum Phase {
 pub(super) struct Marking {
     mark: Mark,
     up_to: Option<u64>,
+    /// In which epoch that counts; `None`: in any.
+    epoch: Option<Epoch>,
     /// Somebody waits for the answer.
     answers: bool,
     phase: Phase,
@@ -54,6 +56,7 @@ impl Marking {
         Self {
             mark,
             up_to,
+            epoch: None,
             answers,
             phase: Phase::Standing,
             mine: Far { delivered: 0, read: 0 },
@@ -61,13 +64,18 @@ impl Marking {
                 Some(offset) => offset.saturating_add(1),
                 None => u64::MAX,
             },
-            head: Position { epoch: roomcast_protocol::position::Epoch::NONE, offset: 0 },
+            head: Position { epoch: Epoch::NONE, offset: 0 },
             target: 0,
             named: None,
             theirs: None,
             at_unix_ms: 0,
             unread: 0,
         }
+    }
+
+    /// A message has reached the user; nobody waits for an answer.
+    pub(super) fn reached(at: Position) -> Self {
+        Self { epoch: Some(at.epoch), ..Self::new(Mark::Delivered, Some(at.offset), false) }
     }
 
     /// The mark may stand already.
@@ -109,6 +117,10 @@ impl Talking {
         if it.head.offset == 0 {
             it.head = page.head.position;
             it.target = it.up_to.unwrap_or(it.head.offset).min(it.head.offset);
+            if it.epoch.is_some_and(|epoch| epoch != it.head.epoch) {
+                // What was meant is lost: other messages stand, or will stand, in its place.
+                it.target = 0;
+            }
         }
         for (offset, publication) in readable(page).rev() {
             if !is_message(publication) || offset > it.target {
@@ -145,10 +157,10 @@ impl Talking {
                 it.phase = Phase::Counting(read);
                 (Stage::Marking(it), Step::Ask)
             }
-            MarksSet::Epoch(head) => {
-                it.head = head;
-                it.target = it.target.min(head.offset);
-                (Stage::Marking(it), Step::Ask)
+            MarksSet::Epoch(_) => {
+                // Other messages stand there now: they are looked at as if nothing had been asked yet.
+                let anew = Marking::new(it.mark, it.up_to, it.answers);
+                (Stage::Marking(Marking { epoch: it.epoch, ..anew }), Step::Ask)
             }
             MarksSet::Full => {
                 let text = format!(

@@ -21,6 +21,11 @@ fn epoch(room: &RoomName) -> Epoch {
     Epoch(room.as_str().bytes().fold(7, |sum, byte| sum * 257 % (1 << 100) + u128::from(byte)))
 }
 
+/// That of a room that began anew so often.
+fn epoch_after(room: &RoomName, renewals: u128) -> Epoch {
+    Epoch(epoch(room).0 + renewals)
+}
+
 /// Questions of one test: far more than any takes.
 const QUESTIONS_MAX: usize = 1_000;
 
@@ -41,6 +46,9 @@ struct Model {
     /// Which question is not answered: it is not heard, or its answer is lost.
     fails: Option<(usize, bool)>,
     counted: Option<super::Counted>,
+    /// How often all rooms began anew, and before which question they do once more.
+    renewals: u128,
+    renews: Option<usize>,
 }
 
 fn refused() -> Refused {
@@ -49,7 +57,8 @@ fn refused() -> Refused {
 
 impl Model {
     fn head(&self, room: &RoomName) -> Position {
-        Position { epoch: epoch(room), offset: self.rooms.get(room).map_or(0, Vec::len) as u64 }
+        let epoch = epoch_after(room, self.renewals);
+        Position { epoch, offset: self.rooms.get(room).map_or(0, Vec::len) as u64 }
     }
 
     fn publish(&mut self, publication: &Publication) -> Accepted {
@@ -61,7 +70,8 @@ impl Model {
             let stored = Accepted::stored(first.position.unwrap());
             return Accepted { again: true, ..stored };
         }
-        let position = Position { epoch: epoch(&publication.room), offset: held.len() as u64 + 1 };
+        let epoch = epoch_after(&publication.room, self.renewals);
+        let position = Position { epoch, offset: held.len() as u64 + 1 };
         held.push(Arc::new(Publication { position: Some(position), ..publication.clone() }));
         Accepted::stored(position)
     }
@@ -111,7 +121,7 @@ impl Model {
 
     fn set(&mut self, set: &roomcast_protocol::receipts::SetMarks) -> MarksSet {
         let head = self.head(&set.room);
-        if set.epoch != epoch(&set.room) {
+        if set.epoch != head.epoch {
             return MarksSet::Epoch(head);
         }
         let mut marked = Vec::new();
@@ -137,6 +147,9 @@ impl Model {
 
     fn answer(&mut self, question: Question) -> Heard {
         self.asked += 1;
+        if self.renews == Some(self.asked) {
+            self.begin_anew();
+        }
         let fails = self.fails.filter(|(at, _)| *at == self.asked).map(|(_, heard)| heard);
         let unheard = fails == Some(false);
         let lost = |heard: Heard| match heard {
@@ -196,6 +209,13 @@ impl Model {
         let said_in = SessionId(u128::from(user.len() as u64));
         let request = format!("r{}", self.now_ms).into();
         Speaker { user: user.into(), said_in, request, at_unix_ms: self.now_ms }
+    }
+
+    /// All is lost.
+    fn begin_anew(&mut self) {
+        self.rooms.clear();
+        self.marks.clear();
+        self.renewals += 1;
     }
 
     fn says(&mut self, user: &str, with: &str, id: &str) -> u64 {
@@ -481,4 +501,39 @@ fn one_id_changes_one_message_alone() {
     assert_eq!(format!("{:?}", model.act("ann", "bob", edit(1)).unwrap()), first);
     let refused = model.act("ann", "bob", edit(2)).unwrap_err();
     assert_eq!(refused.refusal, Refusal::Duplicate, "the other message is not changed");
+}
+
+#[test]
+fn a_message_that_reached_somebody_marks_no_other_one_once_its_stream_began_anew() {
+    let reached = |model: &mut Model, at| {
+        let talking = Talking::reached(model.speaker("bob"), dialog("ann", "bob").unwrap(), at);
+        model.run(talking.unwrap()).unwrap();
+    };
+    let room = dialog("ann", "bob").unwrap();
+    let mut model = Model::default();
+    model.says("ann", "bob", "a1");
+    model.says("ann", "bob", "a2");
+    let at = model.head(&room);
+    reached(&mut model, at);
+    assert_eq!(model.heard("ann")[2..], ["delivered 2 a2"]);
+    model.begin_anew();
+    model.counted = None;
+    model.says("ann", "bob", "b1");
+    reached(&mut model, at);
+    assert_eq!(model.heard("ann"), ["new 1 b1 own"], "nobody has got it");
+    assert!(model.marks.is_empty());
+    let at = model.head(&room);
+    reached(&mut model, at);
+    assert_eq!(model.heard("ann")[1..], ["delivered 1 b1"]);
+}
+
+#[test]
+fn what_is_read_while_a_stream_begins_anew_is_told_of_what_stands_there_then() {
+    let mut model = Model::default();
+    model.says("ann", "bob", "a1");
+    model.says("ann", "bob", "a2");
+    // How far bob is, and which message it is, are known; all is lost before it is marked.
+    model.renews = Some(model.asked + 3);
+    assert_eq!(model.marks("bob", "ann", Mark::Read, None), "read ann 0  30 0");
+    assert_eq!(model.heard("ann"), [""; 0], "of what is lost nobody is told anything");
 }
