@@ -79,7 +79,7 @@ struct Open {
     /// A question was not answered.
     again: bool,
     /// Whom it marks, if a message that was given is to be marked.
-    reached: Option<(RoomName, Box<str>)>,
+    reached: Option<((RoomName, Box<str>), Position)>,
 }
 
 /// What is asked of conversations.
@@ -94,7 +94,7 @@ pub(super) struct Talks {
     /// Bounds: [`ENROLLED_MAX`].
     enrolled: BTreeSet<(Box<str>, RoomName)>,
     /// What was counted when something was said. Bounds: [`COUNTED_MAX`].
-    counted: BTreeMap<RoomName, Counted>,
+    pub(super) counted: BTreeMap<RoomName, Counted>,
     /// Up to where messages have reached users. Bounds: [`REACHED_MAX`].
     pub(super) reached: BTreeMap<(RoomName, Box<str>), Position>,
     /// Those of them that are being marked.
@@ -194,7 +194,7 @@ impl Hub {
         now: Now,
         talking: Talking,
         asker: Option<Asker>,
-        reached: Option<(RoomName, Box<str>)>,
+        reached: Option<((RoomName, Box<str>), Position)>,
         out: &mut Vec<HubEffect>,
     ) {
         self.talks.numbers += 1;
@@ -372,7 +372,9 @@ impl Hub {
     ) {
         let Some(mut open) = self.talks.open.remove(&number) else { return };
         self.talks.deadlines.remove(&(open.due_ms, number));
-        if let Some(counted) = open.talking.take_counted() {
+        let is_unknown = outcome.as_ref().is_err_and(|refused| refused.unknown);
+        // What could not be written has to be found again: the speaker's own mark is among it.
+        if let Some(counted) = open.talking.take_counted().filter(|_| outcome.is_ok()) {
             self.talks.remember(open.talking.room(), counted);
         }
         if let Some(asker) = open.asker {
@@ -386,8 +388,11 @@ impl Hub {
             };
             answer(asker, outcome, out);
         }
-        if let Some(key) = open.reached {
+        if let Some((key, at)) = open.reached {
             self.talks.marking.remove(&key);
+            if is_unknown && !self.talks.reached.contains_key(&key) {
+                self.note_reached(key, at);
+            }
             self.mark_reached(now, out);
         }
     }
@@ -429,7 +434,7 @@ impl Hub {
             let who = Speaker { user, said_in: SessionId(0), request, at_unix_ms: now.unix_ms };
             let Some(talking) = Talking::reached(who, room, at) else { continue };
             self.talks.marking.insert(key.clone());
-            self.begin_talk(now, talking, None, Some(key), out);
+            self.begin_talk(now, talking, None, Some((key, at)), out);
         }
     }
 

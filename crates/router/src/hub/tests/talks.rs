@@ -281,3 +281,37 @@ fn what_reached_users_is_marked_once_at_a_time_and_so_many_at_once() {
     assert_eq!(it.seen().0.len(), REACHED_UNDER_WAY_MAX);
     assert_eq!(it.hub.talks.reached.len(), 2, "one too many, and one of a conversation under way");
 }
+
+#[test]
+fn what_reached_a_user_while_the_broker_did_not_answer_is_marked_later() {
+    let mut it = Played::new();
+    let at = Position { epoch: Epoch(1), offset: 1 };
+    let room = dialog("ann", "talk").unwrap();
+    let message = HubMessage::Reached { room, user: "ann".into(), at };
+    it.hub.message(it.now, message, &mut it.out);
+    assert_eq!(names(&it.seen().0), ["? dialog-ann:talk"]);
+    it.pass(TALK_MS);
+    let (again, _) = it.seen();
+    assert_eq!(names(&again), ["? dialog-ann:talk"], "no other message may come to mark it");
+    again.into_iter().for_each(|command| it.answer(command));
+    let (commands, _) = it.seen();
+    assert_eq!(names(&commands), ["? dialog-ann:talk"]);
+}
+
+#[test]
+fn what_was_counted_is_not_remembered_where_it_could_not_be_written() {
+    let mut it = Played::new();
+    it.says(3, "talk");
+    for _ in 0..3 {
+        let (commands, _) = it.seen();
+        commands.into_iter().for_each(|command| it.answer(command));
+    }
+    it.pass(TALK_MS);
+    it.pass(TALK_ENDS_MS);
+    assert_eq!(it.hub.talks.len(), 0);
+    assert!(it.hub.talks.counted.is_empty(), "its speaker may have to be marked yet");
+    it.says(3, "talk");
+    it.seen().0.into_iter().for_each(|command| it.answer(command));
+    it.answer_all();
+    assert_eq!(it.hub.talks.counted.len(), 1);
+}
