@@ -30,6 +30,7 @@ use saying::{Counting, Meant, Speech, Stands};
 use writing::Writing;
 
 pub use finding::MESSAGES_BYTES_MAX;
+pub use listing::LIST_BYTES_MAX;
 pub(crate) use saying::Counted;
 
 /// What a step wants to know of the broker, or done there.

@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::conversation::{Answered, Message, Range};
 use roomcast_protocol::position::{Page, Span};
 use roomcast_protocol::publication::Publication;
@@ -14,12 +13,26 @@ use roomcast_protocol::room::RoomName;
 use super::standing::Far;
 use super::{Question, Stage, Step, Talking, below, ends, is_message, readable, said_at};
 
-/// Contents of one answer's messages, but for one that is larger alone; those beyond are asked for by their offsets.
-/// Units: bytes.
+/// Messages of one answer as [`weight`] has them, but for one that is larger alone; those beyond are asked for by their
+/// offsets. Units: bytes.
 pub const MESSAGES_BYTES_MAX: usize = 512 << 10;
 
-/// Contents of changes that are held while messages are looked for. Units: bytes.
-const EDITS_BYTES_MAX: usize = 4 << 20;
+/// Changes that are held while messages are looked for, but for one that is larger alone; messages for which none are left
+/// are asked for by their offsets. Units: bytes, as [`weight`] has them.
+const EDITS_BYTES_MAX: usize = 1 << 20;
+
+/// Most bytes that JSON takes for one of a text.
+const ESCAPED: usize = 6;
+
+/// What a message, or a change, weighs in an answer. Units: bytes: its content, and its id as long as it can get there.
+pub(super) fn weight(said: &Publication) -> usize {
+    said.content.len() + ESCAPED * said.id.len()
+}
+
+/// What a message weighs with its last change. Units: bytes, as [`weight`] has them.
+pub(super) fn shown(message: &Message) -> usize {
+    weight(&message.said) + message.edited.as_deref().map_or(0, weight)
+}
 
 /// Changes that were seen.
 #[derive(Debug, Default)]
@@ -40,13 +53,37 @@ impl Changes {
             let at = self.erased.entry(amends.offset).or_insert(u64::MAX);
             *at = said_at(publication).min(*at);
         } else if rising || !self.edits.contains_key(&amends.offset) {
-            self.bytes += publication.content.len();
+            self.bytes += weight(publication);
             let former = self.edits.insert(amends.offset, Arc::clone(publication));
-            self.bytes -= former.map_or(0, |former| former.content.len());
+            self.bytes -= former.map_or(0, |former| weight(&former));
         }
     }
 
-    fn is_full(&self) -> bool {
+    /// Forgets edits of the oldest messages that there are too many of. Up to which message; `None`: there are not.
+    fn shed_oldest(&mut self) -> Option<u64> {
+        let mut shed = None;
+        while self.bytes > EDITS_BYTES_MAX && self.edits.len() > 1 {
+            let (offset, edit) = self.edits.pop_first()?;
+            self.bytes -= weight(&edit);
+            shed = Some(offset);
+        }
+        shed
+    }
+
+    /// Forgets edits of all but the newest message that has one: whatever is found below is not newer than that.
+    pub(super) fn keep_newest(&mut self) {
+        while self.edits.len() > 1 {
+            let oldest = self.edits.pop_first();
+            self.bytes -= oldest.map_or(0, |(_, edit)| weight(&edit));
+        }
+    }
+
+    fn forget(&mut self, offset: u64) {
+        let edit = self.edits.remove(&offset);
+        self.bytes -= edit.map_or(0, |edit| weight(&edit));
+    }
+
+    fn are_too_many(&self) -> bool {
         self.bytes > EDITS_BYTES_MAX
     }
 
@@ -56,7 +93,7 @@ impl Changes {
         said: &Arc<Publication>,
         (user, mine, theirs): (&str, Far, Far),
     ) -> Message {
-        let offset = said.position.map_or(0, |position| position.offset);
+        let offset = offset(said);
         let erased_unix_ms = self.erased.get(&offset).copied();
         let edited = self.edits.get(&offset).filter(|_| erased_unix_ms.is_none()).cloned();
         let far = if *said.sender == *user { theirs } else { mine };
@@ -77,6 +114,8 @@ pub(super) struct Finding {
     bytes: usize,
     /// No more fits.
     full: bool,
+    /// Edits of messages up to here were forgotten.
+    shed: u64,
     changes: Changes,
 }
 
@@ -94,6 +133,7 @@ impl Finding {
             found: Vec::new(),
             bytes: 0,
             full: false,
+            shed: 0,
             changes: Changes::default(),
         }
     }
@@ -116,13 +156,17 @@ impl Finding {
 
     fn see(&mut self, offset: u64, publication: &Arc<Publication>) {
         if !is_message(publication) {
-            return self.changes.see(publication, self.rises());
+            if self.wants_change(publication) {
+                self.changes.see(publication, self.rises());
+            }
+            return;
         }
         if matches!(self.range, Range::UpTo(last) if offset > last) || self.full {
             return;
         }
-        let bytes = self.bytes + publication.content.len();
-        if self.found.len() >= self.count_max
+        let bytes = self.bytes + weight(publication);
+        if offset <= self.shed && !self.rises()
+            || self.found.len() >= self.count_max
             || !self.found.is_empty() && bytes > MESSAGES_BYTES_MAX
         {
             self.full = true;
@@ -132,6 +176,35 @@ impl Finding {
         self.found.push(Arc::clone(publication));
         self.full = self.found.len() >= self.count_max;
     }
+
+    /// Whether a change may be one of a message that is answered.
+    fn wants_change(&self, publication: &Publication) -> bool {
+        let amends = publication.origin.as_ref().and_then(|it| it.amends.as_ref());
+        let Some(of) = amends.map(|amends| amends.offset) else { return false };
+        match self.range {
+            // What is changed stands in front of its change.
+            Range::From(_) => self.found.binary_search_by_key(&of, |it| offset(it)).is_ok(),
+            Range::Newest => true,
+            Range::UpTo(last) => of <= last,
+        }
+    }
+
+    /// Holds no more changes than it may: the messages that were asked for last go without an answer.
+    fn shed(&mut self) {
+        if !self.rises() {
+            self.shed = self.changes.shed_oldest().map_or(self.shed, |shed| shed.max(self.shed));
+            return;
+        }
+        while self.changes.are_too_many() && self.found.len() > 1 {
+            let last = self.found.pop().map_or(0, |last| offset(&last));
+            self.changes.forget(last);
+            self.full = true;
+        }
+    }
+}
+
+fn offset(said: &Publication) -> u64 {
+    said.position.map_or(0, |position| position.offset)
 }
 
 impl Talking {
@@ -143,11 +216,7 @@ impl Talking {
         } else {
             readable(page).rev().for_each(|(offset, publication)| it.see(offset, publication));
         }
-        if it.changes.is_full() {
-            let text = "The messages were changed more than one answer can hold: ask for fewer, or for newer ones";
-            let refused = Refused::because(Refusal::TooLarge, text.into());
-            return (Stage::Finding(it), Step::Over(Err(refused)));
-        }
+        it.shed();
         // Whatever changes the newest ones was seen on the way down to them.
         let seen = it.full && !rises;
         match ends(page) {
@@ -169,7 +238,15 @@ impl Talking {
             Far::of(&self.who.user, receipts),
             Far::furthest(&self.others, receipts),
         );
-        let mut messages: Vec<_> = it.found.iter().map(|said| it.changes.fold(said, far)).collect();
+        let (mut messages, mut bytes) = (Vec::new(), 0);
+        for said in &it.found {
+            let message = it.changes.fold(said, far);
+            bytes += shown(&message);
+            if !messages.is_empty() && bytes > MESSAGES_BYTES_MAX {
+                break;
+            }
+            messages.push(message);
+        }
         if !it.rises() {
             messages.reverse();
         }

@@ -10,9 +10,13 @@ use roomcast_protocol::publication::Publication;
 use roomcast_protocol::receipts::ReceiptsPage;
 use roomcast_protocol::room::RoomName;
 
-use super::finding::Changes;
+use super::finding::{Changes, shown};
 use super::standing::Far;
 use super::{Question, Stage, Step, Talking, below, ends, is_message, readable, said_at};
+
+/// Last messages of one answer's conversations, but for one that is larger alone: those of conversations that were talked in
+/// before are left out. Units: bytes.
+pub const LIST_BYTES_MAX: usize = 384 << 10;
 
 /// The conversation that is looked at.
 #[derive(Debug)]
@@ -34,19 +38,23 @@ pub(super) struct Listing {
     index: Option<(RoomName, u64)>,
     rooms: VecDeque<RoomName>,
     known: BTreeSet<RoomName>,
-    list: Vec<Conversation>,
+    /// Each with when something was last said there. Units: milliseconds since the Unix epoch.
+    list: Vec<(u64, Conversation)>,
+    /// What the last messages weigh. Units: bytes.
+    bytes: usize,
     current: Option<Current>,
 }
 
 impl Listing {
     pub(super) fn one(room: RoomName) -> Self {
         let (known, list) = (BTreeSet::new(), Vec::new());
-        Self { one: true, index: None, rooms: [room].into(), known, list, current: None }
+        Self { one: true, index: None, rooms: [room].into(), known, list, bytes: 0, current: None }
     }
 
     pub(super) fn all(index: RoomName) -> Self {
         let (rooms, known, list) = (VecDeque::new(), BTreeSet::new(), Vec::new());
-        Self { one: false, index: Some((index, 0)), rooms, known, list, current: None }
+        let index = Some((index, 0));
+        Self { one: false, index, rooms, known, list, bytes: 0, current: None }
     }
 
     pub(super) fn question(&self) -> Question {
@@ -65,6 +73,21 @@ impl Listing {
         self
     }
 
+    /// One more; what no answer can hold is left out.
+    fn add(&mut self, found: Conversation) {
+        let last = found.last.as_ref();
+        self.bytes += last.map_or(0, shown);
+        self.list.push((last.map_or(0, |last| said_at(&last.said)), found));
+        while self.bytes > LIST_BYTES_MAX {
+            let mut held: Vec<_> = self.list.iter_mut().filter(|it| it.1.last.is_some()).collect();
+            if held.len() < 2 {
+                return;
+            }
+            let Some((_, oldest)) = held.iter_mut().min_by_key(|it| it.0) else { return };
+            self.bytes -= oldest.last.take().as_ref().map_or(0, shown);
+        }
+    }
+
     fn is_over(&self) -> bool {
         self.index.is_none() && self.rooms.is_empty()
     }
@@ -80,7 +103,7 @@ impl Talking {
             match self.looked_at(current, &room, page) {
                 Ok(found) => {
                     it.rooms.pop_front();
-                    it.list.push(found);
+                    it.add(found);
                 }
                 Err(current) => it.current = Some(*current),
             }
@@ -89,8 +112,8 @@ impl Talking {
             return (Stage::Listing(it), Step::Ask);
         }
         let mut list = std::mem::take(&mut it.list);
-        let newest = |it: &Conversation| it.last.as_ref().map_or(0, |last| said_at(&last.said));
-        list.sort_by_key(|conversation| std::cmp::Reverse(newest(conversation)));
+        list.sort_by_key(|(said_at, _)| std::cmp::Reverse(*said_at));
+        let list = list.into_iter().map(|(_, conversation)| conversation).collect();
         let answer = Answered::Conversations { one: it.one, list };
         (Stage::Listing(it), Step::Over(Ok(answer)))
     }
@@ -125,7 +148,10 @@ impl Talking {
         for (offset, publication) in readable(page).rev() {
             read |= offset <= mine.read;
             if !is_message(publication) {
-                it.changes.see(publication, false);
+                if it.last.is_none() {
+                    it.changes.see(publication, false);
+                    it.changes.keep_newest();
+                }
                 continue;
             }
             it.last.get_or_insert_with(|| Arc::clone(publication));

@@ -537,3 +537,106 @@ fn what_is_read_while_a_stream_begins_anew_is_told_of_what_stands_there_then() {
     assert_eq!(model.marks("bob", "ann", Mark::Read, None), "read ann 0  30 0");
     assert_eq!(model.heard("ann"), [""; 0], "of what is lost nobody is told anything");
 }
+
+/// So large that five of them are what one answer holds.
+const FIFTH: usize = super::MESSAGES_BYTES_MAX / 5;
+
+fn large(kind: &str, id: &str, bytes: usize) -> Saying {
+    let bytes = bytes - super::finding::weight(&publication_of(id));
+    let content = Content::Text("x".repeat(bytes).into());
+    Saying { kind: kind.into(), id: Some(id.into()), content }
+}
+
+fn publication_of(id: &str) -> Publication {
+    let room = RoomName::parse("some").unwrap();
+    Publication { id: id.into(), ..Publication::bare(room, Content::Text("".into())) }
+}
+
+#[test]
+fn an_answer_holds_as_much_as_it_may_and_the_rest_is_asked_for_from_there() {
+    let mut model = Model::default();
+    for at in 1..=6 {
+        let rest = if at == 6 { super::MESSAGES_BYTES_MAX % 5 } else { 0 };
+        let saying = large("new", &format!("m{at}"), FIFTH + rest);
+        model.act("ann", "bob", Act::Say(saying)).unwrap();
+    }
+    let mut find = |range| {
+        let found = model.act("bob", "ann", Act::Messages { range, count_max: 500 }).unwrap();
+        messages(&found).len()
+    };
+    assert_eq!((find(Range::Newest), find(Range::From(2)), find(Range::UpTo(1))), (5, 5, 1));
+    let one_more = large("new", "m7", FIFTH + 1);
+    model.act("ann", "bob", Act::Say(one_more)).unwrap();
+    let newest = Act::Messages { range: Range::Newest, count_max: 500 };
+    assert_eq!(messages(&model.act("bob", "ann", newest).unwrap()).len(), 4);
+    let huge = large("new", "m8", 2 * super::MESSAGES_BYTES_MAX);
+    model.act("ann", "bob", Act::Say(huge)).unwrap();
+    let newest = Act::Messages { range: Range::Newest, count_max: 500 };
+    assert_eq!(messages(&model.act("bob", "ann", newest).unwrap()), ["8 m8 "]);
+}
+
+/// Whoever edits much makes answers shorter, and hides nothing from the other one.
+#[test]
+fn edits_count_as_what_is_shown_and_each_message_can_be_asked_for() {
+    let mut model = Model::default();
+    for at in 1..=20 {
+        model.says("ann", "bob", &format!("m{at:02}"));
+    }
+    for at in 1..=20 {
+        let saying = large("edit", &format!("e{at:02}"), FIFTH);
+        let of = MessageRef::Offset(at);
+        model.act("ann", "bob", Act::Amend { of, erases: false, saying }).unwrap();
+    }
+    let find = |model: &mut Model, range| {
+        let act = Act::Messages { range, count_max: 500 };
+        messages(&model.act("bob", "ann", act).unwrap())
+    };
+    let all = |from: u64, to: u64| {
+        (from..=to).map(|at| format!("{at} m{at:02}  now e{at:02}")).collect::<Vec<_>>()
+    };
+    assert_eq!(find(&mut model, Range::Newest), all(17, 20));
+    assert_eq!(find(&mut model, Range::From(1)), all(1, 4));
+    let (mut below, mut seen) = (20, 0);
+    while below > 0 {
+        let found = find(&mut model, Range::UpTo(below));
+        let first = below + 1 - found.len() as u64;
+        assert_eq!(found, all(first, below));
+        assert!(!found.is_empty() && found.len() < 5, "{found:?}");
+        (below, seen) = (first - 1, seen + found.len());
+    }
+    assert_eq!(seen, 20);
+    let Answered::Conversations { list, .. } = model.act("bob", "ann", Act::Show).unwrap() else {
+        panic!("one conversation")
+    };
+    let last = list[0].last.as_ref().unwrap();
+    assert_eq!((&*last.said.id, &*last.edited.as_ref().unwrap().id), ("m20", "e20"));
+}
+
+#[test]
+fn a_list_holds_as_many_last_messages_as_it_may_and_all_conversations() {
+    let list = |sizes: &[usize]| {
+        let mut model = Model::default();
+        let index = RoomName::system("$talks-bob").unwrap();
+        for (at, bytes) in sizes.iter().enumerate() {
+            let (with, id) = (format!("u{at}"), format!("m{at}"));
+            model.act(&with, "bob", Act::Say(large("new", &id, *bytes))).unwrap();
+            let name = Content::Text(dialog(&with, "bob").unwrap().as_str().to_owned().into());
+            let entry = Publication::bare(index.clone(), name);
+            model.publish(&Publication { id: id.into(), ..entry });
+        }
+        let talking = Talking::all(model.speaker("bob"), index);
+        let Answered::Conversations { list, .. } = model.run(talking).unwrap() else {
+            panic!("all conversations")
+        };
+        let shown = list.iter().map(|it| {
+            assert_eq!(it.unread, 1);
+            format!("{}{}", it.with, if it.last.is_some() { " shown" } else { "" })
+        });
+        shown.collect::<Vec<_>>()
+    };
+    let third = super::LIST_BYTES_MAX / 3;
+    assert_eq!(list(&[third; 3]), ["u2 shown", "u1 shown", "u0 shown"]);
+    assert_eq!(list(&[third, third, third + 1]), ["u2 shown", "u1 shown", "u0"]);
+    assert_eq!(list(&[third, 4 * third]), ["u1 shown", "u0"], "one may be larger alone");
+    assert_eq!(list(&[4 * third, third]), ["u1 shown", "u0"]);
+}
