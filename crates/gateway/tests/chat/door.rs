@@ -75,7 +75,9 @@ fn who_says_nothing_for_20_s_is_closed_and_told_since_when() {
             Some(Heard::Close(code, reason)) => closed = Some((code, reason)),
             Some(Heard::Ping(payload)) => ws.send(PONG, &payload),
             Some(Heard::Pong(_)) | None => std::thread::sleep(Duration::from_millis(500)),
-            Some(Heard::Text(_) | Heard::Binary(_) | Heard::End) => panic!("closed without a reason"),
+            Some(Heard::Text(_) | Heard::Binary(_) | Heard::End) => {
+                panic!("closed without a reason")
+            }
         }
     }
     let (code, reason) = closed.unwrap();
