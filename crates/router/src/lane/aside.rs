@@ -145,26 +145,32 @@ impl Lane {
     }
 
     /// The oldest of what a session has yet to get is not kept any more: it is told of a gap up to what is, and goes on
-    /// there. Says from where; `None`: it has not been answered yet, or nothing of it is left.
-    pub(super) fn covered_by_gap(
+    /// there once there is space again. `false`: it has not been answered yet, or nothing of it is left.
+    pub(super) fn is_covered_by_gap(
         &mut self,
         index: u32,
         key: SessionKey,
         page: Option<&Page>,
         out: &mut Vec<Effect>,
-    ) -> Option<Position> {
-        let (head, lane) = (page?.head, self.position(index)?);
-        let catch_up = self.catching.get(&(index, key.index)).filter(|it| it.reply.is_none())?;
+    ) -> bool {
+        let catch_up = self.catching.get(&(index, key.index)).filter(|it| it.reply.is_none());
+        let (Some(page), Some(lane), Some(catch_up)) = (page, self.position(index), catch_up)
+        else {
+            return false;
+        };
+        let head = page.head;
         let covered = catch_up.covered;
         let to = covered.at(head.first.saturating_sub(1));
         let is_left = (covered.offset + 1..lane.offset).contains(&to.offset);
         if !is_left || [head.position.epoch, lane.epoch] != [covered.epoch; 2] {
-            return None;
+            return false;
         }
         self.counters.gaps += 1;
         self.tell_one_gap(index, key, (to, Loss::TooOld), out);
-        self.catching.get_mut(&(index, key.index))?.covered = to;
-        Some(to)
+        if let Some(catch_up) = self.catching.get_mut(&(index, key.index)) {
+            catch_up.covered = to;
+        }
+        true
     }
 
     /// A session that catches up is given no more until it has acked. Joins that came meanwhile are answered.

@@ -214,12 +214,9 @@ impl Lane {
                 Err(Unrecovered::TooOld) if self.passes_removed(index, key, page, out) => {
                     self.catch_up_on(now, index, key, out);
                 }
-                Err(Unrecovered::TooOld) => {
-                    let rest = self.covered_by_gap(index, key, page, out);
-                    match rest.map_or(Err(Unrecovered::TooOld), |it| missed(page, it, at)) {
-                        Ok(range) => self.give_missed(now, index, key, (range, &mut shared), out),
-                        Err(why) => self.give_up(now, index, key, why, out),
-                    }
+                // The rest is read once there is space again: the gap has taken some.
+                Err(Unrecovered::TooOld) if self.is_covered_by_gap(index, key, page, out) => {
+                    self.catch_up_on(now, index, key, out);
                 }
                 Err(why) => self.give_up(now, index, key, why, out),
             }

@@ -242,6 +242,7 @@ fn what_is_trimmed_meanwhile_is_told() {
         "2 joins tape since=5
          hub page 1 head=9 6:a
          hub page 2 head=9 first=8 8:c 9:d
+         hub page 3 head=9 first=8 8:c 9:d
          hub tape ten pos=10
          serve
          counted gaps",
@@ -250,6 +251,7 @@ fn what_is_trimmed_meanwhile_is_told() {
          2: tape a @6
          hub read 2 tape above 6
          2: gap tape at 7 too_old
+         hub read 3 tape above 7
          2: tape c @8 + tape d @9
          1: tape ten @10
          2: tape ten @10

@@ -639,7 +639,7 @@ fn logged(tape: &Tape, at: Position) -> &Placed {
 #[test]
 fn each_member_covers_each_offset_once_and_knows_of_every_other() {
     let mut sum = Seen::default();
-    for seed in 0..400 {
+    for seed in 0..1_600 {
         let mut random = Random(seed);
         let mut bench = Bench::new();
         for _ in 0..600 {

@@ -177,6 +177,8 @@ fn what_history_no_longer_has_is_the_only_gap() {
          2 sheds tape@4
          2 drains 1000
          hub page 1 head=6 first=6 whole 6:six
+         2 drains 1000
+         hub page 2 head=6 first=6 whole 6:six
          hub tape seven pos=7
          serve
          counted gaps",
@@ -185,6 +187,8 @@ fn what_history_no_longer_has_is_the_only_gap() {
          2 waits for space
          hub read 1 tape above 4
          2: gap tape at 5 too_old
+         2 waits for space
+         hub read 2 tape above 5
          2: tape six @6
          1: tape seven @7
          2: tape seven @7
