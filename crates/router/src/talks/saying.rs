@@ -316,7 +316,8 @@ impl Talking {
         let Speech { publication, amends, beside, tells } = speech;
         let Stands { position, at_unix_ms } = stands;
         let mut writes = beside;
-        for user in self.others.iter().chain([&self.who.user]) {
+        // The speaker's own devices hear of it in front of what becomes of it.
+        for user in [&self.who.user].into_iter().chain(&self.others) {
             let own = *user == self.who.user;
             let Ok(room) = conversation::inbox(user) else { continue };
             let origin = Origin {

@@ -160,7 +160,7 @@ fn the_conversation_comes_first_then_the_inboxes_then_the_answer() {
     assert_eq!(names(&commands), ["? dialog-ann:talk"]);
     commands.into_iter().for_each(|command| it.answer(command));
     let (mut commands, told) = it.seen();
-    let all = ["user-talk", "$talks-talk", "user-ann", "$talks-ann"];
+    let all = ["user-ann", "$talks-ann", "user-talk", "$talks-talk"];
     assert_eq!(names(&commands), all);
     assert!(told.is_empty(), "nobody is answered before all stands");
     let last = commands.pop().unwrap();
