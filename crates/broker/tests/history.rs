@@ -455,7 +455,9 @@ fn questions_end_within_their_time_and_publications_are_stored_once_though_redis
         assert_eq!(broker.heads(ONE, &["news"], KEEP), None);
         assert!(began.elapsed() < Duration::from_millis(2_300), "{:?}", began.elapsed());
     });
-    assert_eq!(broker.outcome(ONE, 2).unwrap(), Accepted::stored(first.at(2)));
+    // Its first try may have been carried out, and then another one found it.
+    let accepted = broker.outcome(ONE, 2).unwrap();
+    assert_eq!(Accepted { again: false, ..accepted }, Accepted::stored(first.at(2)));
     assert_eq!(broker.stored(ONE, 3, "news", KEEP), first.at(3));
     for offset in 2..=3 {
         assert_eq!(next_position(&mut broker, ONE).1, first.at(offset));
