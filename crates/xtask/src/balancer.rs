@@ -267,7 +267,8 @@ mod tests {
             let port = balancer.port;
             std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
             drop(balancer);
-            assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err(), "{kind:?}");
+            // A connect could meet itself: the port is one of those that connects are made from.
+            TcpListener::bind(("127.0.0.1", port)).unwrap();
         }
     }
 }
