@@ -249,11 +249,6 @@ impl Talking {
         }
     }
 
-    /// Whether it is said to who listens just now, without an answer, and not kept.
-    pub(crate) const fn is_signal(&self) -> bool {
-        matches!(&self.stage, Stage::Writing(writing) if writing.is_signal())
-    }
-
     /// The one with whom the speaker talks, as its client names it.
     fn with(&self) -> Box<str> {
         conversation::with(&self.room, &self.who.user).unwrap_or_default()

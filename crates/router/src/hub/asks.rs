@@ -284,7 +284,7 @@ impl Hub {
     }
 }
 
-/// What others are answered; the hub's own questions are answered by [`Hub::talk_read`].
+/// What others are answered; the hub's own questions are answered by [`Hub::heard_talk`].
 pub(super) fn page_for(reader: Reader, page: Option<Page>) -> Option<HubEffect> {
     match reader {
         Reader::Lane { lane, query } => {

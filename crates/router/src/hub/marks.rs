@@ -17,6 +17,7 @@ use roomcast_protocol::time::Now;
 
 use super::Hub;
 use crate::messages::{HubEffect, LaneMessage, Said};
+use crate::talks::Heard;
 
 /// How often a room takes a step for what its users got. Units: milliseconds.
 pub(super) const MARKS_MS: u64 = 1_000;
@@ -344,7 +345,7 @@ impl Hub {
         out: &mut Vec<HubEffect>,
     ) {
         if let Some(asked) = self.receipts.marks.for_talks.remove(&request) {
-            return self.talk_marked(now, asked, outcome, out);
+            return self.heard_talk(now, asked, Heard::Set(outcome), out);
         }
         let Some(step) = self.receipts.marks.steps.remove(&request) else { return };
         let name = step.room.clone();

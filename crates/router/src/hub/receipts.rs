@@ -17,6 +17,7 @@ use super::marks::{Marks, has_none};
 use super::roster_asks::Asker;
 use super::{Hub, each_lane};
 use crate::messages::{HubEffect, LaneMessage, ReceiptsAsk};
+use crate::talks::Heard;
 
 /// How long what rose is gathered until members are told. Units: milliseconds.
 pub(super) const TELL_RECEIPTS_MS: u64 = 250;
@@ -150,7 +151,7 @@ impl Hub {
         out: &mut Vec<HubEffect>,
     ) {
         if let Some(asked) = self.receipts.for_talks.remove(&request) {
-            return self.talk_receipts(now, asked, page, out);
+            return self.heard_talk(now, asked, Heard::Receipts(page), out);
         }
         let Some((asker, room)) = self.receipts.under_way.remove(&request) else { return };
         let page = page.filter(|_| !self.control.is_open());

@@ -14,6 +14,7 @@ use roomcast_protocol::time::Now;
 use super::watch::RelayState;
 use super::{CONTROL, DEAD, Hub, REVOKED, dead, each_lane, revoked, talks};
 use crate::messages::{HubEffect, LaneMessage, Ticket};
+use crate::talks::Heard;
 
 /// Bytes of publications that may wait while the feed is down, or for other nodes; beyond it they are refused.
 pub const WAITING_BYTES_MAX: usize = 1 << 20;
@@ -153,7 +154,9 @@ impl Hub {
             Ticket::Query(query) => self.answer_query(query, outcome, out),
             Ticket::Node => {}
             Ticket::Notice(number) => self.notices.end(number, outcome),
-            Ticket::Talk(number) => self.talk_published(now, number, outcome, out),
+            Ticket::Talk(number) => {
+                self.heard_talk(now, number, Heard::Published(outcome), out);
+            }
         }
     }
 

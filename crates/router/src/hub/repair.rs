@@ -13,6 +13,7 @@ use super::watch::RelayState;
 use super::{CONTROL, Hub, each_lane};
 use crate::messages::{HubEffect, LaneMessage};
 use crate::reader::Reader;
+use crate::talks::Heard;
 
 impl Hub {
     /// Something came for a room that keeps its publications.
@@ -219,7 +220,7 @@ impl Hub {
                     self.heard_of(now, &name, page.head.position);
                 }
                 match reader {
-                    Reader::Talk(asked) => self.talk_read(now, asked, page, out),
+                    Reader::Talk(asked) => self.heard_talk(now, asked, Heard::Page(page), out),
                     Reader::Lane { .. } | Reader::Query(_) => out.extend(page_for(reader, page)),
                 }
             }

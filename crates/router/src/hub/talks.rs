@@ -3,15 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use roomcast_protocol::codes::Refused;
+use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::command::ReplyTo;
 use roomcast_protocol::content::Content;
 use roomcast_protocol::conversation::{Act, Answered};
 use roomcast_protocol::envelope::{Accepted, BrokerCommand};
 use roomcast_protocol::ids::{LaneId, SessionId, SessionKey};
-use roomcast_protocol::position::{Keep, Page, Position};
+use roomcast_protocol::position::{Keep, Position};
 use roomcast_protocol::publication::Publication;
-use roomcast_protocol::receipts::{MarksSet, ReceiptsPage};
+use roomcast_protocol::receipts::RECEIPTS_PAGE_MAX;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
@@ -174,11 +174,11 @@ impl Hub {
             TalkOf::All => index_of(&who.user).map(|index| Talking::all(who, index)),
         };
         let Some(mut talking) = talking else {
-            let refused = Refused::new(roomcast_protocol::codes::Refusal::PermissionDenied);
+            let refused = Refused::new(Refusal::PermissionDenied);
             return answer(asker, Err(refused), out);
         };
         self.counters.talks += 1;
-        if talking.is_signal() {
+        if signal {
             for (_, question) in talking.questions() {
                 if let Question::Publish(publication) = question {
                     self.signal(publication, out);
@@ -231,7 +231,7 @@ impl Hub {
                         continue;
                     };
                     let (of, after) = (None, None);
-                    let count_max = roomcast_protocol::receipts::RECEIPTS_PAGE_MAX;
+                    let count_max = RECEIPTS_PAGE_MAX;
                     let request = self.receipts.ask_for_talk(asked);
                     out.push(HubEffect::Broker(BrokerCommand::Receipts {
                         request,
@@ -290,55 +290,18 @@ impl Hub {
         out.push(HubEffect::Broker(command));
     }
 
-    /// Something published for a conversation ended.
-    pub(super) fn talk_published(
+    /// The broker says something to a question of a conversation's.
+    pub(super) fn heard_talk(
         &mut self,
         now: Now,
         asked: u64,
-        outcome: Result<Accepted, Refused>,
+        heard: Heard,
         out: &mut Vec<HubEffect>,
     ) {
-        if outcome.is_err() {
+        if matches!(heard, Heard::Published(Err(_))) {
             // It may have been an entry of a list.
             self.talks.doubt();
         }
-        self.heard_talk(now, asked, Heard::Published(outcome), out);
-    }
-
-    /// A page was read for a conversation.
-    pub(super) fn talk_read(
-        &mut self,
-        now: Now,
-        asked: u64,
-        page: Option<Page>,
-        out: &mut Vec<HubEffect>,
-    ) {
-        self.heard_talk(now, asked, Heard::Page(page), out);
-    }
-
-    /// How far people are is known, or not.
-    pub(super) fn talk_receipts(
-        &mut self,
-        now: Now,
-        asked: u64,
-        page: Option<ReceiptsPage>,
-        out: &mut Vec<HubEffect>,
-    ) {
-        self.heard_talk(now, asked, Heard::Receipts(page), out);
-    }
-
-    /// It is marked, or not.
-    pub(super) fn talk_marked(
-        &mut self,
-        now: Now,
-        asked: u64,
-        set: Option<MarksSet>,
-        out: &mut Vec<HubEffect>,
-    ) {
-        self.heard_talk(now, asked, Heard::Set(set), out);
-    }
-
-    fn heard_talk(&mut self, now: Now, asked: u64, heard: Heard, out: &mut Vec<HubEffect>) {
         let Some((number, place)) = self.talks.questions.remove(&asked) else { return };
         let Some(open) = self.talks.open.get_mut(&number) else { return };
         let step = open.talking.hear(place, heard);

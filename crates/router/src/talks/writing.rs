@@ -32,10 +32,6 @@ impl Writing {
         Self { writes, answer: None }
     }
 
-    pub(super) const fn is_signal(&self) -> bool {
-        self.answer.is_none()
-    }
-
     /// Those that wait; they are under way then.
     pub(super) fn questions(&mut self) -> Vec<(usize, Question)> {
         let waiting = self.writes.iter_mut().enumerate().filter(|(_, it)| it.1 == State::Waits);
