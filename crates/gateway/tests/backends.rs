@@ -14,7 +14,7 @@ mod common;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::Live;
 use common::ws::{Heard, PONG, Ws};
@@ -39,13 +39,7 @@ receipts = true
 "#;
 
 fn ready(text: &str) -> Live {
-    let live = Live::with_file(text);
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while live.get("/readyz").0 != 200 {
-        assert!(Instant::now() < deadline, "the node is not ready");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    live
+    Live::with_file(text).until_ready()
 }
 
 fn on(redis: &Redis) -> Live {

@@ -91,17 +91,6 @@ fn the_seeds_sequence_plays_on_two_nodes() {
 #[test]
 fn the_seeds_sequence_plays_on_two_nodes_and_redis() {
     let redis = Redis::start(&[]).unwrap();
-    let servers = format!("127.0.0.1:{}", redis.port());
-    let start = || {
-        let mut overrides = vec![("broker.kind", "redis"), ("redis.servers", &*servers)];
-        overrides.extend(SERVED);
-        let live = Live::start(&overrides);
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while live.get("/readyz").0 != 200 {
-            assert!(Instant::now() < deadline, "the node is not ready");
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        live
-    };
+    let start = || Live::on_redis(redis.port(), &SERVED);
     play(&start(), &start());
 }

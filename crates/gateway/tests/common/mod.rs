@@ -126,6 +126,23 @@ impl Live {
         std::array::from_fn(|_| Self::of(Node::start_with(&config, &broker).unwrap()))
     }
 
+    /// A node on the Redis at this port, ready.
+    pub fn on_redis(port: u16, overrides: &[(&str, &str)]) -> Self {
+        let servers = format!("127.0.0.1:{port}");
+        let broker = [("broker.kind", "redis"), ("redis.servers", &*servers)];
+        Self::start(&[&broker, overrides].concat()).until_ready()
+    }
+
+    /// Waits until it is.
+    pub fn until_ready(self) -> Self {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while self.get("/readyz").0 != 200 {
+            assert!(Instant::now() < deadline, "the node is not ready");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        self
+    }
+
     pub fn public(&self) -> SocketAddr {
         self.node.public_addr()
     }

@@ -1,7 +1,5 @@
 //! One room on three nodes and a real Redis: members of each kind hear whoever publishes, in their own words.
 
-use std::time::{Duration, Instant};
-
 use serde_json::{Value, json};
 use xtask::servers::Redis;
 
@@ -11,16 +9,7 @@ use crate::common::ws::{BINARY, Dial, Heard, Ws};
 use crate::endpoint::{SERVED, dial, join, text};
 
 fn node(redis: &Redis) -> Live {
-    let servers = format!("127.0.0.1:{}", redis.port());
-    let mut overrides = vec![("broker.kind", "redis"), ("redis.servers", &*servers)];
-    overrides.extend(SERVED);
-    let live = Live::start(&overrides);
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while live.get("/readyz").0 != 200 {
-        assert!(Instant::now() < deadline, "the node is not ready");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    live
+    Live::on_redis(redis.port(), &SERVED)
 }
 
 /// What a member with MessagePack hears next.
