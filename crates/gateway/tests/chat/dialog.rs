@@ -80,7 +80,10 @@ fn typing_is_heard_by_who_listens_and_kept_for_nobody() {
     let [one, two] = Live::start_several::<2>(&SERVED);
     let mut ann = Chat::open(&one, "ann", None);
     ann.tells("typing", &json!({ "chatId": "bob" }));
+    // What a session asked before is carried out before what it asks now.
+    assert_eq!(ann.asks("chats", &json!({})), json!([]));
     let mut bob = Chat::open(&two, "bob", None);
+    assert_eq!(bob.asks("chats", &json!({})), json!([]));
     bob.hears_nothing(QUIET);
     ann.tells("typing", &json!({ "chatId": "bob", "stop": true }));
     let heard = bob.event();
