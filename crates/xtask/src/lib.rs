@@ -12,6 +12,7 @@ mod interrupt;
 mod load;
 mod paths;
 mod process;
+mod programs;
 mod python;
 pub mod servers;
 mod setup;

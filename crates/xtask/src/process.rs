@@ -50,6 +50,20 @@ pub(crate) fn stream(
     limit: Duration,
     mut on_line: impl FnMut(&str),
 ) -> Result<ExitStatus, String> {
+    lines(command, limit, |line| {
+        say(line);
+        on_line(line);
+    })
+}
+
+/// Runs to the end; each line of stdout is shown to `on_line` alone.
+///
+/// Errors: the program is missing or exceeds `limit`.
+pub(crate) fn lines(
+    command: &mut Command,
+    limit: Duration,
+    mut on_line: impl FnMut(&str),
+) -> Result<ExitStatus, String> {
     let name = name_of(command);
     let deadline = Instant::now() + limit;
     let mut child =
@@ -57,10 +71,7 @@ pub(crate) fn stream(
     let lines = lines_of(&mut child);
     loop {
         match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(line) => {
-                say(&line);
-                on_line(&line);
-            }
+            Ok(line) => on_line(&line),
             Err(RecvTimeoutError::Disconnected) => return wait(&mut child, &name, deadline),
             Err(RecvTimeoutError::Timeout) => {
                 stop_tree(&mut child);
