@@ -9,6 +9,7 @@ pub mod content;
 pub mod contract;
 pub mod conversation;
 pub mod dialect;
+pub mod directory;
 pub mod envelope;
 pub mod frame;
 pub mod guard;
