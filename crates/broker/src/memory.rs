@@ -2,9 +2,10 @@
 //!
 //! A publication is put into every node's feed, or, where one of them is full, into none and refused: inside one
 //! process nothing is lost between the answer and the lanes. What rooms keep, which ids are remembered, who is present,
-//! what users have got and read, and which sessions can be resumed is the store's; this module gives it time, hashes and
-//! epochs, and carries out what follows.
+//! what users have got and read, which sessions can be resumed and what directories hold is the store's; this module gives
+//! it time, hashes and epochs, and carries out what follows.
 
+mod directory;
 mod presence;
 mod receipts;
 
@@ -25,6 +26,7 @@ use roomcast_store::{At, Place, Published, Put, Remembered, Rules, Store, Swept,
 
 use crate::feed::{EVENT_BYTES, Feed, FeedSender, feed};
 use crate::stats::RelayStats;
+pub(crate) use directory::{directory_weight, entry_weight};
 pub(crate) use presence::occupancies_weight;
 
 /// How long an id is remembered at least; at most twice as long, or while its entry is kept. Units: milliseconds.
@@ -34,8 +36,8 @@ pub const DEDUP_TTL_MS: u64 = 120_000;
 /// bytes each whatever their length; beyond it the older ones go early and acks say `dedup: "short"`.
 pub const DEDUP_MAX: usize = 100_000;
 
-/// What all rooms with history may weigh, with their publications and ids; beyond it publications for them are refused
-/// as `storage_full`. Units: bytes.
+/// What all rooms with history may weigh, with their publications and ids, and directories; beyond it publications for such
+/// rooms are refused as `storage_full`, and entries are not set. Units: bytes.
 pub const STORAGE_BYTES_MAX: u64 = 256 << 20;
 
 /// How often what is over is freed. Units: milliseconds.
@@ -234,6 +236,10 @@ impl<T> State<T> {
                 (weight, BrokerEvent::BeatAnswered { seq, report: Some(report) })
             }
             BrokerCommand::Occupancies { request, ask } => self.occupancies(node, request, &ask),
+            BrokerCommand::SetEntry { request, set } => self.set_entry(request, &set),
+            BrokerCommand::Directory { request, directory, entries } => {
+                self.directory(node, request, &directory, &entries)
+            }
             // Nothing can be cut off inside a process, and each node hears every room.
             BrokerCommand::Unsubscribe(_) | BrokerCommand::Reconnect { .. } => return None,
         })

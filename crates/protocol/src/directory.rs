@@ -27,11 +27,20 @@ pub struct SetEntry {
     pub name: Box<str>,
     /// Its value, at most [`ENTRY_BYTES_MAX`] bytes; `None`: remove it.
     pub value: Option<Bytes>,
-    /// Where there are so many entries, a new one is refused. Bounds: at most [`ENTRIES_MAX`].
+    /// Where there are so many entries, a new one is refused. Bounds: more than [`ENTRIES_MAX`] counts as that.
     pub entries_max: u32,
     /// The whole directory is forgotten when nothing was set in it for so long; `None`: never. Removing an entry leaves
-    /// the time as it is. Units: milliseconds.
+    /// the time as it is, and where questions differ the last one decides. Units: milliseconds.
     pub idle_ms: Option<u64>,
+}
+
+impl SetEntry {
+    /// Whether name and value are within their bounds. What is not is never carried out.
+    #[must_use]
+    pub fn is_sound(&self) -> bool {
+        let value_bytes = self.value.as_ref().map_or(0, Bytes::len);
+        (1..=ENTRY_NAME_BYTES_MAX).contains(&self.name.len()) && value_bytes <= ENTRY_BYTES_MAX
+    }
 }
 
 /// What became of [`SetEntry`].
@@ -39,7 +48,8 @@ pub struct SetEntry {
 pub enum EntrySet {
     /// It is done.
     Done {
-        /// The value that the entry had; `None`: there was no such entry.
+        /// The value that the entry had; `None`: there was no such entry. Where an answer was lost the broker is asked
+        /// again, and then it may be what was set.
         before: Option<Bytes>,
         /// There are so many entries now.
         entries: u32,
@@ -62,8 +72,8 @@ pub enum Entries {
     },
 }
 
-/// Part of a directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Part of a directory. One that has no entries is none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DirectoryPage {
     /// The entries that were asked for, each with its value, by rising bytes of their names.
     pub entries: Vec<(Box<str>, Bytes)>,
@@ -71,4 +81,33 @@ pub struct DirectoryPage {
     pub total: u32,
     /// More entries follow behind this one; `None`: that is all.
     pub next: Option<Box<str>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_sound_up_to_its_bounds() {
+        let is_sound = |name_bytes: usize, value_bytes: Option<usize>| {
+            let set = SetEntry {
+                directory: RoomName::parse("group").unwrap(),
+                name: "n".repeat(name_bytes).into(),
+                value: value_bytes.map(|count| Bytes::from(vec![b'v'; count])),
+                entries_max: ENTRIES_MAX,
+                idle_ms: None,
+            };
+            set.is_sound()
+        };
+        for (name, value) in
+            [(1, None), (1, Some(0)), (ENTRY_NAME_BYTES_MAX, Some(ENTRY_BYTES_MAX))]
+        {
+            assert!(is_sound(name, value), "{name} {value:?}");
+        }
+        for (name, value) in
+            [(0, None), (ENTRY_NAME_BYTES_MAX + 1, None), (1, Some(ENTRY_BYTES_MAX + 1))]
+        {
+            assert!(!is_sound(name, value), "{name} {value:?}");
+        }
+    }
 }

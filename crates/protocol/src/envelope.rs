@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use crate::codes::Refused;
+use crate::directory::{DirectoryPage, Entries, EntrySet, SetEntry};
 use crate::ids::NodeId;
 use crate::inbox::{Acked, CursorName, InboxState, Told};
 use crate::occupancy::{AskOccupancies, GivenOccupancies};
@@ -185,6 +186,22 @@ pub enum BrokerCommand<T> {
         /// How many users at most are looked at. Bounds: 1 to [`crate::receipts::RECEIPTS_PAGE_MAX`].
         count_max: u32,
     },
+    /// Set one entry of a directory, or remove it. Answered by [`BrokerEvent::EntrySet`]; done twice it is done once.
+    SetEntry {
+        /// Comes back in the answer.
+        request: u64,
+        /// Which one, and what it is to be.
+        set: Box<SetEntry>,
+    },
+    /// What is in a directory? Answered by [`BrokerEvent::Directory`].
+    Directory {
+        /// Comes back in the answer.
+        request: u64,
+        /// Which one.
+        directory: RoomName,
+        /// Which of its entries.
+        entries: Entries,
+    },
     /// Renew this node's lease, register whether its feed hears, and send a beat over each link of the feed.
     /// Answered by [`BrokerEvent::BeatAnswered`]; the beats come as [`BrokerEvent::Beat`].
     Beat {
@@ -329,6 +346,21 @@ pub enum BrokerEvent<T> {
         request: u64,
         /// What users have got and read.
         page: Option<ReceiptsPage>,
+    },
+    /// The answer to [`BrokerCommand::SetEntry`]; `None`: the broker did not answer, has no room left, or was given an
+    /// entry beyond its bounds.
+    EntrySet {
+        /// As given.
+        request: u64,
+        /// What became of it.
+        outcome: Option<EntrySet>,
+    },
+    /// The answer to [`BrokerCommand::Directory`]; `None`: the broker did not answer.
+    Directory {
+        /// As given.
+        request: u64,
+        /// What is in it.
+        page: Option<DirectoryPage>,
     },
     /// The answer to [`BrokerCommand::Occupancies`]; `None`: the broker did not answer.
     Occupancies {

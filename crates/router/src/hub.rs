@@ -353,6 +353,8 @@ impl Hub {
             BrokerEvent::Envelope(Envelope::Receipts(diff)) => self.hear_receipts(now, &diff),
             BrokerEvent::MarksSet { request, outcome } => self.marked(now, request, outcome, out),
             BrokerEvent::Receipts { request, page } => self.receipts_asked(now, request, page, out),
+            // Nothing asks for directories yet.
+            BrokerEvent::EntrySet { .. } | BrokerEvent::Directory { .. } => {}
             BrokerEvent::PresenceSet { request, outcome } => {
                 self.presence_set(now, request, outcome, out);
             }

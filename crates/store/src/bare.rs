@@ -280,6 +280,14 @@ impl BrokerUnderTest for Bare {
                 let page = self.store.receipts(at, &room, of, after.as_deref(), count_max);
                 self.tell(node, BrokerEvent::Receipts { request, page });
             }
+            BrokerCommand::SetEntry { request, set } => {
+                let outcome = self.store.set_entry(mono_ms, &set);
+                self.tell(node, BrokerEvent::EntrySet { request, outcome });
+            }
+            BrokerCommand::Directory { request, directory, entries } => {
+                let page = Some(self.store.directory(mono_ms, &directory, &entries));
+                self.tell(node, BrokerEvent::Directory { request, page });
+            }
             BrokerCommand::Reconnect { .. } => {}
         }
     }

@@ -1,10 +1,11 @@
 //! What a broker keeps, as the one reference for all brokers: of rooms streams with positions, the ids of publications,
-//! which rooms moved, how far inboxes are acked, what users have got and read and who is present; and sessions that
-//! outlive their connection (G2, G5, G7, G12, G13, G16, G17, G18). Pure: time, the master's name, fresh epochs and hashes come as arguments. Never delivers
-//! anything and never decides who may read.
+//! which rooms moved, how far inboxes are acked, what users have got and read and who is present; sessions that outlive
+//! their connection (G2, G5, G7, G12, G13, G16, G17, G18); and directories. Pure: time, the master's name, fresh epochs and
+//! hashes come as arguments. Never delivers anything and never decides who may read.
 
 #[cfg(feature = "testing")]
 pub mod bare;
+mod directory;
 mod ids;
 mod inbox;
 mod keep;
@@ -22,6 +23,7 @@ mod untold;
 #[cfg(test)]
 mod tests;
 
+pub use directory::{DIRECTORY_BYTES, DIRECTORY_ENTRY_BYTES};
 pub use ids::{Id, id_of};
 pub use inbox::USER_IDLE_MS;
 pub use keep::{OLDEST_MAX, SPAN_TIMES};

@@ -10,6 +10,7 @@ use roomcast_protocol::envelope::{Count, Moved};
 use roomcast_protocol::position::{Epoch, Head, Keep, OFFSET_MAX, Position, Span};
 use roomcast_protocol::room::RoomName;
 
+use crate::directory::Directories;
 use crate::ids::{Bounds, Hold, Id, Ids};
 use crate::leases::Leases;
 use crate::moved::Partition;
@@ -32,7 +33,7 @@ pub struct Rules {
     pub dedup_ttl_ms: u64,
     /// Ids of each generation of a room; of all ephemeral rooms together.
     pub dedup_max: usize,
-    /// What rooms with their entries, ids and cursors may weigh; sessions and presence, which connections bound, are not
+    /// What rooms with their entries, ids and cursors, and directories, may weigh; sessions and presence, which connections bound, are not
     /// counted in it. Units: bytes.
     pub bytes_max: u64,
     /// How long a beat renews a node's lease. Units: milliseconds.
@@ -158,6 +159,7 @@ pub struct Store<E> {
     presence: Arc<Presence>,
     leases: Arc<Leases>,
     untold: Arc<Untold>,
+    directories: Arc<Directories>,
     bytes: u64,
 }
 
@@ -176,14 +178,15 @@ impl<E: Clone> Store<E> {
             presence: Arc::default(),
             leases: Arc::default(),
             untold: Arc::default(),
+            directories: Arc::default(),
             bytes: 0,
         }
     }
 
-    /// What all weighs: rooms with their entries, ids and cursors, sessions, and presence. Units: bytes.
+    /// What all weighs: rooms with their entries, ids and cursors, directories, sessions, and presence. Units: bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.bytes + self.sessions.bytes() + self.presence.bytes()
+        self.bytes + self.directories.bytes() + self.sessions.bytes() + self.presence.bytes()
     }
 
     /// Rooms of which anything is there.
@@ -233,7 +236,7 @@ impl<E: Clone> Store<E> {
         let anew = if self.rooms.contains_key(room) { 0 } else { ROOM_BYTES };
         let key = put.collapse.map_or(0, |key| KEY_BYTES + length(key));
         let growth = anew + ENTRY_BYTES + ID_BYTES + key + put.bytes;
-        if self.bytes + growth > self.rules.bytes_max {
+        if !self.takes(growth) {
             return Published::Full;
         }
         if meta.head >= OFFSET_MAX {
@@ -311,6 +314,9 @@ impl<E: Clone> Store<E> {
         if self.presence.idle_ms().is_some_and(|due_ms| due_ms <= now_ms) {
             left -= self.all_presence_mut().sweep(now_ms, left);
         }
+        if self.directories.due_ms().is_some_and(|due_ms| due_ms <= now_ms) {
+            left -= self.directories_mut().sweep(now_ms, left);
+        }
         for _ in 0..left {
             let Some((_, room)) = self.due.first().filter(|(due_ms, _)| *due_ms <= now_ms) else {
                 break;
@@ -318,7 +324,8 @@ impl<E: Clone> Store<E> {
             self.expire(&room.clone(), now_ms);
         }
         let rooms = self.due.first().map(|(due_ms, _)| *due_ms);
-        let next = [rooms, self.sessions.due_ms(), self.presence.idle_ms()];
+        let lists = self.directories.due_ms();
+        let next = [rooms, self.sessions.due_ms(), self.presence.idle_ms(), lists];
         let is_due = |due_ms: u64| due_ms <= now_ms;
         if next.into_iter().flatten().any(is_due) { Swept::Some } else { Swept::All }
     }
@@ -383,6 +390,19 @@ impl<E: Clone> Store<E> {
         self.rooms.contains_key(room)
     }
 
+    /// Whether so much more fits. Units: bytes.
+    pub(crate) fn takes(&self, growth: u64) -> bool {
+        self.bytes + self.directories.bytes() + growth <= self.rules.bytes_max
+    }
+
+    pub(crate) fn directories(&self) -> &Directories {
+        &self.directories
+    }
+
+    pub(crate) fn directories_mut(&mut self) -> &mut Directories {
+        Arc::make_mut(&mut self.directories)
+    }
+
     pub(crate) const fn rules(&self) -> &Rules {
         &self.rules
     }
@@ -426,7 +446,7 @@ impl<E: Clone> Store<E> {
     pub(crate) fn touch(&mut self, room: &RoomName, at: At) -> Option<Meta> {
         self.expire(room, at.now_ms);
         let Some(known) = self.rooms.get(room) else {
-            if self.bytes + ROOM_BYTES > self.rules.bytes_max {
+            if !self.takes(ROOM_BYTES) {
                 return None;
             }
             let Touched { meta, .. } = Room::<E>::default().touch(at.now_ms, self.master, at.fresh);

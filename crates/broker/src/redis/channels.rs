@@ -53,6 +53,9 @@ pub(crate) const UNREAD: &str = "unread";
 /// Of a user, in the partition of the user's own room: which sessions are kept, and each of them.
 pub(crate) const SESSIONS: &str = "sessions";
 pub(crate) const SESSION: &str = "session";
+/// Of a directory: its values, and the names in their order.
+pub(crate) const ENTRIES: &str = "entries";
+pub(crate) const ENTRY_NAMES: &str = "entry-names";
 /// Of the cluster: the nodes' leases, and into how many partitions the data is laid out.
 pub(crate) const NODES: &str = "nodes";
 pub(crate) const LAYOUT: &str = "partitions";

@@ -21,6 +21,7 @@ pub(crate) const LIBRARY: &str = concat!(
     include_str!("functions/occupancy.lua"),
     include_str!("functions/presence.lua"),
     include_str!("functions/receipts.lua"),
+    include_str!("functions/directory.lua"),
     include_str!("functions/beat.lua"),
 );
 
@@ -80,6 +81,12 @@ pub(crate) const MARK: &str = "rc1_mark";
 
 /// Answers with what users have got and read of a room.
 pub(crate) const MARKS: &str = "rc1_marks";
+
+/// Sets an entry of a directory, or removes it.
+pub(crate) const ENTRY: &str = "rc1_entry";
+
+/// Answers with entries of a directory.
+pub(crate) const ENTRIES: &str = "rc1_entries";
 
 /// Renews the lease and beats.
 pub(crate) const BEAT: &str = "rc1_beat";

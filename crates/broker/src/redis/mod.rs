@@ -9,6 +9,7 @@ mod asking;
 mod beats;
 mod channels;
 mod connect;
+mod directory;
 mod faults;
 mod feeder;
 mod functions;
@@ -171,6 +172,8 @@ impl<T: Send + 'static> RedisBroker<T> {
             | BrokerCommand::Ack { .. }
             | BrokerCommand::SetMarks { .. }
             | BrokerCommand::Receipts { .. }
+            | BrokerCommand::SetEntry { .. }
+            | BrokerCommand::Directory { .. }
             | BrokerCommand::Occupancies { .. }) => command,
         };
         let (weight, pending) = (orders::weight(&command), &attached.shared.pending_bytes);

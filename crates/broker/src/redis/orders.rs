@@ -1,7 +1,7 @@
 //! The commands of one node: many under way at once, begun in the order they were given.
 //!
-//! Decides who waits for whom. What belongs to one session, or to the users of one room, is under way one by one: tried
-//! again, an older one must not undo a newer one.
+//! Decides who waits for whom. What belongs to one session, to the users of one room, or to one entry of a directory, is
+//! under way one by one: tried again, an older one must not undo a newer one.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -26,9 +26,9 @@ use super::publish::{TRY_MS, Way, micros, publish};
 use super::replicated::Replicated;
 use super::shared::Shared;
 use super::turns::Turns;
-use super::{inbox, occupancy, presence, receipts, sessions};
+use super::{directory, inbox, occupancy, presence, receipts, sessions};
 use crate::feed::EVENT_BYTES;
-use crate::memory::occupancies_weight;
+use crate::memory::{directory_weight, entry_weight, occupancies_weight};
 
 /// What a command weighs beside what it names. Units: bytes.
 const ORDER_BYTES: usize = 256;
@@ -48,11 +48,15 @@ pub(crate) fn weight<T>(command: &BrokerCommand<T>) -> usize {
         BrokerCommand::SetMarks { set, .. } => {
             ORDER_BYTES + set.changes.iter().map(|it| 32 + it.user.len()).sum::<usize>()
         }
+        BrokerCommand::SetEntry { set, .. } => {
+            ORDER_BYTES + set.name.len() + set.value.as_ref().map_or(0, bytes::Bytes::len)
+        }
         BrokerCommand::Attach { .. }
         | BrokerCommand::EndSessions { .. }
         | BrokerCommand::Inbox { .. }
         | BrokerCommand::Roster { .. }
         | BrokerCommand::Receipts { .. }
+        | BrokerCommand::Directory { .. }
         | BrokerCommand::Occupancies { .. } => ORDER_BYTES,
         BrokerCommand::Ack { acked, .. } => ORDER_BYTES + size_of_val(acked.above.as_slice()),
         BrokerCommand::Heads { .. }
@@ -90,6 +94,8 @@ pub(crate) fn decline<T>(
         BrokerCommand::Inbox { request, .. } => BrokerEvent::Inbox { request, state: None },
         BrokerCommand::SetMarks { request, .. } => BrokerEvent::MarksSet { request, outcome: None },
         BrokerCommand::Receipts { request, .. } => BrokerEvent::Receipts { request, page: None },
+        BrokerCommand::SetEntry { request, .. } => BrokerEvent::EntrySet { request, outcome: None },
+        BrokerCommand::Directory { request, .. } => BrokerEvent::Directory { request, page: None },
         BrokerCommand::Occupancies { request, .. } => {
             BrokerEvent::Occupancies { request, given: None }
         }
@@ -110,6 +116,8 @@ enum Chain {
     Session(SessionId),
     /// Changing the users of one room.
     Users(RoomName),
+    /// Setting one entry of a directory.
+    Entry(RoomName, Box<str>),
 }
 
 /// Which orders take turns with which others.
@@ -120,7 +128,7 @@ enum Kind {
     Slow,
     /// It waits for nobody.
     Question,
-    /// What is kept of sessions, users and cursors.
+    /// What is kept of sessions, users, cursors and directories.
     Record(Option<Chain>),
 }
 
@@ -139,6 +147,9 @@ impl Kind {
             BrokerCommand::SetPresence { set, .. } => {
                 Self::Record(Some(Chain::Users(set.room.clone())))
             }
+            BrokerCommand::SetEntry { set, .. } => {
+                Self::Record(Some(Chain::Entry(set.directory.clone(), set.name.clone())))
+            }
             BrokerCommand::Attach { .. }
             | BrokerCommand::EndSessions { .. }
             | BrokerCommand::Roster { .. }
@@ -146,6 +157,7 @@ impl Kind {
             | BrokerCommand::Ack { .. }
             | BrokerCommand::SetMarks { .. }
             | BrokerCommand::Receipts { .. }
+            | BrokerCommand::Directory { .. }
             | BrokerCommand::Occupancies { .. } => Self::Record(None),
         }
     }
@@ -278,6 +290,8 @@ async fn carry_out<T>(
         | BrokerCommand::Ack { .. }
         | BrokerCommand::SetMarks { .. }
         | BrokerCommand::Receipts { .. }
+        | BrokerCommand::SetEntry { .. }
+        | BrokerCommand::Directory { .. }
         | BrokerCommand::Occupancies { .. }) => {
             Box::pin(carry_out_record(&shared, record, began)).await
         }
@@ -288,7 +302,7 @@ async fn carry_out<T>(
     shared.pending_bytes.fetch_sub(weight, Ordering::Relaxed);
 }
 
-/// What is kept of sessions, users, cursors and receipts.
+/// What is kept of sessions, users, cursors, receipts and directories.
 async fn carry_out_record<T>(shared: &Shared<T>, order: BrokerCommand<T>, began: Instant) {
     let until = |limit_ms| began + Duration::from_millis(limit_ms);
     match order {
@@ -328,6 +342,16 @@ async fn carry_out_record<T>(shared: &Shared<T>, order: BrokerCommand<T>, began:
             let question = (of, after.as_deref(), count_max);
             let page = receipts::page(shared, &room, &keep, question, until(ASK_MS)).await;
             shared.tell(BrokerEvent::Receipts { request, page });
+        }
+        BrokerCommand::SetEntry { request, set } => {
+            let outcome = directory::set(shared, &set, until(TRY_MS)).await;
+            let weight = entry_weight(outcome.as_ref());
+            shared.feed.send(weight, BrokerEvent::EntrySet { request, outcome });
+        }
+        BrokerCommand::Directory { request, directory, entries } => {
+            let page = directory::page(shared, &directory, &entries, until(ASK_MS)).await;
+            let weight = directory_weight(page.as_ref());
+            shared.feed.send(weight, BrokerEvent::Directory { request, page });
         }
         BrokerCommand::Occupancies { request, ask } => {
             let given = occupancy::give(shared, &ask, until(ASK_MS)).await;

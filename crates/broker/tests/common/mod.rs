@@ -354,6 +354,8 @@ fn answer_of(command: &BrokerCommand<u64>) -> Option<impl Fn(&BrokerEvent<u64>) 
         | BrokerCommand::Inbox { request, .. }
         | BrokerCommand::SetMarks { request, .. }
         | BrokerCommand::Receipts { request, .. }
+        | BrokerCommand::SetEntry { request, .. }
+        | BrokerCommand::Directory { request, .. }
         | BrokerCommand::Occupancies { request, .. } => *request,
         _ => return None,
     };
@@ -366,6 +368,8 @@ fn answer_of(command: &BrokerCommand<u64>) -> Option<impl Fn(&BrokerEvent<u64>) 
         | BrokerEvent::Inbox { request, .. }
         | BrokerEvent::MarksSet { request, .. }
         | BrokerEvent::Receipts { request, .. }
+        | BrokerEvent::EntrySet { request, .. }
+        | BrokerEvent::Directory { request, .. }
         | BrokerEvent::Occupancies { request, .. } => *request == of,
         _ => false,
     })

@@ -16,7 +16,8 @@ impl Owed {
             | BrokerCommand::Save { .. }
             | BrokerCommand::EndSessions { .. }
             | BrokerCommand::SetPresence { .. }
-            | BrokerCommand::SetMarks { .. } => self.0 += 1,
+            | BrokerCommand::SetMarks { .. }
+            | BrokerCommand::SetEntry { .. } => self.0 += 1,
             BrokerCommand::Subscribe { .. }
             | BrokerCommand::Unsubscribe(_)
             | BrokerCommand::Heads { .. }
@@ -26,6 +27,7 @@ impl Owed {
             | BrokerCommand::Inbox { .. }
             | BrokerCommand::Ack { .. }
             | BrokerCommand::Receipts { .. }
+            | BrokerCommand::Directory { .. }
             | BrokerCommand::Occupancies { .. }
             | BrokerCommand::Beat { .. }
             | BrokerCommand::Reconnect { .. } => {}
@@ -39,7 +41,8 @@ impl Owed {
             | BrokerEvent::Saved { .. }
             | BrokerEvent::SessionsEnded { .. }
             | BrokerEvent::PresenceSet { .. }
-            | BrokerEvent::MarksSet { .. } => self.0 = self.0.saturating_sub(1),
+            | BrokerEvent::MarksSet { .. }
+            | BrokerEvent::EntrySet { .. } => self.0 = self.0.saturating_sub(1),
             BrokerEvent::Envelope(_)
             | BrokerEvent::Subscribed { .. }
             | BrokerEvent::Heads { .. }
@@ -52,6 +55,7 @@ impl Owed {
             | BrokerEvent::Roster { .. }
             | BrokerEvent::Inbox { .. }
             | BrokerEvent::Receipts { .. }
+            | BrokerEvent::Directory { .. }
             | BrokerEvent::Occupancies { .. }
             | BrokerEvent::BeatAnswered { .. } => {}
         }

@@ -309,6 +309,8 @@ impl Epochs {
             | BrokerEvent::PresenceSet { .. }
             | BrokerEvent::Roster { .. }
             | BrokerEvent::Inbox { .. }
+            | BrokerEvent::EntrySet { .. }
+            | BrokerEvent::Directory { .. }
             | BrokerEvent::BeatAnswered { .. } => self.stateful(event),
             BrokerEvent::Subscribed { room, .. } => format!("subscribed {room}"),
             BrokerEvent::FeedUp { .. } => "feed up".into(),

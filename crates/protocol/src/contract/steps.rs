@@ -233,6 +233,8 @@ impl Epochs {
             | BrokerEvent::BeatAnswered { report: None, .. }
             | BrokerEvent::MarksSet { .. }
             | BrokerEvent::Receipts { .. }
+            | BrokerEvent::EntrySet { .. }
+            | BrokerEvent::Directory { .. }
             | BrokerEvent::Occupancies { .. }
             | BrokerEvent::Envelope(_)
             | BrokerEvent::Subscribed { .. }

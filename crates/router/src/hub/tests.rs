@@ -684,6 +684,9 @@ impl World {
                 self.receipts.asked.push_back(request);
                 receipts::asked((&room, of, after.as_deref(), count_max))
             }
+            HubEffect::Broker(
+                asked @ (BrokerCommand::SetEntry { .. } | BrokerCommand::Directory { .. }),
+            ) => panic!("no hub asks so: {asked:?}"),
             HubEffect::Receipts(query, outcome) => receipts::answered(query, &outcome),
             HubEffect::History(query, page) => {
                 let shown = page

@@ -67,6 +67,10 @@ impl World {
             Call::Receipts { room, of, after, count_max, fresh } => {
                 self.execute_receipts(server, &room, (of, after.as_deref(), count_max), fresh)
             }
+            Call::SetEntry(set) => self.execute_entry(server, &set),
+            Call::Directory { directory, entries } => {
+                self.execute_directory(server, &directory, &entries)
+            }
             Call::Occupancies { ask } => self.execute_occupancies(server, asker, &ask),
             Call::Load => Answer::Loaded,
         })

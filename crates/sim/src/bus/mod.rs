@@ -1,6 +1,7 @@
 //! The bus of a run: Redis servers as nodes know them. Commands run atomically on a server; what is published goes to the
 //! feed links that are connected to it; replicas follow late, and with a tail missing if need be.
 
+mod directory;
 pub(crate) mod execute;
 mod lasting;
 mod receipts;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 use foldhash::quality::FixedState;
 use roomcast_protocol::codes::Refused;
+use roomcast_protocol::directory::{DirectoryPage, Entries, EntrySet, SetEntry};
 use roomcast_protocol::envelope::{BeatReport, Count, Envelope, MasterId, Moved};
 use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::inbox::{Acked, CursorName, InboxState, Told};
@@ -106,6 +108,11 @@ pub(crate) enum Call {
         count_max: u32,
         fresh: u128,
     },
+    SetEntry(Box<SetEntry>),
+    Directory {
+        directory: RoomName,
+        entries: Entries,
+    },
     Occupancies {
         ask: AskOccupancies,
     },
@@ -126,6 +133,8 @@ impl Call {
             Self::EndSessions { user, .. } => Some(home_of(user)),
             Self::SetPresence { set, .. } => Some(set.room.clone()),
             Self::SetMarks { set, .. } => Some(set.room.clone()),
+            Self::SetEntry(set) => Some(set.directory.clone()),
+            Self::Directory { directory, .. } => Some(directory.clone()),
             Self::Inbox { cursor, .. } | Self::Ack { cursor, .. } => Some(cursor.room.clone()),
             Self::Heads { .. } | Self::Beat { .. } | Self::Load => None,
         };
@@ -149,6 +158,8 @@ impl Call {
             Self::Save(_)
             | Self::Attach(_)
             | Self::EndSessions { .. }
+            | Self::SetEntry(_)
+            | Self::Directory { .. }
             | Self::Occupancies { .. }
             | Self::Load => {}
         }
@@ -195,6 +206,8 @@ pub(crate) enum Answer {
     Acked,
     MarksSet(MarksSet),
     Receipts(ReceiptsPage),
+    EntrySet(EntrySet),
+    Directory(DirectoryPage),
     Occupancies(GivenOccupancies),
     Loaded,
     Fault(Fault),

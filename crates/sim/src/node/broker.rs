@@ -63,6 +63,8 @@ pub(super) enum Work {
     Ack,
     SetMarks { request: u64 },
     Receipts { request: u64 },
+    SetEntry { request: u64 },
+    Directory { request: u64 },
     Occupancies { request: u64 },
 }
 
@@ -130,6 +132,8 @@ impl World {
             | BrokerCommand::Ack { .. }
             | BrokerCommand::SetMarks { .. }
             | BrokerCommand::Receipts { .. }
+            | BrokerCommand::SetEntry { .. }
+            | BrokerCommand::Directory { .. }
             | BrokerCommand::Occupancies { .. }) => match lasting(command) {
                 Some((work, call)) => self.ask_one(work, call),
                 None => return,
@@ -348,6 +352,8 @@ impl World {
             | Work::Ack
             | Work::SetMarks { .. }
             | Work::Receipts { .. }
+            | Work::SetEntry { .. }
+            | Work::Directory { .. }
             | Work::Occupancies { .. } => (TRY_MS, true),
             // The secret that was brought stays good.
             Work::Attach { .. } => (TRY_MS, true),
@@ -491,6 +497,8 @@ impl World {
             | Work::Ack
             | Work::SetMarks { .. }
             | Work::Receipts { .. }
+            | Work::SetEntry { .. }
+            | Work::Directory { .. }
             | Work::Occupancies { .. }) => self.conclude_lasting(node, &work, only(answers)),
             Work::Beat { seq } => {
                 let report = merged(answers.into_iter().map(|(_, outcome)| outcome));

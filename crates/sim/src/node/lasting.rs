@@ -37,6 +37,12 @@ pub(super) fn lasting(command: BrokerCommand<Ticket>) -> Option<(Work, Call)> {
         BrokerCommand::Receipts { request, room, keep: _, of, after, count_max } => {
             (Work::Receipts { request }, Call::Receipts { room, of, after, count_max, fresh })
         }
+        BrokerCommand::SetEntry { request, set } => {
+            (Work::SetEntry { request }, Call::SetEntry(set))
+        }
+        BrokerCommand::Directory { request, directory, entries } => {
+            (Work::Directory { request }, Call::Directory { directory, entries })
+        }
         BrokerCommand::Occupancies { request, ask } => {
             (Work::Occupancies { request }, Call::Occupancies { ask })
         }
@@ -111,6 +117,20 @@ impl World {
                     Some(_) | None => None,
                 };
                 self.tell_core(node, EVENT_BYTES, BrokerEvent::Receipts { request, page });
+            }
+            Work::SetEntry { request } => {
+                let outcome = match answer {
+                    Some(Answer::EntrySet(outcome)) => Some(outcome),
+                    Some(_) | None => None,
+                };
+                self.tell_core(node, EVENT_BYTES, BrokerEvent::EntrySet { request, outcome });
+            }
+            Work::Directory { request } => {
+                let page = match answer {
+                    Some(Answer::Directory(page)) => Some(page),
+                    Some(_) | None => None,
+                };
+                self.tell_core(node, EVENT_BYTES, BrokerEvent::Directory { request, page });
             }
             Work::Occupancies { request } => {
                 let given = match answer {

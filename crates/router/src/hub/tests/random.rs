@@ -156,6 +156,8 @@ impl Model {
                 | BrokerCommand::Ack { .. }
                 | BrokerCommand::SetMarks { .. }
                 | BrokerCommand::Receipts { .. }
+                | BrokerCommand::SetEntry { .. }
+                | BrokerCommand::Directory { .. }
                 | BrokerCommand::Occupancies { .. },
             ) => {}
             HubEffect::Lane(lane, LaneMessage::Joined { room, .. }) => {

@@ -524,6 +524,8 @@ impl Node {
             | BrokerCommand::Ack { .. }
             | BrokerCommand::SetMarks { .. }
             | BrokerCommand::Receipts { .. }
+            | BrokerCommand::SetEntry { .. }
+            | BrokerCommand::Directory { .. }
             | BrokerCommand::Occupancies { .. }) => panic!("{command:?}"),
             BrokerCommand::Unsubscribe(room) => {
                 assert!(self.interest.remove(&room).is_some(), "gave up {room} twice");
