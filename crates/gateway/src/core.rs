@@ -26,7 +26,8 @@ use roomcast_protocol::room::RoomName;
 use roomcast_router::happenings::Happening;
 use roomcast_router::hub::{Hub, Ordered, Surveyed};
 use roomcast_router::messages::{
-    Answer, HubEffect, HubMessage, LaneMessage, MemberInfo, QueryId, ReceiptsAsk, Ticket,
+    Answer, HubEffect, HubMessage, LaneMessage, MemberChange, MemberInfo, QueryId, ReceiptsAsk,
+    Ticket,
 };
 use roomcast_router::meter::Users;
 use roomcast_router::orders::Order;
@@ -131,6 +132,15 @@ pub(crate) enum CoreRequest {
         /// What.
         order: Order,
         /// How long they may take to confirm it. Units: milliseconds.
+        timeout_ms: u64,
+        /// What became of it.
+        answer: oneshot::Sender<Result<Ordered, Refused>>,
+    },
+    /// Change who is in a group, and have all nodes obey it.
+    SetMember {
+        /// Who, and what.
+        change: MemberChange,
+        /// How long nodes may take to confirm it. Units: milliseconds.
         timeout_ms: u64,
         /// What became of it.
         answer: oneshot::Sender<Result<Ordered, Refused>>,
@@ -488,6 +498,11 @@ impl Core {
             CoreRequest::Order { order, timeout_ms, answer } => {
                 self.queries.insert(id, (now.mono_ms, Query::Order { timeout_ms, answer }));
                 let message = HubMessage::Order { query: id, order, timeout_ms };
+                self.parts.hub.message(now, message, &mut self.effects);
+            }
+            CoreRequest::SetMember { change, timeout_ms, answer } => {
+                self.queries.insert(id, (now.mono_ms, Query::Order { timeout_ms, answer }));
+                let message = HubMessage::SetMember { query: id, timeout_ms, change };
                 self.parts.hub.message(now, message, &mut self.effects);
             }
             CoreRequest::Survey { survey, timeout_ms, answer } => {

@@ -207,8 +207,8 @@ pub enum Command {
         /// The same id may have come in several.
         room: Option<Box<str>>,
     },
-    /// I have the publication at this offset of my own room.
-    AckOwn(u64),
+    /// I have the publication that this number means; see [`EventRef`](crate::conversation::EventRef).
+    AckEvent(u64),
     /// It could not be read: answer so.
     Unreadable(Unreadable),
 }

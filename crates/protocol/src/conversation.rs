@@ -1,18 +1,22 @@
-//! Conversations: rooms of named people. What is said in one is kept there, and a copy of it in the inbox of each of its
-//! people. Owns how such rooms are called, what can be asked of one, and what is answered.
+//! Conversations: rooms of people. What two say to each other is kept in a dialog's room, and a copy of it in the inbox of
+//! each; what is said in a group is kept in the group's room alone, which all its members hear. Owns how such rooms are
+//! called, what can be asked of one, and what is answered.
 
 use std::sync::Arc;
 
 use crate::command::ReplyTo;
 use crate::content::Content;
 use crate::ids::SessionId;
-use crate::position::Position;
+use crate::position::{OFFSET_MAX, Position};
 use crate::publication::Publication;
 use crate::receipts::Mark;
 use crate::room::{BadName, RoomName};
 
 /// What the name of a dialog's room begins with.
 pub const DIALOG: &str = "dialog-";
+
+/// What the name of a group's room begins with.
+pub const GROUP: &str = "chat-";
 
 /// What the name of a user's own room, its inbox, begins with.
 pub const USER: &str = "user-";
@@ -22,6 +26,9 @@ pub const MESSAGES_MAX: u32 = 500;
 
 /// Messages of an answer where the client does not say how many.
 pub const MESSAGES_DEFAULT: u32 = 300;
+
+/// Members of a group that a list of conversations names; asked for by its name a group names all.
+pub const LISTED_MEMBERS_MAX: u32 = 100;
 
 /// The room in which two users talk, whoever of them asks: `dialog-{a}:{b}`, the names sorted, `%` and `:` coded. With
 /// oneself alone: one's favourites.
@@ -52,6 +59,132 @@ pub fn with(room: &RoomName, user: &str) -> Option<Box<str>> {
         (false, true) => Some(first),
         (false, false) => None,
     }
+}
+
+/// The room of a group.
+///
+/// # Errors
+/// [`BadName`]: the group's id makes no valid name of a room.
+pub fn group(id: &str) -> Result<RoomName, BadName> {
+    if id.is_empty() { Err(BadName::Empty) } else { RoomName::parse(&format!("{GROUP}{id}")) }
+}
+
+/// Which group's room it is, if it is one.
+#[must_use]
+pub fn group_of(room: &RoomName) -> Option<&str> {
+    room.as_str().strip_prefix(GROUP).filter(|id| !id.is_empty())
+}
+
+/// How the user's clients name the conversation: by the other one's name, or the group's id.
+#[must_use]
+pub fn named(room: &RoomName, user: &str) -> Option<Box<str>> {
+    group_of(room).map(Into::into).or_else(|| with(room, user))
+}
+
+/// Members of one group.
+pub const GROUP_MEMBERS_MAX: u32 = 10_000;
+
+/// Groups of one user.
+pub const USER_GROUPS_MAX: u32 = 100;
+
+/// Where the numbers of groups' events begin. Those of a user's own room stay below it: they begin at 1, or at the time
+/// in milliseconds since the Unix epoch.
+const GROUP_EVENTS: u64 = 1 << 42;
+
+/// Numbers of one group's events, as a power of two.
+const GROUP_EVENTS_BITS: u32 = 33;
+
+/// The highest number of a group: its events' numbers are exact in clients that count in floating point.
+#[allow(clippy::cast_possible_truncation, reason = "2^20 at most")]
+pub const GROUP_NUMBER_MAX: u32 = ((OFFSET_MAX + 1 - GROUP_EVENTS) >> GROUP_EVENTS_BITS) as u32 - 1;
+
+/// The highest offset in a group's room whose event has a number: 50 messages a second for 5 years.
+pub const GROUP_OFFSET_MAX: u64 = (1 << GROUP_EVENTS_BITS) - 1;
+
+/// Which publication a client means by the number of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EventRef {
+    /// The one at this offset of its user's own room.
+    Own(u64),
+    /// The one at this offset of the group with this number.
+    Group(u32, u64),
+}
+
+impl EventRef {
+    /// Which publication of a user's own room, or of a group's, it is; `None`: of neither, or it has no position.
+    #[must_use]
+    pub fn of(publication: &Publication) -> Option<Self> {
+        let offset = publication.position?.offset;
+        if owner(&publication.room).is_some() {
+            return Some(Self::Own(offset));
+        }
+        let group = publication.origin.as_ref()?.group?;
+        Some(Self::Group(group, offset))
+    }
+
+    /// The number that means it: of all that one client is told no two have the same. `None`: there are no more.
+    #[must_use]
+    pub fn number(self) -> Option<u64> {
+        match self {
+            Self::Own(offset) => Some(offset).filter(|it| *it < GROUP_EVENTS),
+            Self::Group(group, offset)
+                if group <= GROUP_NUMBER_MAX && offset <= GROUP_OFFSET_MAX =>
+            {
+                Some(GROUP_EVENTS + (u64::from(group) << GROUP_EVENTS_BITS) + offset)
+            }
+            Self::Group(..) => None,
+        }
+    }
+
+    /// What a number means.
+    #[must_use]
+    pub fn numbered(number: u64) -> Self {
+        let Some(above) = number.checked_sub(GROUP_EVENTS) else { return Self::Own(number) };
+        let group = u32::try_from(above >> GROUP_EVENTS_BITS).unwrap_or(u32::MAX);
+        Self::Group(group, above & GROUP_OFFSET_MAX)
+    }
+}
+
+/// What a member is in its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// It owns the group; what that means is the application's to say.
+    Owner,
+    /// It is one of its members.
+    Member,
+}
+
+impl Role {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Owner, Self::Member];
+
+    /// Its name, where it is written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Owner => "owner",
+            Self::Member => "member",
+        }
+    }
+
+    /// The one of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|role| role.name() == name)
+    }
+}
+
+/// A group, as one of its members has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// The group's room.
+    pub room: RoomName,
+    /// What it is there.
+    pub role: Role,
+    /// The group's number among all. Bounds: at most [`GROUP_NUMBER_MAX`].
+    pub number: u32,
+    /// All up to there is not the member's to be given: it was said before it came, or its device has acked it.
+    pub from: Position,
 }
 
 /// A user's own room.
@@ -107,6 +240,8 @@ pub struct Origin {
     pub said_in: Option<SessionId>,
     /// Which message of the conversation it changes, or takes back.
     pub amends: Option<Amends>,
+    /// Said in a group: the group's number among all.
+    pub group: Option<u32>,
 }
 
 impl Origin {
@@ -121,6 +256,7 @@ impl Origin {
             unread: None,
             said_in: None,
             amends: None,
+            group: None,
         }
     }
 
@@ -245,10 +381,14 @@ pub struct Message {
 /// One conversation, as one of its people sees it.
 #[derive(Clone, Debug)]
 pub struct Conversation {
-    /// With whom, as its clients name it.
+    /// With whom, as its clients name it: another user, oneself, or a group.
     pub with: Box<str>,
-    /// All its people.
+    /// It is a group.
+    pub group: bool,
+    /// All its people; of a group in a list the first [`LISTED_MEMBERS_MAX`].
     pub people: Vec<Box<str>>,
+    /// Who of a group's members owns it.
+    pub owners: Vec<Box<str>>,
     /// The newest message.
     pub last: Option<Message>,
     /// Messages of others that the user has not read.
@@ -293,6 +433,17 @@ pub enum Answered {
         /// Which.
         list: Vec<Conversation>,
     },
+    /// The groups of a session's user.
+    Groups(Vec<Membership>),
+    /// Who is in a group was changed, and stands so in the broker.
+    Member {
+        /// The member's name within the cluster.
+        user: Box<str>,
+        /// What it is there now; `None`: it is none any more.
+        now: Option<Membership>,
+        /// What it was before.
+        before: Option<Role>,
+    },
     /// It is done.
     Done,
 }
@@ -332,6 +483,42 @@ mod tests {
             for other in names.iter().skip(at) {
                 assert!(rooms.insert(dialog(one, other).unwrap()), "{one} and {other}");
             }
+        }
+    }
+
+    #[test]
+    fn a_groups_room_is_called_by_its_id() {
+        let room = group("team 1".replace(' ', "-").as_str()).unwrap();
+        assert_eq!(room.as_str(), "chat-team-1");
+        assert_eq!((group_of(&room), people(&room)), (Some("team-1"), None));
+        assert_eq!(named(&room, "anybody").as_deref(), Some("team-1"));
+        assert_eq!(named(&dialog("a", "b").unwrap(), "a").as_deref(), Some("b"));
+        assert_eq!(group(""), Err(BadName::Empty));
+        assert_eq!(group_of(&RoomName::parse("chat-").unwrap()), None);
+    }
+
+    #[test]
+    fn no_two_events_of_a_client_have_one_number() {
+        let events = [
+            EventRef::Own(1),
+            EventRef::Own(GROUP_EVENTS - 1),
+            EventRef::Group(0, 0),
+            EventRef::Group(0, GROUP_OFFSET_MAX),
+            EventRef::Group(1, 0),
+            EventRef::Group(GROUP_NUMBER_MAX, GROUP_OFFSET_MAX),
+        ];
+        let numbers: Vec<_> = events.iter().map(|event| event.number().unwrap()).collect();
+        assert!(numbers.is_sorted_by(|one, other| one < other), "{numbers:?}");
+        assert!(numbers.iter().all(|number| *number <= OFFSET_MAX));
+        for (event, number) in events.into_iter().zip(numbers) {
+            assert_eq!(EventRef::numbered(number), event);
+        }
+        for none in [
+            EventRef::Own(GROUP_EVENTS),
+            EventRef::Group(GROUP_NUMBER_MAX + 1, 1),
+            EventRef::Group(0, GROUP_OFFSET_MAX + 1),
+        ] {
+            assert_eq!(none.number(), None);
         }
     }
 

@@ -124,6 +124,8 @@ pub struct Profile {
     pub tells_gaps: bool,
     /// A token that is no good is refused as HTTP, before the upgrade; else by a Close frame.
     pub refuses_tokens_early: bool,
+    /// Its sessions are put into the groups of their user, at connect and as it becomes a member of one.
+    pub joins_groups: bool,
 }
 
 impl Profile {
@@ -139,6 +141,7 @@ impl Profile {
         silence_ms: 0,
         tells_gaps: true,
         refuses_tokens_early: false,
+        joins_groups: false,
     };
 }
 

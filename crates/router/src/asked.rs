@@ -1,7 +1,7 @@
 //! What sessions, and the server API, say and ask about receipts (G17) and conversations.
 
 use roomcast_protocol::command::ReplyTo;
-use roomcast_protocol::conversation::{Act, Saying};
+use roomcast_protocol::conversation::{Act, Role, Saying};
 use roomcast_protocol::ids::{LaneId, SessionId, SessionKey};
 use roomcast_protocol::position::Epoch;
 use roomcast_protocol::room::RoomName;
@@ -32,6 +32,17 @@ pub struct ReceiptsAsk {
     pub count_max: u32,
 }
 
+/// A user is to be something in a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberChange {
+    /// The group's room.
+    pub group: RoomName,
+    /// The user's name within the cluster.
+    pub user: Box<str>,
+    /// What; `None`: no member.
+    pub role: Option<Role>,
+}
+
 /// What a session asks about conversations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Talk {
@@ -54,8 +65,13 @@ pub struct Talk {
 pub enum TalkOf {
     /// One conversation, of which the user is one of the people.
     Room(RoomName, Act),
+    /// The group of this number, in whose room the session is.
+    Group(RoomName, u32, Act),
     /// All that the user has.
     All,
+    /// In which groups is the user, and where does this device go on there? Answered whenever the broker answers, or not at
+    /// all.
+    Groups(Box<str>),
 }
 
 impl Talk {
@@ -63,15 +79,14 @@ impl Talk {
     #[must_use]
     pub fn weight(&self) -> usize {
         let said = |saying: &Saying| saying.content.len() + saying.kind.len();
-        256 + match &self.of {
-            TalkOf::Room(_, Act::Say(saying) | Act::Signal(saying) | Act::Amend { saying, .. }) => {
-                said(saying)
-            }
-            TalkOf::Room(_, Act::Tell { to, told, said: also }) => {
+        let (TalkOf::Room(_, act) | TalkOf::Group(_, _, act)) = &self.of else { return 256 };
+        256 + match act {
+            Act::Say(saying) | Act::Signal(saying) | Act::Amend { saying, .. } => said(saying),
+            Act::Tell { to, told, said: also } => {
                 let names: usize = to.iter().map(|name| 16 + name.len()).sum();
                 said(told) + also.as_ref().map_or(0, said) + names
             }
-            TalkOf::Room(_, Act::Mark { .. } | Act::Messages { .. } | Act::Show) | TalkOf::All => 0,
+            Act::Mark { .. } | Act::Messages { .. } | Act::Show => 0,
         }
     }
 }

@@ -330,6 +330,9 @@ impl Hub {
                 self.ask_marks(Asker::Lane(lane, session, reply), ask, out);
             }
             HubMessage::Converse(talk) => self.talk(now, *talk, out),
+            HubMessage::SetMember { query, timeout_ms, change } => {
+                self.set_member(now, (query, timeout_ms), change, out);
+            }
             HubMessage::Reached { room, user, at } => self.reached(now, room, user, at, out),
             HubMessage::AskReceipts { query, ask } => self.ask_marks(Asker::Query(query), ask, out),
             HubMessage::Ack { cursor, acked, told } => self.move_cursor(cursor, acked, told, out),
@@ -354,7 +357,12 @@ impl Hub {
             BrokerEvent::MarksSet { request, outcome } => self.marked(now, request, outcome, out),
             BrokerEvent::Receipts { request, page } => self.receipts_asked(now, request, page, out),
             // Nothing asks for directories yet.
-            BrokerEvent::EntrySet { .. } | BrokerEvent::Directory { .. } => {}
+            BrokerEvent::EntrySet { request, outcome } => {
+                self.entry_set(now, request, outcome, out);
+            }
+            BrokerEvent::Directory { request, page } => {
+                self.directory_read(now, request, page, out);
+            }
             BrokerEvent::PresenceSet { request, outcome } => {
                 self.presence_set(now, request, outcome, out);
             }
@@ -528,7 +536,7 @@ impl Hub {
             CONTROL => return Some(CONTROL_KEEP),
             REVOKED => return Some(REVOKED_KEEP),
             DEAD => return Some(DEAD_KEEP),
-            name if name.starts_with('$') => return talks::index_keep(name),
+            name if name.starts_with('$') => return talks::keep(name),
             _ => {}
         }
         self.guard.rule(name).and_then(|rule| self.guard.policy(rule).history)

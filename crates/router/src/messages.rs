@@ -28,7 +28,7 @@ use crate::reader::Reader;
 use crate::requests::{Requested, Responded};
 use crate::surveys::{Survey, SurveyPage};
 
-pub use crate::asked::{ReceiptsAsk, Said, Talk, TalkOf};
+pub use crate::asked::{MemberChange, ReceiptsAsk, Said, Talk, TalkOf};
 pub use crate::reader::{QueryId, Ticket};
 
 /// What the hub tells a lane, in one order.
@@ -403,6 +403,16 @@ pub enum HubMessage {
     },
     /// A session asks something of a conversation. Answered by [`LaneMessage::Conversed`], unless it is a signal.
     Converse(Box<Talk>),
+    /// A user is to be this in a group, or none of its members any more. Answered by [`HubEffect::Ordered`], once it stands
+    /// and all nodes have been told.
+    SetMember {
+        /// Comes back in the answer.
+        query: QueryId,
+        /// How long nodes have to say that they have obeyed. Units: milliseconds.
+        timeout_ms: u64,
+        /// Who, and what.
+        change: MemberChange,
+    },
     /// A user was given a message of a conversation for the first time.
     Reached {
         /// The conversation.

@@ -4,9 +4,12 @@
 use std::fmt::Write as _;
 
 use roomcast_protocol::content::Content;
+use roomcast_protocol::conversation::Membership;
 use roomcast_protocol::ids::{NodeId, SessionId};
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
+
+use crate::membership;
 
 /// Sessions that an answer names as refused; beyond it they are only counted.
 pub const REFUSED_NAMED_MAX: usize = 100;
@@ -54,6 +57,8 @@ pub enum Order {
     Leave(RoomName, Whom),
     /// Put sessions into a room, as far as they may join it.
     Enter(RoomName, Whom),
+    /// This user is a member of a group now: put those of its sessions into the group's room that hear groups.
+    Admit(Box<str>, Membership),
 }
 
 /// What became of an order on one lane, or one node.
@@ -89,6 +94,7 @@ const END: &str = "end";
 const REVOKE: &str = "revoke";
 const LEAVE: &str = "leave";
 const ENTER: &str = "enter";
+const ADMIT: &str = "admit";
 
 impl Order {
     /// The type and text that it is written with. Neither names of rooms nor of users have spaces.
@@ -99,6 +105,9 @@ impl Order {
             Self::Revoke(revocation) => (REVOKE, revocation.text()),
             Self::Leave(room, whom) => (LEAVE, format!("{room} {}", whom.text())),
             Self::Enter(room, whom) => (ENTER, format!("{room} {}", whom.text())),
+            Self::Admit(user, it) => {
+                (ADMIT, format!("{} {user} {}", it.room, membership::text(it)))
+            }
         }
     }
 
@@ -116,6 +125,12 @@ impl Order {
             REVOKE => Revocation::parse(text).map(Self::Revoke),
             LEAVE => in_room().map(|(room, whom)| Self::Leave(room, whom)),
             ENTER => in_room().map(|(room, whom)| Self::Enter(room, whom)),
+            ADMIT => {
+                let (room, rest) = text.split_once(' ')?;
+                let (user, rest) = rest.split_once(' ')?;
+                let room = RoomName::parse(room).ok()?;
+                Some(Self::Admit(user.into(), membership::parse(room, rest)?))
+            }
             _ => None,
         }
     }
@@ -124,7 +139,19 @@ impl Order {
     pub(crate) fn ends_records_of(&self) -> Option<&str> {
         match self {
             Self::End(Whom::User(user)) => Some(user),
-            Self::End(Whom::Session(_)) | Self::Revoke(_) | Self::Leave(..) | Self::Enter(..) => {
+            Self::End(Whom::Session(_))
+            | Self::Revoke(_)
+            | Self::Leave(..)
+            | Self::Enter(..)
+            | Self::Admit(..) => None,
+        }
+    }
+
+    /// Whose groups it changes, if it may change any.
+    pub(crate) fn changes_groups_of(&self) -> Option<&str> {
+        match self {
+            Self::Admit(user, _) | Self::Leave(_, Whom::User(user)) => Some(user),
+            Self::End(_) | Self::Revoke(_) | Self::Leave(_, Whom::Session(_)) | Self::Enter(..) => {
                 None
             }
         }
@@ -222,6 +249,9 @@ pub(crate) fn confirmed(text: &str) -> Option<(u64, NodeId, Outcome)> {
 
 #[cfg(test)]
 mod tests {
+    use roomcast_protocol::conversation::Role;
+    use roomcast_protocol::position::{Epoch, Position};
+
     use super::*;
 
     fn written(order: &Order) -> Publication {
@@ -229,6 +259,11 @@ mod tests {
         let room = RoomName::system("$control").unwrap();
         let content = Content::Text(text.into());
         Publication { kind: kind.into(), ..Publication::bare(room, content) }
+    }
+
+    fn membership(room: RoomName) -> Membership {
+        let from = Position { epoch: Epoch(5), offset: 6 };
+        Membership { room, role: Role::Owner, number: 4, from }
     }
 
     #[test]
@@ -243,7 +278,8 @@ mod tests {
             Order::Leave(room.clone(), user()),
             Order::Leave(room.clone(), session()),
             Order::Enter(room.clone(), user()),
-            Order::Enter(room, session()),
+            Order::Enter(room.clone(), session()),
+            Order::Admit("guests:bob".into(), membership(room)),
             Order::Revoke(Revocation { tokens, until_unix_ms: 9_000 }),
             Order::Revoke(Revocation { tokens: Tokens::Named("a b".into()), until_unix_ms: 1 }),
         ] {

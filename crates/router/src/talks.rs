@@ -3,6 +3,9 @@
 //! ends in between leaves nothing that the same request does not complete.
 
 mod finding;
+mod grouping;
+mod inviting;
+mod joining;
 mod listing;
 mod marking;
 mod saying;
@@ -16,6 +19,7 @@ use std::sync::Arc;
 
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::conversation::{self, Act, Answered};
+use roomcast_protocol::directory::{DirectoryPage, Entries, EntrySet, SetEntry};
 use roomcast_protocol::envelope::Accepted;
 use roomcast_protocol::ids::SessionId;
 use roomcast_protocol::position::{Direction, Kept, Page, Position, Span};
@@ -23,13 +27,19 @@ use roomcast_protocol::publication::Publication;
 use roomcast_protocol::receipts::{MarksSet, ReceiptsPage, SetMarks};
 use roomcast_protocol::room::RoomName;
 
+use crate::asked::MemberChange;
 use finding::Finding;
+use grouping::Grouping;
+use inviting::Inviting;
+use joining::Joining;
 use listing::Listing;
 use marking::Marking;
 use saying::{Counting, Meant, Speech, Stands};
 use writing::Writing;
 
 pub use finding::MESSAGES_BYTES_MAX;
+pub(crate) use grouping::{cursor_entry, cursors_of};
+pub(crate) use joining::NUMBERS;
 pub use listing::LIST_BYTES_MAX;
 pub(crate) use saying::Counted;
 
@@ -38,14 +48,18 @@ pub(crate) use saying::Counted;
 pub(crate) enum Question {
     /// What does a room keep?
     Read(RoomName, Span),
-    /// How far have its people got, and read, a conversation?
-    Receipts(RoomName),
+    /// How far have its people got, and read, a conversation? Those behind this one, where it is named.
+    Receipts(RoomName, Option<Box<str>>),
     /// Mark it.
     Set(SetMarks),
     /// Publish.
     Publish(Arc<Publication>),
     /// A user has this conversation, and is to find it among its own.
     Enroll(Box<str>, RoomName),
+    /// What stands in a directory?
+    Entries(RoomName, Entries),
+    /// An entry is to stand there.
+    Enter(SetEntry),
 }
 
 /// What the broker says to that.
@@ -55,6 +69,8 @@ pub(crate) enum Heard {
     Receipts(Option<ReceiptsPage>),
     Set(Option<MarksSet>),
     Published(Result<Accepted, Refused>),
+    Entries(Option<DirectoryPage>),
+    Entered(Option<EntrySet>),
 }
 
 /// What comes next.
@@ -100,6 +116,12 @@ enum Stage {
     Marking(Marking),
     Finding(Finding),
     Listing(Listing),
+    /// Who of those that are called is in the group?
+    Inviting(Inviting),
+    /// In which groups is the user?
+    Grouping(Grouping),
+    /// Somebody becomes a member of a group, or is none any more.
+    Joining(Joining),
 }
 
 /// One thing asked, and how far it got.
@@ -107,6 +129,8 @@ enum Stage {
 pub(crate) struct Talking {
     who: Speaker,
     room: RoomName,
+    /// The number of the group, if it is one: then its people are not known here.
+    group: Option<u32>,
     /// The others: in a dialog one, among favourites nobody.
     others: Vec<Box<str>>,
     /// What was counted when something was said before.
@@ -122,24 +146,56 @@ impl Talking {
             return None;
         }
         let others = people.into_iter().filter(|it| *it != who.user).collect();
+        Some(Self::begun(who, room, None, others).on(act))
+    }
+
+    /// Something is asked of a group, of which the speaker is a member.
+    pub(crate) fn in_group(who: Speaker, (room, number): (RoomName, u32), act: Act) -> Self {
+        Self::begun(who, room, Some(number), Vec::new()).on(act)
+    }
+
+    fn begun(who: Speaker, room: RoomName, group: Option<u32>, others: Vec<Box<str>>) -> Self {
         let stage = Stage::Writing(Writing::default());
-        let mut talking = Self { who, room, others, counted: None, stage };
-        talking.stage = match act {
-            Act::Say(saying) => Stage::Saying(talking.speech(saying, None)),
+        Self { who, room, group, others, counted: None, stage }
+    }
+
+    fn on(mut self, act: Act) -> Self {
+        self.stage = match act {
+            Act::Say(saying) => Stage::Saying(self.speech(saying, None)),
             Act::Amend { of, erases, saying } => Stage::Meant(Meant::new(of, erases, saying)),
             Act::Mark { mark, up_to } => Stage::Marking(Marking::new(mark, up_to, true)),
             Act::Messages { range, count_max } => Stage::Finding(Finding::new(range, count_max)),
-            Act::Show => Stage::Listing(Listing::one(talking.room.clone())),
-            Act::Signal(saying) => Stage::Writing(talking.signal(&saying)),
-            Act::Tell { to, told, said } => talking.tell(&to, &told, said),
+            Act::Show => Stage::Listing(Listing::one(self.room.clone())),
+            Act::Signal(saying) => Stage::Writing(self.signal(&saying)),
+            Act::Tell { to, told, said } if self.group.is_some() && !to.is_empty() => {
+                Stage::Inviting(Inviting::new(to, told, said))
+            }
+            Act::Tell { to, told, said } => {
+                let is_meant = |user: &&Box<str>| to.is_empty() || to.contains(user);
+                self.tell(self.others.iter().filter(is_meant), &told, said)
+            }
         };
-        Some(talking)
+        self
     }
 
-    /// All conversations of the speaker are asked for, which this room lists.
+    /// All conversations of the speaker are asked for, which this room lists, and its groups.
     pub(crate) fn all(who: Speaker, index: RoomName) -> Self {
-        let stage = Stage::Listing(Listing::all(index.clone()));
-        Self { who, room: index, others: Vec::new(), counted: None, stage }
+        let stage = Stage::Listing(Listing::all(index.clone(), grouping::groups_of(&who.user)));
+        Self { stage, ..Self::begun(who, index, None, Vec::new()) }
+    }
+
+    /// A device of the speaker wants to hear its groups; `None`: the speaker's name is too long to be in any.
+    pub(crate) fn groups(who: Speaker, device: Box<str>) -> Option<Self> {
+        let room = grouping::groups_of(&who.user)?;
+        let stage = Stage::Grouping(Grouping::new(device));
+        Some(Self { stage, ..Self::begun(who, room, None, Vec::new()) })
+    }
+
+    /// A user is to be this in a group, or none of its members; `None`: one of the names is too long.
+    pub(crate) fn member(who: Speaker, change: MemberChange) -> Option<Self> {
+        let MemberChange { group, user, role } = change;
+        let stage = Stage::Joining(Joining::new(&group, user, role)?);
+        Some(Self { stage, ..Self::begun(who, group, None, Vec::new()) })
     }
 
     /// A message has reached the user.
@@ -172,12 +228,15 @@ impl Talking {
             Stage::Meant(meant) => one(Question::Read(room(), meant.span())),
             Stage::Saying(speech) => one(Question::Publish(Arc::clone(&speech.publication))),
             Stage::First(_, stands) => one(Question::Read(room(), only(stands.position.offset))),
-            Stage::Standing(..) => one(Question::Receipts(room())),
+            Stage::Standing(..) => one(Question::Receipts(room(), None)),
             Stage::Counting(counting) => one(Question::Read(room(), counting.span())),
             Stage::Writing(writing) => writing.questions(),
             Stage::Marking(marking) => one(marking.question(&self.room, &self.who.user)),
             Stage::Finding(finding) => one(finding.question(&self.room)),
-            Stage::Listing(listing) => one(listing.question()),
+            Stage::Listing(listing) => listing.questions(),
+            Stage::Inviting(inviting) => inviting.questions(&self.room),
+            Stage::Grouping(grouping) => one(grouping.question(&self.room, &self.who.user)),
+            Stage::Joining(joining) => one(joining.question(&self.room, self.who.at_unix_ms)),
         }
     }
 
@@ -203,21 +262,45 @@ impl Talking {
                 (Stage::Writing(writing), step)
             }
             (Stage::Marking(marking), Heard::Receipts(Some(page))) => {
-                self.mark_stands(marking, &page)
+                self.mark_stands(marking, page)
             }
             (Stage::Marking(marking), Heard::Page(Some(page))) => self.mark_read(marking, &page),
             (Stage::Marking(marking), Heard::Set(Some(set))) => self.mark_set(marking, set),
             (Stage::Finding(finding), Heard::Receipts(Some(page))) => {
-                (Stage::Finding(finding.stands(page)), Step::Ask)
+                (Stage::Finding(finding.stands(&self.who.user, page)), Step::Ask)
             }
             (Stage::Finding(finding), Heard::Page(Some(page))) => self.found(finding, &page),
             (Stage::Listing(listing), Heard::Receipts(Some(page))) => {
-                (Stage::Listing(listing.stands(page)), Step::Ask)
+                (Stage::Listing(listing.stands(place, &self.who.user, page)), Step::Ask)
             }
-            (Stage::Listing(listing), Heard::Page(Some(page))) => self.listed(listing, &page),
+            (Stage::Listing(listing), Heard::Page(Some(page))) => {
+                self.listed(listing, place, &page)
+            }
+            (Stage::Listing(listing), Heard::Entries(Some(page))) => {
+                self.listed_entries(listing, place, page)
+            }
+            (Stage::Inviting(inviting), Heard::Entries(Some(page))) => {
+                self.is_invited(inviting, place, &page)
+            }
+            (Stage::Grouping(grouping), Heard::Entries(Some(page))) => {
+                let (grouping, step) = grouping.read(page);
+                (Stage::Grouping(grouping), step)
+            }
+            (Stage::Joining(joining), heard) => {
+                let (joining, step) = joining.hear(&self.room, heard);
+                (Stage::Joining(joining), step)
+            }
             (Stage::Writing(mut writing), _) => {
                 writing.put_back(place);
                 (Stage::Writing(writing), Step::Again)
+            }
+            (Stage::Listing(mut listing), _) => {
+                listing.put_back(place);
+                (Stage::Listing(listing), Step::Again)
+            }
+            (Stage::Inviting(mut inviting), _) => {
+                inviting.put_back(place);
+                (Stage::Inviting(inviting), Step::Again)
             }
             (stage, _) => (stage, Step::Again),
         };
@@ -236,8 +319,25 @@ impl Talking {
             | Stage::Counting(_)
             | Stage::Marking(_)
             | Stage::Finding(_)
-            | Stage::Listing(_) => Step::Wait,
+            | Stage::Listing(_)
+            | Stage::Inviting(_)
+            | Stage::Grouping(_)
+            | Stage::Joining(_) => Step::Wait,
         }
+    }
+
+    /// The speaker's groups have changed while they were asked for: what was read does not count.
+    pub(crate) fn doubt_groups_of(&mut self, user: &str) {
+        if let Stage::Grouping(grouping) = &mut self.stage
+            && *self.who.user == *user
+        {
+            grouping.doubt();
+        }
+    }
+
+    /// Whether nobody else is in it.
+    fn is_alone(&self) -> bool {
+        self.group.is_none() && self.others.is_empty()
     }
 
     /// Whether something of it stands already, so that it is completed although nobody waits for the answer.
@@ -245,13 +345,20 @@ impl Talking {
         match &self.stage {
             Stage::First(..) | Stage::Standing(..) | Stage::Counting(_) | Stage::Writing(_) => true,
             Stage::Marking(marking) => marking.is_set(),
-            Stage::Meant(_) | Stage::Saying(_) | Stage::Finding(_) | Stage::Listing(_) => false,
+            // A member that is half in, or half out, is completed.
+            Stage::Joining(joining) => joining.has_begun(),
+            Stage::Meant(_)
+            | Stage::Saying(_)
+            | Stage::Finding(_)
+            | Stage::Listing(_)
+            | Stage::Inviting(_)
+            | Stage::Grouping(_) => false,
         }
     }
 
-    /// The one with whom the speaker talks, as its client names it.
+    /// With whom the speaker talks, as its client names it.
     fn with(&self) -> Box<str> {
-        conversation::with(&self.room, &self.who.user).unwrap_or_default()
+        conversation::named(&self.room, &self.who.user).unwrap_or_default()
     }
 }
 

@@ -115,5 +115,5 @@ fn event(packet: &Members<'_>, reply: &mut ReplyTo) -> Result<Command, Refused> 
 /// Events without an id are acked by some clients: such an ack names offset 0, which nobody was ever given.
 fn ack(packet: &Members<'_>) -> Result<Command, Refused> {
     packet.check_number("timestamp")?;
-    Ok(Command::AckOwn(packet.offset("id")?.unwrap_or(0)))
+    Ok(Command::AckEvent(packet.offset("id")?.unwrap_or(0)))
 }

@@ -89,12 +89,13 @@ fn response(reply: &ReplyTo, user: &str, answered: &Answered, unix_ms: u64, out:
         Answered::Conversations { one, list } => {
             out.key("payload");
             match list.first() {
-                _ if !one => out.list(list, |out, chat| messages::chat(chat, user, out)),
-                Some(chat) => messages::chat(chat, user, out),
+                _ if !one => out.list(list, |out, chat| messages::chat(chat, user, *one, out)),
+                Some(chat) => messages::chat(chat, user, *one, out),
                 None => out.map(|_| {}),
             }
         }
-        Answered::Done => {}
+        // The first two are nobody's request.
+        Answered::Groups(_) | Answered::Member { .. } | Answered::Done => {}
     }
 }
 

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use roomcast_protocol::content::Content;
-use roomcast_protocol::conversation::{self, Origin};
+use roomcast_protocol::conversation::{self, EventRef, Origin};
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::receipts::Mark;
 use roomcast_protocol::time::unix_ms;
@@ -34,14 +34,14 @@ const OWN_OF_CALL: [&str; 2] = ["direction", "status"];
 
 /// Writes a publication.
 pub(super) fn event(publication: &Publication, out: &mut Json<'_>) {
-    let Publication { room, kind, content, origin, position, .. } = publication;
+    let Publication { room, kind, content, origin, sender, .. } = publication;
     let viewer = conversation::owner(room);
     out.reserve(ENVELOPE_BYTES + content.len());
     out.map(|out| {
         out.text_at("type", "event");
         out.number_at("timestamp", said_at(publication));
-        if let Some((_, position)) = viewer.zip(*position) {
-            out.number_at("id", position.offset);
+        if let Some(number) = EventRef::of(publication).and_then(EventRef::number) {
+            out.number_at("id", number);
         }
         let mark = Mark::ALL.into_iter().find(|mark| mark.name() == &**kind);
         match (origin, mark) {
@@ -60,7 +60,10 @@ pub(super) fn event(publication: &Publication, out: &mut Json<'_>) {
                 );
                 out.map_at("payload", |out| {
                     chat_id(origin, viewer, out);
-                    place(origin, out);
+                    if is_in_group(origin) {
+                        out.text_at("userId", sender);
+                    }
+                    place(publication, origin, out);
                     out.number_at("timestamp", origin.at_unix_ms);
                 });
             }
@@ -104,6 +107,9 @@ fn of_conversation(
     let json = as_json(content);
     chat_id(origin, viewer, out);
     if &**kind == "typing" {
+        if is_in_group(origin) {
+            out.text_at("userId", sender);
+        }
         return each_said(&json, |name, value| {
             if name != "chatId" {
                 out.member(name, value);
@@ -111,7 +117,7 @@ fn of_conversation(
         });
     }
     out.text_at("sender", sender);
-    place(origin, out);
+    place(publication, origin, out);
     if let Some(amends) = &origin.amends {
         out.number_at("originalMessageId", amends.offset);
         if !amends.id.is_empty() {
@@ -119,6 +125,7 @@ fn of_conversation(
         }
     }
     match viewer.filter(|_| is_call(kind)) {
+        // In a group all are told the same, and see by `caller` and `participants` what it is to them.
         Some(viewer) => call(&json, viewer, &OWN, out),
         None => each_said(&json, |name, value| {
             if !OWN.contains(&name) {
@@ -134,16 +141,26 @@ fn of_conversation(
 
 /// With whom the viewer talks; the conversation's own name for who is not one of its people.
 fn chat_id(origin: &Origin, viewer: Option<&str>, out: &mut Json<'_>) {
-    let with = viewer.and_then(|viewer| conversation::with(&origin.room, viewer));
+    let with = conversation::named(&origin.room, viewer.unwrap_or_default());
     out.text_at("chatId", with.as_deref().unwrap_or(origin.room.as_str()));
 }
 
-/// Which message it is, or is about. What is not kept in the conversation is none, and its id nobody's business.
-fn place(origin: &Origin, out: &mut Json<'_>) {
-    let Some(position) = origin.position else { return };
+/// Whether several people may have done it.
+fn is_in_group(origin: &Origin) -> bool {
+    conversation::group_of(&origin.room).is_some()
+}
+
+/// Which message it is, or is about: in a group's room the publication itself. What is not kept in the conversation is
+/// none, and its id nobody's business.
+fn place(publication: &Publication, origin: &Origin, out: &mut Json<'_>) {
+    let (position, id) = match origin.group {
+        Some(_) => (publication.position, &publication.id),
+        None => (origin.position, &origin.id),
+    };
+    let Some(position) = position else { return };
     out.number_at("messageId", position.offset);
-    if !origin.id.is_empty() {
-        out.text_at("clientMessageId", &origin.id);
+    if !id.is_empty() {
+        out.text_at("clientMessageId", id);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use roomcast_protocol::conversation::{Conversation, Message};
+use roomcast_protocol::conversation::{Conversation, Message, Role};
 use roomcast_protocol::receipts::Mark;
 
 use super::events::{as_json, call, each_said, is_call, said_at};
@@ -92,13 +92,28 @@ fn text(message: &Message, said: &str, out: &mut Json<'_>) {
     }
 }
 
-/// Writes a conversation.
-pub(super) fn chat(chat: &Conversation, viewer: &str, out: &mut Json<'_>) {
+/// Writes a conversation; `one`: it was asked for by its name.
+pub(super) fn chat(chat: &Conversation, viewer: &str, one: bool, out: &mut Json<'_>) {
     out.map(|out| {
         out.text_at("chatId", &chat.with);
-        out.text_at("type", if *chat.with == *viewer { "favorites" } else { "dialog" });
+        out.text_at(
+            "type",
+            match chat.group {
+                true => "group",
+                false if *chat.with == *viewer => "favorites",
+                false => "dialog",
+            },
+        );
         out.key("participants");
         out.texts(&chat.people);
+        if chat.group && one {
+            out.map_at("roles", |out| {
+                for user in &chat.people {
+                    let role = if chat.owners.contains(user) { Role::Owner } else { Role::Member };
+                    out.member(user, &format!("\"{}\"", role.name()));
+                }
+            });
+        }
         if let Some(last) = &chat.last {
             out.key("lastMessage");
             message(last, viewer, out);

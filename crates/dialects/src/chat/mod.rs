@@ -44,6 +44,7 @@ static PROFILE: Profile = Profile {
     silence_ms: 20_000,
     tells_gaps: false,
     refuses_tokens_early: true,
+    joins_groups: true,
     ..Profile::PLAIN
 };
 

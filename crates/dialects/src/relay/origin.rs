@@ -16,7 +16,7 @@ use crate::native::encode::position;
 use crate::native::writer::{Json, Writer, written};
 
 /// Fields of the array that this version writes.
-const FIELDS: u32 = 9;
+const FIELDS: u32 = 10;
 /// Fields without which there is no origin: room, position, id, time.
 const FIELDS_NEEDED: u32 = 4;
 
@@ -36,7 +36,7 @@ pub(super) fn pack(origin: &Origin, out: &mut Vec<u8>) {
 }
 
 fn fields(origin: &Origin, out: &mut Vec<u8>) {
-    let Origin { room, position, id, at_unix_ms, unread, said_in, amends } = origin;
+    let Origin { room, position, id, at_unix_ms, unread, said_in, amends, group } = origin;
     let amends = amends.as_ref();
     written(encode::write_array_len(out, FIELDS));
     written(encode::write_str(out, room.as_str()));
@@ -58,6 +58,9 @@ fn fields(origin: &Origin, out: &mut Vec<u8>) {
     optional(out, amends, |out, it| written(encode::write_str(out, &it.id)));
     optional(out, amends.filter(|it| it.erases), |out, _| {
         written(encode::write_uint(out, 1));
+    });
+    optional(out, *group, |out, group| {
+        written(encode::write_uint(out, group.into()));
     });
 }
 
@@ -81,7 +84,8 @@ pub(super) fn unpack(inside: &[u8]) -> Option<Origin> {
     let erases = reader.optional(Reader::number)? == Some(1);
     let amends = amended.map(|offset| Amends { offset, id: amended_id.into(), erases });
     let said_in = said_in.map(SessionId);
-    Some(Origin { room, position, id, at_unix_ms, unread, said_in, amends })
+    let group = reader.optional(|it| u32::try_from(it.number()?).ok())?;
+    Some(Origin { room, position, id, at_unix_ms, unread, said_in, amends, group })
 }
 
 fn place(bytes: &[u8; PLACE_BYTES]) -> Option<Position> {
@@ -118,6 +122,10 @@ pub(super) fn write(origin: &Origin, out: &mut Json<'_>) {
             out.boolean(*erases);
         });
     }
+    if let Some(group) = origin.group {
+        out.key("group");
+        out.number(group.into());
+    }
 }
 
 /// The object, as it is read.
@@ -138,6 +146,8 @@ pub(super) struct Wire<'a> {
     said_in: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     amends: Option<WireAmends<'a>>,
+    #[serde(default)]
+    group: Option<u32>,
 }
 
 #[derive(Deserialize)]
@@ -174,6 +184,7 @@ impl Wire<'_> {
             unread: self.unread,
             said_in,
             amends: self.amends.map(amends),
+            group: self.group,
         })
     }
 }

@@ -45,10 +45,10 @@ fn acks_name_an_event_by_number_or_text() {
     let mut client = Client::default();
     for (id, offset) in [("23", 23), (r#""23""#, 23), ("1", 1), ("9007199254740991", OFFSET_MAX)] {
         let ack = format!(r#"{{"type":"ack","id":{id},"timestamp":1,"more":[]}}"#);
-        assert_eq!(client.says(&ack), Command::AckOwn(offset));
+        assert_eq!(client.says(&ack), Command::AckEvent(offset));
     }
     for nothing in [r#"{"type":"ack"}"#, r#"{"type":"ack","id":null}"#] {
-        assert_eq!(client.says(nothing), Command::AckOwn(0), "an event without an id");
+        assert_eq!(client.says(nothing), Command::AckEvent(0), "an event without an id");
     }
 }
 

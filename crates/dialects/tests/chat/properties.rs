@@ -257,6 +257,8 @@ fn any_answer_is_one_response_of_json() {
             last,
             unread,
             first_unread: None,
+            group: false,
+            owners: Vec::new(),
         };
         let told =
             parse(&answer(&with, "User1", &Answered::Conversations { one, list: vec![chat] }, 9));

@@ -166,6 +166,8 @@ fn chats_are_told_as_a_list_and_one_as_itself() {
         last: Some(message(5, "User2", "new", json_of(r#"{"message":"hi"}"#))),
         unread: 2,
         first_unread: Some(4),
+        group: false,
+        owners: Vec::new(),
     };
     let alone = Conversation {
         with: "User1".into(),
@@ -173,6 +175,8 @@ fn chats_are_told_as_a_list_and_one_as_itself() {
         last: None,
         unread: 0,
         first_unread: None,
+        group: false,
+        owners: Vec::new(),
     };
     let told = r#"{"chatId":"User2","type":"dialog","participants":["User1","User2"],"lastMessage":{"messageId":5,"sender":"User2","clientMessageId":"c-5","type":"new","message":"hi","timestamp":5,"status":"undelivered"},"missed":2,"firstMissed":4}"#;
     let favorites = r#"{"chatId":"User1","type":"favorites","participants":["User1"],"missed":0}"#;

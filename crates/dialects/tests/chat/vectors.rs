@@ -132,8 +132,8 @@ fn a_message(script: &mut Script) {
     let origin = Origin { unread: Some(1), ..of_message(CLIENT_ID, 1_700_500_000_000) };
     let new = copy("User2", 1, "new", content, 1_700_300_000_000, origin);
     script.hears(2, &told(&new));
-    script.says(2, &Command::AckOwn(1));
-    script.says(2, &Command::AckOwn(1));
+    script.says(2, &Command::AckEvent(1));
+    script.says(2, &Command::AckEvent(1));
 }
 
 fn marks(script: &mut Script) {

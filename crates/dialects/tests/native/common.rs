@@ -147,7 +147,7 @@ pub(crate) fn show(command: &Command) -> String {
         | Command::Converse(_)
         | Command::Conversations(_)
         | Command::Away
-        | Command::AckOwn(_) => panic!("{command:?}: the native dialect has no words for it"),
+        | Command::AckEvent(_) => panic!("{command:?}: the native dialect has no words for it"),
         Command::Publish(publish) => {
             write!(out, "publish {} into {}", publish.kind, publish.room).unwrap();
             let ttl = publish.ttl_s.map(|seconds| seconds.to_string().into_boxed_str());
@@ -227,7 +227,7 @@ fn show_reply(out: &mut String, command: &Command, reply: &ReplyTo) {
         | Command::Converse(_)
         | Command::Conversations(_)
         | Command::Away
-        | Command::AckOwn(_)
+        | Command::AckEvent(_)
         | Command::KeepAlive(_)
         | Command::Ack { .. }
         | Command::Unreadable(_) => None,

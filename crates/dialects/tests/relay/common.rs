@@ -79,6 +79,7 @@ struct OriginFields {
     unread: Option<u32>,
     said_in: Option<String>,
     amends: Option<(u64, String, bool)>,
+    group: Option<u32>,
 }
 
 impl OriginFields {
@@ -96,6 +97,7 @@ impl OriginFields {
             unread: self.unread,
             said_in: self.said_in.as_deref().map(|text| SessionId::parse(text).unwrap()),
             amends: self.amends.as_ref().map(amends),
+            group: self.group,
         }
     }
 }

@@ -281,9 +281,10 @@ fn text(most: usize) -> impl Strategy<Value = String> {
 fn origin() -> impl Strategy<Value = Origin> {
     let place = (any::<u128>(), 1..=OFFSET_MAX);
     let amends = (any::<u64>(), text(60), any::<bool>());
-    let marks = (any::<u64>(), prop::option::of(any::<u32>()), prop::option::of(any::<u128>()));
+    let number = || prop::option::of(any::<u32>());
+    let marks = (any::<u64>(), number(), prop::option::of(any::<u128>()), number());
     let parts = (ROOM, prop::option::of(place), text(60), marks, prop::option::of(amends));
-    parts.prop_map(|(room, place, id, (at_unix_ms, unread, said_in), amends)| Origin {
+    parts.prop_map(|(room, place, id, (at_unix_ms, unread, said_in, group), amends)| Origin {
         room: RoomName::parse(&room).unwrap(),
         position: place.map(|(epoch, offset)| Position { epoch: Epoch(epoch), offset }),
         id: id.into(),
@@ -291,6 +292,7 @@ fn origin() -> impl Strategy<Value = Origin> {
         unread,
         said_in: said_in.map(SessionId),
         amends: amends.map(|(offset, id, erases)| Amends { offset, id: id.into(), erases }),
+        group,
     })
 }
 

@@ -4,6 +4,7 @@
 pub(crate) mod access;
 pub(crate) mod answer;
 mod body;
+mod groups;
 mod health;
 mod history;
 mod members;
@@ -69,6 +70,8 @@ pub(crate) struct ApiConfig {
     pub(crate) decode: DecodeLimits,
     pub(crate) connections_max: usize,
     pub(crate) unauthenticated_max: usize,
+    /// A dialect is served whose users can be in groups.
+    pub(crate) groups: bool,
 }
 
 impl ApiConfig {
@@ -78,6 +81,7 @@ impl ApiConfig {
         Self {
             dev: config.dev,
             broker: config.broker.kind,
+            groups: config.dialects.chat.is_some(),
             message_bytes_max: limits.message_bytes,
             batch_max: limits.api_batch,
             batch_bytes_max: limits.api_batch_bytes,
@@ -193,6 +197,10 @@ impl Api {
             Ok(Route::Revoke) => self.revoke_token(who, request).await,
             Ok(Route::Subscribe(room)) => self.subscribe(who, &room, request).await,
             Ok(Route::Unsubscribe(room)) => self.unsubscribe(who, &room, request).await,
+            Ok(Route::SetMember(id, user)) => self.set_member(who, (&id, user), request).await,
+            Ok(Route::RemoveMember(id, user)) => {
+                self.remove_member(who, (&id, user), request).await
+            }
             Ok(Route::DeadLetters) => {
                 self.dead_letters(request.uri().query().unwrap_or_default()).await
             }

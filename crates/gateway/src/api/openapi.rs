@@ -4,7 +4,7 @@ use hyper::StatusCode;
 use serde_json::{Map, Value, json};
 
 use super::problem::Problem;
-use super::table::{ROWS, Row, Verb};
+use super::table::{ROWS, Row};
 use super::{Answer, answer};
 
 /// What bodies and answers look like.
@@ -27,13 +27,10 @@ fn document() -> Result<Value, serde_json::Error> {
     let schemas: Value = serde_json::from_str(SCHEMAS)?;
     let mut paths = Map::new();
     for row in ROWS {
-        let verb = match row.verb {
-            Verb::Get => "get",
-            Verb::Post => "post",
-        };
+        let verb = row.verb.name().to_ascii_lowercase();
         let path = paths.entry(row.path).or_insert_with(|| json!({}));
         if let Value::Object(path) = path {
-            path.insert(verb.to_owned(), operation(row)?);
+            path.insert(verb, operation(row)?);
         }
     }
     Ok(json!({
@@ -55,7 +52,7 @@ fn document() -> Result<Value, serde_json::Error> {
 fn operation(row: &Row) -> Result<Value, serde_json::Error> {
     let guarded = row.path.starts_with("/api/");
     let mut parameters = Vec::new();
-    if let Some((_, rest)) = row.path.split_once('{') {
+    for rest in row.path.split('{').skip(1) {
         let name = rest.split('}').next().unwrap_or_default();
         let schema = json!({"type": "string"});
         parameters.push(json!({"name": name, "in": "path", "required": true, "schema": schema}));
@@ -104,7 +101,7 @@ fn operation(row: &Row) -> Result<Value, serde_json::Error> {
         if guarded {
             operation.insert("security".to_owned(), json!([{"key": []}]));
         }
-        let needs = (row.route)(String::new());
+        let needs = (row.route)(String::new(), String::new());
         if let Some((action, _)) = needs.needs() {
             operation.insert("x-action".to_owned(), action.name().into());
         }
@@ -210,12 +207,13 @@ pub(super) mod tests {
     fn the_page_about_the_api_lists_the_rows() {
         let page = include_str!("../../../../docs/API.md");
         let row = |row: &Row| {
-            let verb = if row.verb == Verb::Get { "GET" } else { "POST" };
+            let verb = row.verb.name();
             let key = if row.path.starts_with("/api/") { "yes" } else { "no" };
             format!("| `{verb} {}` | {} | {key} |", row.path, row.summary)
         };
         let expected: Vec<_> = ROWS.iter().map(row).collect();
-        let is_row = |line: &&str| line.starts_with("| `GET /") || line.starts_with("| `POST /");
+        let begins = ["GET", "POST", "PUT", "DELETE"].map(|verb| format!("| `{verb} /"));
+        let is_row = |line: &&str| begins.iter().any(|begin| line.starts_with(begin));
         let told: Vec<_> = page.lines().filter(is_row).collect();
         assert_eq!(told, expected);
     }

@@ -36,7 +36,7 @@ struct Carried {
 
 /// The answer to an order, behind what was done.
 #[derive(Serialize)]
-struct Told {
+pub(super) struct Told {
     /// How safe the order is on its way to the others.
     level: &'static str,
     nodes: Vec<Carried>,
@@ -45,7 +45,7 @@ struct Told {
 }
 
 impl Told {
-    fn new(ordered: &Ordered) -> Self {
+    pub(super) fn new(ordered: &Ordered) -> Self {
         let carried = ordered.nodes.iter();
         let carried =
             carried.map(|(node, it)| Carried { node: node.to_string(), sessions: it.sessions });
@@ -118,12 +118,12 @@ impl Named {
     }
 }
 
-fn wrong(text: &'static str) -> Refused {
+pub(super) fn wrong(text: &'static str) -> Refused {
     Refused::because(Refusal::Schema, text.into())
 }
 
 /// Whether that can be a user's name within the cluster: orders are written with spaces between their words.
-fn is_name(user: &str) -> bool {
+pub(super) fn is_name(user: &str) -> bool {
     RoomName::parse(user).is_ok()
 }
 
@@ -139,7 +139,7 @@ pub(super) fn parsed<'a, T: Deserialize<'a>>(
     serde_json::from_slice(body).map_err(|_| wrong(text))
 }
 
-fn sessions(ordered: &Ordered) -> u64 {
+pub(super) fn sessions(ordered: &Ordered) -> u64 {
     ordered.nodes.iter().map(|(_, outcome)| outcome.sessions).sum()
 }
 
@@ -147,7 +147,7 @@ fn sessions(ordered: &Ordered) -> u64 {
 ///
 /// # Errors
 /// 102 says what it takes.
-fn timeout_of(query: &str) -> Result<u64, Refused> {
+pub(super) fn timeout_of(query: &str) -> Result<u64, Refused> {
     let mut found_ms = TIMEOUT_DEFAULT_MS;
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let Some(("timeout", value)) = pair.split_once('=') else {
@@ -279,6 +279,17 @@ impl Api {
         timeout_ms: u64,
     ) -> Result<Ordered, Problem> {
         let ordered = self.parts.core.order(order, timeout_ms);
+        self.obeyed(name, what, timeout_ms, ordered).await
+    }
+
+    /// Waits until all nodes have carried something out or their time is over.
+    pub(super) async fn obeyed(
+        &self,
+        name: &str,
+        what: &'static str,
+        timeout_ms: u64,
+        ordered: impl Future<Output = Option<Result<Ordered, Refused>>>,
+    ) -> Result<Ordered, Problem> {
         let wait = OUTCOME_WAIT + Duration::from_millis(timeout_ms);
         let ordered = tokio::time::timeout(wait, ordered).await.ok().flatten();
         let unknown = || Problem::unknown_outcome(ORDERED_PERHAPS);

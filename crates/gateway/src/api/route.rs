@@ -51,6 +51,10 @@ pub(super) enum Route {
     Subscribe(String),
     /// Take sessions out of this room.
     Unsubscribe(String),
+    /// This user is to be something in this group.
+    SetMember(String, String),
+    /// This user is to be nothing in this group.
+    RemoveMember(String, String),
     /// What could the application not be told?
     DeadLetters,
     /// Tell it again.
@@ -73,6 +77,7 @@ impl Route {
             Self::Subscribe(room) | Self::Unsubscribe(room) => {
                 Some((Action::Subscribe, Some(room)))
             }
+            Self::SetMember(..) | Self::RemoveMember(..) => Some((Action::Groups, None)),
             Self::DeadLetters | Self::Replay => Some((Action::Webhooks, None)),
         }
     }
@@ -85,13 +90,16 @@ pub(super) fn is_api(path: &str) -> bool {
 
 /// Finds what is asked for: which endpoint it is, and the route or why there is none.
 pub(super) fn find(method: &Method, path: &str) -> (Endpoint, Result<Route, Problem>) {
-    let Some((row, name)) = table::row(path) else {
+    let mut rows = table::rows(path).peekable();
+    let Some((first, _)) = rows.peek().copied() else {
         return (Endpoint::Other, Err(Problem::not_found()));
     };
-    if !row.verb.takes(method) {
-        return (row.endpoint, Err(Problem::method(row.verb.allow())));
-    }
-    (row.endpoint, decode(name).ok_or_else(bad_escape).map(row.route))
+    let Some((row, names)) = rows.find(|(row, _)| row.verb.takes(method)) else {
+        return (first.endpoint, Err(Problem::method(first.verb.allow())));
+    };
+    let [one, other] = names.map(decode);
+    let route = one.zip(other).map(|(one, other)| (row.route)(one, other));
+    (row.endpoint, route.ok_or_else(bad_escape))
 }
 
 fn bad_escape() -> Problem {
@@ -194,6 +202,10 @@ mod tests {
         let (enter, leave) = (named(Route::Subscribe), named(Route::Unsubscribe));
         found(&Method::POST, "/api/v1/rooms/a/subscribe", Endpoint::Subscribe, enter);
         found(&Method::POST, "/api/v1/rooms/a/unsubscribe", Endpoint::Unsubscribe, leave);
+        let named = |route: fn(String, String) -> Route| route("a/b".to_owned(), "7".to_owned());
+        let (path, set) = ("/api/v1/groups/a%2Fb/members/7", named(Route::SetMember));
+        found(&Method::PUT, path, Endpoint::Groups, set);
+        found(&Method::DELETE, path, Endpoint::Groups, named(Route::RemoveMember));
         let dead = "/api/v1/webhooks/dead";
         found(&Method::GET, dead, Endpoint::Webhooks, Route::DeadLetters);
         let replay = "/api/v1/webhooks/dead/replay";
@@ -207,6 +219,7 @@ mod tests {
         refused(&Method::OPTIONS, "/api/v1/publish", 405);
         refused(&Method::DELETE, "/api/v1/rooms/agents/members", 405);
         refused(&Method::GET, "/api/v1/users/7/disconnect", 405);
+        refused(&Method::POST, "/api/v1/groups/a/members/7", 405);
     }
 
     #[test]
@@ -223,6 +236,9 @@ mod tests {
             "/api/v1/rooms/a/b/members",
             "/api/v1/rooms/a/members/",
             "/api/v1/rooms/a/else",
+            "/api/v1/groups/a/members",
+            "/api/v1/groups/a/members/",
+            "/api/v1/groups//members/7",
             "/api/v2/publish",
             "//metrics",
         ] {

@@ -13,6 +13,10 @@ pub(super) enum Verb {
     Get,
     /// Acts.
     Post,
+    /// Makes it so, however often.
+    Put,
+    /// Undoes that, however often.
+    Delete,
 }
 
 impl Verb {
@@ -21,6 +25,8 @@ impl Verb {
         match self {
             Self::Get => matches!(*method, Method::GET | Method::HEAD),
             Self::Post => *method == Method::POST,
+            Self::Put => *method == Method::PUT,
+            Self::Delete => *method == Method::DELETE,
         }
     }
 
@@ -29,6 +35,18 @@ impl Verb {
         match self {
             Self::Get => "GET, HEAD",
             Self::Post => "POST",
+            // They come together.
+            Self::Put | Self::Delete => "PUT, DELETE",
+        }
+    }
+
+    /// The method.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
         }
     }
 }
@@ -47,10 +65,10 @@ pub(super) struct Param {
 pub(super) struct Row {
     pub(super) endpoint: Endpoint,
     pub(super) verb: Verb,
-    /// One segment may be a name in braces.
+    /// One segment may be a name in braces, or two.
     pub(super) path: &'static str,
-    /// Makes the route of the name.
-    pub(super) route: fn(String) -> Route,
+    /// Makes the route of the names; of those that are not there it makes nothing.
+    pub(super) route: fn(String, String) -> Route,
     /// Unique among rows.
     pub(super) id: &'static str,
     /// As docs/API.md says it.
@@ -73,7 +91,7 @@ const READS: Row = Row {
     endpoint: Endpoint::Other,
     verb: Verb::Get,
     path: "",
-    route: |_| Route::Livez,
+    route: |_, _| Route::Livez,
     id: "",
     summary: "",
     query: &[],
@@ -133,7 +151,7 @@ pub(super) static ROWS: &[Row] = &[
     Row {
         endpoint: Endpoint::Metrics,
         path: "/metrics",
-        route: |_| Route::Metrics,
+        route: |_, _| Route::Metrics,
         id: "metrics",
         summary: "figures in Prometheus' text format: METRICS.md",
         problems: &[500],
@@ -142,7 +160,7 @@ pub(super) static ROWS: &[Row] = &[
     Row {
         endpoint: Endpoint::Livez,
         path: "/livez",
-        route: |_| Route::Livez,
+        route: |_, _| Route::Livez,
         id: "livez",
         summary: "do all threads turn?",
         answer: Some("Live"),
@@ -151,7 +169,7 @@ pub(super) static ROWS: &[Row] = &[
     Row {
         endpoint: Endpoint::Readyz,
         path: "/readyz",
-        route: |_| Route::Readyz,
+        route: |_, _| Route::Readyz,
         id: "readyz",
         summary: "may traffic come?",
         answer: Some("Ready"),
@@ -160,7 +178,7 @@ pub(super) static ROWS: &[Row] = &[
     Row {
         endpoint: Endpoint::OpenApi,
         path: "/api/v1/openapi.json",
-        route: |_| Route::OpenApi,
+        route: |_, _| Route::OpenApi,
         id: "openapi",
         summary: "this page as an OpenAPI 3.1 document",
         answer: Some("OpenApi"),
@@ -170,7 +188,7 @@ pub(super) static ROWS: &[Row] = &[
     Row {
         endpoint: Endpoint::Publish,
         path: "/api/v1/publish",
-        route: |_| Route::Publish,
+        route: |_, _| Route::Publish,
         id: "publish",
         summary: "publish into a room",
         query: &[
@@ -194,7 +212,7 @@ pub(super) static ROWS: &[Row] = &[
     Row {
         endpoint: Endpoint::Batch,
         path: "/api/v1/batch",
-        route: |_| Route::Batch,
+        route: |_, _| Route::Batch,
         id: "batch",
         summary: "publish several",
         body: Some("Batch"),
@@ -203,7 +221,7 @@ pub(super) static ROWS: &[Row] = &[
     Row {
         endpoint: Endpoint::Broadcast,
         path: "/api/v1/broadcast",
-        route: |_| Route::Broadcast,
+        route: |_, _| Route::Broadcast,
         id: "broadcast",
         summary: "publish one into several rooms",
         body: Some("Broadcast"),
@@ -212,7 +230,7 @@ pub(super) static ROWS: &[Row] = &[
     Row {
         endpoint: Endpoint::History,
         path: "/api/v1/rooms/{room}/history",
-        route: Route::History,
+        route: |name, _| Route::History(name),
         id: "history",
         summary: "what a room keeps",
         query: &[
@@ -231,7 +249,7 @@ pub(super) static ROWS: &[Row] = &[
     Row {
         endpoint: Endpoint::Members,
         path: "/api/v1/rooms/{room}/members",
-        route: Route::Members,
+        route: |name, _| Route::Members(name),
         id: "members",
         summary: "who is in a room of this node",
         query: &[LIMIT, param("cursor", "the `next` of the page before", TEXT)],
@@ -242,7 +260,7 @@ pub(super) static ROWS: &[Row] = &[
     Row {
         endpoint: Endpoint::Presence,
         path: "/api/v1/rooms/{room}/presence",
-        route: Route::Presence,
+        route: |name, _| Route::Presence(name),
         id: "presence",
         summary: "who is in a room, on all nodes",
         query: &[LIMIT, AFTER],
@@ -253,7 +271,7 @@ pub(super) static ROWS: &[Row] = &[
     Row {
         endpoint: Endpoint::Receipts,
         path: "/api/v1/rooms/{room}/receipts",
-        route: Route::Receipts,
+        route: |name, _| Route::Receipts(name),
         id: "receipts",
         summary: "how far users have got and read a room",
         query: &[LIMIT, AFTER, param("of", "who has this publication alone", OFFSET)],
@@ -264,7 +282,7 @@ pub(super) static ROWS: &[Row] = &[
     Row {
         endpoint: Endpoint::Rooms,
         path: "/api/v1/rooms",
-        route: |_| Route::Rooms,
+        route: |_, _| Route::Rooms,
         id: "rooms",
         summary: "rooms that have members, on all nodes",
         query: &[SURVEYED, AFTER, WITHIN, param("prefix", "names that begin so", TEXT)],
@@ -274,7 +292,7 @@ pub(super) static ROWS: &[Row] = &[
     Row {
         endpoint: Endpoint::Connections,
         path: "/api/v1/connections",
-        route: |_| Route::Connections,
+        route: |_, _| Route::Connections,
         id: "connections",
         summary: "sessions with a connection, on all nodes",
         answer: Some("Connections"),
@@ -283,7 +301,7 @@ pub(super) static ROWS: &[Row] = &[
     Row {
         endpoint: Endpoint::Sessions,
         path: "/api/v1/users/{id}/sessions",
-        route: Route::Sessions,
+        route: |name, _| Route::Sessions(name),
         id: "sessions",
         summary: "the same of one user",
         answer: Some("Sessions"),
@@ -292,7 +310,7 @@ pub(super) static ROWS: &[Row] = &[
     Row {
         endpoint: Endpoint::Disconnect,
         path: "/api/v1/users/{id}/disconnect",
-        route: Route::Disconnect,
+        route: |name, _| Route::Disconnect(name),
         id: "disconnect",
         summary: "end a user's sessions on all nodes",
         ..ORDERS
@@ -300,7 +318,7 @@ pub(super) static ROWS: &[Row] = &[
     Row {
         endpoint: Endpoint::Disconnect,
         path: "/api/v1/sessions/{id}/disconnect",
-        route: Route::EndSession,
+        route: |name, _| Route::EndSession(name),
         id: "end_session",
         summary: "end one session, wherever it is connected",
         ..ORDERS
@@ -308,7 +326,7 @@ pub(super) static ROWS: &[Row] = &[
     Row {
         endpoint: Endpoint::Revoke,
         path: "/api/v1/users/{id}/revoke",
-        route: Route::RevokeUser,
+        route: |name, _| Route::RevokeUser(name),
         id: "revoke_user",
         summary: "refuse a user's tokens, and end the sessions that hold one",
         body: Some("RevokeUser"),
@@ -318,7 +336,7 @@ pub(super) static ROWS: &[Row] = &[
     Row {
         endpoint: Endpoint::Revoke,
         path: "/api/v1/revoke",
-        route: |_| Route::Revoke,
+        route: |_, _| Route::Revoke,
         id: "revoke",
         summary: "the same for one token",
         body: Some("RevokeToken"),
@@ -327,7 +345,7 @@ pub(super) static ROWS: &[Row] = &[
     Row {
         endpoint: Endpoint::Subscribe,
         path: "/api/v1/rooms/{room}/subscribe",
-        route: Route::Subscribe,
+        route: |name, _| Route::Subscribe(name),
         id: "subscribe",
         summary: "put a user's sessions, or one, into a room",
         body: Some("Whom"),
@@ -337,7 +355,7 @@ pub(super) static ROWS: &[Row] = &[
     Row {
         endpoint: Endpoint::Unsubscribe,
         path: "/api/v1/rooms/{room}/unsubscribe",
-        route: Route::Unsubscribe,
+        route: |name, _| Route::Unsubscribe(name),
         id: "unsubscribe",
         summary: "take them out",
         body: Some("Whom"),
@@ -345,9 +363,32 @@ pub(super) static ROWS: &[Row] = &[
         ..ORDERS
     },
     Row {
+        endpoint: Endpoint::Groups,
+        verb: Verb::Put,
+        path: "/api/v1/groups/{id}/members/{user}",
+        route: |id, user| Route::SetMember(id, user),
+        id: "set_member",
+        summary: "a user is a member of a group, or its owner",
+        body: Some("Role"),
+        answer: Some("Member"),
+        problems: &[400, 408, 413, 415, 422, 429, 503, 504],
+        ..ORDERS
+    },
+    Row {
+        endpoint: Endpoint::Groups,
+        verb: Verb::Delete,
+        path: "/api/v1/groups/{id}/members/{user}",
+        route: |id, user| Route::RemoveMember(id, user),
+        id: "remove_member",
+        summary: "it is none any more",
+        answer: Some("Member"),
+        problems: &[400, 408, 413, 503, 504],
+        ..ORDERS
+    },
+    Row {
         endpoint: Endpoint::Webhooks,
         path: "/api/v1/webhooks/dead",
-        route: |_| Route::DeadLetters,
+        route: |_, _| Route::DeadLetters,
         id: "dead_letters",
         summary: "what the application could not be told",
         query: &[
@@ -362,7 +403,7 @@ pub(super) static ROWS: &[Row] = &[
         endpoint: Endpoint::Webhooks,
         verb: Verb::Post,
         path: "/api/v1/webhooks/dead/replay",
-        route: |_| Route::Replay,
+        route: |_, _| Route::Replay,
         id: "replay",
         summary: "tell it again",
         body: Some("Replay"),
@@ -373,17 +414,28 @@ pub(super) static ROWS: &[Row] = &[
     },
 ];
 
-/// The row of a path, and the name in it as it came.
-pub(super) fn row(path: &str) -> Option<(&'static Row, &str)> {
-    ROWS.iter().find_map(|row| Some((row, named(row.path, path)?)))
+/// The rows of a path, one for each method, and the names in it as they came.
+pub(super) fn rows(path: &str) -> impl Iterator<Item = (&'static Row, [&str; 2])> {
+    ROWS.iter().filter_map(move |row| Some((row, named(row.path, path)?)))
 }
 
-/// The name that stands in a path in the place of the braces; empty where there are none.
-fn named<'p>(template: &str, path: &'p str) -> Option<&'p str> {
-    let Some((before, rest)) = template.split_once('{') else {
-        return (template == path).then_some("");
-    };
-    let (_, after) = rest.split_once('}')?;
-    let name = path.strip_prefix(before)?.strip_suffix(after)?;
-    (!name.is_empty() && !name.contains('/')).then_some(name)
+/// The names that stand in a path in the places of the braces; empty where there are none.
+fn named<'p>(template: &str, path: &'p str) -> Option<[&'p str; 2]> {
+    let mut segments = path.split('/');
+    let (mut names, mut found) = (["", ""], 0);
+    for wanted in template.split('/') {
+        let segment = segments.next()?;
+        if !wanted.starts_with('{') {
+            if segment != wanted {
+                return None;
+            }
+            continue;
+        }
+        if segment.is_empty() {
+            return None;
+        }
+        *names.get_mut(found)? = segment;
+        found += 1;
+    }
+    segments.next().is_none().then_some(names)
 }

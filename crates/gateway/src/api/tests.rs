@@ -15,7 +15,7 @@ use roomcast_protocol::publication::Publication;
 use roomcast_protocol::receipts::{Marked, Receipt, ReceiptsPage};
 use roomcast_router::hub::{HubHealth, Ordered, RelayState, Surveyed};
 use roomcast_router::messages::{MemberInfo, ReceiptsAsk};
-use roomcast_router::orders::{Order, Outcome};
+use roomcast_router::orders::{Order, Outcome, Whom};
 use roomcast_router::surveys::{Survey, SurveyPage, SurveyRow, What};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -156,6 +156,7 @@ fn stage(dev: bool, core: Core) -> Stage {
         draining: Arc::default(),
         node: NodeId(7),
         config: ApiConfig {
+            groups: true,
             dev,
             broker: config.broker.kind,
             message_bytes_max: MESSAGE_BYTES,
@@ -228,6 +229,11 @@ async fn play(core: Core, mut asked: mpsc::Receiver<CoreRequest>, published: See
                 answer.send(Err(Refusal::Unavailable.into())).unwrap();
             }
             (CoreRequest::Order { order, timeout_ms, answer }, _) => {
+                answer.send(Ok(carried_out(&order, timeout_ms))).unwrap();
+            }
+            (CoreRequest::SetMember { change, timeout_ms, answer }, _) => {
+                let room = change.group;
+                let order = Order::Leave(room, Whom::User(change.user));
                 answer.send(Ok(carried_out(&order, timeout_ms))).unwrap();
             }
             (CoreRequest::Survey { survey, timeout_ms, answer }, _) => {
@@ -910,6 +916,8 @@ fn sample(id: &str) -> (&'static str, &'static str, &'static str) {
         "revoke_user" => ("7", "", r#"{"before":1}"#),
         "revoke" => ("", "", r#"{"jti":"t"}"#),
         "subscribe" | "unsubscribe" => ("agents", "", r#"{"user":"7"}"#),
+        "set_member" => ("team", "", r#"{"role":"owner"}"#),
+        "remove_member" => ("team", "", ""),
         "dead_letters" => ("", "?after=0&limit=2", ""),
         "replay" => ("", "", r#"{"ids":[3]}"#),
         other => panic!("no sample for {other}"),
@@ -918,7 +926,7 @@ fn sample(id: &str) -> (&'static str, &'static str, &'static str) {
 
 /// What the document says of a row's answers.
 fn responses<'d>(document: &'d Value, row: &table::Row) -> &'d Value {
-    let verb = if row.verb == table::Verb::Get { "get" } else { "post" };
+    let verb = row.verb.name().to_ascii_lowercase();
     &document["paths"][row.path][verb]["responses"]
 }
 
@@ -929,9 +937,9 @@ async fn every_row_is_answered_as_the_document_says() {
     let key = [(header::AUTHORIZATION, KEY), (header::CONTENT_TYPE, "application/json")];
     for row in table::ROWS {
         let (name, query, body) = sample(row.id);
-        let method = if row.verb == table::Verb::Get { Method::GET } else { Method::POST };
+        let method = Method::from_bytes(row.verb.name().as_bytes()).unwrap();
         let (before, after) = row.path.split_once('{').unwrap_or((row.path, ""));
-        let after = after.split_once('}').map_or("", |(_, after)| after);
+        let after = after.split_once('}').map_or("", |(_, after)| after).replace("{user}", "7");
         let path = format!("{before}{name}{after}{query}");
         let responses = responses(&document, row);
         let (status, headers, answer) = good.ask(method.clone(), &path, &key, body).await;

@@ -2,7 +2,7 @@
 //! where somebody said so, and that two dialects have two paths.
 
 use roomcast_dialects::roadrunner::{Alias, Brokers};
-use roomcast_protocol::conversation::DIALOG;
+use roomcast_protocol::conversation::{DIALOG, GROUP};
 use roomcast_protocol::guard::Policy;
 use roomcast_protocol::room::RoomName;
 
@@ -98,7 +98,8 @@ pub(super) fn conversations(
     policy: Policy,
     r: &mut Reader<'_>,
 ) -> Policy {
-    if !pattern.is_some_and(|pattern| pattern.begins_with(DIALOG)) {
+    let begins = |pattern: &Pattern| [DIALOG, GROUP].iter().any(|it| pattern.begins_with(it));
+    if !pattern.is_some_and(begins) {
         return policy;
     }
     if policy.history.is_none() || !policy.receipts {

@@ -1,6 +1,6 @@
 //! `actions` and `rooms` of an API key: what a back-end may do, and with which rooms.
 
-use roomcast_protocol::conversation::DIALOG;
+use roomcast_protocol::conversation::{DIALOG, GROUP};
 use roomcast_protocol::room::RoomName;
 
 use super::raw::RawApiKey;
@@ -11,7 +11,7 @@ use crate::guard::Pattern;
 const ROOMS_MAX: usize = 100;
 
 /// What the names of rooms begin with in which people talk.
-const TALKS: [&str; 2] = [DIALOG, "chat-"];
+const TALKS: [&str; 2] = [DIALOG, GROUP];
 
 /// What a back-end can do with the server API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,13 +34,15 @@ pub enum Action {
     Revoke,
     /// Put users into rooms, and take them out.
     Subscribe,
+    /// Say who is in groups.
+    Groups,
     /// List and replay what webhooks could not deliver.
     Webhooks,
 }
 
 impl Action {
     /// All of them, in the order of the documents.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Publish,
         Self::History,
         Self::Presence,
@@ -50,6 +52,7 @@ impl Action {
         Self::Disconnect,
         Self::Revoke,
         Self::Subscribe,
+        Self::Groups,
         Self::Webhooks,
     ];
 
@@ -66,6 +69,7 @@ impl Action {
             Self::Disconnect => "disconnect",
             Self::Revoke => "revoke",
             Self::Subscribe => "subscribe",
+            Self::Groups => "groups",
             Self::Webhooks => "webhooks",
         }
     }

@@ -9,7 +9,7 @@ use roomcast_protocol::publication::Publication;
 use roomcast_protocol::receipts::ReceiptsPage;
 use roomcast_protocol::room::RoomName;
 use roomcast_router::hub::{Ordered, Surveyed};
-use roomcast_router::messages::{MemberInfo, ReceiptsAsk};
+use roomcast_router::messages::{MemberChange, MemberInfo, ReceiptsAsk};
 use roomcast_router::orders::Order;
 use roomcast_router::surveys::Survey;
 use tokio::sync::mpsc::error::SendError;
@@ -113,6 +113,17 @@ impl CoreHandle {
         ordered.await.ok()
     }
 
+    /// Changes who is in a group, and tells all nodes; `None`: the node is ending, and nothing is known.
+    pub(crate) async fn set_member(
+        &self,
+        change: MemberChange,
+        timeout_ms: u64,
+    ) -> Option<Result<Ordered, Refused>> {
+        let (answer, ordered) = oneshot::channel();
+        self.requests.send(CoreRequest::SetMember { change, timeout_ms, answer }).await.ok()?;
+        ordered.await.ok()
+    }
+
     /// Which rooms, or sessions, all nodes have.
     ///
     /// # Errors
@@ -160,6 +171,7 @@ fn refuse(request: CoreRequest) {
         | CoreRequest::Roster { .. }
         | CoreRequest::Receipts { .. }
         | CoreRequest::Order { .. }
+        | CoreRequest::SetMember { .. }
         | CoreRequest::Survey { .. }
         | CoreRequest::Stop { .. } => {}
     }

@@ -36,7 +36,7 @@ static INBOX_OF_DEVICES: LazyLock<Policy> = LazyLock::new(|| {
     Policy { history, cursor: device, ..INBOX.clone() }
 });
 
-/// What the rule of a dialog's room says where clients of chat are served: two people talk in it, who see 10,000
+/// What the rule of a dialog's or a group's room says where clients of chat are served: people talk in it, who see 10,000
 /// messages, 64 MiB, 365 days.
 static DIALOG: LazyLock<Policy> = LazyLock::new(|| Policy {
     history: Some(Keep {
@@ -142,13 +142,13 @@ impl Builtin {
         }
     }
 
-    /// What the row says beside its rights: a user's room is an inbox (G16), `demo-team` tells all, dialogs are kept where
-    /// clients of chat are served, the others keep nothing.
+    /// What the row says beside its rights: a user's room is an inbox (G16), `demo-team` tells all, dialogs and groups are
+    /// kept where clients of chat are served, the others keep nothing.
     pub(super) fn policy(self, chat: bool) -> &'static Policy {
         match self {
             Self::User if chat => &INBOX_OF_DEVICES,
             Self::User => &INBOX,
-            Self::Dialog if chat => &DIALOG,
+            Self::Dialog | Self::Private if chat => &DIALOG,
             Self::DemoTeam => &DEMO_TEAM,
             Self::System
             | Self::Maintenance

@@ -504,6 +504,7 @@ fn weight_of(message: &roomcast_router::messages::HubMessage) -> usize {
         }
         HubMessage::Converse(talk) => MESSAGE_BYTES + talk.weight(),
         HubMessage::Attach { .. }
+        | HubMessage::SetMember { .. }
         | HubMessage::Reached { .. }
         | HubMessage::Fence { .. }
         | HubMessage::Presence { .. }

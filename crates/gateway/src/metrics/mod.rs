@@ -84,6 +84,8 @@ pub(crate) enum Endpoint {
     Subscribe,
     /// `/api/v1/rooms/{room}/unsubscribe`.
     Unsubscribe,
+    /// `/api/v1/groups/{id}/members/{user}`.
+    Groups,
     /// `/api/v1/webhooks/dead`, `/api/v1/webhooks/dead/replay`.
     Webhooks,
     /// Anything else.
@@ -91,7 +93,7 @@ pub(crate) enum Endpoint {
 }
 
 impl Endpoint {
-    const ALL: [Self; 20] = [
+    const ALL: [Self; 21] = [
         Self::Metrics,
         Self::Livez,
         Self::Readyz,
@@ -110,6 +112,7 @@ impl Endpoint {
         Self::Revoke,
         Self::Subscribe,
         Self::Unsubscribe,
+        Self::Groups,
         Self::Webhooks,
         Self::Other,
     ];
@@ -134,6 +137,7 @@ impl Endpoint {
             Self::Revoke => "revoke",
             Self::Subscribe => "subscribe",
             Self::Unsubscribe => "unsubscribe",
+            Self::Groups => "groups",
             Self::Webhooks => "webhooks",
             Self::Other => "other",
         }

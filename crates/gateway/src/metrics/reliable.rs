@@ -224,6 +224,11 @@ pub(super) const ROWS: &[Row] = &[
         Read::Lane(|lane| lane.counters.inboxes_unknown),
     ),
     counter(
+        "roomcast_groups_unknown_total",
+        "Sessions closed at connect because the broker did not say in which groups their user is",
+        Read::Lane(|lane| lane.counters.groups_unknown),
+    ),
+    counter(
         "roomcast_inboxes_lost_total",
         "Publications that the quota of an inbox removed and of which a client was told",
         Read::Lane(|lane| lane.counters.inbox_lost),

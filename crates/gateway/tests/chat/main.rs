@@ -13,5 +13,6 @@ mod chat;
 mod common;
 mod dialog;
 mod door;
+mod groups;
 mod privacy;
 mod sequence;

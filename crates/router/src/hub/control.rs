@@ -323,6 +323,9 @@ impl Hub {
             return;
         }
         if let Some(order) = Order::of(publication) {
+            if let Some(user) = order.changes_groups_of() {
+                self.talks.doubt_groups_of(user);
+            }
             self.carry_out(Some(&publication.id), order, out);
         } else if let Some(fence) = Fence::of(publication) {
             self.obey_fence(fence, out);

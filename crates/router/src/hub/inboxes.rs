@@ -3,16 +3,21 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use roomcast_protocol::conversation::{self, USER_GROUPS_MAX};
+use roomcast_protocol::directory::SetEntry;
 use roomcast_protocol::envelope::BrokerCommand;
 use roomcast_protocol::ids::{LaneId, SessionKey};
-use roomcast_protocol::inbox::{ACKED_ABOVE_MAX, Acked, CursorName, InboxState, Told};
-use roomcast_protocol::position::{Epoch, Keep};
+use roomcast_protocol::inbox::{
+    ACKED_ABOVE_MAX, Acked, CursorName, DEVICE_IDLE_MS, DEVICES_MAX, InboxState, Told,
+};
+use roomcast_protocol::position::{Epoch, Keep, Position};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
 use super::Hub;
 use super::asks::ASK_AGAIN_MS;
 use crate::messages::{HubEffect, LaneMessage};
+use crate::{membership, talks};
 
 /// Questions about inboxes that are under way to the broker at once.
 pub const INBOX_ASKS_MAX: usize = 64;
@@ -26,6 +31,9 @@ pub const INBOX_MS: u64 = 5_000;
 
 /// Cursors that may wait for the broker to be back; those beyond are not moved, and what they acked is given once more.
 pub const CURSORS_WAITING_MAX: usize = 4_096;
+
+/// Places of one user's devices in its groups; beyond it a new device goes on, in a group, where the furthest one is.
+const PLACES_MAX: u32 = USER_GROUPS_MAX * DEVICES_MAX as u32;
 
 /// A lane's question.
 #[derive(Debug)]
@@ -88,11 +96,17 @@ impl Hub {
         told: Told,
         out: &mut Vec<HubEffect>,
     ) {
-        let Some(keep) = self.keep_of(&cursor.room).filter(|keep| keep.inbox.is_some()) else {
-            return;
-        };
+        let is_group = conversation::group_of(&cursor.room).is_some();
+        let keep = self.keep_of(&cursor.room).filter(|keep| is_group || keep.inbox.is_some());
+        let Some(keep) = keep else { return };
         if self.may_ask() {
-            return out.push(HubEffect::Broker(BrokerCommand::Ack { cursor, keep, acked, told }));
+            return match is_group {
+                true => self.note_place(&cursor, acked.watermark, out),
+                false => {
+                    let ack = BrokerCommand::Ack { cursor, keep, acked, told };
+                    out.push(HubEffect::Broker(ack));
+                }
+            };
         }
         let moved = &mut self.inboxes.moved;
         if let Some((held, held_told)) = moved.get_mut(&cursor) {
@@ -103,6 +117,22 @@ impl Hub {
         } else {
             self.counters.cursors_dropped += 1;
         }
+    }
+
+    /// How far a device of a member has acked a group: beside the group's room, for there may be thousands. What it acked
+    /// above is given once more.
+    fn note_place(&mut self, cursor: &CursorName, at: Position, out: &mut Vec<HubEffect>) {
+        let Some((user, device)) = cursor.device.split_once(' ') else { return };
+        let Some(directory) = talks::cursors_of(user) else { return };
+        let set = SetEntry {
+            directory,
+            name: talks::cursor_entry(&cursor.room, device).into(),
+            value: Some(membership::place(at).into()),
+            entries_max: PLACES_MAX,
+            idle_ms: Some(DEVICE_IDLE_MS),
+        };
+        let request = self.talks.number();
+        out.push(HubEffect::Broker(BrokerCommand::SetEntry { request, set: Box::new(set) }));
     }
 
     /// Asks what waits, and tells of cursors that have moved.
@@ -196,8 +226,6 @@ fn merge(held: &mut Acked, acked: Acked) {
 
 #[cfg(test)]
 mod tests {
-    use roomcast_protocol::position::Position;
-
     use super::*;
 
     fn acked(epoch: u128, offset: u64, above: &[u64]) -> Acked {

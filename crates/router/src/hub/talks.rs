@@ -7,6 +7,7 @@ use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::command::ReplyTo;
 use roomcast_protocol::content::Content;
 use roomcast_protocol::conversation::{Act, Answered};
+use roomcast_protocol::directory::{DirectoryPage, EntrySet};
 use roomcast_protocol::envelope::{Accepted, BrokerCommand};
 use roomcast_protocol::ids::{LaneId, SessionId, SessionKey};
 use roomcast_protocol::position::{Keep, Position};
@@ -18,9 +19,10 @@ use roomcast_protocol::time::Now;
 use super::Hub;
 use super::relay::RETRY_MS;
 use super::watch::RelayState;
-use crate::messages::{HubEffect, LaneMessage, Talk, TalkOf, Ticket};
+use crate::messages::{HubEffect, LaneMessage, MemberChange, QueryId, Talk, TalkOf, Ticket};
+use crate::orders::{Order, Whom};
 use crate::reader::Reader;
-use crate::talks::{Counted, Heard, Question, Speaker, Step, Talking};
+use crate::talks::{Counted, Heard, NUMBERS, Question, Speaker, Step, Talking};
 
 /// What the name of the room begins with in which a user's conversations are listed. Nobody hears it.
 const INDEX: &str = "$talks-";
@@ -58,12 +60,16 @@ pub const REACHED_MAX: usize = 65_536;
 /// Of those, so many are marked at once.
 pub(super) const REACHED_UNDER_WAY_MAX: usize = 256;
 
+/// What the room of groups' numbers keeps: who is asked for again has the same number for that long.
+const NUMBERS_KEEP: Keep = Keep { size: 10_000, ..INDEX_KEEP };
+
 /// Who waits for an answer.
 #[derive(Debug)]
-struct Asker {
-    lane: LaneId,
-    session: SessionKey,
-    reply: ReplyTo,
+enum Asker {
+    /// A session.
+    Session(LaneId, SessionKey, ReplyTo),
+    /// The server API, which wants it told to all nodes; how long they have. Units: milliseconds.
+    Query(QueryId, u64),
 }
 
 /// One thing asked.
@@ -128,6 +134,17 @@ impl Talks {
         self.counted.insert(room.clone(), counted);
     }
 
+    /// Of what is asked nobody waits for the answer.
+    pub(super) const fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    /// A user's groups have changed: whoever asks for them asks again.
+    pub(super) fn doubt_groups_of(&mut self, user: &str) {
+        self.open.values_mut().for_each(|open| open.talking.doubt_groups_of(user));
+    }
+
     /// What was listed may be lost.
     pub(super) fn doubt(&mut self) {
         self.enrolled.clear();
@@ -137,6 +154,11 @@ impl Talks {
 /// What the room in which a user's conversations are listed keeps; `None`: it is another room.
 pub(super) fn index_keep(room: &str) -> Option<Keep> {
     room.starts_with(INDEX).then_some(INDEX_KEEP)
+}
+
+/// What a system room keeps of which conversations know; `None`: it is another room.
+pub(super) fn keep(room: &str) -> Option<Keep> {
+    index_keep(room).or_else(|| (room == NUMBERS).then_some(NUMBERS_KEEP))
 }
 
 /// Of what the newest entry is enough there: the conversation.
@@ -153,11 +175,14 @@ impl Hub {
     /// A session asks something.
     pub(super) fn talk(&mut self, now: Now, talk: Talk, out: &mut Vec<HubEffect>) {
         let Talk { lane, session, reply, user, said_in, of } = talk;
-        let signal = matches!(of, TalkOf::Room(_, Act::Signal(_)));
+        let signal =
+            matches!(of, TalkOf::Room(_, Act::Signal(_)) | TalkOf::Group(_, _, Act::Signal(_)));
         let request = reply.id.clone().unwrap_or_default();
         let who = Speaker { user, said_in, request, at_unix_ms: now.unix_ms };
-        let asker = Asker { lane, session, reply };
-        if self.talks.open.len() >= TALKS_MAX || self.state() == RelayState::Isolated {
+        let asker = Asker::Session(lane, session, reply);
+        // Every session of such a dialect asks for its groups once: there are as many as connections.
+        let full = self.talks.open.len() >= TALKS_MAX && !matches!(of, TalkOf::Groups(_));
+        if full || self.state() == RelayState::Isolated {
             self.counters.talks_refused += 1;
             let text = "The broker is away, or too much is asked of conversations: send it again";
             let refused = Refused::unavailable(text.into(), RETRY_MS);
@@ -171,7 +196,9 @@ impl Hub {
                 let counted = self.talks.counted.get(&room).cloned();
                 Talking::new(who, room, act).map(|talking| talking.knowing(counted))
             }
+            TalkOf::Group(room, number, act) => Some(Talking::in_group(who, (room, number), act)),
             TalkOf::All => index_of(&who.user).map(|index| Talking::all(who, index)),
+            TalkOf::Groups(device) => Talking::groups(who, device),
         };
         let Some(mut talking) = talking else {
             let refused = Refused::new(Refusal::PermissionDenied);
@@ -187,6 +214,33 @@ impl Hub {
             return;
         }
         self.begin_talk(now, talking, Some(asker), None, out);
+    }
+
+    /// A user is to be this in a group, or none of its members any more.
+    pub(super) fn set_member(
+        &mut self,
+        now: Now,
+        (query, timeout_ms): (QueryId, u64),
+        change: MemberChange,
+        out: &mut Vec<HubEffect>,
+    ) {
+        let said_in = SessionId(0);
+        let (name, request) = (self.config.node.clone(), Box::default());
+        let who = Speaker { user: name, said_in, request, at_unix_ms: now.unix_ms };
+        let refused = if self.talks.open.len() >= TALKS_MAX || self.state() == RelayState::Isolated
+        {
+            self.counters.talks_refused += 1;
+            let text = "The broker is away, or too much is asked of conversations: send it again";
+            Refused::unavailable(text.into(), RETRY_MS)
+        } else if let Some(talking) = Talking::member(who, change) {
+            self.counters.talks += 1;
+            let asker = Some(Asker::Query(query, timeout_ms));
+            return self.begin_talk(now, talking, asker, None, out);
+        } else {
+            let text = "A group's id has at most 249 bytes, a user's name 247";
+            Refused::because(Refusal::BadName, text.into())
+        };
+        out.push(HubEffect::Ordered(query, Err(refused)));
     }
 
     fn begin_talk(
@@ -225,12 +279,25 @@ impl Hub {
                     self.publish(now, Ticket::Talk(asked), publication, true, out);
                 }
                 Question::Enroll(user, room) => self.enroll(now, asked, user, &room, out),
-                Question::Receipts(room) => {
+                Question::Entries(directory, entries) if self.may_ask() => {
+                    out.push(HubEffect::Broker(BrokerCommand::Directory {
+                        request: asked,
+                        directory,
+                        entries,
+                    }));
+                }
+                Question::Entries(..) => self.heard_talk(now, asked, Heard::Entries(None), out),
+                Question::Enter(set) if self.may_ask() => {
+                    let set = Box::new(set);
+                    out.push(HubEffect::Broker(BrokerCommand::SetEntry { request: asked, set }));
+                }
+                Question::Enter(_) => self.heard_talk(now, asked, Heard::Entered(None), out),
+                Question::Receipts(room, after) => {
                     let Some(keep) = self.keep_of(&room).filter(|_| self.may_ask()) else {
                         self.heard_talk(now, asked, Heard::Receipts(None), out);
                         continue;
                     };
-                    let (of, after) = (None, None);
+                    let of = None;
                     let count_max = RECEIPTS_PAGE_MAX;
                     let request = self.receipts.ask_for_talk(asked);
                     out.push(HubEffect::Broker(BrokerCommand::Receipts {
@@ -290,6 +357,28 @@ impl Hub {
         out.push(HubEffect::Broker(command));
     }
 
+    /// An entry of a directory stands, or the broker did not answer.
+    pub(super) fn entry_set(
+        &mut self,
+        now: Now,
+        asked: u64,
+        outcome: Option<EntrySet>,
+        out: &mut Vec<HubEffect>,
+    ) {
+        self.heard_talk(now, asked, Heard::Entered(outcome), out);
+    }
+
+    /// A page of a directory, or the broker did not answer.
+    pub(super) fn directory_read(
+        &mut self,
+        now: Now,
+        asked: u64,
+        page: Option<DirectoryPage>,
+        out: &mut Vec<HubEffect>,
+    ) {
+        self.heard_talk(now, asked, Heard::Entries(page), out);
+    }
+
     /// The broker says something to a question of a conversation's.
     pub(super) fn heard_talk(
         &mut self,
@@ -340,6 +429,15 @@ impl Hub {
         if let Some(counted) = open.talking.take_counted().filter(|_| outcome.is_ok()) {
             self.talks.remember(open.talking.room(), counted);
         }
+        if let Some(Asker::Query(query, timeout_ms)) = open.asker {
+            match outcome {
+                Ok(answered) => {
+                    self.tell_of_member(now, (query, timeout_ms), &open.talking, answered, out)
+                }
+                Err(refused) => out.push(HubEffect::Ordered(query, Err(refused))),
+            }
+            return;
+        }
         if let Some(asker) = open.asker {
             // While orders may be missing, it may be asked by somebody who may not be told any more.
             let shows =
@@ -358,6 +456,23 @@ impl Hub {
             }
             self.mark_reached(now, out);
         }
+    }
+
+    /// Who is in a group stands: all nodes are told.
+    fn tell_of_member(
+        &mut self,
+        now: Now,
+        asked: (QueryId, u64),
+        talking: &Talking,
+        answered: Answered,
+        out: &mut Vec<HubEffect>,
+    ) {
+        let Answered::Member { user, now: member, .. } = answered else { return };
+        let order = match member {
+            Some(member) => Order::Admit(user, member),
+            None => Order::Leave(talking.room().clone(), Whom::User(user)),
+        };
+        self.give_order(now, asked, &order, out);
     }
 
     /// A user was given a message for the first time.
@@ -440,7 +555,14 @@ impl Hub {
 }
 
 fn answer(asker: Asker, outcome: Result<Answered, Refused>, out: &mut Vec<HubEffect>) {
-    let Asker { lane, session, reply } = asker;
-    let outcome = outcome.map(Box::new);
-    out.push(HubEffect::Lane(lane, LaneMessage::Conversed { session, reply, outcome }));
+    match (asker, outcome) {
+        (Asker::Session(lane, session, reply), outcome) => {
+            let outcome = outcome.map(Box::new);
+            out.push(HubEffect::Lane(lane, LaneMessage::Conversed { session, reply, outcome }));
+        }
+        (Asker::Query(query, _), Err(refused)) => {
+            out.push(HubEffect::Ordered(query, Err(refused)));
+        }
+        (Asker::Query(..), Ok(_)) => {}
+    }
 }

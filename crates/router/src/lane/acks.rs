@@ -131,6 +131,10 @@ pub(crate) struct Acks {
     pub(super) inboxes: Vec<Inbox>,
     /// Which device it is, as its client says.
     pub(super) device: Option<Box<str>>,
+    /// The groups of its user are asked for.
+    pub(super) groups_asked: bool,
+    /// Where it goes on in rooms of groups that it has not entered yet. Bounds: its user's groups.
+    pub(super) starts: Vec<(u32, Position)>,
     /// Some of its rooms may be parked.
     pub(super) parked: bool,
     /// Pings sent since this was made.
@@ -149,6 +153,8 @@ impl Default for Acks {
             inflight: Vec::new(),
             inboxes: Vec::new(),
             device: None,
+            groups_asked: false,
+            starts: Vec::new(),
             parked: false,
             pings: 0,
             under_way: VecDeque::new(),

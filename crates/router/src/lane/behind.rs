@@ -118,7 +118,7 @@ impl Lane {
             Command::Unreadable(unreadable) => &unreadable.reply,
             Command::Converse(request) => &request.reply,
             Command::Conversations(reply) => reply,
-            Command::KeepAlive(_) | Command::Away | Command::Ack { .. } | Command::AckOwn(_) => {
+            Command::KeepAlive(_) | Command::Away | Command::Ack { .. } | Command::AckEvent(_) => {
                 &none
             }
         };
@@ -163,7 +163,7 @@ fn waiting_bytes(command: &Command) -> Option<usize> {
         | Command::Authenticate(_)
         | Command::KeepAlive(_)
         | Command::Ack { .. }
-        | Command::AckOwn(_)
+        | Command::AckEvent(_)
         | Command::Unreadable(_) => None,
     }
 }

@@ -106,7 +106,7 @@ impl Lane {
             Command::Conversations(reply) => self.list_conversations(key, reply, out),
             Command::KeepAlive(_) | Command::Away => {}
             Command::Ack { id, room } => self.acked(now, key, (&id, room.as_deref()), out),
-            Command::AckOwn(offset) => self.acked_own(now, key, offset, out),
+            Command::AckEvent(number) => self.acked_event(now, key, number, out),
             Command::Unreadable(unreadable) => self.refuse_unreadable(key, &unreadable, out),
         }
     }
@@ -390,7 +390,7 @@ const fn counts_as(command: &Command) -> Counts<'_> {
         Command::Unreadable(unreadable) => Counts::Message(&unreadable.reply),
         Command::Authenticate(request) => Counts::Control(&request.reply),
         Command::Mark(request) => Counts::Control(&request.reply),
-        Command::Ack { .. } | Command::AckOwn(_) => Counts::Control(&NO_REPLY),
+        Command::Ack { .. } | Command::AckEvent(_) => Counts::Control(&NO_REPLY),
         Command::Rooms(_) | Command::KeepAlive(_) | Command::Away => Counts::Itself,
     }
 }

@@ -3,7 +3,7 @@
 
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::command::ReplyTo;
-use roomcast_protocol::conversation::{self, Answered, Converse};
+use roomcast_protocol::conversation::{self, Answered, Converse, EventRef};
 use roomcast_protocol::guard::Kind;
 use roomcast_protocol::ids::SessionKey;
 use roomcast_protocol::outbound::Outbound;
@@ -21,6 +21,9 @@ impl Lane {
     pub(super) fn converse(&mut self, key: SessionKey, request: Converse, out: &mut Vec<Effect>) {
         let Converse { reply, with, act } = request;
         let Some(user) = self.talker(key) else { return self.refuse_talk(key, &reply, out) };
+        if let Some((room, number)) = self.group_named(key, &with) {
+            return self.talk(key, reply, user, TalkOf::Group(room, number, act), out);
+        }
         let room = match conversation::dialog(&user, &with) {
             Ok(room) => room,
             Err(cause) => return self.refuse(key, &reply, &cause.into(), out),
@@ -46,7 +49,7 @@ impl Lane {
     }
 
     /// Who talks in the session; `None`: nobody in particular, or a back-end.
-    fn talker(&self, key: SessionKey) -> Option<Box<str>> {
+    pub(super) fn talker(&self, key: SessionKey) -> Option<Box<str>> {
         let who = self.session(key)?.who.as_deref()?;
         (who.kind == Kind::User).then(|| who.user_key().into())
     }
@@ -57,7 +60,7 @@ impl Lane {
         self.refuse(key, reply, &refused, out);
     }
 
-    fn talk(
+    pub(super) fn talk(
         &self,
         key: SessionKey,
         reply: ReplyTo,
@@ -80,6 +83,9 @@ impl Lane {
         out: &mut Vec<Effect>,
     ) {
         let Some(user) = self.talker(key) else { return };
+        if self.waits_for_groups(key) {
+            return self.groups_are(now, key, outcome, out);
+        }
         match outcome {
             Ok(answered) => {
                 let (user, answered, unix_ms) = (&*user, &*answered, now.unix_ms);
@@ -89,16 +95,23 @@ impl Lane {
         }
     }
 
-    /// The client acks what it was given at this offset of its user's own room.
-    pub(super) fn acked_own(
+    /// The client acks the event with this number: it stands in its user's own room, or in a group's.
+    pub(super) fn acked_event(
         &mut self,
         now: Now,
         key: SessionKey,
-        offset: u64,
+        number: u64,
         out: &mut Vec<Effect>,
     ) {
-        let index = self.own_room(key).and_then(|name| self.names.get(&name).copied());
-        let is_meant = |it: &Inflight| Some(it.room) == index && it.offset() == Some(offset);
+        let event = EventRef::numbered(number);
+        let own = match event {
+            EventRef::Own(_) => self.own_room(key).and_then(|name| self.names.get(&name).copied()),
+            EventRef::Group(..) => None,
+        };
+        let is_meant = |it: &Inflight| match event {
+            EventRef::Own(offset) => Some(it.room) == own && it.offset() == Some(offset),
+            EventRef::Group(..) => EventRef::of(&it.publication) == Some(event),
+        };
         self.ack_first(now, key, is_meant, out);
     }
 

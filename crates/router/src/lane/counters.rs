@@ -91,6 +91,8 @@ pub struct Counters {
     pub parked_unacked: u64,
     /// Inboxes entered without knowing what had been acked.
     pub inboxes_unknown: u64,
+    /// Sessions that were closed because the groups of their user could not be read.
+    pub groups_unknown: u64,
     /// Removed publications of inboxes that clients were told of.
     pub inbox_lost: u64,
     /// Times that members of a room were told who has got and read more.
@@ -164,6 +166,7 @@ impl Default for Counters {
             delivery_failed: 0,
             parked_unacked: 0,
             inboxes_unknown: 0,
+            groups_unknown: 0,
             inbox_lost: 0,
             receipts_told: 0,
             untold: 0,

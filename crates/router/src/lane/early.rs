@@ -56,7 +56,7 @@ impl Lane {
             | Command::Converse(_)
             | Command::Conversations(_)
             | Command::Away
-            | Command::AckOwn(_)
+            | Command::AckEvent(_)
             | Command::Ack { .. } => Refused::because(Refusal::Schema, TOKEN_FIRST.into()),
         };
         if self.answers_early(key, true, out) {

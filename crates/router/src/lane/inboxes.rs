@@ -2,6 +2,7 @@
 //! acked; its cursor moves as publications arrive, and with acks where those are required.
 
 use roomcast_protocol::command::{Continuation, ReplyTo};
+use roomcast_protocol::conversation;
 use roomcast_protocol::ids::SessionKey;
 use roomcast_protocol::inbox::{CursorName, CursorOf, InboxState};
 use roomcast_protocol::outbound::{Outbound, SkipReason};
@@ -25,8 +26,11 @@ pub(super) const ASK_MS: u64 = 5_000;
 /// How often a cursor is moved at most. Units: milliseconds.
 pub(super) const REPORT_MS: u64 = 1_000;
 
+/// How often the place of a member in a group is noted at most: there may be thousands of them. Units: milliseconds.
+pub(super) const GROUP_REPORT_MS: u64 = 5_000;
+
 /// The device of a client that names none.
-const DEVICE: &str = "default";
+pub(super) const DEVICE: &str = "default";
 
 /// Where a session begins in its inbox.
 struct Start {
@@ -84,7 +88,10 @@ impl Lane {
         let (reply, step) = (Some(ask.reply), Step::Inbox(ask.since));
         let asking = CatchUp::new(key, ask.since.unwrap_or(at));
         self.open_catch_up(index, CatchUp { reply, step, ..asking });
-        self.ask_cursor(now, index, key, cursor, out);
+        match self.state_in_group(index, key) {
+            Some(state) => self.inbox_is(now, index, key, Some(state), out),
+            None => self.ask_cursor(now, index, key, cursor, out),
+        }
         None
     }
 
@@ -169,7 +176,10 @@ impl Lane {
     /// Whose cursors count in the room; `None`: it is no inbox.
     fn cursor_of(&self, index: u32) -> Option<CursorOf> {
         let room = self.rooms.get(index as usize).filter(|room| room.stream.is_some())?;
-        self.guard.policy(room.rule).cursor
+        match self.group_at(index) {
+            Some(_) => Some(CursorOf::Device),
+            None => self.guard.policy(room.rule).cursor,
+        }
     }
 
     pub(super) fn cursor_name(&self, index: u32, key: SessionKey) -> Option<CursorName> {
@@ -177,8 +187,11 @@ impl Lane {
             CursorOf::User => "".into(),
             CursorOf::Device => {
                 let acks = self.session(key).and_then(|session| session.acks.as_ref());
-                let said = acks.and_then(|acks| acks.device.clone());
-                said.unwrap_or_else(|| DEVICE.into())
+                let said = acks.and_then(|acks| acks.device.as_deref()).unwrap_or(DEVICE);
+                match self.group_at(index) {
+                    Some(_) => format!("{} {said}", self.talker(key)?).into(),
+                    None => said.into(),
+                }
             }
         };
         Some(CursorName { room: self.name_of(index)?, device })
@@ -449,7 +462,11 @@ impl Lane {
 
 /// When the broker is to be told of the cursor. Units: monotonic milliseconds.
 pub(super) fn next_report_ms(inbox: &Inbox) -> Option<u64> {
-    let next = inbox.reported_ms.map_or(0, |at| at.saturating_add(REPORT_MS));
+    let often_ms = match conversation::group_of(&inbox.name.room) {
+        Some(_) => GROUP_REPORT_MS,
+        None => REPORT_MS,
+    };
+    let next = inbox.reported_ms.map_or(0, |at| at.saturating_add(often_ms));
     inbox.has_news().then_some(next)
 }
 

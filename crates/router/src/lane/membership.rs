@@ -145,7 +145,12 @@ impl Lane {
     }
 
     /// The room's index; a new room asks the hub.
-    fn room_index(&mut self, name: &RoomName, rule: RuleIndex, out: &mut Vec<Effect>) -> u32 {
+    pub(super) fn room_index(
+        &mut self,
+        name: &RoomName,
+        rule: RuleIndex,
+        out: &mut Vec<Effect>,
+    ) -> u32 {
         if let Some(index) = self.names.get(name) {
             return *index;
         }

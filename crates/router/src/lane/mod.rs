@@ -17,6 +17,7 @@ mod draining;
 mod early;
 mod frames;
 mod gaps;
+mod grouped;
 mod groups;
 mod happenings;
 mod history;

@@ -1,6 +1,8 @@
 //! Sessions that a back-end takes out of a room, or puts into one: by the rules that hold for a command of the client.
 
+use roomcast_protocol::codes::Close;
 use roomcast_protocol::command::ReplyTo;
+use roomcast_protocol::conversation;
 use roomcast_protocol::ids::{SessionId, SessionKey};
 use roomcast_protocol::outbound::Outbound;
 use roomcast_protocol::room::RoomName;
@@ -32,6 +34,12 @@ impl Lane {
             }
             if is_own(who, session.id, room) {
                 refuse(&mut outcome, session.id);
+                continue;
+            }
+            if session.phase != Phase::Ready && conversation::group_of(room).is_some() {
+                // It has yet to be in the room: it comes back, and asks again.
+                self.close(key, Close::GapTooOld, out);
+                outcome.sessions += 1;
                 continue;
             }
             self.put_out(index, key, out);

@@ -83,6 +83,7 @@ impl Lane {
             Order::Revoke(revocation) => self.revoke(now, revocation, out),
             Order::Leave(room, whom) => self.order_out(room, whom, out),
             Order::Enter(room, whom) => self.order_in(now, room, whom, out),
+            Order::Admit(user, membership) => self.order_member(now, user, membership, out),
         };
         out.push(Effect::Hub(HubMessage::CarriedOut { lane: self.id, ticket, outcome }));
     }

@@ -572,9 +572,9 @@ impl Batch {
         if let Some(acked) = &self.acked {
             if let Some(placed) = self.placed.filter(|_| scribe.is_full(member.session)) {
                 let covered = placed.at(placed.offset.saturating_sub(1));
-                return scribe.burden.full.push((member.session, covered));
+                return scribe.burden.fill(member.session, covered);
             }
-            scribe.burden.given.push((member.session, Arc::clone(acked)));
+            scribe.burden.give(member.session, acked);
         }
         let class = self.class;
         if let Some((_, frames)) = self.frames.iter_mut().find(|(held, _)| *held == member.format) {

@@ -1,9 +1,11 @@
 //! Writes frames for members of rooms, and for one session alone; knows what members may read, and borrows what it needs
 //! of the lane.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use foldhash::fast::FixedState;
 use roomcast_protocol::dialect::Format;
 use roomcast_protocol::frame::FrameSink;
 use roomcast_protocol::outbound::{Outbound, SkipReason};
@@ -25,11 +27,37 @@ pub(crate) struct Burden {
     pub(crate) copies: Vec<(u32, Arc<Publication>)>,
     /// Sessions that may not have more of it now, and what they have covered of the room.
     pub(crate) full: Vec<(u32, Position)>,
+    /// How much each session is given; rooms have thousands of members.
+    counts: HashMap<u32, usize, FixedState>,
+    /// Those that are full.
+    done: HashSet<u32, FixedState>,
 }
 
 impl Burden {
+    const fn new() -> Self {
+        Self {
+            given: Vec::new(),
+            copies: Vec::new(),
+            full: Vec::new(),
+            counts: HashMap::with_hasher(FixedState::with_seed(0)),
+            done: HashSet::with_hasher(FixedState::with_seed(0)),
+        }
+    }
+
     pub(crate) const fn is_empty(&self) -> bool {
         self.given.is_empty() && self.copies.is_empty() && self.full.is_empty()
+    }
+
+    /// A session is given something that it has to ack.
+    pub(crate) fn give(&mut self, session: u32, publication: &Arc<Publication>) {
+        self.given.push((session, Arc::clone(publication)));
+        *self.counts.entry(session).or_default() += 1;
+    }
+
+    /// A session may not have more now, and has covered so much.
+    pub(crate) fn fill(&mut self, session: u32, covered: Position) {
+        self.full.push((session, covered));
+        self.done.insert(session);
     }
 }
 
@@ -55,7 +83,7 @@ impl<'a> Scribe<'a> {
         sink: &'a mut FrameSink,
         counters: &'a mut Counters,
     ) -> Self {
-        let burden = Burden { given: Vec::new(), copies: Vec::new(), full: Vec::new() };
+        let burden = Burden::new();
         let unacked_max = usize::MAX;
         Self { formats, sessions, sink, counters, unix_ms: 0, unacked_max, burden, last_skip: None }
     }
@@ -80,13 +108,13 @@ impl<'a> Scribe<'a> {
     /// Whether as much waits for a session's acks as may.
     pub(crate) fn is_full(&self, session: u32) -> bool {
         let acks = self.sessions.get(session as usize).and_then(|session| session.acks.as_ref());
-        let now = self.burden.given.iter().filter(|(other, _)| *other == session).count();
+        let now = self.burden.counts.get(&session).copied().unwrap_or(0);
         acks.map_or(0, |acks| acks.unacked()) + now >= self.unacked_max
     }
 
     /// Whether a session is given nothing more of the room.
     pub(crate) fn is_done(&self, session: u32) -> bool {
-        self.burden.full.iter().any(|(other, _)| *other == session)
+        self.burden.done.contains(&session)
     }
 
     /// Counts offsets that members covered without a delivery.

@@ -78,6 +78,8 @@ pub(crate) struct Stream {
     pub(crate) shed: bool,
     /// Publications without a position: history has none of them.
     pub(crate) loose: u64,
+    /// Its number among all groups, if it is a group's room.
+    pub(crate) group: Option<u32>,
 }
 
 impl Stream {
@@ -102,6 +104,7 @@ impl Default for Stream {
             ahead: false,
             shed: false,
             loose: 0,
+            group: None,
         }
     }
 }

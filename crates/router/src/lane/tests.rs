@@ -596,6 +596,7 @@ impl World {
             }
             message @ (HubMessage::AskRoster { .. }
             | HubMessage::AskReceipts { .. }
+            | HubMessage::SetMember { .. }
             | HubMessage::Converse(_)) => self.seen.push(format!("hub {message:?}")),
         }
     }
@@ -912,7 +913,7 @@ fn command(text: &str) -> Command {
         "pings" => Command::KeepAlive(
             (!first.is_empty()).then(|| Bytes::copy_from_slice(first.as_bytes())),
         ),
-        "acks-own" => Command::AckOwn(first.parse().unwrap()),
+        "acks-own" => Command::AckEvent(first.parse().unwrap()),
         "acks" => Command::Ack {
             id: first.into(),
             room: rest.split_once(" of ").map(|(_, room)| room.into()),

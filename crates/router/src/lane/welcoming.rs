@@ -65,6 +65,7 @@ impl Lane {
         for (name, rule) in own.into_iter().filter_map(ruled) {
             asleep += u16::from(!self.reserve(key, &name, rule, out));
         }
+        asleep += u16::from(self.ask_groups(key, out));
         if let Some(session) = self.session_mut(key) {
             session.phase = Phase::Joining(asleep);
         }

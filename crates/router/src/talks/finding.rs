@@ -10,7 +10,7 @@ use roomcast_protocol::publication::Publication;
 use roomcast_protocol::receipts::ReceiptsPage;
 use roomcast_protocol::room::RoomName;
 
-use super::standing::Far;
+use super::standing::{Far, Standing};
 use super::{Question, Stage, Step, Talking, below, ends, is_message, readable, said_at};
 
 /// Messages of one answer as [`weight`] has them, but for one that is larger alone; those beyond are asked for by their
@@ -106,8 +106,8 @@ impl Changes {
 pub(super) struct Finding {
     range: Range,
     count_max: usize,
-    /// How far the people are; `None`: to be asked.
-    standing: Option<ReceiptsPage>,
+    /// How far the people are.
+    standing: Standing,
     /// Up to here, or down to here, was looked at.
     at: u64,
     found: Vec<Arc<Publication>>,
@@ -128,7 +128,7 @@ impl Finding {
         Self {
             range,
             count_max: usize::try_from(count_max).unwrap_or(usize::MAX),
-            standing: None,
+            standing: Standing::new(),
             at,
             found: Vec::new(),
             bytes: 0,
@@ -143,15 +143,16 @@ impl Finding {
     }
 
     pub(super) fn question(&self, room: &RoomName) -> Question {
-        if self.standing.is_none() {
-            return Question::Receipts(room.clone());
+        if !self.standing.known {
+            return self.standing.question(room);
         }
         let span = if self.rises() { Span::above(self.at) } else { below(self.at) };
         Question::Read(room.clone(), span)
     }
 
-    pub(super) fn stands(self, page: ReceiptsPage) -> Self {
-        Self { standing: Some(page), ..self }
+    pub(super) fn stands(mut self, user: &str, page: ReceiptsPage) -> Self {
+        self.standing.read(user, page);
+        self
     }
 
     fn see(&mut self, offset: u64, publication: &Arc<Publication>) {
@@ -232,12 +233,8 @@ impl Talking {
     }
 
     fn messages(&self, it: &Finding) -> Answered {
-        let receipts = it.standing.as_ref().map_or(&[][..], |page| &page.receipts);
-        let far = (
-            &*self.who.user,
-            Far::of(&self.who.user, receipts),
-            Far::furthest(&self.others, receipts),
-        );
+        let (mine, theirs) = self.far(&it.standing);
+        let far = (&*self.who.user, mine, theirs);
         let (mut messages, mut bytes) = (Vec::new(), 0);
         for said in &it.found {
             let message = it.changes.fold(said, far);

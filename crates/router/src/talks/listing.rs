@@ -1,33 +1,97 @@
-//! Conversations as one of their people sees them: one, or all that the user has, one after the other.
+//! Conversations as one of their people sees them: one, or all that the user has, some side by side.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use roomcast_protocol::content::Content;
-use roomcast_protocol::conversation::{self, Answered, Conversation};
+use roomcast_protocol::conversation::{self, Answered, Conversation, LISTED_MEMBERS_MAX, Role};
+use roomcast_protocol::directory::{DirectoryPage, ENTRIES_PAGE_MAX, Entries};
 use roomcast_protocol::position::{Page, Span};
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::receipts::ReceiptsPage;
 use roomcast_protocol::room::RoomName;
 
 use super::finding::{Changes, shown};
-use super::standing::Far;
+use super::grouping::membership_in;
+use super::joining::members_of;
+use super::standing::Standing;
 use super::{Question, Stage, Step, Talking, below, ends, is_message, readable, said_at};
 
 /// Last messages of one answer's conversations, but for one that is larger alone: those of conversations that were talked in
 /// before are left out. Units: bytes.
 pub const LIST_BYTES_MAX: usize = 384 << 10;
 
-/// The conversation that is looked at.
+/// Members of a group, as far as they are known.
+#[derive(Debug, Default)]
+struct Members {
+    people: Vec<Box<str>>,
+    owners: Vec<Box<str>>,
+    /// Those behind this one are to be read.
+    after: Option<Box<str>>,
+    known: bool,
+}
+
+/// Conversations of a list that are looked at side by side.
+const AT_ONCE: usize = 16;
+
+/// A conversation that is looked at.
 #[derive(Debug)]
-struct Current {
-    standing: ReceiptsPage,
+struct Look {
+    room: RoomName,
+    members: Members,
+    standing: Standing,
     /// Down to here was looked at.
     at: u64,
     last: Option<Arc<Publication>>,
     changes: Changes,
     unread: u32,
     first_unread: Option<u64>,
+    /// It was asked, and not answered yet.
+    under_way: bool,
+}
+
+impl Look {
+    fn at(room: RoomName) -> Self {
+        Self {
+            room,
+            members: Members::default(),
+            standing: Standing::new(),
+            at: u64::MAX,
+            last: None,
+            changes: Changes::default(),
+            unread: 0,
+            first_unread: None,
+            under_way: false,
+        }
+    }
+
+    fn question(&self, one: bool) -> Question {
+        let room = &self.room;
+        if !self.standing.known {
+            return self.standing.question(room);
+        }
+        if !self.members.known
+            && let Some(members) = conversation::group_of(room).and_then(members_of)
+        {
+            let count_max = if one { ENTRIES_PAGE_MAX } else { LISTED_MEMBERS_MAX };
+            let after = self.members.after.clone();
+            return Question::Entries(members, Entries::Behind { after, count_max });
+        }
+        Question::Read(room.clone(), below(self.at))
+    }
+
+    /// Members of the group that is looked at.
+    fn has_members(&mut self, page: DirectoryPage, one: bool) {
+        let members = &mut self.members;
+        for (user, value) in page.entries {
+            if *value == *Role::Owner.name().as_bytes() {
+                members.owners.push(user.clone());
+            }
+            members.people.push(user);
+        }
+        members.after = page.next.filter(|_| one);
+        members.known = members.after.is_none();
+    }
 }
 
 /// How far looking at conversations got.
@@ -36,40 +100,73 @@ pub(super) struct Listing {
     one: bool,
     /// What lists them, and up to where it was read; `None`: they are known.
     index: Option<(RoomName, u64)>,
+    /// What names the groups; `None`: they are known.
+    groups: Option<RoomName>,
+    /// Those that wait.
     rooms: VecDeque<RoomName>,
     known: BTreeSet<RoomName>,
     /// Each with when something was last said there. Units: milliseconds since the Unix epoch.
     list: Vec<(u64, Conversation)>,
     /// What the last messages weigh. Units: bytes.
     bytes: usize,
-    current: Option<Current>,
+    /// Those that are looked at, by their place. Bounds: [`AT_ONCE`].
+    looks: BTreeMap<usize, Look>,
+    places: usize,
 }
 
 impl Listing {
     pub(super) fn one(room: RoomName) -> Self {
-        let (known, list) = (BTreeSet::new(), Vec::new());
-        Self { one: true, index: None, rooms: [room].into(), known, list, bytes: 0, current: None }
+        let mut listing = Self::of(true, None, None);
+        listing.rooms.push_back(room);
+        listing
     }
 
-    pub(super) fn all(index: RoomName) -> Self {
+    pub(super) fn all(index: RoomName, groups: Option<RoomName>) -> Self {
+        Self::of(false, Some((index, 0)), groups)
+    }
+
+    fn of(one: bool, index: Option<(RoomName, u64)>, groups: Option<RoomName>) -> Self {
         let (rooms, known, list) = (VecDeque::new(), BTreeSet::new(), Vec::new());
-        let index = Some((index, 0));
-        Self { one: false, index, rooms, known, list, bytes: 0, current: None }
+        let (bytes, looks, places) = (0, BTreeMap::new(), 0);
+        Self { one, index, groups, rooms, known, list, bytes, looks, places }
     }
 
-    pub(super) fn question(&self) -> Question {
-        match (&self.index, self.rooms.front(), &self.current) {
-            (Some((index, from)), _, _) => Question::Read(index.clone(), Span::above(*from)),
-            (None, Some(room), Some(current)) => Question::Read(room.clone(), below(current.at)),
-            (None, Some(room), None) => Question::Receipts(room.clone()),
-            (None, None, _) => unreachable!("it is over with the last one"),
+    /// What is to be asked now; what is under way is not asked again.
+    pub(super) fn questions(&mut self) -> Vec<(usize, Question)> {
+        if let Some((index, from)) = &self.index {
+            return vec![(0, Question::Read(index.clone(), Span::above(*from)))];
+        }
+        if let Some(groups) = &self.groups {
+            let all = Entries::Behind { after: None, count_max: ENTRIES_PAGE_MAX };
+            return vec![(0, Question::Entries(groups.clone(), all))];
+        }
+        while self.looks.len() < AT_ONCE
+            && let Some(room) = self.rooms.pop_front()
+        {
+            self.looks.insert(self.places, Look::at(room));
+            self.places += 1;
+        }
+        let waiting = self.looks.iter_mut().filter(|(_, look)| !look.under_way);
+        waiting
+            .map(|(place, look)| {
+                look.under_way = true;
+                (*place, look.question(self.one))
+            })
+            .collect()
+    }
+
+    /// The broker did not answer this one.
+    pub(super) fn put_back(&mut self, place: usize) {
+        if let Some(look) = self.looks.get_mut(&place) {
+            look.under_way = false;
         }
     }
 
-    pub(super) fn stands(mut self, standing: ReceiptsPage) -> Self {
-        let (last, changes) = (None, Changes::default());
-        let (unread, first_unread, at) = (0, None, u64::MAX);
-        self.current = Some(Current { standing, at, last, changes, unread, first_unread });
+    pub(super) fn stands(mut self, place: usize, user: &str, page: ReceiptsPage) -> Self {
+        if let Some(look) = self.looks.get_mut(&place) {
+            look.under_way = false;
+            look.standing.read(user, page);
+        }
         self
     }
 
@@ -89,25 +186,43 @@ impl Listing {
     }
 
     fn is_over(&self) -> bool {
-        self.index.is_none() && self.rooms.is_empty()
+        let none = self.rooms.is_empty() && self.looks.is_empty();
+        none && self.index.is_none() && self.groups.is_none()
     }
 }
 
 impl Talking {
-    /// A page of the index, or of the conversation that is looked at.
-    pub(super) fn listed(&self, mut it: Listing, page: &Page) -> (Stage, Step) {
+    /// A page of the index, or of a conversation that is looked at.
+    pub(super) fn listed(&self, mut it: Listing, place: usize, page: &Page) -> (Stage, Step) {
         if let Some((index, _)) = it.index.take() {
             self.index_read(&mut it, index, page);
-        } else if let (Some(current), Some(room)) = (it.current.take(), it.rooms.front()) {
-            let room = room.clone();
-            match self.looked_at(current, &room, page) {
-                Ok(found) => {
-                    it.rooms.pop_front();
-                    it.add(found);
-                }
-                Err(current) => it.current = Some(*current),
+        } else if let Some(look) = it.looks.remove(&place) {
+            match self.looked_at(look, page) {
+                Ok(found) => it.add(found),
+                Err(look) => drop(it.looks.insert(place, *look)),
             }
         }
+        self.ends_listing(it)
+    }
+
+    /// A page of a directory: the user's groups, or members of one that is looked at.
+    pub(super) fn listed_entries(
+        &self,
+        mut it: Listing,
+        place: usize,
+        page: DirectoryPage,
+    ) -> (Stage, Step) {
+        if it.groups.take().is_some() {
+            let groups = page.entries.iter().filter_map(|(id, value)| membership_in(id, value));
+            it.rooms.extend(groups.map(|group| group.room));
+        } else if let Some(look) = it.looks.get_mut(&place) {
+            look.under_way = false;
+            look.has_members(page, it.one);
+        }
+        self.ends_listing(it)
+    }
+
+    fn ends_listing(&self, mut it: Listing) -> (Stage, Step) {
         if !it.is_over() {
             return (Stage::Listing(it), Step::Ask);
         }
@@ -134,17 +249,14 @@ impl Talking {
     }
 
     /// The conversation as it is, or what is known of it so far.
-    fn looked_at(
-        &self,
-        mut it: Current,
-        room: &RoomName,
-        page: &Page,
-    ) -> Result<Conversation, Box<Current>> {
+    fn looked_at(&self, mut it: Look, page: &Page) -> Result<Conversation, Box<Look>> {
         let user = &self.who.user;
-        let people = conversation::people(room).map_or_else(Vec::new, Vec::from);
-        let others: Vec<_> = people.iter().filter(|it| **it != *user).cloned().collect();
-        let mine = Far::of(user, &it.standing.receipts);
-        let mut read = others.is_empty();
+        let room = &it.room;
+        let group = conversation::group_of(room).is_some();
+        let dialog = conversation::people(room).map_or_else(Vec::new, Vec::from);
+        let others: Vec<_> = dialog.iter().filter(|it| **it != *user).cloned().collect();
+        let (mine, theirs) = it.standing.far(user, &others, group);
+        let mut read = others.is_empty() && !group;
         for (offset, publication) in readable(page).rev() {
             read |= offset <= mine.read;
             if !is_message(publication) {
@@ -162,16 +274,19 @@ impl Talking {
         }
         let first = ends(page).map_or(0, |(first, _)| first);
         if !page.whole && first > 1 && !(it.last.is_some() && (read || first <= mine.read + 1)) {
-            it.at = first;
+            (it.at, it.under_way) = (first, false);
             return Err(Box::new(it));
         }
-        let theirs = Far::furthest(&others, &it.standing.receipts);
         let last = it.last.map(|last| it.changes.fold(&last, (user, mine, theirs)));
-        let mut people = people;
+        let with = conversation::named(room, user).unwrap_or_default();
+        let Members { mut people, owners, .. } = it.members;
+        people.extend(dialog);
         people.dedup();
         Ok(Conversation {
-            with: conversation::with(room, user).unwrap_or_default(),
+            with,
+            group,
             people,
+            owners,
             last,
             unread: it.unread,
             first_unread: it.first_unread,

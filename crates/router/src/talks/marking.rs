@@ -3,14 +3,18 @@
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::conversation::Answered;
 use roomcast_protocol::position::{Epoch, Page, Position, Span};
+use roomcast_protocol::publication::Publication;
 use roomcast_protocol::receipts::{
     MARK_USERS_MAX, Mark, MarkChange, MarksSet, ReceiptsPage, SetMarks,
 };
 use roomcast_protocol::room::RoomName;
 
-use super::standing::Far;
+use super::standing::{Far, Standing};
 use super::writing::Writing;
 use super::{Question, Stage, Step, Talking, below, ends, is_message, readable};
+
+/// Authors in a group that are told of one mark, those of the newest messages.
+const AUTHORS_MAX: usize = 32;
 
 #[derive(Debug)]
 enum Phase {
@@ -35,6 +39,7 @@ pub(super) struct Marking {
     answers: bool,
     phase: Phase,
     /// How far the user was before.
+    standing: Standing,
     mine: Far,
     /// Messages from here on have been looked at.
     below: u64,
@@ -44,8 +49,9 @@ pub(super) struct Marking {
     target: u64,
     /// The newest message up to there, whoever said it.
     named: Option<(u64, Box<str>)>,
-    /// The newest one that another said.
-    theirs: Option<(Position, Box<str>)>,
+    /// The newest one that another said, in a group of each author whose messages it is that are marked now. Bounds:
+    /// [`AUTHORS_MAX`].
+    theirs: Vec<(Box<str>, Position, Box<str>)>,
     /// When it was first marked. Units: milliseconds since the Unix epoch.
     at_unix_ms: u64,
     unread: u32,
@@ -59,6 +65,7 @@ impl Marking {
             epoch: None,
             answers,
             phase: Phase::Standing,
+            standing: Standing::new(),
             mine: Far { delivered: 0, read: 0 },
             below: match up_to {
                 Some(offset) => offset.saturating_add(1),
@@ -67,7 +74,7 @@ impl Marking {
             head: Position { epoch: Epoch::NONE, offset: 0 },
             target: 0,
             named: None,
-            theirs: None,
+            theirs: Vec::new(),
             at_unix_ms: 0,
             unread: 0,
         }
@@ -83,9 +90,19 @@ impl Marking {
         matches!(self.phase, Phase::Setting | Phase::Counting(_))
     }
 
+    /// Another's message is among those that are marked.
+    fn says(&mut self, publication: &Publication) {
+        let is_held = self.theirs.iter().any(|(author, ..)| *author == publication.sender);
+        if let Some(at) =
+            publication.position.filter(|_| !is_held && self.theirs.len() < AUTHORS_MAX)
+        {
+            self.theirs.push((publication.sender.clone(), at, publication.id.clone()));
+        }
+    }
+
     pub(super) fn question(&self, room: &RoomName, user: &str) -> Question {
         match self.phase {
-            Phase::Standing => Question::Receipts(room.clone()),
+            Phase::Standing => self.standing.question(room),
             Phase::Looking => Question::Read(room.clone(), below(self.below)),
             Phase::Setting => {
                 let change = MarkChange { user: user.into(), mark: self.mark, offset: self.target };
@@ -99,9 +116,12 @@ impl Marking {
 
 impl Talking {
     /// How far the user is, is known.
-    pub(super) fn mark_stands(&self, mut it: Marking, page: &ReceiptsPage) -> (Stage, Step) {
-        it.mine = Far::of(&self.who.user, &page.receipts);
-        it.phase = Phase::Looking;
+    pub(super) fn mark_stands(&self, mut it: Marking, page: ReceiptsPage) -> (Stage, Step) {
+        it.standing.read(&self.who.user, page);
+        if it.standing.known {
+            (it.mine, _) = self.far(&it.standing);
+            it.phase = Phase::Looking;
+        }
         (Stage::Marking(it), Step::Ask)
     }
 
@@ -128,12 +148,19 @@ impl Talking {
             }
             it.named.get_or_insert_with(|| (offset, publication.id.clone()));
             if publication.sender != self.who.user {
-                it.theirs = publication.position.map(|at| (at, publication.id.clone()));
-                break;
+                it.says(publication);
+                if self.group.is_none() {
+                    break;
+                }
             }
         }
         let first = ends(page).map_or(0, |(first, _)| first);
-        if it.theirs.is_none() && !self.others.is_empty() && !page.whole && first > 1 {
+        // In a group there may be others' messages all the way down to those that were marked before.
+        let seen = match self.group {
+            Some(_) => it.theirs.len() >= AUTHORS_MAX || first <= it.mine.by(it.mark) + 1,
+            None => !it.theirs.is_empty(),
+        };
+        if !seen && !self.is_alone() && !page.whole && first > 1 {
             it.below = first;
             return (Stage::Marking(it), Step::Ask);
         }
@@ -151,7 +178,7 @@ impl Talking {
             MarksSet::Done { marked, .. } => {
                 it.at_unix_ms = marked.first().map_or(0, |marked| marked.at_unix_ms);
                 let read = it.mine.read.max(if it.mark == Mark::Read { it.target } else { 0 });
-                if !it.answers || read >= it.head.offset || self.others.is_empty() {
+                if !it.answers || read >= it.head.offset || self.is_alone() {
                     return (self.mark_written(&it), Step::Ask);
                 }
                 it.phase = Phase::Counting(read);
@@ -192,9 +219,10 @@ impl Talking {
     fn mark_written(&self, it: &Marking) -> Stage {
         let is_read = it.mark == Mark::Delivered && it.target <= it.mine.read;
         let is_newest = it.target >= it.mine.by(it.mark) && !is_read;
-        let told = it.theirs.as_ref().filter(|_| is_newest);
-        let events = told.into_iter().flat_map(|(at, id)| {
-            self.mark_events(it.mark, *at, id, it.at_unix_ms).collect::<Vec<_>>()
+        let old = if self.group.is_some() { it.mine.by(it.mark) } else { 0 };
+        let told = it.theirs.iter().filter(|(_, at, _)| is_newest && at.offset > old);
+        let events = told.filter_map(|(author, at, id)| {
+            self.mark_event((it.mark, author), *at, id, it.at_unix_ms)
         });
         Stage::Writing(Writing::new(events.collect(), self.marked_answer(it)))
     }

@@ -107,15 +107,22 @@ impl Talking {
     pub(super) fn speech(&self, saying: Saying, amends: Option<Amends>) -> Speech {
         let Saying { kind, id, content } = saying;
         let id = id.unwrap_or_else(|| self.made_id(&kind));
-        let origin =
-            Origin { amends: amends.clone(), ..Origin::of(self.room.clone(), self.who.at_unix_ms) };
+        let origin = Origin { amends: amends.clone(), ..self.origin() };
         let publication = Publication {
             id,
             kind,
             origin: Some(Box::new(origin)),
+            // A group's room is heard by its members, who get it nowhere else.
+            requires_ack: self.group.is_some(),
             ..self.bare(self.room.clone(), content)
         };
         Speech { publication: Arc::new(publication), amends, beside: Vec::new(), tells: false }
+    }
+
+    /// What is said in the conversation's room itself: in a group its members hear it there.
+    fn origin(&self) -> Origin {
+        let said_in = self.group.map(|_| self.who.said_in);
+        Origin { said_in, group: self.group, ..Origin::of(self.room.clone(), self.who.at_unix_ms) }
     }
 
     /// An id for what came without one: the same for the same request of a session.
@@ -135,8 +142,9 @@ impl Talking {
     /// What only those are told who listen just now.
     pub(super) fn signal(&self, saying: &Saying) -> Writing {
         let others = self.others.iter().filter_map(|user| conversation::inbox(user).ok());
-        let signals = others.map(|room| {
-            let origin = Origin::of(self.room.clone(), self.who.at_unix_ms);
+        let group = self.group.map(|_| self.room.clone());
+        let signals = others.chain(group).map(|room| {
+            let origin = self.origin();
             Question::Publish(Arc::new(Publication {
                 id: self.made_id(&saying.kind),
                 kind: saying.kind.clone(),
@@ -148,10 +156,14 @@ impl Talking {
     }
 
     /// People of the conversation are told something in their inboxes, and something may be said in it, too.
-    pub(super) fn tell(&self, to: &[Box<str>], told: &Saying, said: Option<Saying>) -> Stage {
-        let rooms = self.others.iter().filter(|user| to.is_empty() || to.contains(user));
+    pub(super) fn tell<'a>(
+        &self,
+        users: impl Iterator<Item = &'a Box<str>>,
+        told: &Saying,
+        said: Option<Saying>,
+    ) -> Stage {
         let id = told.id.clone().unwrap_or_else(|| self.made_id(&told.kind));
-        let beside = rooms.filter_map(|user| conversation::inbox(user).ok()).map(|room| {
+        let beside = users.filter_map(|user| conversation::inbox(user).ok()).map(|room| {
             let origin =
                 Origin { id: id.clone(), ..Origin::of(self.room.clone(), self.who.at_unix_ms) };
             Question::Publish(Arc::new(Publication {
@@ -252,6 +264,9 @@ impl Talking {
     }
 
     fn is_placed(&self, speech: Speech, stands: Stands) -> (Stage, Step) {
+        if self.group.is_some() {
+            return (self.placed(speech, stands, Vec::new()), Step::Ask);
+        }
         if speech.amends.is_some() || self.others.is_empty() {
             return (self.copies(speech, stands, 0, None), Step::Ask);
         }
@@ -313,9 +328,9 @@ impl Talking {
         unread: u32,
         newest: Option<(Position, Box<str>)>,
     ) -> Stage {
-        let Speech { publication, amends, beside, tells } = speech;
+        let Speech { publication, amends, .. } = &speech;
         let Stands { position, at_unix_ms } = stands;
-        let mut writes = beside;
+        let mut writes = Vec::new();
         // The speaker's own devices hear of it in front of what becomes of it.
         for user in [&self.who.user].into_iter().chain(&self.others) {
             let own = *user == self.who.user;
@@ -346,10 +361,17 @@ impl Talking {
             writes.push(Question::Set(SetMarks { room, epoch, changes: vec![change] }));
             writes.extend(self.mark_events(Mark::Read, at, &id, at_unix_ms));
         }
+        self.placed(speech, stands, writes)
+    }
+
+    /// It stands in the conversation: what is still to be written, and the answer then.
+    fn placed(&self, speech: Speech, stands: Stands, writes: Vec<Question>) -> Stage {
+        let Speech { publication, beside, tells, .. } = speech;
+        let Stands { position, at_unix_ms } = stands;
         let id = publication.id.clone();
         let answer =
             if tells { Answered::Done } else { Answered::Said { position, id, at_unix_ms } };
-        Stage::Writing(Writing::new(writes, answer))
+        Stage::Writing(Writing::new(beside.into_iter().chain(writes).collect(), answer))
     }
 
     /// The author of a message is told that the speaker has got, or read, it and all before it.
@@ -360,22 +382,33 @@ impl Talking {
         id: &str,
         at_unix_ms: u64,
     ) -> impl Iterator<Item = Question> {
-        let rooms = self.others.iter().filter_map(|user| conversation::inbox(user).ok());
-        rooms.map(move |room| {
-            let origin = Origin {
-                position: Some(at),
-                id: id.into(),
-                ..Origin::of(self.room.clone(), at_unix_ms)
-            };
-            Question::Publish(Arc::new(Publication {
-                id: format!("{}-{}-{}", mark.name(), at.epoch, at.offset).into(),
-                kind: mark.name().into(),
-                timestamp: iso8601(at_unix_ms).into(),
-                requires_ack: true,
-                origin: Some(Box::new(origin)),
-                ..self.bare(room, Content::Json("{}".into()))
-            }))
-        })
+        self.others.iter().filter_map(move |user| self.mark_event((mark, user), at, id, at_unix_ms))
+    }
+
+    /// The same of one author's message.
+    pub(super) fn mark_event(
+        &self,
+        (mark, author): (Mark, &str),
+        at: Position,
+        id: &str,
+        at_unix_ms: u64,
+    ) -> Option<Question> {
+        let room = conversation::inbox(author).ok()?;
+        let origin = Origin {
+            position: Some(at),
+            id: id.into(),
+            ..Origin::of(self.room.clone(), at_unix_ms)
+        };
+        // In a group several people mark the same message.
+        let whose = self.group.map_or_else(String::new, |_| format!("-{}", self.who.user));
+        Some(Question::Publish(Arc::new(Publication {
+            id: format!("{}-{}-{}{whose}", mark.name(), at.epoch, at.offset).into(),
+            kind: mark.name().into(),
+            timestamp: iso8601(at_unix_ms).into(),
+            requires_ack: true,
+            origin: Some(Box::new(origin)),
+            ..self.bare(room, Content::Json("{}".into()))
+        })))
     }
 }
 

@@ -4,9 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::content::Content;
-use roomcast_protocol::conversation::{Act, Answered, MessageRef, Range, Saying, dialog, inbox};
+use roomcast_protocol::conversation::{
+    self, Act, Answered, Membership, MessageRef, Range, Role, Saying, dialog, inbox,
+};
+use roomcast_protocol::directory::{DirectoryPage, Entries, EntrySet, SetEntry};
 use roomcast_protocol::envelope::Accepted;
 use roomcast_protocol::ids::SessionId;
 use roomcast_protocol::position::{Direction, Epoch, Head, Kept, Page, Position};
@@ -14,7 +18,9 @@ use roomcast_protocol::publication::Publication;
 use roomcast_protocol::receipts::{Mark, Marked, MarksSet, Receipt, ReceiptsPage};
 use roomcast_protocol::room::RoomName;
 
-use super::{Heard, Question, Speaker, Step, Talking};
+use super::{Heard, Question, Speaker, Step, Talking, cursor_entry, cursors_of};
+use crate::asked::MemberChange;
+use crate::membership;
 
 /// Each room has one of its own, as epochs are random.
 fn epoch(room: &RoomName) -> Epoch {
@@ -41,6 +47,9 @@ struct Model {
     /// By conversation, user and mark.
     marks: BTreeMap<(RoomName, Box<str>, Mark), Steps>,
     enrolled: Vec<(Box<str>, RoomName)>,
+    directories: BTreeMap<RoomName, BTreeMap<Box<str>, Bytes>>,
+    /// Entries that a directory takes, where that is less than a question says.
+    entries_max: Option<usize>,
     now_ms: u64,
     asked: usize,
     /// Which question is not answered: it is not heard, or its answer is lost.
@@ -145,6 +154,36 @@ impl Model {
         MarksSet::Done { head, marked }
     }
 
+    fn entries(&self, directory: &RoomName, entries: Entries) -> DirectoryPage {
+        let none = BTreeMap::new();
+        let held = self.directories.get(directory).unwrap_or(&none);
+        let (after, count, one) = match entries {
+            Entries::One(name) => (None, 1, Some(name)),
+            Entries::Behind { after, count_max } => (after, PAGE.min(count_max as usize), None),
+        };
+        let is_meant = |(name, _): &(&Box<str>, &Bytes)| {
+            one.as_ref().is_none_or(|one| one == *name)
+                && after.as_ref().is_none_or(|after| *name > after)
+        };
+        let all: Vec<_> = held.iter().filter(is_meant).collect();
+        let shown = all.iter().take(count).map(|(name, value)| ((*name).clone(), (*value).clone()));
+        let entries: Vec<_> = shown.collect();
+        let next = entries.last().map(|(name, _)| name.clone()).filter(|_| all.len() > count);
+        DirectoryPage { entries, total: held.len() as u32, next }
+    }
+
+    fn enter(&mut self, set: SetEntry) -> EntrySet {
+        let max = self.entries_max.unwrap_or(usize::MAX).min(set.entries_max as usize);
+        let held = self.directories.entry(set.directory).or_default();
+        let is_new = !held.contains_key(&set.name);
+        let before = match set.value {
+            Some(_) if is_new && held.len() >= max => return EntrySet::Full,
+            Some(value) => held.insert(set.name, value),
+            None => held.remove(&set.name),
+        };
+        EntrySet::Done { before, entries: held.len() as u32 }
+    }
+
     fn answer(&mut self, question: Question) -> Heard {
         self.asked += 1;
         if self.renews == Some(self.asked) {
@@ -157,14 +196,21 @@ impl Model {
             Heard::Receipts(_) => Heard::Receipts(None),
             Heard::Set(_) => Heard::Set(None),
             Heard::Published(_) => Heard::Published(Err(refused())),
+            Heard::Entries(_) => Heard::Entries(None),
+            Heard::Entered(_) => Heard::Entered(None),
         };
         let heard = match question {
             Question::Publish(_) | Question::Enroll(..) if unheard => {
                 Heard::Published(Err(refused()))
             }
             Question::Set(_) if unheard => Heard::Set(None),
+            Question::Enter(_) if unheard => Heard::Entered(None),
+            Question::Entries(directory, entries) => {
+                Heard::Entries(Some(self.entries(&directory, entries)))
+            }
+            Question::Enter(set) => Heard::Entered(Some(self.enter(set))),
             Question::Read(room, span) => Heard::Page(Some(self.page(&room, span))),
-            Question::Receipts(room) => Heard::Receipts(Some(self.receipts(&room))),
+            Question::Receipts(room, _) => Heard::Receipts(Some(self.receipts(&room))),
             Question::Set(set) => Heard::Set(Some(self.set(&set))),
             Question::Publish(publication) => Heard::Published(Ok(self.publish(&publication))),
             Question::Enroll(user, room) => {
@@ -203,6 +249,28 @@ impl Model {
         let who = self.speaker(user);
         let talking = Talking::new(who, dialog(user, with).unwrap(), act).unwrap();
         self.run(talking.knowing(self.counted.clone()))
+    }
+
+    fn in_group(&mut self, user: &str, group: &str, act: Act) -> Result<Answered, Refused> {
+        self.now_ms += 10;
+        let room = conversation::group(group).unwrap();
+        self.run(Talking::in_group(self.speaker(user), (room, 1), act))
+    }
+
+    fn member(&mut self, group: &str, user: &str, role: Option<Role>) -> Result<Answered, Refused> {
+        self.now_ms += 10;
+        let room = conversation::group(group).unwrap();
+        let change = MemberChange { group: room, user: user.into(), role };
+        self.run(Talking::member(self.speaker("node"), change).unwrap())
+    }
+
+    /// The groups of a user's device, each with its number and from where it hears.
+    fn groups(&mut self, user: &str, device: &str) -> Vec<String> {
+        let talking = Talking::groups(self.speaker(user), device.into()).unwrap();
+        match self.run(talking).unwrap() {
+            Answered::Groups(groups) => groups.iter().map(shown).collect(),
+            other => panic!("{other:?}"),
+        }
     }
 
     fn speaker(&self, user: &str) -> Speaker {
@@ -248,6 +316,10 @@ impl Model {
         });
         shown.collect()
     }
+}
+
+fn shown(it: &Membership) -> String {
+    format!("{} {} {} from {}", it.room, it.role.name(), it.number, it.from.offset)
 }
 
 fn saying(kind: &str, id: Option<&str>, text: &str) -> Saying {
@@ -639,4 +711,125 @@ fn a_list_holds_as_many_last_messages_as_it_may_and_all_conversations() {
     assert_eq!(list(&[third, third, third + 1]), ["u2 shown", "u1 shown", "u0"]);
     assert_eq!(list(&[third, 4 * third]), ["u1 shown", "u0"], "one may be larger alone");
     assert_eq!(list(&[4 * third, third]), ["u1 shown", "u0"]);
+}
+
+#[test]
+fn a_group_begins_with_its_first_member_and_each_hears_from_its_own_coming_on() {
+    let mut model = Model::default();
+    model.member("team", "ann", Some(Role::Owner)).unwrap();
+    assert_eq!(model.groups("ann", "phone"), ["chat-team owner 1 from 0"]);
+    for id in ["a1", "a2"] {
+        model.in_group("ann", "team", Act::Say(saying("new", Some(id), id))).unwrap();
+    }
+    model.member("team", "bob", Some(Role::Member)).unwrap();
+    model.member("other", "bob", Some(Role::Member)).unwrap();
+    let both = ["chat-other member 2 from 0", "chat-team member 1 from 2"];
+    assert_eq!(model.groups("bob", "phone"), both);
+    // Said once more, or otherwise, it goes on where it was.
+    model.in_group("ann", "team", Act::Say(saying("new", Some("a3"), "a3"))).unwrap();
+    model.member("team", "bob", Some(Role::Owner)).unwrap();
+    assert_eq!(model.groups("bob", "phone")[1], "chat-team owner 1 from 2");
+    let answered = model.member("team", "bob", None).unwrap();
+    let Answered::Member { now: None, before: Some(Role::Owner), .. } = answered else {
+        panic!("{answered:?}")
+    };
+    assert_eq!(model.groups("bob", "phone"), ["chat-other member 2 from 0"]);
+    model.member("team", "bob", None).unwrap();
+    assert_eq!(model.heard("bob"), [""; 0], "nothing of a group stands in inboxes");
+}
+
+#[test]
+fn a_device_goes_on_where_it_was_and_a_new_one_where_the_furthest_is() {
+    let mut model = Model::default();
+    model.member("team", "ann", Some(Role::Member)).unwrap();
+    let room = conversation::group("team").unwrap();
+    let mut place = |device: &str, epoch: Epoch, offset| {
+        let value = membership::place(Position { epoch, offset });
+        let cursors = model.directories.entry(cursors_of("ann").unwrap()).or_default();
+        cursors.insert(cursor_entry(&room, device).into(), value.into());
+    };
+    let is = epoch(&room);
+    for (device, offset) in [("a", 3), ("b", 9), ("c", 1), ("d", 2), ("e", 4)] {
+        place(device, is, offset);
+    }
+    for (device, from) in [("a", 3), ("b", 9), ("e", 4), ("f", 9)] {
+        let expected = format!("chat-team member 1 from {from}");
+        assert_eq!(model.groups("ann", device), [expected], "{device}");
+    }
+    // Who is a member anew is not given what was said while it was none.
+    model.member("team", "ann", None).unwrap();
+    for at in 1..=6 {
+        let saying = saying("new", Some(&format!("b{at}")), "x");
+        model.in_group("bob", "team", Act::Say(saying)).unwrap();
+    }
+    model.member("team", "ann", Some(Role::Member)).unwrap();
+    assert_eq!(model.groups("ann", "a"), ["chat-team member 1 from 6"]);
+    assert_eq!(model.groups("ann", "b"), ["chat-team member 1 from 9"]);
+}
+
+#[test]
+fn what_is_full_takes_nobody_and_nobody_is_half_in() {
+    let mut model = Model { entries_max: Some(2), ..Model::default() };
+    for user in ["ann", "bob"] {
+        model.member("team", user, Some(Role::Member)).unwrap();
+    }
+    let refused = model.member("team", "cid", Some(Role::Member)).unwrap_err();
+    assert_eq!(refused.refusal, Refusal::Limit);
+    assert_eq!(model.groups("cid", ""), [""; 0]);
+    model.member("second", "ann", Some(Role::Member)).unwrap();
+    let refused = model.member("third", "ann", Some(Role::Member)).unwrap_err();
+    assert_eq!(refused.refusal, Refusal::Limit);
+    let third = &model.directories[&super::joining::members_of("third").unwrap()];
+    assert!(third.is_empty(), "{third:?}");
+    model.member("team", "ann", Some(Role::Owner)).unwrap();
+}
+
+/// Whatever is asked of a group: with one question not heard, or its answer lost, all ends as it would have without.
+#[test]
+fn a_group_ends_the_same_whichever_answer_is_lost() {
+    let story = |fails: Option<(usize, bool)>| {
+        let mut model = Model { fails, ..Model::default() };
+        model.member("team", "ann", Some(Role::Owner)).unwrap();
+        model.member("team", "bob", Some(Role::Member)).unwrap();
+        model.member("team", "cid", Some(Role::Member)).unwrap();
+        for user in ["ann", "bob", "ann"] {
+            let id = format!("{user}{}", model.now_ms);
+            model.in_group(user, "team", Act::Say(saying("new", Some(&id), &id))).unwrap();
+        }
+        let of = MessageRef::Offset(2);
+        let act = Act::Amend { of, erases: false, saying: saying("edit", Some("e"), "e") };
+        model.in_group("bob", "team", act).unwrap();
+        let to = vec!["bob".into(), "eve".into(), "cid".into()];
+        let (told, said) = (saying("newCall", None, "c"), Some(saying("call", Some("k"), "k")));
+        model.in_group("cid", "team", Act::Tell { to, told, said }).unwrap();
+        let act = Act::Mark { mark: Mark::Read, up_to: None };
+        let marked = format!("{:?}", model.in_group("cid", "team", act).unwrap());
+        model.member("team", "bob", None).unwrap();
+        let shown = [
+            format!("{:?}", model.in_group("ann", "team", Act::Show).unwrap()),
+            format!("{:?}", model.groups("ann", "phone")),
+            format!("{:?}", model.groups("bob", "phone")),
+            marked,
+        ];
+        let heard = ["ann", "bob", "cid", "eve"].map(|user| model.heard(user));
+        (model.asked, shown, heard, model.directories)
+    };
+    let (asked, shown, heard, directories) = story(None);
+    assert_eq!(heard[0], ["read 3 ann50"], "each author is told of its newest");
+    assert_eq!(
+        heard[1],
+        ["newCall 0 newCall-00000000000000000000000000000003-r80", "read 2 bob40"]
+    );
+    assert_eq!(
+        heard[2..],
+        [vec![], Vec::<String>::new()],
+        "nobody calls itself, or who is no member"
+    );
+    for at in 1..=asked {
+        for heard_it in [false, true] {
+            let (_, again, told, held) = story(Some((at, heard_it)));
+            assert_eq!((&again, &told), (&shown, &heard), "question {at}, {heard_it}");
+            assert_eq!(held, directories, "question {at}, {heard_it}");
+        }
+    }
 }

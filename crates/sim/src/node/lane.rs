@@ -398,6 +398,7 @@ fn weight_of(message: &HubMessage) -> usize {
         | HubMessage::Mark { .. }
         | HubMessage::Receipts { .. }
         | HubMessage::AskReceipts { .. }
+        | HubMessage::SetMember { .. }
         | HubMessage::AskRoster { .. } => MESSAGE_BYTES,
     }
 }

@@ -298,12 +298,13 @@ fn where_chat_is_served_dialogs_are_kept_and_each_device_has_its_place() {
         inbox: None,
     };
     assert_eq!(kept(&chat, "dialog-a:b"), (Some(dialog), None, true));
+    assert_eq!(kept(&plain, "chat-7"), (None, None, false));
+    assert_eq!(kept(&chat, "chat-7"), (Some(dialog), None, true));
     for (guard, of) in [(&plain, CursorOf::User), (&chat, CursorOf::Device)] {
         let (history, cursor, conversation) = kept(guard, "user-a");
         assert_eq!((cursor, conversation), (Some(of), false));
         let keep = history.unwrap();
         assert_eq!((keep.inbox, keep.size, keep.ttl_ms), (Some(of), 1_000, 7 * 86_400_000));
-        assert_eq!(kept(guard, "chat-7"), (None, None, false));
     }
 }
 

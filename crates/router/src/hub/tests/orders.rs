@@ -498,9 +498,11 @@ fn ends(user: &str) -> HubMessage {
 pub(super) fn told(order: &Order) -> String {
     match order {
         Order::End(Whom::User(user)) => format!("disconnect {user}"),
-        Order::End(Whom::Session(_)) | Order::Revoke(_) | Order::Leave(..) | Order::Enter(..) => {
-            format!("{order:?}")
-        }
+        Order::End(Whom::Session(_))
+        | Order::Revoke(_)
+        | Order::Leave(..)
+        | Order::Enter(..)
+        | Order::Admit(..) => format!("{order:?}"),
     }
 }
 

@@ -258,6 +258,7 @@ impl Bench {
             | HubMessage::Converse(_)
             | HubMessage::Reached { .. }
             | HubMessage::Ack { .. }
+            | HubMessage::SetMember { .. }
             | HubMessage::AskRoster { .. } => panic!("{message:?}"),
         }
     }

@@ -326,6 +326,7 @@ impl Cluster {
             | HubMessage::Publish { .. }
             | HubMessage::Presence { .. }
             | HubMessage::Roster { .. }
+            | HubMessage::SetMember { .. }
             | HubMessage::AskRoster { .. }
             | HubMessage::Inbox { .. }
             | HubMessage::Arrived { .. }
