@@ -10,9 +10,11 @@ mod common;
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use common::kept::{attach, part, save};
 use common::{KEEP, Real, Topology, offsets, options, room, subscribed};
 use roomcast_broker::redis::{RedisOptions, Servers, Tls};
+use roomcast_protocol::directory::{Entries, EntrySet, SetEntry};
 use roomcast_protocol::envelope::Level;
 use roomcast_protocol::ids::{NodeId, SessionId};
 use roomcast_protocol::inbox::CursorOf;
@@ -107,6 +109,28 @@ fn keeps_state(broker: &mut Real) {
     let marked = broker.mark(ONE, "user-ann", keep, first.epoch, &changes);
     assert!(matches!(marked, Some(MarksSet::Done { .. })), "{marked:?}");
     assert_eq!(broker.receipts(ONE, "user-ann", keep, Some(3)).receipts.len(), 1);
+    keeps_directories(broker);
+}
+
+/// What nodes keep of directories: set for ever and for a time, read, removed.
+fn keeps_directories(broker: &mut Real) {
+    let set = |value: Option<&'static str>, idle_ms| SetEntry {
+        directory: room("group"),
+        name: "ann".into(),
+        value: value.map(Bytes::from),
+        entries_max: 9,
+        idle_ms,
+    };
+    let held = || Some(Bytes::from("v"));
+    for (value, idle_ms, before, entries) in
+        [(Some("v"), Some(60_000), None, 1), (Some("v"), None, held(), 1), (None, None, held(), 0)]
+    {
+        let outcome = broker.set_entry(ONE, set(value, idle_ms));
+        assert_eq!(outcome, Some(EntrySet::Done { before, entries }));
+        for asked in [Entries::One("ann".into()), Entries::Behind { after: None, count_max: 9 }] {
+            assert_eq!(broker.directory(ONE, "group", asked).total, entries);
+        }
+    }
 }
 
 #[test]

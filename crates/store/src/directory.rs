@@ -47,7 +47,8 @@ impl<E: Clone> Store<E> {
         if own > old && !self.takes(anew + own - old) {
             return None;
         }
-        let expires_ms = set.idle_ms.map(|idle_ms| now_ms + idle_ms.clamp(1, OFFSET_MAX));
+        let expires_ms =
+            set.idle_ms.map(|idle_ms| now_ms.saturating_add(idle_ms.clamp(1, OFFSET_MAX)));
         self.directories_mut().put(&set.directory, (&set.name, value), expires_ms);
         let entries = if before.is_some() { count } else { count + 1 };
         Some(EntrySet::Done { before, entries })
@@ -127,7 +128,7 @@ impl Directories {
 
     /// When the first is over; `None`: none ever is. Units: milliseconds.
     pub(crate) fn due_ms(&self) -> Option<u64> {
-        self.due.first().map(|(expires_ms, _)| expires_ms + 1)
+        self.due.first().map(|(expires_ms, _)| expires_ms.saturating_add(1))
     }
 
     /// Forgets those that are over, no more than so many, and answers with how many they were.

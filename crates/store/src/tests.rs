@@ -1,6 +1,7 @@
 //! Scripts for the store: text in, answers out. What every broker must do stands in the contract's scripts; here is
 //! what only the store itself shows.
 
+mod directory;
 mod inbox;
 mod occupancy;
 mod presence;

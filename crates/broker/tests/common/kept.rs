@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use roomcast_protocol::directory::{DirectoryPage, Entries, EntrySet, SetEntry};
 use roomcast_protocol::envelope::{BeatReport, BrokerCommand, BrokerEvent, Envelope};
 use roomcast_protocol::ids::{NodeId, SessionId};
 use roomcast_protocol::inbox::{Acked, CursorName, InboxState, Told};
@@ -339,6 +340,30 @@ impl Real {
         self.command(node, ask);
         let page = self.wait(node, "receipts", |event| match event {
             BrokerEvent::Receipts { request, page } if *request == asked => Some(page.clone()),
+            _ => None,
+        });
+        page.unwrap()
+    }
+
+    /// Sets an entry of a directory, or removes it. `None`: it was not answered.
+    #[track_caller]
+    pub fn set_entry(&mut self, node: NodeId, set: SetEntry) -> Option<EntrySet> {
+        let asked = self.next_request();
+        self.command(node, BrokerCommand::SetEntry { request: asked, set: Box::new(set) });
+        self.wait(node, "what became of an entry", |event| match event {
+            BrokerEvent::EntrySet { request, outcome } if *request == asked => {
+                Some(outcome.clone())
+            }
+            _ => None,
+        })
+    }
+
+    #[track_caller]
+    pub fn directory(&mut self, node: NodeId, name: &str, entries: Entries) -> DirectoryPage {
+        let (asked, directory) = (self.next_request(), RoomName::system(name).unwrap());
+        self.command(node, BrokerCommand::Directory { request: asked, directory, entries });
+        let page = self.wait(node, "a directory", |event| match event {
+            BrokerEvent::Directory { request, page } if *request == asked => Some(page.clone()),
             _ => None,
         });
         page.unwrap()
