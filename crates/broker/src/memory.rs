@@ -187,9 +187,8 @@ impl<T> State<T> {
                 (EVENT_BYTES, BrokerEvent::Subscribed { room, request })
             }
             BrokerCommand::Heads { request, rooms } => {
-                let weight = EVENT_BYTES + HEAD_BYTES * rooms.len();
                 let heads = rooms.iter().map(|(room, _)| self.head(room)).collect();
-                (weight, BrokerEvent::Heads { request, heads })
+                (EVENT_BYTES + HEAD_BYTES * rooms.len(), BrokerEvent::Heads { request, heads })
             }
             BrokerCommand::Read { request, room, keep, span } => {
                 let (weight, page) = self.read(node, &room, &keep, &span);

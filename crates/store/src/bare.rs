@@ -7,16 +7,18 @@ use std::sync::Arc;
 use foldhash::quality::FixedState;
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::contract::{BrokerUnderTest, Brought, DEDUP_MAX, Lost};
+use roomcast_protocol::directory::SetEntry;
 use roomcast_protocol::envelope::{
     Accepted, BeatReport, BrokerCommand, BrokerEvent, Count, Envelope, LinkId, MasterId,
 };
 use roomcast_protocol::ids::NodeId;
-use roomcast_protocol::occupancy::Occupancy;
+use roomcast_protocol::occupancy::{AskOccupancies, Occupancy};
 use roomcast_protocol::position::{Epoch, Keep, Kept, Page, Position};
 use roomcast_protocol::presence::{Incarnation, PresenceDiff, SetPresence};
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::receipts::{ReceiptDiff, SetMarks};
 use roomcast_protocol::room::RoomName;
+use roomcast_protocol::session::SaveSession;
 
 use crate::{
     At, Beaten, Found, Keys, Place, Published, Put, Remembered, Rules, Stepped, Store, id_of,
@@ -106,6 +108,21 @@ impl Bare {
         marking.iter().flat_map(|it| &it.publish).for_each(|diff| self.spread_receipts(diff));
         let outcome = marking.map(|it| it.answer);
         self.tell(node, BrokerEvent::MarksSet { request, outcome });
+    }
+
+    fn set_entry(&mut self, node: NodeId, now_ms: u64, request: u64, set: &SetEntry) {
+        let outcome = self.store.set_entry(now_ms, set);
+        self.tell(node, BrokerEvent::EntrySet { request, outcome });
+    }
+
+    fn save(&mut self, node: NodeId, now_ms: u64, request: u64, save: &SaveSession) {
+        let outcome = Some(self.store.save_session(now_ms, node, save));
+        self.tell(node, BrokerEvent::Saved { request, outcome });
+    }
+
+    fn give(&mut self, node: NodeId, now_ms: u64, request: u64, ask: &AskOccupancies) {
+        let given = Some(self.store.give_occupancies(now_ms, node, ask));
+        self.tell(node, BrokerEvent::Occupancies { request, given });
     }
 
     fn spread_receipts(&mut self, diff: &Arc<ReceiptDiff>) {
@@ -217,8 +234,7 @@ impl BrokerUnderTest for Bare {
         let Some(own) = self.nodes.get_mut(&node).filter(|node| !node.ended) else { return };
         match command {
             BrokerCommand::Publish { ticket, publication, dedup, keep, collapse } => {
-                let collapse = collapse.as_deref();
-                let outcome = self.publish(mono_ms, &publication, dedup, keep, collapse);
+                let outcome = self.publish(mono_ms, &publication, dedup, keep, collapse.as_deref());
                 self.tell(node, BrokerEvent::Published { ticket, outcome });
             }
             BrokerCommand::Subscribe { room, request } => {
@@ -239,14 +255,8 @@ impl BrokerUnderTest for Bare {
             BrokerCommand::Beat { seq, hears: _, life, retired, taken, told, reads } => {
                 self.beat(node, mono_ms, (life, retired), (seq, told, reads), &taken);
             }
-            BrokerCommand::Occupancies { request, ask } => {
-                let given = Some(self.store.give_occupancies(mono_ms, node, &ask));
-                self.tell(node, BrokerEvent::Occupancies { request, given });
-            }
-            BrokerCommand::Save { request, save } => {
-                let outcome = Some(self.store.save_session(mono_ms, node, &save));
-                self.tell(node, BrokerEvent::Saved { request, outcome });
-            }
+            BrokerCommand::Occupancies { request, ask } => self.give(node, mono_ms, request, &ask),
+            BrokerCommand::Save { request, save } => self.save(node, mono_ms, request, &save),
             BrokerCommand::Attach { request, attach } => {
                 let outcome = self.store.attach_session(mono_ms, node, &attach).map(Box::new);
                 self.tell(node, BrokerEvent::Attached { request, outcome });
@@ -281,8 +291,7 @@ impl BrokerUnderTest for Bare {
                 self.tell(node, BrokerEvent::Receipts { request, page });
             }
             BrokerCommand::SetEntry { request, set } => {
-                let outcome = self.store.set_entry(mono_ms, &set);
-                self.tell(node, BrokerEvent::EntrySet { request, outcome });
+                self.set_entry(node, mono_ms, request, &set)
             }
             BrokerCommand::Directory { request, directory, entries } => {
                 let page = Some(self.store.directory(mono_ms, &directory, &entries));

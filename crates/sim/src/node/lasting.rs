@@ -66,10 +66,7 @@ impl World {
     pub(super) fn conclude_lasting(&mut self, node: usize, work: &Work, answer: Option<Answer>) {
         match *work {
             Work::Save { request } => {
-                let outcome = match answer {
-                    Some(Answer::Saved(outcome)) => Some(outcome),
-                    Some(_) | None => None,
-                };
+                let outcome = if let Some(Answer::Saved(it)) = answer { Some(it) } else { None };
                 self.tell_core(node, EVENT_BYTES, BrokerEvent::Saved { request, outcome });
             }
             Work::Attach { request } => {
@@ -91,45 +88,27 @@ impl World {
                 self.tell_core(node, EVENT_BYTES, BrokerEvent::PresenceSet { request, outcome });
             }
             Work::Roster { request } => {
-                let page = match answer {
-                    Some(Answer::Roster(page)) => Some(page),
-                    Some(_) | None => None,
-                };
+                let page = if let Some(Answer::Roster(it)) = answer { Some(it) } else { None };
                 self.tell_core(node, EVENT_BYTES, BrokerEvent::Roster { request, page });
             }
             Work::Inbox { request } => {
-                let state = match answer {
-                    Some(Answer::Inbox(state)) => Some(state),
-                    Some(_) | None => None,
-                };
+                let state = if let Some(Answer::Inbox(it)) = answer { Some(it) } else { None };
                 self.tell_core(node, EVENT_BYTES, BrokerEvent::Inbox { request, state });
             }
             Work::SetMarks { request } => {
-                let outcome = match answer {
-                    Some(Answer::MarksSet(outcome)) => Some(outcome),
-                    Some(_) | None => None,
-                };
+                let outcome = if let Some(Answer::MarksSet(it)) = answer { Some(it) } else { None };
                 self.tell_core(node, EVENT_BYTES, BrokerEvent::MarksSet { request, outcome });
             }
             Work::Receipts { request } => {
-                let page = match answer {
-                    Some(Answer::Receipts(page)) => Some(page),
-                    Some(_) | None => None,
-                };
+                let page = if let Some(Answer::Receipts(it)) = answer { Some(it) } else { None };
                 self.tell_core(node, EVENT_BYTES, BrokerEvent::Receipts { request, page });
             }
             Work::SetEntry { request } => {
-                let outcome = match answer {
-                    Some(Answer::EntrySet(outcome)) => Some(outcome),
-                    Some(_) | None => None,
-                };
+                let outcome = if let Some(Answer::EntrySet(it)) = answer { Some(it) } else { None };
                 self.tell_core(node, EVENT_BYTES, BrokerEvent::EntrySet { request, outcome });
             }
             Work::Directory { request } => {
-                let page = match answer {
-                    Some(Answer::Directory(page)) => Some(page),
-                    Some(_) | None => None,
-                };
+                let page = if let Some(Answer::Directory(it)) = answer { Some(it) } else { None };
                 self.tell_core(node, EVENT_BYTES, BrokerEvent::Directory { request, page });
             }
             Work::Occupancies { request } => {
