@@ -572,3 +572,14 @@ fn entries_are_set_once_though_answers_were_cut_off() {
     assert!(topology.proxy().accepted() > before, "nothing was cut off");
     assert_eq!(world.behind("group", None, 99).entries.len(), 30);
 }
+
+#[test]
+fn functions_that_are_gone_are_loaded_by_the_question() {
+    let topology = Topology::standalone();
+    let mut world = World::real(&topology);
+    world.set(entry("group", "ann", Some("v")));
+    topology.raw(&["FUNCTION", "FLUSH"]);
+    assert_eq!(world.set(entry("group", "bob", Some("v"))), done(None, 2));
+    topology.raw(&["FUNCTION", "FLUSH"]);
+    assert_eq!(world.all("group"), "ann=v bob=v of 2");
+}
