@@ -275,7 +275,10 @@ pub(crate) async fn run(parts: CoreParts) {
         let wake =
             core.parts.hub.next_wake().unwrap_or(u64::MAX).min(now.mono_ms + HOUSEKEEPING_MS);
         let sleep = tokio::time::sleep(core.parts.clock.until(wake));
+        // A turn ends after some rounds, also where the last one left something to do.
+        let held = !events.is_empty() || !messages.is_empty();
         tokio::select! {
+            () = std::future::ready(()), if held => {}
             count = core.feed.recv_many(&mut events, TURN_MAX), if !core.deaf => {
                 if count == 0 {
                     core.has_gone_deaf(&mut events);

@@ -22,6 +22,19 @@ pub(crate) struct Seat {
     pub(crate) joins: VecDeque<Vec<u8>>,
     /// The room whose publications it counts.
     pub(crate) room: usize,
+    /// How it speaks.
+    pub(crate) speaks: Speaks,
+}
+
+/// How a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Speaks {
+    /// Native, and hears.
+    Native,
+    /// Native, and acks each publication.
+    NativeAcking,
+    /// Chat: nobody welcomes it, and it acks each event.
+    Chat,
 }
 
 /// How far it got.
@@ -236,7 +249,10 @@ impl Connection {
                 Some(head) => used = head,
                 None => return Ok(0),
             }
-            self.state = State::Welcome;
+            match self.seat.speaks {
+                Speaks::Native | Speaks::NativeAcking => self.state = State::Welcome,
+                Speaks::Chat => self.become_live(shared),
+            }
         }
         let now = now_ns();
         while let Some(rest) = bytes.get(used..) {
@@ -280,6 +296,7 @@ impl Connection {
                     && let Some(mark) = shared.data.find(payload)
                 {
                     let heard = self.track.take(mark.sequence);
+                    self.ack(payload, shared);
                     if let Some(apart) = &mut self.apart {
                         apart.distinct += u64::from(heard != Heard::Repeat);
                         return Ok(());
@@ -297,8 +314,36 @@ impl Connection {
         }
     }
 
+    /// Acks what it heard, in the next write.
+    fn ack(&mut self, payload: &[u8], shared: &mut Shared) {
+        match self.seat.speaks {
+            Speaks::Native => {}
+            Speaks::NativeAcking => {
+                if let Some(mark) = shared.ids.find(payload) {
+                    let id = mark.write(ID_TAG);
+                    let text = [&b"{\"type\":\"ack\",\"ackId\":\""[..], &id, b"\"}"].concat();
+                    frames::append_masked(&mut self.out, frames::TEXT, &text);
+                }
+            }
+            Speaks::Chat => {
+                if let Some(number) = frames::event_number(payload) {
+                    let text = [&b"{\"type\":\"ack\",\"id\":\""[..], number, b"\"}"].concat();
+                    frames::append_masked(&mut self.out, frames::TEXT, &text);
+                }
+            }
+        }
+    }
+
     /// Anything but a publication: rare, so that it may be decoded in full.
     fn message(&mut self, payload: &[u8], now: u64, shared: &mut Shared) -> Result<(), String> {
+        if self.seat.speaks == Speaks::Chat {
+            let text = String::from_utf8_lossy(payload);
+            if text.starts_with("{\"error\"") {
+                return Err(format!("refused: {text}"));
+            }
+            shared.tally.others += 1;
+            return Ok(());
+        }
         let message = wire::decode(shared.format, payload).map_err(|closed| closed.to_string())?;
         if let (Some(apart), Incoming::Event(Event::Gap { .. })) = (&mut self.apart, &message) {
             apart.told += 1;

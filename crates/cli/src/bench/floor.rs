@@ -11,7 +11,7 @@ use clap::Args;
 use roomcast_client::Format;
 
 use super::clock::{add_ns, now_ns, since_ns};
-use super::connection::{Seat, Shared};
+use super::connection::{Seat, Shared, Speaks};
 use super::frames::{Mark, Template};
 use super::outcome::{Measured, Outcome};
 use super::proc::Cpu;
@@ -180,8 +180,10 @@ pub(crate) fn run(
     let pid = bare.child.id();
     let mut swarm = Swarm::new(Shared::new(1, Format::Json, false))?;
     let members = usize::try_from(floor.members).unwrap_or(usize::MAX);
-    let seats =
-        (0..members).map(|_| Ok(Seat { upgrade: Vec::new(), joins: VecDeque::new(), room: 0 }));
+    let seats = (0..members).map(|_| {
+        let (upgrade, joins) = (Vec::new(), VecDeque::new());
+        Ok(Seat { upgrade, joins, room: 0, speaks: Speaks::Native })
+    });
     swarm.connect(bare.address, seats, &Progress::new("connecting", members))?;
     let group = u64::from(floor.group());
     let warm = u64::from(floor.rounds(warmup)) * group;

@@ -190,6 +190,16 @@ impl Finder {
     }
 }
 
+/// The number of an event of the chat dialect, as text; it stands near the beginning.
+pub(crate) fn event_number(payload: &[u8]) -> Option<&[u8]> {
+    const NAME: &[u8] = b",\"id\":";
+    let head = payload.get(..payload.len().min(96))?;
+    let begin = head.windows(NAME.len()).position(|window| window == NAME)? + NAME.len();
+    let digits = payload.get(begin..)?;
+    let end = digits.iter().position(|digit| !digit.is_ascii_digit())?;
+    digits.get(..end).filter(|digits| !digits.is_empty())
+}
+
 /// A prepared publication, of which only the marks change.
 #[derive(Clone, Debug)]
 pub(crate) struct Template {
@@ -225,6 +235,19 @@ impl Template {
         let message = Outgoing::publication(&id, shape.room, "bench", &data, &options);
         let payload = wire::encode(shape.format, &message)?.to_vec();
         Ok(Self::new(data_opcode(shape.format), payload))
+    }
+
+    /// Prepares a message for a chat.
+    pub(crate) fn chat(chat: &str, pad: usize) -> Self {
+        let mark = Mark { sequence: 0, intended_ns: 0 };
+        let text = |tag| String::from_utf8_lossy(&mark.write(tag)).into_owned();
+        let (id, number) = (text(ID_TAG), text(DATA_TAG));
+        let message = number + &"x".repeat(pad);
+        let payload = json!({ "chatId": chat, "clientMessageId": id, "message": message });
+        let request = json!({
+            "type": "request", "timestamp": 0, "id": id, "payloadType": "new", "payload": payload,
+        });
+        Self::new(TEXT, request.to_string().into_bytes())
     }
 
     /// Prepares the frame of the bare loop: a mark and filler.
@@ -288,6 +311,14 @@ mod tests {
         Mark { sequence: 1, intended_ns: 0x0123_4567_89ab },
         Mark { sequence: u32::MAX, intended_ns: (1 << 48) - 1 },
     ];
+
+    #[test]
+    fn the_number_of_an_event_is_found_near_its_beginning() {
+        let event =
+            br#"{"type":"event","timestamp":1700300000000,"id":4398046511127,"eventType":"new"}"#;
+        assert_eq!(event_number(event), Some(&b"4398046511127"[..]));
+        assert_eq!(event_number(br#"{"type":"event","timestamp":17,"eventType":"typing"}"#), None);
+    }
 
     #[test]
     fn marks_survive_writing_and_reading() {

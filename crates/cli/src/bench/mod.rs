@@ -6,6 +6,7 @@ mod clock;
 mod connection;
 mod floor;
 mod frames;
+mod group;
 mod history;
 mod neighbour;
 mod node;
@@ -77,6 +78,14 @@ enum BenchCommand {
 
 Prints publications per second, and processor time for each: of the node, of its core thread alone, of Redis.")]
     Publish(publish::Publish),
+    /// A group of the chat dialect against the same fan-out in the native one; exit code 1 beyond 2 ×
+    #[command(after_help = "Examples:
+  roomcast bench group
+  roomcast bench group --members 1000 --rate 20 --json
+
+Prints processor time of the node for each delivery, and latency: of a native room with history, of one whose members
+ack each publication, and of a group, whose members ack each event. The group is compared with the second.")]
+    Group(group::Group),
     /// The child process of `floor`
     #[command(hide = true)]
     FloorChild(Floor),
@@ -200,6 +209,7 @@ pub(crate) fn run(bench: &Bench, json: bool) -> Result<(), Failure> {
         Some(BenchCommand::Bars(args)) => bars::run(args, json),
         Some(BenchCommand::Slow(args)) => slow::run(args, json),
         Some(BenchCommand::Publish(args)) => publish::run(args, json),
+        Some(BenchCommand::Group(args)) => group::run(args, json),
         Some(BenchCommand::FloorChild(floor)) => floor::child(floor),
     }
 }

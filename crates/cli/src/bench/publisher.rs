@@ -37,9 +37,15 @@ impl Publisher {
         let template = |room: &String| {
             Template::publication(Shape { format: plan.format, room, ack: plan.ack, pad })
         };
-        Ok(Self {
-            templates: rooms.iter().map(template).collect::<Result<_, _>>()?,
-            sequences: vec![0; rooms.len()],
+        let templates = rooms.iter().map(template).collect::<Result<_, _>>()?;
+        Ok(Self::of(templates, plan, first_seat))
+    }
+
+    /// Publishes these in turn.
+    pub(crate) fn of(templates: Vec<Template>, plan: &Plan, first_seat: usize) -> Self {
+        Self {
+            sequences: vec![0; templates.len()],
+            templates,
             members: plan.members,
             pace: plan.pace,
             seats: (first_seat, usize::try_from(plan.publishers).unwrap_or(usize::MAX)),
@@ -47,7 +53,7 @@ impl Publisher {
             issued: 0,
             total: 0,
             scratch: Vec::new(),
-        })
+        }
     }
 
     /// Publications so far.

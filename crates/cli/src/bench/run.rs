@@ -9,7 +9,7 @@ use roomcast_client::wire::Outgoing;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::connection::{Seat, Shared};
+use super::connection::{Seat, Shared, Speaks};
 use super::frames;
 use super::outcome::{Measured, Outcome, ratio};
 use super::plan::{Pace, Plan};
@@ -107,7 +107,21 @@ impl Server {
             frames::append_message(&mut frame, format, &message)?;
             joins.push_back(frame);
         }
-        Ok(Seat { upgrade: upgrade.into_bytes(), joins, room: join.map_or(0, |(_, at)| at) })
+        let (upgrade, room) = (upgrade.into_bytes(), join.map_or(0, |(_, at)| at));
+        Ok(Seat { upgrade, joins, room, speaks: Speaks::Native })
+    }
+
+    /// The same for the chat dialect.
+    pub(crate) fn chat_seat(&self, who: &Identity) -> Result<Seat, Failure> {
+        let token = who.token(&self.secret, TOKEN_TTL)?;
+        let upgrade = format!(
+            "GET /chat HTTP/1.1\r\nHost: {}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
+             Authorization: Bearer {token}\r\n\r\n",
+            self.host
+        );
+        let (upgrade, joins) = (upgrade.into_bytes(), VecDeque::new());
+        Ok(Seat { upgrade, joins, room: 0, speaks: Speaks::Chat })
     }
 }
 

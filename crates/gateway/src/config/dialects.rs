@@ -103,7 +103,7 @@ pub(super) fn conversations(
         return policy;
     }
     if policy.history.is_none() || !policy.receipts {
-        let mend = "write `history = { size = 10000, bytes_max = \"64 MiB\", ttl = \"30d\" }` and `receipts = true`, or \
+        let mend = "write `history = { size = 10000, bytes_max = \"64 MiB\", ttl = \"720h\" }` and `receipts = true`, or \
                     leave the rule out";
         let text = "reaches rooms in which clients of chat talk, which keep what is said and what was read";
         r.problem(&format!("{key}.match"), format!("{text}; {mend}"));

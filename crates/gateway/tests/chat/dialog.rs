@@ -120,10 +120,12 @@ fn only_the_author_edits_and_deletes_and_messages_show_it() {
 fn chats_list_what_was_said_last_and_what_is_not_read() {
     let [one, two] = Live::start_several::<2>(&SERVED);
     let mut ann = Chat::open(&one, "ann", None);
-    ann.says("bob", "one");
-    ann.says("cleo", "two");
-    ann.says("ann", "note to self");
-    ann.says("bob", "three");
+    for (with, text) in [("bob", "one"), ("cleo", "two"), ("ann", "note to self"), ("bob", "three")]
+    {
+        ann.says(with, text);
+        // What is said within one millisecond has no order.
+        std::thread::sleep(Duration::from_millis(20));
+    }
     let mut bob = Chat::open(&two, "bob", None);
     let listed = bob.asks("chats", &json!({}));
     let [chat] = &listed.as_array().unwrap()[..] else { panic!("{listed}") };

@@ -105,8 +105,9 @@ pub(super) struct Listing {
     /// Those that wait.
     rooms: VecDeque<RoomName>,
     known: BTreeSet<RoomName>,
-    /// Each with when something was last said there. Units: milliseconds since the Unix epoch.
-    list: Vec<(u64, Conversation)>,
+    /// Each with when something was last said there, and its place: of two in one millisecond the one that was listed later
+    /// comes first. Units: milliseconds since the Unix epoch.
+    list: Vec<((u64, usize), Conversation)>,
     /// What the last messages weigh. Units: bytes.
     bytes: usize,
     /// Those that are looked at, by their place. Bounds: [`AT_ONCE`].
@@ -171,10 +172,10 @@ impl Listing {
     }
 
     /// One more; what no answer can hold is left out.
-    fn add(&mut self, found: Conversation) {
+    fn add(&mut self, place: usize, found: Conversation) {
         let last = found.last.as_ref();
         self.bytes += last.map_or(0, shown);
-        self.list.push((last.map_or(0, |last| said_at(&last.said)), found));
+        self.list.push(((last.map_or(0, |last| said_at(&last.said)), place), found));
         while self.bytes > LIST_BYTES_MAX {
             let mut held: Vec<_> = self.list.iter_mut().filter(|it| it.1.last.is_some()).collect();
             if held.len() < 2 {
@@ -198,7 +199,7 @@ impl Talking {
             self.index_read(&mut it, index, page);
         } else if let Some(look) = it.looks.remove(&place) {
             match self.looked_at(look, page) {
-                Ok(found) => it.add(found),
+                Ok(found) => it.add(place, found),
                 Err(look) => drop(it.looks.insert(place, *look)),
             }
         }
