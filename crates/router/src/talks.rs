@@ -171,8 +171,8 @@ impl Talking {
                 Stage::Inviting(Inviting::new(to, told, said))
             }
             Act::Tell { to, told, said } => {
-                let is_meant = |user: &&Box<str>| to.is_empty() || to.contains(user);
-                self.tell(self.others.iter().filter(is_meant), &told, said)
+                let others = self.others.iter();
+                self.tell(others.filter(|user| to.is_empty() || to.contains(user)), &told, said)
             }
         };
         self

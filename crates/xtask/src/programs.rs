@@ -78,7 +78,8 @@ fn run_one(program: &Program) -> Tally {
     let (mut shown, mut result) = (Vec::new(), None);
     let ended = process::lines(&mut command, PROGRAM_LIMIT, |line| {
         result = Tally::from_cargo(line).or(result);
-        if !(line.starts_with("test ") && line.ends_with(" ... ok")) && !line.is_empty() {
+        let passed = line.starts_with("test ") && line.ends_with(" ... ok");
+        if !passed && !line.is_empty() {
             shown.push(line.to_owned());
         }
     });

@@ -33,6 +33,7 @@ pub const INBOX_MS: u64 = 5_000;
 pub const CURSORS_WAITING_MAX: usize = 4_096;
 
 /// Places of one user's devices in its groups; beyond it a new device goes on, in a group, where the furthest one is.
+#[allow(clippy::cast_possible_truncation, reason = "16")]
 const PLACES_MAX: u32 = USER_GROUPS_MAX * DEVICES_MAX as u32;
 
 /// A lane's question.

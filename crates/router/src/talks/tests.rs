@@ -161,15 +161,15 @@ impl Model {
             Entries::One(name) => (None, 1, Some(name)),
             Entries::Behind { after, count_max } => (after, PAGE.min(count_max as usize), None),
         };
-        let is_meant = |(name, _): &(&Box<str>, &Bytes)| {
-            one.as_ref().is_none_or(|one| one == *name)
-                && after.as_ref().is_none_or(|after| *name > after)
+        let is_meant = |name: &str| {
+            one.as_ref().is_none_or(|one| **one == *name)
+                && after.as_ref().is_none_or(|after| *name > **after)
         };
-        let all: Vec<_> = held.iter().filter(is_meant).collect();
+        let all: Vec<_> = held.iter().filter(|(name, _)| is_meant(name)).collect();
         let shown = all.iter().take(count).map(|(name, value)| ((*name).clone(), (*value).clone()));
         let entries: Vec<_> = shown.collect();
         let next = entries.last().map(|(name, _)| name.clone()).filter(|_| all.len() > count);
-        DirectoryPage { entries, total: held.len() as u32, next }
+        DirectoryPage { entries, total: u32::try_from(held.len()).unwrap(), next }
     }
 
     fn enter(&mut self, set: SetEntry) -> EntrySet {
@@ -181,7 +181,7 @@ impl Model {
             Some(value) => held.insert(set.name, value),
             None => held.remove(&set.name),
         };
-        EntrySet::Done { before, entries: held.len() as u32 }
+        EntrySet::Done { before, entries: u32::try_from(held.len()).unwrap() }
     }
 
     fn answer(&mut self, question: Question) -> Heard {
