@@ -308,7 +308,10 @@ impl Connection {
                     }
                     return Ok(());
                 }
-                self.message(payload, now, shared)
+                match self.seat.speaks {
+                    Speaks::Native | Speaks::NativeAcking => self.message(payload, now, shared),
+                    Speaks::Chat => answered(payload, shared),
+                }
             }
             _ => Ok(()),
         }
@@ -336,14 +339,6 @@ impl Connection {
 
     /// Anything but a publication: rare, so that it may be decoded in full.
     fn message(&mut self, payload: &[u8], now: u64, shared: &mut Shared) -> Result<(), String> {
-        if self.seat.speaks == Speaks::Chat {
-            let text = String::from_utf8_lossy(payload);
-            if text.starts_with("{\"error\"") {
-                return Err(format!("refused: {text}"));
-            }
-            shared.tally.others += 1;
-            return Ok(());
-        }
         let message = wire::decode(shared.format, payload).map_err(|closed| closed.to_string())?;
         if let (Some(apart), Incoming::Event(Event::Gap { .. })) = (&mut self.apart, &message) {
             apart.told += 1;
@@ -449,6 +444,15 @@ impl Connection {
         }
         Want::Nothing
     }
+}
+
+/// What a node says to a client of chat beside events: a refusal ends the run.
+fn answered(payload: &[u8], shared: &mut Shared) -> Result<(), String> {
+    if payload.starts_with(b"{\"error\"") {
+        return Err(format!("refused: {}", String::from_utf8_lossy(payload)));
+    }
+    shared.tally.others += 1;
+    Ok(())
 }
 
 /// The length of the answer's head once it is whole.

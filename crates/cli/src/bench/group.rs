@@ -141,7 +141,6 @@ fn measure(args: &Group, speaks: Speaks) -> Result<Figures, Failure> {
     let node = start_node()?;
     let server = Server { room_prefix: room.into(), ..node.server()? };
     let mut swarm = Swarm::new(Shared::new(1, plan.format, false))?;
-    let name = |member: u32| format!("member-{member}");
     if speaks == Speaks::Chat {
         admit(&node, (0..args.members + 1).map(name))?;
     }
@@ -162,21 +161,7 @@ fn measure(args: &Group, speaks: Speaks) -> Result<Figures, Failure> {
         (0..all).map(|at| seat(u32::try_from(at).unwrap_or(0))),
         &progress,
     )?;
-    let progress = Progress::new(&format!("{job}: connecting the publisher"), 1);
-    let publisher = match speaks {
-        Speaks::Chat => seat(args.members),
-        Speaks::Native | Speaks::NativeAcking => {
-            server.seat(&Identity::backend("publisher".to_owned()), plan.format, None)
-        }
-    };
-    let at = swarm.connect(server.address, [publisher].into_iter(), &progress)?;
-    let mut publisher = match speaks {
-        Speaks::Chat => {
-            let pad = args.payload_bytes.saturating_sub(ENVELOPE_BYTES);
-            Publisher::of(vec![Template::chat(GROUP, pad)], &plan, at)
-        }
-        Speaks::Native | Speaks::NativeAcking => Publisher::new(&plan, &[room.to_owned()], at)?,
-    };
+    let mut publisher = connect_publisher(args, (speaks, &plan), &server, &mut swarm)?;
     publish_for(&mut swarm, &mut publisher, args.warmup)?;
     swarm.shared.tally.begin_measuring();
     let (before, heard_before) = (Cpu::of(node.pid())?, swarm.shared.tally.deliveries);
@@ -200,6 +185,35 @@ fn measure(args: &Group, speaks: Speaks) -> Result<Figures, Failure> {
         cpu_ratio: 1.0,
         p99_ratio: 1.0,
     })
+}
+
+/// Connects whoever publishes: in a group one more member.
+fn connect_publisher(
+    args: &Group,
+    (speaks, plan): (Speaks, &Plan),
+    server: &Server,
+    swarm: &mut Swarm,
+) -> Result<Publisher, Failure> {
+    let (job, room) = job(speaks);
+    let progress = Progress::new(&format!("{job}: connecting the publisher"), 1);
+    let seat = match speaks {
+        Speaks::Chat => server.chat_seat(&Identity::viewer(name(args.members))),
+        Speaks::Native | Speaks::NativeAcking => {
+            server.seat(&Identity::backend("publisher".to_owned()), plan.format, None)
+        }
+    };
+    let at = swarm.connect(server.address, [seat].into_iter(), &progress)?;
+    match speaks {
+        Speaks::Chat => {
+            let pad = args.payload_bytes.saturating_sub(ENVELOPE_BYTES);
+            Ok(Publisher::of(vec![Template::chat(GROUP, pad)], plan, at))
+        }
+        Speaks::Native | Speaks::NativeAcking => Publisher::new(plan, &[room.to_owned()], at),
+    }
+}
+
+fn name(member: u32) -> String {
+    format!("member-{member}")
 }
 
 fn start_node() -> Result<Node, Failure> {
