@@ -211,6 +211,11 @@ impl<T> State<T> {
                 let (weight, page) = self.roster(&room, after.as_deref(), count_max);
                 (weight, BrokerEvent::Roster { request, page: Some(page) })
             }
+            BrokerCommand::Present { request, room, users } => {
+                let since = self.store.present(&room, &users);
+                let weight = EVENT_BYTES + since.len() * size_of::<Option<u64>>();
+                (weight, BrokerEvent::Present { request, since: Some(since) })
+            }
             BrokerCommand::Inbox { request, cursor, keep } => {
                 let at = self.at();
                 let state = self.store.inbox(at, &cursor, &keep);

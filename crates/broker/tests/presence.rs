@@ -16,7 +16,7 @@ use common::kept::{part, told};
 use common::{Real, Topology, options, room};
 use roomcast_protocol::ids::{NodeId, SessionId};
 use roomcast_protocol::presence::{
-    Lease, PRESENCE_CHANGES_MAX, PresenceChange, PresenceSet, ROSTER_PAGE_MAX,
+    Lease, PRESENCE_CHANGES_MAX, PRESENT_MAX, PresenceChange, PresenceSet, ROSTER_PAGE_MAX,
 };
 use roomcast_protocol::relay::RelayMode;
 use roomcast_protocol::room::RoomName;
@@ -511,4 +511,25 @@ fn the_same_session_may_be_another_users_from_then_on() {
     );
     let change = PresenceChange { session: SessionId(1), ..part(1, "bob", false) };
     assert_eq!(broker.stepped(A, 3, "news", vec![change], 0), "news 3 of 0 + -bob");
+}
+
+#[test]
+fn who_is_there_is_known_of_as_many_as_may_be_asked_for_and_by_their_sessions_after_a_loss() {
+    for topology in [Topology::standalone(), Topology::cluster()] {
+        let mut broker = two_nodes(&topology, RelayMode::Pattern);
+        let came = parts(1..513, true);
+        broker.step(A, 1, "$agents", came, 0);
+        let names: Vec<Box<str>> =
+            (1..=PRESENT_MAX + 1).map(|it| format!("user-{it:05}").into()).collect();
+        let found = broker.present(TWO, "$agents", &names);
+        assert_eq!(found.len(), PRESENT_MAX, "one more is not answered");
+        assert!(found[..512].iter().all(|since| *since == Some(1)), "{found:?}");
+        assert!(found[512..].iter().all(Option::is_none), "{found:?}");
+        assert_eq!(broker.present(TWO, "$agents", &[]), []);
+    }
+    let (topology, mut broker) = standalone();
+    broker.step(A, 1, "$agents", vec![part(1, "ann", true)], 0);
+    topology.raw(&["DEL", &topology.text(&["KEYS", "rc:*:roster:$agents"])]);
+    let names = [Box::from("ann"), Box::from("bob")];
+    assert_eq!(broker.present(TWO, "$agents", &names), [Some(0), None], "since when is lost");
 }

@@ -141,6 +141,15 @@ pub enum BrokerCommand<T> {
         /// How many at most. Bounds: 1 to [`crate::presence::ROSTER_PAGE_MAX`].
         count_max: u32,
     },
+    /// Which of these users are in a room? Answered by [`BrokerEvent::Present`].
+    Present {
+        /// Comes back in the answer.
+        request: u64,
+        /// Which room.
+        room: RoomName,
+        /// Who. Bounds: at most [`crate::presence::PRESENT_MAX`].
+        users: Vec<Box<str>>,
+    },
     /// What has a device yet to get in an inbox? Answered by [`BrokerEvent::Inbox`].
     Inbox {
         /// Comes back in the answer.
@@ -325,6 +334,14 @@ pub enum BrokerEvent<T> {
         request: u64,
         /// Who is there.
         page: Option<RosterPage>,
+    },
+    /// The answer to [`BrokerCommand::Present`]; `None`: the broker did not answer.
+    Present {
+        /// As given.
+        request: u64,
+        /// Of each user, in the order asked, the number of the version with which it came (in the agents' room; 0:
+        /// unknown); `None`: it is not there.
+        since: Option<Vec<Option<u64>>>,
     },
     /// The answer to [`BrokerCommand::Inbox`]; `None`: the broker did not answer.
     Inbox {

@@ -273,6 +273,10 @@ impl BrokerUnderTest for Bare {
                 let page = Some(self.store.roster(at, &room, after.as_deref(), count_max));
                 self.tell(node, BrokerEvent::Roster { request, page });
             }
+            BrokerCommand::Present { request, room, users } => {
+                let since = Some(self.store.present(&room, &users));
+                self.tell(node, BrokerEvent::Present { request, since });
+            }
             BrokerCommand::Inbox { request, cursor, keep } => {
                 let at = self.at(mono_ms);
                 let state = self.store.inbox(at, &cursor, &keep);

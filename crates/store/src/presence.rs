@@ -9,8 +9,8 @@ use std::sync::Arc;
 use roomcast_protocol::occupancy::Occupancy;
 use roomcast_protocol::position::{OFFSET_MAX, Position};
 use roomcast_protocol::presence::{
-    Incarnation, PresenceChange, PresenceDiff, PresenceSet, ROSTER_PAGE_MAX, RosterPage,
-    SetPresence,
+    Incarnation, PRESENT_MAX, PresenceChange, PresenceDiff, PresenceSet, ROSTER_PAGE_MAX,
+    RosterPage, SetPresence,
 };
 use roomcast_protocol::room::RoomName;
 
@@ -54,6 +54,8 @@ struct Present {
     sessions: usize,
     /// It has none: it leaves then. Units: milliseconds.
     leaves_ms: u64,
+    /// The number of the version with which it came.
+    since: u64,
 }
 
 /// The presence of one room.
@@ -78,7 +80,8 @@ struct Room {
 #[derive(Debug, Default)]
 struct Changed {
     joined: BTreeSet<Box<str>>,
-    left: BTreeSet<Box<str>>,
+    /// Each with the number of the version with which it had come.
+    left: BTreeMap<Box<str>, u64>,
 }
 
 /// The presence of all rooms.
@@ -125,6 +128,15 @@ impl<E: Clone> Store<E> {
     ) -> RosterPage {
         let (Place { master, .. }, presence) = self.presence_mut(room);
         presence.roster((at, master), room, after, count_max.min(ROSTER_PAGE_MAX))
+    }
+
+    /// Which of these users are in a room: of each the number of the version with which it came. Bounds: at most
+    /// [`PRESENT_MAX`].
+    pub fn present(&mut self, room: &RoomName, users: &[Box<str>]) -> Vec<Option<u64>> {
+        let (_, presence) = self.presence_mut(room);
+        let room = presence.rooms.get(room);
+        let since = |user| room.and_then(|it| it.users.get(user)).map(|it| it.since);
+        users.iter().take(PRESENT_MAX).map(since).collect()
     }
 
     /// Loses a room's presence.
@@ -209,8 +221,8 @@ impl Presence {
     ) -> Option<Arc<PresenceDiff>> {
         self.step(room, place, at, |presence, changed| {
             for user in users {
-                presence.take_out(room, &user);
-                changed.left(user);
+                let since = presence.take_out(room, &user);
+                changed.left(user, since);
             }
         })
     }
@@ -294,8 +306,8 @@ impl Presence {
             present.sessions += 1;
         } else {
             it.bytes += USER_BYTES + length(user);
-            it.users.insert(user.into(), Present { sessions: 1, leaves_ms: 0 });
-            changed.joined(user.into());
+            let since = changed.joined(user.into());
+            it.users.insert(user.into(), Present { sessions: 1, leaves_ms: 0, since });
         }
     }
 
@@ -316,8 +328,8 @@ impl Presence {
             return;
         }
         if grace_ms == 0 {
-            self.take_out(room, &part.user);
-            changed.left(part.user);
+            let since = self.take_out(room, &part.user);
+            changed.left(part.user, since);
         } else {
             present.leaves_ms = now_ms.saturating_add(grace_ms);
             self.leaving.insert((present.leaves_ms, room.clone(), part.user));
@@ -338,13 +350,13 @@ impl Presence {
         Some(part)
     }
 
-    /// Takes a user out who has no session any more.
-    fn take_out(&mut self, room: &RoomName, user: &str) {
-        let Some(it) = self.rooms.get_mut(room).map(Arc::make_mut) else { return };
-        if let Some(present) = it.users.remove(user) {
-            it.bytes -= USER_BYTES + length(user);
-            self.leaving.remove(&(present.leaves_ms, room.clone(), user.into()));
-        }
+    /// Takes a user out who has no session any more. Answers with the number of the version with which it had come.
+    fn take_out(&mut self, room: &RoomName, user: &str) -> u64 {
+        let Some(it) = self.rooms.get_mut(room).map(Arc::make_mut) else { return 0 };
+        let Some(present) = it.users.remove(user) else { return 0 };
+        it.bytes -= USER_BYTES + length(user);
+        self.leaving.remove(&(present.leaves_ms, room.clone(), user.into()));
+        present.since
     }
 
     /// One step in a room: what it changes for users is told under the next version.
@@ -368,7 +380,12 @@ impl Presence {
             it.version.offset = (it.version.offset + 1).min(OFFSET_MAX);
             let count = u64::try_from(it.users.len()).unwrap_or(u64::MAX);
             let (joined, left) = (changed.joined, changed.left);
-            let (joined, left) = (joined.into_iter().collect(), left.into_iter().collect());
+            for user in &joined {
+                if let Some(present) = it.users.get_mut(user) {
+                    present.since = it.version.offset;
+                }
+            }
+            let (joined, left) = (joined.into_iter().collect(), left.into_keys().collect());
             Arc::new(PresenceDiff { room: room.clone(), version: it.version, count, joined, left })
         });
         it.is_counted = true;
@@ -472,15 +489,18 @@ impl Room {
 }
 
 impl Changed {
-    fn joined(&mut self, user: Box<str>) {
-        if !self.left.remove(&user) {
+    /// Answers with the number of the version with which it had come, if it only seems to come; else with 0.
+    fn joined(&mut self, user: Box<str>) -> u64 {
+        let since = self.left.remove(&user);
+        if since.is_none() {
             self.joined.insert(user);
         }
+        since.unwrap_or_default()
     }
 
-    fn left(&mut self, user: Box<str>) {
+    fn left(&mut self, user: Box<str>, since: u64) {
         if !self.joined.remove(&user) {
-            self.left.insert(user);
+            self.left.insert(user, since);
         }
     }
 

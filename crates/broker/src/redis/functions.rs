@@ -52,6 +52,9 @@ pub(crate) const SET_PRESENCE: &str = "rc1_presence";
 /// Answers with who is in a room.
 pub(crate) const ROSTER: &str = "rc1_roster";
 
+/// Answers with which of some users are in a room, and since which version.
+pub(crate) const PRESENT: &str = "rc1_present";
+
 /// Lets users leave whose grace is over, and what incarnations entered whose lease is.
 pub(crate) const LEAVE: &str = "rc1_leave";
 

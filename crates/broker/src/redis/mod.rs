@@ -168,6 +168,7 @@ impl<T: Send + 'static> RedisBroker<T> {
             | BrokerCommand::EndSessions { .. }
             | BrokerCommand::SetPresence { .. }
             | BrokerCommand::Roster { .. }
+            | BrokerCommand::Present { .. }
             | BrokerCommand::Inbox { .. }
             | BrokerCommand::Ack { .. }
             | BrokerCommand::SetMarks { .. }

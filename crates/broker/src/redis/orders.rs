@@ -55,6 +55,7 @@ pub(crate) fn weight<T>(command: &BrokerCommand<T>) -> usize {
         | BrokerCommand::EndSessions { .. }
         | BrokerCommand::Inbox { .. }
         | BrokerCommand::Roster { .. }
+        | BrokerCommand::Present { .. }
         | BrokerCommand::Receipts { .. }
         | BrokerCommand::Directory { .. }
         | BrokerCommand::Occupancies { .. } => ORDER_BYTES,
@@ -91,6 +92,7 @@ pub(crate) fn decline<T>(
             BrokerEvent::PresenceSet { request, outcome: None }
         }
         BrokerCommand::Roster { request, .. } => BrokerEvent::Roster { request, page: None },
+        BrokerCommand::Present { request, .. } => BrokerEvent::Present { request, since: None },
         BrokerCommand::Inbox { request, .. } => BrokerEvent::Inbox { request, state: None },
         BrokerCommand::SetMarks { request, .. } => BrokerEvent::MarksSet { request, outcome: None },
         BrokerCommand::Receipts { request, .. } => BrokerEvent::Receipts { request, page: None },
@@ -153,6 +155,7 @@ impl Kind {
             BrokerCommand::Attach { .. }
             | BrokerCommand::EndSessions { .. }
             | BrokerCommand::Roster { .. }
+            | BrokerCommand::Present { .. }
             | BrokerCommand::Inbox { .. }
             | BrokerCommand::Ack { .. }
             | BrokerCommand::SetMarks { .. }
@@ -286,6 +289,7 @@ async fn carry_out<T>(
         | BrokerCommand::EndSessions { .. }
         | BrokerCommand::SetPresence { .. }
         | BrokerCommand::Roster { .. }
+        | BrokerCommand::Present { .. }
         | BrokerCommand::Inbox { .. }
         | BrokerCommand::Ack { .. }
         | BrokerCommand::SetMarks { .. }
@@ -326,6 +330,10 @@ async fn carry_out_record<T>(shared: &Shared<T>, order: BrokerCommand<T>, began:
             let after = after.as_deref();
             let page = presence::roster(shared, &room, after, count_max, until(ASK_MS)).await;
             shared.tell(BrokerEvent::Roster { request, page });
+        }
+        BrokerCommand::Present { request, room, users } => {
+            let since = presence::present(shared, &room, &users, until(ASK_MS)).await;
+            shared.tell(BrokerEvent::Present { request, since });
         }
         BrokerCommand::Inbox { request, cursor, keep } => {
             let state = inbox::state(shared, &cursor, &keep, until(ASK_MS)).await;

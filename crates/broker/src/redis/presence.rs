@@ -12,7 +12,8 @@ use futures_util::stream::FuturesUnordered;
 use roomcast_protocol::ids::NodeId;
 use roomcast_protocol::position::{Epoch, OFFSET_MAX, Position};
 use roomcast_protocol::presence::{
-    Incarnation, PRESENCE_CHANGES_MAX, PresenceSet, ROSTER_PAGE_MAX, RosterPage, SetPresence,
+    Incarnation, PRESENCE_CHANGES_MAX, PRESENT_MAX, PresenceSet, ROSTER_PAGE_MAX, RosterPage,
+    SetPresence,
 };
 use roomcast_protocol::relay::{RelayKeys, RelayMode};
 use roomcast_protocol::room::RoomName;
@@ -20,7 +21,7 @@ use tokio::time::Instant;
 
 use super::asking::{Again, ask, no_answer};
 use super::channels::{self, PARTITIONS, key};
-use super::functions::{ADOPT, BURY, LEASE_MS, LEAVE, LIVES, ROSTER, SET_PRESENCE};
+use super::functions::{ADOPT, BURY, LEASE_MS, LEAVE, LIVES, PRESENT, ROSTER, SET_PRESENCE};
 use super::history::fresh_epoch;
 use super::options::Servers;
 use super::publish::hurried;
@@ -139,6 +140,30 @@ pub(crate) async fn roster<T>(
 }
 
 /// Reads the answer of [`ROSTER`].
+/// Which of these users are in a room, each with the number of the version with which it came. `None`: there was no answer
+/// in time.
+pub(crate) async fn present<T>(
+    shared: &Shared<T>,
+    room: &RoomName,
+    users: &[Box<str>],
+    deadline: Instant,
+) -> Option<Vec<Option<u64>>> {
+    let users = users.get(..PRESENT_MAX).unwrap_or(users);
+    ask(shared, deadline, Again::Always, |client| async move {
+        let name = room.as_str();
+        let fresh: Value = Bytes::copy_from_slice(&fresh_epoch()?).into();
+        let names = users.iter().map(|user| Value::from(&**user));
+        let arguments: Vec<Value> = [name.into(), fresh].into_iter().chain(names).collect();
+        let memory = vec![key(shared.tags.of(name), channels::PRESENCE, name)];
+        let answer: Vec<i64> = hurried(&client, None).fcall(PRESENT, memory, arguments).await?;
+        if answer.len() != users.len() {
+            return Err(no_answer());
+        }
+        Ok(answer.into_iter().map(|since| u64::try_from(since).ok()).collect())
+    })
+    .await
+}
+
 fn page(answer: Value) -> Option<RosterPage> {
     let mut parts = answer.into_array().into_iter();
     let epoch = parts.next()?.into_bytes()?;

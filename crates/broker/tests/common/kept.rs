@@ -154,6 +154,19 @@ impl Real {
         page.unwrap()
     }
 
+    /// Since which version these are in a room.
+    #[track_caller]
+    pub fn present(&mut self, node: NodeId, room: &str, users: &[Box<str>]) -> Vec<Option<u64>> {
+        let asked = self.next_request();
+        let (room, users) = (RoomName::system(room).unwrap(), users.to_vec());
+        self.command(node, BrokerCommand::Present { request: asked, room, users });
+        let since = self.wait(node, "who is there", |event| match event {
+            BrokerEvent::Present { request, since } if *request == asked => Some(since.clone()),
+            _ => None,
+        });
+        since.unwrap()
+    }
+
     /// All users of a room.
     #[track_caller]
     pub fn users(&mut self, node: NodeId, room: &str) -> Vec<String> {

@@ -352,6 +352,7 @@ fn answer_of(command: &BrokerCommand<u64>) -> Option<impl Fn(&BrokerEvent<u64>) 
         | BrokerCommand::SetPresence { request, .. }
         | BrokerCommand::Roster { request, .. }
         | BrokerCommand::Inbox { request, .. }
+        | BrokerCommand::Present { request, .. }
         | BrokerCommand::SetMarks { request, .. }
         | BrokerCommand::Receipts { request, .. }
         | BrokerCommand::SetEntry { request, .. }
@@ -365,6 +366,7 @@ fn answer_of(command: &BrokerCommand<u64>) -> Option<impl Fn(&BrokerEvent<u64>) 
         | BrokerEvent::SessionsEnded { request, .. }
         | BrokerEvent::PresenceSet { request, .. }
         | BrokerEvent::Roster { request, .. }
+        | BrokerEvent::Present { request, .. }
         | BrokerEvent::Inbox { request, .. }
         | BrokerEvent::MarksSet { request, .. }
         | BrokerEvent::Receipts { request, .. }

@@ -24,6 +24,7 @@ impl Owed {
             | BrokerCommand::Read { .. }
             | BrokerCommand::Attach { .. }
             | BrokerCommand::Roster { .. }
+            | BrokerCommand::Present { .. }
             | BrokerCommand::Inbox { .. }
             | BrokerCommand::Ack { .. }
             | BrokerCommand::Receipts { .. }
@@ -53,6 +54,7 @@ impl Owed {
             | BrokerEvent::Beat { .. }
             | BrokerEvent::Attached { .. }
             | BrokerEvent::Roster { .. }
+            | BrokerEvent::Present { .. }
             | BrokerEvent::Inbox { .. }
             | BrokerEvent::Receipts { .. }
             | BrokerEvent::Directory { .. }

@@ -382,6 +382,11 @@ impl Signed<'_> {
             teams: self.texts("teams", "the token's teams are no list of texts")?,
             agent_id: match self.claims.get("agent_id") {
                 None | Some(Value::Null) => None,
+                Some(Value::String(id)) if id.starts_with('$') => {
+                    return Err(
+                        "the token's agent_id begins with `$`, as only the system's names do",
+                    );
+                }
                 Some(Value::String(id)) if !id.is_empty() && id.len() <= AGENT_ID_BYTES_MAX => {
                     Some(id.as_str().into())
                 }

@@ -302,6 +302,36 @@ pub const PRESENCE: &[Script] = &[
             2: held, held $agents -7 e0:2 of 1 $agents +9 e0:3 of 2, held",
     },
     Script {
+        claim: "since which version somebody is there is known, whichever session comes and goes, until it leaves",
+        steps: "1 attaches
+            2 attaches
+            1 seeks $agents 7
+            1 sets $agents 1 +7/s1 +8/s2
+            1 sets $agents 2 +9/s3
+            2 sets $agents 1 +7/s4
+            1 sets $agents 3 -7/s1 -8/s2
+            2 seeks $agents 9 7 nobody 8 7
+            2 sets $agents 2 -7/s4 +7/s5
+            1 seeks $agents 7
+            2 sets $agents 3 -7/s5 grace=300
+            1 seeks $agents 7
+            1 sets $agents 4 +8/s2
+            at 600
+            2 lives
+            1 seeks $agents 7 8
+            2 sets $agents 4 +7/s5
+            1 seeks $agents 7 8
+            1 seeks $agents
+            1 hears answers
+            2 hears answers",
+        expected: "1: found away, done $agents +7 +8 e0:1 of 2, done $agents +9 e0:2 of 3, \
+                   done $agents -8 e0:3 of 2, found since 1, found since 1, \
+                   done $agents +8 e0:4 of 3, found away since 4, found since 6 since 4, found
+            2: done, found since 2 since 1 away away since 1, done, done, \
+                   held $agents +7 +8 e0:1 of 2 $agents +9 e0:2 of 3 $agents -8 e0:3 of 2 $agents +8 e0:4 of 3 \
+                   $agents -7 e0:5 of 2, done $agents +7 e0:6 of 3",
+    },
+    Script {
         claim: "what a node does not say to have told is given again, to whoever beats then",
         steps: "1 attaches
             2 attaches

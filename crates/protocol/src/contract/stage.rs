@@ -308,6 +308,7 @@ impl Epochs {
             | BrokerEvent::Attached { .. }
             | BrokerEvent::PresenceSet { .. }
             | BrokerEvent::Roster { .. }
+            | BrokerEvent::Present { .. }
             | BrokerEvent::Inbox { .. }
             | BrokerEvent::EntrySet { .. }
             | BrokerEvent::Directory { .. }

@@ -70,6 +70,11 @@ impl<B: BrokerUnderTest> Stage<B> {
                 after: options.get("after").map(|user| (*user).into()),
                 count_max: number(&options, "limit", ROSTER_PAGE_MAX.into())?.try_into().ok()?,
             },
+            "seeks" => {
+                let users = words.iter().skip(1).map(|user| (*user).into()).collect();
+                let room = room(words.first()?)?;
+                BrokerCommand::Present { request: self.request, room, users }
+            }
             "lives" => {
                 self.lives.insert(self.request);
                 let retired = options.get("retired").map(|life| life.parse().ok());
@@ -214,6 +219,11 @@ impl Epochs {
                 format!("done {}", self.diff(diff))
             }
             BrokerEvent::Roster { page: Some(page), .. } => self.roster(page),
+            BrokerEvent::Present { since: Some(since), .. } => {
+                let shown =
+                    |it: &Option<u64>| it.map_or(" away".into(), |it| format!(" since {it}"));
+                format!("found{}", since.iter().map(shown).collect::<String>())
+            }
             BrokerEvent::Inbox { state: Some(state), .. } => self.inbox(state),
             BrokerEvent::BeatAnswered { report: Some(report), .. } => {
                 let lease = match report.lease {
@@ -229,6 +239,7 @@ impl Epochs {
             | BrokerEvent::SessionsEnded { done: false, .. }
             | BrokerEvent::PresenceSet { outcome: None, .. }
             | BrokerEvent::Roster { page: None, .. }
+            | BrokerEvent::Present { since: None, .. }
             | BrokerEvent::Inbox { state: None, .. }
             | BrokerEvent::BeatAnswered { report: None, .. }
             | BrokerEvent::MarksSet { .. }

@@ -57,6 +57,7 @@ impl World {
             Call::Roster { room, after, count_max, fresh } => {
                 self.execute_roster(server, (&room, after.as_deref(), count_max), fresh)
             }
+            Call::Present { room, users } => self.execute_present(server, &room, &users),
             Call::Inbox { cursor, keep, fresh } => {
                 self.execute_inbox((server, asker.node), &cursor, &keep, fresh)
             }

@@ -117,6 +117,18 @@ impl World {
         Answer::Roster(store.roster(at, room, after, count_max))
     }
 
+    pub(super) fn execute_present(
+        &mut self,
+        server: usize,
+        room: &RoomName,
+        users: &[Box<str>],
+    ) -> Answer {
+        if self.is_moved(server, room) {
+            return Answer::Fault(Fault::NotYet);
+        }
+        Answer::Present(self.bus.servers[server].data.store(room).present(room, users))
+    }
+
     pub(super) fn execute_inbox(
         &mut self,
         (server, node): (usize, usize),

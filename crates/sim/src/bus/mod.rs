@@ -85,6 +85,10 @@ pub(crate) enum Call {
         count_max: u32,
         fresh: u128,
     },
+    Present {
+        room: RoomName,
+        users: Vec<Box<str>>,
+    },
     Inbox {
         cursor: CursorName,
         keep: Keep,
@@ -125,9 +129,10 @@ impl Call {
         let room = match self {
             Self::Occupancies { ask } => return Some(ask.partition),
             Self::Publish(publishing) => Some(publishing.publication.room.clone()),
-            Self::Read { room, .. } | Self::Roster { room, .. } | Self::Receipts { room, .. } => {
-                Some(room.clone())
-            }
+            Self::Read { room, .. }
+            | Self::Roster { room, .. }
+            | Self::Present { room, .. }
+            | Self::Receipts { room, .. } => Some(room.clone()),
             Self::Save(save) => Some(home_of(&save.user)),
             Self::Attach(attach) => Some(home_of(&attach.user)),
             Self::EndSessions { user, .. } => Some(home_of(user)),
@@ -160,6 +165,7 @@ impl Call {
             | Self::EndSessions { .. }
             | Self::SetEntry(_)
             | Self::Directory { .. }
+            | Self::Present { .. }
             | Self::Occupancies { .. }
             | Self::Load => {}
         }
@@ -202,6 +208,7 @@ pub(crate) enum Answer {
     SessionsEnded,
     PresenceSet(PresenceSet),
     Roster(RosterPage),
+    Present(Vec<Option<u64>>),
     Inbox(InboxState),
     Acked,
     MarksSet(MarksSet),

@@ -59,6 +59,7 @@ pub(super) enum Work {
     EndSessions { request: u64 },
     SetPresence { request: u64 },
     Roster { request: u64 },
+    Present { request: u64 },
     Inbox { request: u64 },
     Ack,
     SetMarks { request: u64 },
@@ -128,6 +129,7 @@ impl World {
             | BrokerCommand::EndSessions { .. }
             | BrokerCommand::SetPresence { .. }
             | BrokerCommand::Roster { .. }
+            | BrokerCommand::Present { .. }
             | BrokerCommand::Inbox { .. }
             | BrokerCommand::Ack { .. }
             | BrokerCommand::SetMarks { .. }
@@ -348,6 +350,7 @@ impl World {
             | Work::EndSessions { .. }
             | Work::SetPresence { .. }
             | Work::Roster { .. }
+            | Work::Present { .. }
             | Work::Inbox { .. }
             | Work::Ack
             | Work::SetMarks { .. }
@@ -493,6 +496,7 @@ impl World {
             | Work::EndSessions { .. }
             | Work::SetPresence { .. }
             | Work::Roster { .. }
+            | Work::Present { .. }
             | Work::Inbox { .. }
             | Work::Ack
             | Work::SetMarks { .. }

@@ -25,6 +25,9 @@ pub(super) fn lasting(command: BrokerCommand<Ticket>) -> Option<(Work, Call)> {
         BrokerCommand::Roster { request, room, after, count_max } => {
             (Work::Roster { request }, Call::Roster { room, after, count_max, fresh })
         }
+        BrokerCommand::Present { request, room, users } => {
+            (Work::Present { request }, Call::Present { room, users })
+        }
         BrokerCommand::Inbox { request, cursor, keep } => {
             (Work::Inbox { request }, Call::Inbox { cursor, keep, fresh })
         }
@@ -90,6 +93,13 @@ impl World {
             Work::Roster { request } => {
                 let page = if let Some(Answer::Roster(it)) = answer { Some(it) } else { None };
                 self.tell_core(node, EVENT_BYTES, BrokerEvent::Roster { request, page });
+            }
+            Work::Present { request } => {
+                let since = match answer {
+                    Some(Answer::Present(since)) => Some(since),
+                    Some(_) | None => None,
+                };
+                self.tell_core(node, EVENT_BYTES, BrokerEvent::Present { request, since });
             }
             Work::Inbox { request } => {
                 let state = if let Some(Answer::Inbox(it)) = answer { Some(it) } else { None };

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use roomcast_protocol::ids::{NodeId, SessionId};
 use roomcast_protocol::position::Epoch;
 use roomcast_protocol::presence::{
-    Incarnation, Lease, PresenceChange, PresenceDiff, PresenceSet, ROSTER_PAGE_MAX, SetPresence,
+    Incarnation, Lease, PRESENT_MAX, PresenceChange, PresenceDiff, PresenceSet, ROSTER_PAGE_MAX,
+    SetPresence,
 };
 use roomcast_protocol::room::RoomName;
 
@@ -468,6 +469,22 @@ fn diffs_add_up_to_who_is_there_whatever_happens() {
         store.tend(at(now_ms + 100));
         store.sweep(now_ms + 100 + PRESENCE_MS, 9);
         assert_eq!((store.bytes(), store.entered().count()), (0, 0), "seed {seed}");
+    }
+}
+
+#[test]
+fn since_when_users_are_there_is_said_of_as_many_as_may_be_asked_for() {
+    let mut store = Store::<u64>::new(RULES, 1);
+    store.set_presence(at(0), &set("a", life(1, 1), 1, 0, many(2)));
+    // Who leaves and comes in one step was there all the time.
+    let back = vec![change("u1", 1, false), change("u1", 9, true), change("u3", 3, true)];
+    store.set_presence(at(0), &set("a", life(1, 1), 2, 0, back));
+    let mut names: Vec<Box<str>> = ["u1", "u2", "u3", "u4"].map(Into::into).into();
+    assert_eq!(store.present(&room("a"), &names), [Some(1), Some(1), Some(2), None]);
+    assert_eq!(store.present(&room("b"), &names), [None; 4]);
+    for more in [0, 1] {
+        names.resize(PRESENT_MAX + more, "u1".into());
+        assert_eq!(store.present(&room("a"), &names).len(), PRESENT_MAX);
     }
 }
 

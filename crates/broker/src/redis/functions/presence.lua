@@ -1,7 +1,7 @@
 
 -- Who is in a room (G18, G19). Of each room: a hash with its version ('v'), its sessions ('s' and the id) and its users
--- ('u' and the name), each user with its number of sessions, 0 while its grace runs; and a sorted set of the users, in
--- the order of their names. Of each partition: who leaves when, what each incarnation of a node has entered, which were
+-- ('u' and the name), each user with its number of sessions, 0 while its grace runs, in the agents' room also with the
+-- number of the version with which it came ('c' and the name); and a sorted set of the users, in the order of their names. Of each partition: who leaves when, what each incarnation of a node has entered, which were
 -- reaped, and which have entered anything.
 
 -- How long the version of a room without users is known, and what a step answered (ms).
@@ -269,6 +269,16 @@ local function look(prefix, due)
   look_untold(prefix)
 end
 
+-- Writes with which version users came.
+local function write_since(room, joined, left)
+  for _, user in ipairs(joined) do
+    redis.call('HSET', room.hash, 'c' .. user, room.version)
+  end
+  for _, user in ipairs(left) do
+    redis.call('HDEL', room.hash, 'c' .. user)
+  end
+end
+
 -- Writes a step. Answers with what nodes are told of it; nil: users neither came nor left.
 local function write_step(room, made, key, due)
   write_sessions(room, made)
@@ -277,6 +287,9 @@ local function write_step(room, made, key, due)
   if #joined + #left > 0 then
     renew_version(room)
     room.version = room.version + 1
+    if room.name == AGENTS then
+      write_since(room, joined, left)
+    end
     local body = string.format('{"presence":{"epoch":"%s","version":%.0f,"count":%.0f,"joined":[%s],"left":[%s]}',
       hex(room.epoch), room.version, room.users, quoted(joined), quoted(left))
     local hash = string.sub(redis.sha1hex(key .. room.name .. body .. key), 1, 16)
@@ -510,7 +523,24 @@ roster = function(keys, args)
   return answer
 end
 
+-- Which of these users are in a room.
+-- Keys: its presence. Arguments: name, a fresh epoch (16 bytes), the users.
+-- Answers of each with the number of the version with which it came, 0 where that is not known, -1 where it is not there.
+local function present(keys, args)
+  local room = presence_of(string.match(keys[1], '^rc:{.-}:'), args[1], args[2])
+  if room.changed then
+    write_version(room)
+  end
+  local users = { unpack(args, 3) }
+  local known, since, answer = fields_of(room.hash, 'u', users), fields_of(room.hash, 'c', users), {}
+  for i, user in ipairs(users) do
+    answer[i] = known[user] and (tonumber(since[user] or nil) or 0) or -1
+  end
+  return answer
+end
+
 redis.register_function('rc1_presence', set_presence)
+redis.register_function{ function_name = 'rc1_present', callback = present, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'rc1_roster', callback = roster, flags = { 'allow-oom' } }
 -- It takes away.
 redis.register_function{ function_name = 'rc1_leave', callback = leave, flags = { 'allow-oom' } }

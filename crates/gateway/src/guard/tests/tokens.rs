@@ -245,7 +245,8 @@ fn claims_of_a_wrong_form_are_refused() {
             refused(&token(json!({ claim: value })), claim);
         }
     }
-    for value in [json!(1.5), json!(""), json!([7]), json!(true), json!("x".repeat(201))] {
+    let long = "x".repeat(201);
+    for value in [json!(1.5), json!(""), json!([7]), json!(true), json!(long), json!("$user-7")] {
         refused(&token(json!({ "agent_id": value })), "agent_id");
     }
     assert_eq!(
