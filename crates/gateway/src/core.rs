@@ -583,6 +583,7 @@ impl Core {
         stats.show_hub(HubView { counters, health: Some(health), presence });
         stats.rooms.store(self.parts.hub.rooms() as u64, Ordering::Relaxed);
         stats.agents.store(self.parts.hub.agents() as u64, Ordering::Relaxed);
+        stats.people.store(self.parts.hub.people() as u64, Ordering::Relaxed);
         stats.users.store(self.parts.users.len() as u64, Ordering::Relaxed);
         stats.feed_bytes.store(self.feed.bytes() as u64, Ordering::Relaxed);
         stats.turned_ms.store(now.mono_ms, Ordering::Relaxed);

@@ -122,6 +122,8 @@ pub struct Profile {
     /// It has words for a gap in a room that keeps its publications; else the client is closed, so that it comes back and
     /// is given what it has not acked.
     pub tells_gaps: bool,
+    /// Its users are online while they have a session: their contacts are told, as the users are of them.
+    pub tells_online: bool,
     /// A token that is no good is refused as HTTP, before the upgrade; else by a Close frame.
     pub refuses_tokens_early: bool,
     /// Its sessions are put into the groups of their user, at connect and as it becomes a member of one.
@@ -140,6 +142,7 @@ impl Profile {
         ack_tries: 3,
         silence_ms: 0,
         tells_gaps: true,
+        tells_online: false,
         refuses_tokens_early: false,
         joins_groups: false,
     };

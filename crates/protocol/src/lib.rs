@@ -18,6 +18,7 @@ pub mod inbox;
 pub mod limits;
 pub mod occupancy;
 pub mod outbound;
+pub mod people;
 pub mod position;
 pub mod presence;
 pub mod publication;

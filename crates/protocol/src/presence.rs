@@ -102,14 +102,18 @@ pub enum PresenceSet {
 /// The room in which agents are present. It has no members: nobody hears it. What happens there is told by nodes, each
 /// diff at least once, in order (G19).
 ///
-/// People whose dialect tells that they are online are users of it as well, under their names behind [`PERSON`].
+/// People whose dialect tells that they are online are users of it as well, under their names behind [`PERSON`]; those who
+/// say that nobody looks, behind [`AWAY`].
 pub const AGENTS: &str = "$agents";
 
-/// What a person's name begins with in that room, and an agent's never.
+/// What the name of a person who is online begins with in that room, and an agent's never.
 pub const PERSON: &str = "$user-";
 
+/// What the name of a person begins with who is connected and counts as away.
+pub const AWAY: &str = "$away-";
+
 /// Users of one question whether they are present.
-pub const PRESENT_MAX: usize = 1_024;
+pub const PRESENT_MAX: usize = 2_048;
 
 /// Part of a room's roster.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use roomcast_protocol::command::ReplyTo;
 use roomcast_protocol::conversation::{Act, Role, Saying};
 use roomcast_protocol::ids::{LaneId, SessionId, SessionKey};
 use roomcast_protocol::position::Epoch;
+use roomcast_protocol::presence::PresenceChange;
 use roomcast_protocol::room::RoomName;
 
 /// What a user says itself of a room (G17).
@@ -89,4 +90,13 @@ impl Talk {
             Act::Mark { .. } | Act::Messages { .. } | Act::Show => 0,
         }
     }
+}
+
+/// A session of a user came that is online by it, or went; or nobody looks at it, or somebody does again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Person {
+    /// Who.
+    pub change: PresenceChange,
+    /// Nobody looks.
+    pub away: bool,
 }

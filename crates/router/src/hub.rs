@@ -17,6 +17,7 @@ mod links;
 mod marks;
 mod occupancy;
 mod peers;
+mod people;
 mod presence;
 mod receipts;
 mod relay;
@@ -68,6 +69,9 @@ pub(crate) use marks::has_none;
 use occupancy::Occupancies;
 pub use occupancy::{READING_MAX, RENEW_MS, UNTOLD_MAX};
 pub use peers::PARTIAL_MS;
+use people::People;
+pub(crate) use people::seen_of;
+pub use people::{CONTACTS_MAX, PEOPLE_MAX, PEOPLE_UNDER_WAY_MAX, SEEN_KEEP};
 use presence::Presence;
 pub use presence::{STEP_AGAIN_MS, STEP_MS, STEPS_MAX};
 use receipts::Receipts;
@@ -180,6 +184,7 @@ pub struct Hub {
     presence: Presence,
     lives: Lives,
     notices: Notices,
+    people: People,
     occupancies: Occupancies,
     rosters: Rosters,
     inboxes: Inboxes,
@@ -233,6 +238,7 @@ impl Hub {
             presence: Presence::new(seed),
             lives: Lives::new(watched),
             notices: Notices::default(),
+            people: People::default(),
             occupancies: Occupancies::default(),
             rosters: Rosters::new(seed),
             inboxes: Inboxes::default(),
@@ -274,6 +280,12 @@ impl Hub {
         self.presence.agents()
     }
 
+    /// Users who are online, or away, by a connection of this node.
+    #[must_use]
+    pub fn people(&self) -> usize {
+        self.presence.people()
+    }
+
     /// Takes what a lane (or the shell) says.
     pub fn message(&mut self, now: Now, message: HubMessage, out: &mut Vec<HubEffect>) {
         self.begin(now, out);
@@ -300,7 +312,8 @@ impl Hub {
             HubMessage::CarriedOut { lane, ticket, outcome } => {
                 self.carried_out(now, lane, ticket, outcome, out);
             }
-            HubMessage::Presence { room, change } => self.presence(now, &room, change),
+            HubMessage::Presence { room, change } => self.presence(now, &room, change, false),
+            HubMessage::Person(person) => self.person(now, &person),
             HubMessage::Roster { lane, session, member, reply, room, after, count_max } => {
                 let asker = Asker::Lane(lane, session, reply);
                 self.ask_roster(now, RosterAsk { asker, member, room, after, count_max }, out);
@@ -371,6 +384,7 @@ impl Hub {
             BrokerEvent::SessionsEnded { request, done } => self.records_ended(request, done, out),
             BrokerEvent::Inbox { request, state } => self.inbox_asked(now, request, state, out),
             BrokerEvent::Roster { request, page } => self.roster_asked(now, request, page, out),
+            BrokerEvent::Present { request, since } => self.found(now, request, since, out),
             BrokerEvent::Heads { request, heads } => self.heads(now, request, heads, out),
             BrokerEvent::Read { request, page } => self.page(now, request, page, out),
             BrokerEvent::Occupancies { request, given } => {
@@ -536,7 +550,9 @@ impl Hub {
             CONTROL => return Some(CONTROL_KEEP),
             REVOKED => return Some(REVOKED_KEEP),
             DEAD => return Some(DEAD_KEEP),
-            name if name.starts_with('$') => return talks::keep(name),
+            name if name.starts_with('$') => {
+                return talks::keep(name).or_else(|| people::seen_keep(name));
+            }
             _ => {}
         }
         self.guard.rule(name).and_then(|rule| self.guard.policy(rule).history)

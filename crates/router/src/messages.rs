@@ -28,7 +28,7 @@ use crate::reader::Reader;
 use crate::requests::{Requested, Responded};
 use crate::surveys::{Survey, SurveyPage};
 
-pub use crate::asked::{MemberChange, ReceiptsAsk, Said, Talk, TalkOf};
+pub use crate::asked::{MemberChange, Person, ReceiptsAsk, Said, Talk, TalkOf};
 pub use crate::reader::{QueryId, Ticket};
 
 /// What the hub tells a lane, in one order.
@@ -344,6 +344,8 @@ pub enum HubMessage {
         /// Who.
         change: PresenceChange,
     },
+    /// Whether a session's user is online by it.
+    Person(Person),
     /// Who is in a room? Answered by [`LaneMessage::Roster`].
     Roster {
         /// Which lane.

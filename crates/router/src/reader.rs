@@ -21,6 +21,8 @@ pub enum Reader {
     Query(QueryId),
     /// The hub itself, for a conversation, by the number of its question.
     Talk(u64),
+    /// The hub itself, to tell a user's contacts, by the number of its question.
+    Person(u64),
 }
 
 /// Whom the completion of a publication concerns.

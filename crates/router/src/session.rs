@@ -57,6 +57,29 @@ pub(crate) struct Evaluated {
     pub(crate) right: PublishRight,
 }
 
+/// What is so, or not, of a session: one bit each, for most sessions are idle and many.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Flags(u8);
+
+/// One of them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Flag {
+    /// The coming expiry was told.
+    ExpiryTold = 1,
+    /// Nobody looks at its client just now: so it has said.
+    Away = 2,
+}
+
+impl Flags {
+    pub(crate) const fn has(self, flag: Flag) -> bool {
+        self.0 & flag as u8 != 0
+    }
+
+    pub(crate) const fn set(&mut self, flag: Flag, is_so: bool) {
+        self.0 = if is_so { self.0 | flag as u8 } else { self.0 & !(flag as u8) };
+    }
+}
+
 /// Evaluated publish rights a session keeps; beyond it they are evaluated anew.
 pub(crate) const RIGHTS_MAX: usize = 256;
 
@@ -84,8 +107,8 @@ pub(crate) struct Session {
     pub(crate) pinged_ms: u64,
     /// Which wheel entry counts; `u64::MAX`: none. Units: monotonic milliseconds.
     pub(crate) armed_ms: u64,
-    /// The coming expiry was told.
-    pub(crate) expiry_told: bool,
+    /// What is so of it.
+    pub(crate) flags: Flags,
     /// Requests for history under way.
     pub(crate) histories: u8,
     /// Requests to the application under way.
@@ -148,7 +171,10 @@ impl Session {
                 return Due::Unauthorized;
             }
             let notice_from = who.expires_unix_ms.saturating_sub(limits.expiry_notice_ms);
-            if !self.expiry_told && self.phase == Phase::Ready && now.unix_ms >= notice_from {
+            if !self.flags.has(Flag::ExpiryTold)
+                && self.phase == Phase::Ready
+                && now.unix_ms >= notice_from
+            {
                 return Due::TellExpiry;
             }
         }
@@ -176,7 +202,7 @@ impl Session {
             return self.heard_ms.saturating_add(limits.first_message_ms);
         }
         let expiry = self.who.as_ref().map_or(u64::MAX, |who| {
-            let at = if self.expiry_told {
+            let at = if self.flags.has(Flag::ExpiryTold) {
                 who.expires_unix_ms.saturating_add(limits.leeway_ms)
             } else {
                 who.expires_unix_ms.saturating_sub(limits.expiry_notice_ms)

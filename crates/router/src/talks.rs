@@ -9,6 +9,7 @@ mod joining;
 mod listing;
 mod marking;
 mod saying;
+mod seeing;
 mod standing;
 mod writing;
 
@@ -35,12 +36,14 @@ use joining::Joining;
 use listing::Listing;
 use marking::Marking;
 use saying::{Counting, Meant, Speech, Stands};
+use seeing::Seeing;
 use writing::Writing;
 
 pub use finding::MESSAGES_BYTES_MAX;
 pub(crate) use grouping::{cursor_entry, cursors_of};
 pub(crate) use joining::NUMBERS;
 pub use listing::LIST_BYTES_MAX;
+pub(crate) use listing::listed;
 pub(crate) use saying::Counted;
 
 /// What a step wants to know of the broker, or done there.
@@ -60,6 +63,8 @@ pub(crate) enum Question {
     Entries(RoomName, Entries),
     /// An entry is to stand there.
     Enter(SetEntry),
+    /// Which of these users are online?
+    Online(Vec<Box<str>>),
 }
 
 /// What the broker says to that.
@@ -71,6 +76,7 @@ pub(crate) enum Heard {
     Published(Result<Accepted, Refused>),
     Entries(Option<DirectoryPage>),
     Entered(Option<EntrySet>),
+    Online(Option<Vec<Option<u64>>>),
 }
 
 /// What comes next.
@@ -122,6 +128,8 @@ enum Stage {
     Grouping(Grouping),
     /// Somebody becomes a member of a group, or is none any more.
     Joining(Joining),
+    /// Who of the others is online, and when were they?
+    Seeing(Seeing),
 }
 
 /// One thing asked, and how far it got.
@@ -237,6 +245,7 @@ impl Talking {
             Stage::Inviting(inviting) => inviting.questions(&self.room),
             Stage::Grouping(grouping) => one(grouping.question(&self.room, &self.who.user)),
             Stage::Joining(joining) => one(joining.question(&self.room, self.who.at_unix_ms)),
+            Stage::Seeing(seeing) => seeing.questions(),
         }
     }
 
@@ -290,6 +299,10 @@ impl Talking {
                 let (joining, step) = joining.hear(&self.room, heard);
                 (Stage::Joining(joining), step)
             }
+            (Stage::Seeing(mut seeing), heard) => {
+                let step = seeing.hear(place, heard);
+                (Stage::Seeing(seeing), step)
+            }
             (Stage::Writing(mut writing), _) => {
                 writing.put_back(place);
                 (Stage::Writing(writing), Step::Again)
@@ -312,6 +325,7 @@ impl Talking {
     pub(crate) fn settled(&mut self) -> Step {
         match &mut self.stage {
             Stage::Writing(writing) => writing.next(),
+            Stage::Seeing(seeing) => seeing.next(),
             Stage::Meant(_)
             | Stage::Saying(_)
             | Stage::First(..)
@@ -352,7 +366,8 @@ impl Talking {
             | Stage::Finding(_)
             | Stage::Listing(_)
             | Stage::Inviting(_)
-            | Stage::Grouping(_) => false,
+            | Stage::Grouping(_)
+            | Stage::Seeing(_) => false,
         }
     }
 

@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use roomcast_protocol::content::Content;
 use roomcast_protocol::conversation::{self, EventRef, Origin};
+use roomcast_protocol::people::Status;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::receipts::Mark;
 use roomcast_protocol::time::unix_ms;
@@ -42,6 +43,15 @@ pub(super) fn event(publication: &Publication, out: &mut Json<'_>) {
         out.number_at("timestamp", said_at(publication));
         if let Some(number) = EventRef::of(publication).and_then(EventRef::number) {
             out.number_at("id", number);
+        }
+        if let Some(status) = Status::of(publication) {
+            out.text_at("eventType", kind);
+            return out.map_at("payload", |out| {
+                out.text_at("userId", status.user);
+                if !status.online {
+                    out.number_at("lastSeen", status.at_unix_ms);
+                }
+            });
         }
         let mark = Mark::ALL.into_iter().find(|mark| mark.name() == &**kind);
         match (origin, mark) {

@@ -122,5 +122,12 @@ pub(super) fn chat(chat: &Conversation, viewer: &str, one: bool, out: &mut Json<
         if let Some(first) = chat.first_unread {
             out.number_at("firstMissed", first);
         }
+        if let Some(online) = chat.online {
+            out.key("online");
+            out.boolean(online);
+        }
+        if let Some(at_unix_ms) = chat.seen_unix_ms {
+            out.number_at("lastSeen", at_unix_ms);
+        }
     });
 }

@@ -43,6 +43,7 @@ static PROFILE: Profile = Profile {
     ack_tries: 0,
     silence_ms: 20_000,
     tells_gaps: false,
+    tells_online: true,
     refuses_tokens_early: true,
     joins_groups: true,
     ..Profile::PLAIN

@@ -20,6 +20,7 @@ fn its_policies_are_those_of_its_page() {
         ack_tries: 0,
         silence_ms: 20_000,
         tells_gaps: false,
+        tells_online: true,
         refuses_tokens_early: true,
         ..Profile::PLAIN
     };

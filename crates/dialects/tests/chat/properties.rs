@@ -259,6 +259,8 @@ fn any_answer_is_one_response_of_json() {
             first_unread: None,
             group: false,
             owners: Vec::new(),
+            online: None,
+            seen_unix_ms: None,
         };
         let told =
             parse(&answer(&with, "User1", &Answered::Conversations { one, list: vec![chat] }, 9));

@@ -168,6 +168,8 @@ fn chats_are_told_as_a_list_and_one_as_itself() {
         first_unread: Some(4),
         group: false,
         owners: Vec::new(),
+        online: None,
+        seen_unix_ms: None,
     };
     let alone = Conversation {
         with: "User1".into(),
@@ -177,6 +179,8 @@ fn chats_are_told_as_a_list_and_one_as_itself() {
         first_unread: None,
         group: false,
         owners: Vec::new(),
+        online: None,
+        seen_unix_ms: None,
     };
     let told = r#"{"chatId":"User2","type":"dialog","participants":["User1","User2"],"lastMessage":{"messageId":5,"sender":"User2","clientMessageId":"c-5","type":"new","message":"hi","timestamp":5,"status":"undelivered"},"missed":2,"firstMissed":4}"#;
     let favorites = r#"{"chatId":"User1","type":"favorites","participants":["User1"],"missed":0}"#;
@@ -186,6 +190,15 @@ fn chats_are_told_as_a_list_and_one_as_itself() {
     };
     check_answer(&chats(true, &[&dialog]), &format!(r#","payload":{told}"#));
     check_answer(&chats(false, &[&dialog, &alone]), &format!(r#","payload":[{told},{favorites}]"#));
+    for (online, seen_unix_ms, shown) in [
+        (Some(true), None, r#","online":true"#),
+        (Some(false), None, r#","online":false"#),
+        (Some(false), Some(7), r#","online":false,"lastSeen":7"#),
+    ] {
+        let chat = Conversation { online, seen_unix_ms, ..dialog.clone() };
+        let told = told.strip_suffix('}').unwrap();
+        check_answer(&chats(true, &[&chat]), &format!(r#","payload":{told}{shown}}}"#));
+    }
     check_answer(&chats(false, &[]), r#","payload":[]"#);
     check_answer(&chats(true, &[]), r#","payload":{}"#);
 }
@@ -277,6 +290,25 @@ fn marks_are_told_without_who_made_them() {
         let expected =
             format!(r#""timestamp":9,"eventType":"{kind}","payload":{{"chatId":"news"}}"#);
         check_event(&plain, &expected);
+    }
+}
+
+#[test]
+fn who_is_online_is_told_by_the_users_id_and_when_it_was_by_the_time() {
+    for (kind, beside) in [("online", ""), ("offline", r#","lastSeen":7"#)] {
+        let mut told = publication("user-User2", kind, json_of(r#"{"userId":"x"}"#), 9);
+        told.position = Some(at(3));
+        // Without an origin it is somebody else's, and has no meaning here.
+        let plain = format!(
+            r#""timestamp":9,"id":3,"eventType":"{kind}","payload":{{"chatId":"user-User2","userId":"x"}}"#
+        );
+        check_event(&told, &plain);
+        let about = Origin::of(RoomName::parse("user-a:User\u{e9}1").unwrap(), 7);
+        told.origin = Some(Box::new(Origin { position: Some(at(12)), ..about }));
+        let expected = format!(
+            r#""timestamp":9,"id":3,"eventType":"{kind}","payload":{{"userId":"a:Useré1"{beside}}}"#
+        );
+        check_event(&told, &expected);
     }
 }
 

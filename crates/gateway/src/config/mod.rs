@@ -284,7 +284,7 @@ pub struct ApiKey {
 /// `[agents]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AgentsConfig {
-    /// How long an agent may be away before it counts as disconnected. Units: milliseconds.
+    /// How long an agent, or a user, may be away before it counts as gone. Units: milliseconds.
     pub leave_grace_ms: u64,
 }
 

@@ -40,6 +40,8 @@ pub(crate) struct CoreStats {
     pub(crate) rooms: AtomicU64,
     /// Agents connected.
     pub(crate) agents: AtomicU64,
+    /// Users who are online, or away, by a connection.
+    pub(crate) people: AtomicU64,
     /// Users with a connection, or with messages that still weigh.
     pub(crate) users: AtomicU64,
     /// Bytes waiting in the broker's feed.

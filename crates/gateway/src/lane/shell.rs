@@ -508,6 +508,7 @@ fn weight_of(message: &roomcast_router::messages::HubMessage) -> usize {
         | HubMessage::Reached { .. }
         | HubMessage::Fence { .. }
         | HubMessage::Presence { .. }
+        | HubMessage::Person(_)
         | HubMessage::Roster { .. }
         | HubMessage::Inbox { .. }
         | HubMessage::Ack { .. }

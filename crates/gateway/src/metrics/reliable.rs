@@ -109,6 +109,21 @@ pub(super) const ROWS: &[Row] = &[
         "Rooms that became occupied or vacated of which the application was not told, because too many waited",
         Read::Node(|seen| seen.hub.counters.occupancies_lost),
     ),
+    gauge(
+        "roomcast_presence_people_waiting",
+        "Users who came or went, of which this node has yet to tell their contacts",
+        Read::Node(|seen| seen.hub.presence.people as u64),
+    ),
+    counter(
+        "roomcast_presence_people_lost_total",
+        "Users who came or went, of which their contacts were not told: too many waited, or the broker did not answer",
+        Read::Node(|seen| seen.hub.counters.people_lost),
+    ),
+    counter(
+        "roomcast_presence_statuses_dropped_total",
+        "Events about who is online that were not given again, because they are not true any more",
+        Read::Node(|seen| seen.hub.counters.statuses_dropped),
+    ),
     // Conversations.
     gauge(
         "roomcast_conversations_open",

@@ -222,6 +222,11 @@ pub(super) const ROWS: &[Row] = &[
         "Agents with a connection on this node",
         Read::Node(|seen| load(&seen.core.agents)),
     ),
+    gauge(
+        "roomcast_sessions_people",
+        "Users with a connection to this node by which they are online, or away",
+        Read::Node(|seen| load(&seen.core.people)),
+    ),
     // Rooms.
     gauge(
         "roomcast_rooms_open",

@@ -161,6 +161,8 @@ fn what_lanes_and_core_report_is_what_is_shown() {
         talks_refused: 114,
         talks_given_up: 115,
         reached_dropped: 116,
+        people_lost: 120,
+        statuses_dropped: 121,
         ..HubCounters::default()
     };
     core.show_hub(HubView {
@@ -172,9 +174,11 @@ fn what_lanes_and_core_report_is_what_is_shown() {
             rosters_bytes: 88,
             untold: 107,
             talks: 117,
+            people: 122,
         },
     });
     core.feed_bytes.store(42, Ordering::Relaxed);
+    core.people.store(123, Ordering::Relaxed);
     core.users.store(43, Ordering::Relaxed);
     core.happened.told[1].store(110, Ordering::Relaxed);
     core.happened.merged.store(111, Ordering::Relaxed);
@@ -249,6 +253,10 @@ fn what_lanes_and_core_report_is_what_is_shown() {
         "roomcast_presence_lives_total 93",
         "roomcast_presence_notices_lost_total 94",
         "roomcast_conversations_open 117",
+        "roomcast_presence_people_lost_total 120",
+        "roomcast_presence_statuses_dropped_total 121",
+        "roomcast_presence_people_waiting 122",
+        "roomcast_sessions_people 123",
         "roomcast_conversations_asked_total 113",
         "roomcast_conversations_refused_total 114",
         "roomcast_conversations_given_up_total 115",

@@ -21,6 +21,10 @@ pub(crate) struct Chat {
     ws: Ws,
     asked: u64,
     events: VecDeque<Value>,
+    /// Who came and went, apart from all other events.
+    statuses: VecDeque<Value>,
+    /// Those are not acked.
+    pub(crate) keeps_acks: bool,
 }
 
 impl Chat {
@@ -32,7 +36,8 @@ impl Chat {
         let answered = dial.send(live.public());
         assert_eq!(answered.status, 101);
         assert_eq!(answered.header("sec-websocket-protocol"), Some("protocol"));
-        Self { ws: answered.ws, asked: 0, events: VecDeque::new() }
+        let (events, statuses) = (VecDeque::new(), VecDeque::new());
+        Self { ws: answered.ws, asked: 0, events, statuses, keeps_acks: false }
     }
 
     pub(crate) fn tell(&mut self, message: &Value) {
@@ -45,11 +50,31 @@ impl Chat {
         self.ws.tell(&json!({ "type": "event", "timestamp": timestamp, "payloadType": kind, "payload": payload }));
     }
 
+    /// The next message that does not say who came or went.
     fn receive(&mut self, deadline: Instant) -> Option<Value> {
+        loop {
+            let heard = self.receive_any(deadline)?;
+            if heard["eventType"] != "online" && heard["eventType"] != "offline" {
+                return Some(heard);
+            }
+            self.statuses.push_back(heard);
+        }
+    }
+
+    fn receive_any(&mut self, deadline: Instant) -> Option<Value> {
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.ws.heard(left)? {
-                Heard::Text(text) => return Some(serde_json::from_str(&text).unwrap()),
+                Heard::Text(text) => {
+                    let heard: Value = serde_json::from_str(&text).unwrap();
+                    if heard["event"] == "pong" {
+                        continue;
+                    }
+                    if heard["payload"].get("userId").is_some() && !self.keeps_acks {
+                        self.acks(&heard);
+                    }
+                    return Some(heard);
+                }
                 Heard::Ping(payload) => self.ws.send(PONG, &payload),
                 other => panic!("no text: {other:?}"),
             }
@@ -117,6 +142,41 @@ impl Chat {
         assert_eq!(heard["eventType"], kind, "{heard}");
         self.acks(&heard);
         heard["payload"].clone()
+    }
+
+    /// The next event that says who came or went; other events that come meanwhile are kept.
+    pub(crate) fn status(&mut self, within: Duration) -> Option<Value> {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(held) = self.statuses.pop_front() {
+                return Some(held);
+            }
+            let heard = self.receive_any(deadline)?;
+            let is_status = heard["payload"].get("userId").is_some();
+            let kept = if is_status { &mut self.statuses } else { &mut self.events };
+            kept.push_back(heard);
+        }
+    }
+
+    /// Who came or went next; answers with the event.
+    #[track_caller]
+    pub(crate) fn hears_of(&mut self, kind: &str, user: &str) -> Value {
+        let heard = self.status(PATIENCE).unwrap_or_else(|| panic!("{kind} {user} in time"));
+        assert_eq!(heard["type"], "event", "{heard}");
+        assert_eq!(
+            (&heard["eventType"], &heard["payload"]["userId"]),
+            (&json!(kind), &json!(user))
+        );
+        let seen = heard["payload"].get("lastSeen").is_some_and(Value::is_u64);
+        assert_eq!(seen, kind == "offline", "{heard}");
+        assert!(heard["id"].is_u64() && heard["timestamp"].is_u64(), "{heard}");
+        heard
+    }
+
+    /// Nobody comes or goes within so long.
+    #[track_caller]
+    pub(crate) fn hears_of_nobody(&mut self, within: Duration) {
+        assert_eq!(self.status(within), None, "nobody was expected");
     }
 
     pub(crate) fn acks(&mut self, event: &Value) {

@@ -14,5 +14,6 @@ mod common;
 mod dialog;
 mod door;
 mod groups;
+mod people;
 mod privacy;
 mod sequence;

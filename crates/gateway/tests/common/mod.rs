@@ -34,7 +34,7 @@ use ws::{Dial, Heard, Ws};
 
 /// Figures that are 0 once all clients are gone and nothing is under way (INV-11). Users with messages of the last
 /// minute are remembered a minute longer, see [`Live::assert_forgotten`].
-const GAUGES: [&str; 21] = [
+const GAUGES: [&str; 23] = [
     "roomcast_connections_open",
     "roomcast_connections_addresses",
     "roomcast_outboxes_waiting_bytes",
@@ -55,6 +55,8 @@ const GAUGES: [&str; 21] = [
     "roomcast_presence_rosters_bytes",
     "roomcast_presence_untold",
     "roomcast_slow_parked",
+    "roomcast_presence_people_waiting",
+    "roomcast_sessions_people",
     "roomcast_conversations_open",
 ];
 

@@ -17,6 +17,7 @@ use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::{Now, iso8601};
 
 use super::Hub;
+use super::people::is_person;
 use crate::messages::{HubEffect, Ticket};
 
 /// Notices of agents that are kept until they are accepted; beyond it the oldest is lost, counted.
@@ -78,7 +79,20 @@ impl Notices {
         self.ended.push((number, outcome));
     }
 
-    fn add(
+    /// How many have not been accepted.
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Something of this version has yet to become notices, or has.
+    pub(super) fn hold(&mut self, version: Position, holds: bool) {
+        if let Some((_, left)) = self.telling.iter_mut().find(|(it, _)| *it == version) {
+            *left = if holds { *left + 1 } else { left.saturating_sub(1) };
+        }
+    }
+
+    /// Says whether there was place for it.
+    pub(super) fn add(
         &mut self,
         now: Now,
         (version, agent): (Position, &str),
@@ -102,9 +116,7 @@ impl Notices {
             due_ms: None,
         };
         self.all.insert(number, notice);
-        if let Some((_, left)) = self.telling.iter_mut().find(|(it, _)| *it == version) {
-            *left += 1;
-        }
+        self.hold(version, true);
         if first {
             self.try_at(now.mono_ms, number);
         }
@@ -124,9 +136,7 @@ impl Notices {
         if let Some(due_ms) = notice.due_ms {
             self.due.remove(&(due_ms, number));
         }
-        if let Some((_, left)) = self.telling.iter_mut().find(|(it, _)| *it == notice.version) {
-            *left -= 1;
-        }
+        self.hold(notice.version, false);
         let key = (notice.publication.room.clone(), notice.agent);
         let Some(chain) = self.chains.get_mut(&key) else { return };
         chain.retain(|other| *other != number);
@@ -174,6 +184,10 @@ impl Hub {
         let came = diff.joined.iter().map(|id| ("agent_connected", "online", id));
         let gone = diff.left.iter().map(|id| ("agent_disconnected", "offline", id));
         for (number, (kind, status, id)) in came.chain(gone).enumerate() {
+            if is_person(id) {
+                self.tell_of_person(now, version, id, kind == "agent_connected");
+                continue;
+            }
             let timestamp = iso8601(now.unix_ms);
             let content = agent_content(id, status, &timestamp);
             for name in ["agents".to_owned(), format!("agent-{id}")] {
@@ -239,7 +253,7 @@ impl Hub {
 
     /// Asks now and then under which epoch the broker has the agents' room, while this node has entered some there.
     pub(super) fn compare_agents(&mut self, now: Now, out: &mut Vec<HubEffect>) {
-        if self.presence.agents() == 0 {
+        if self.presence.agents() + self.presence.people() == 0 {
             self.presence.compared = Compared::default();
             return;
         }
@@ -303,18 +317,23 @@ pub(super) fn agent_content(id: &str, status: &str, timestamp: &str) -> Bytes {
     if canonical {
         text.push_str(id);
     } else {
-        text.push('"');
-        for character in id.chars() {
-            match character {
-                '"' | '\\' => text.extend(['\\', character]),
-                control if control.is_control() => {
-                    text.push_str(&format!("\\u{:04x}", u32::from(control)));
-                }
-                plain => text.push(plain),
-            }
-        }
-        text.push('"');
+        quote(id, &mut text);
     }
     text.push_str(&format!(",\"status\":\"{status}\",\"last_seen\":\"{timestamp}\"}}"));
     text.into()
+}
+
+/// Appends a name as JSON has it.
+pub(super) fn quote(name: &str, text: &mut String) {
+    text.push('"');
+    for character in name.chars() {
+        match character {
+            '"' | '\\' => text.extend(['\\', character]),
+            control if control.is_control() => {
+                text.push_str(&format!("\\u{:04x}", u32::from(control)));
+            }
+            plain => text.push(plain),
+        }
+    }
+    text.push('"');
 }

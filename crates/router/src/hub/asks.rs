@@ -171,7 +171,8 @@ impl Hub {
     ) {
         match self.keep_of(&room) {
             Some(keep)
-                if self.state() != RelayState::Isolated || matches!(reader, Reader::Talk(_)) =>
+                if self.state() != RelayState::Isolated
+                    || matches!(reader, Reader::Talk(_) | Reader::Person(_)) =>
             {
                 self.asks.others.push_back(OtherRead { reader, room, keep, span });
             }
@@ -291,6 +292,6 @@ pub(super) fn page_for(reader: Reader, page: Option<Page>) -> Option<HubEffect> 
             Some(HubEffect::Lane(lane, LaneMessage::Page { query, page }))
         }
         Reader::Query(query) => Some(HubEffect::History(query, page)),
-        Reader::Talk(_) => None,
+        Reader::Talk(_) | Reader::Person(_) => None,
     }
 }

@@ -80,6 +80,10 @@ pub struct HubCounters {
     pub lives: u64,
     /// Notices of agents that were given up.
     pub notices_lost: u64,
+    /// Comings and goings of users that their contacts were not told, because too many waited or the broker did not answer.
+    pub people_lost: u64,
+    /// What had told of users whether they are online, and was not given again because it is not true any more.
+    pub statuses_dropped: u64,
     /// Rooms that became occupied or vacated of which no node could tell, because too many waited.
     pub occupancies_lost: u64,
     /// Marks of what users got and read that the broker took, repeated ones included.
@@ -138,6 +142,8 @@ pub struct PresenceSizes {
     pub untold: usize,
     /// Things asked of conversations that are under way. Bounds: [`super::TALKS_MAX`].
     pub talks: usize,
+    /// Comings and goings of users that this node has yet to tell their contacts. Bounds: [`super::PEOPLE_MAX`].
+    pub people: usize,
 }
 
 impl Hub {
@@ -150,6 +156,7 @@ impl Hub {
             rosters_bytes: self.rosters.bytes(),
             untold: self.occupancies.untold(),
             talks: self.talks.len(),
+            people: self.people.len(),
         }
     }
 

@@ -14,6 +14,7 @@ use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
 use super::agents::Compared;
+use super::people::is_person;
 use super::{Hub, HubConfig};
 use crate::messages::HubEffect;
 
@@ -37,6 +38,8 @@ struct Entry {
     told: bool,
     /// Its lane has not said since the node came back whether it is still there: it is told to nobody until then.
     doubted: bool,
+    /// The broker is told so with no grace for who leaves by it.
+    at_once: bool,
     /// It is entered anew in the node's new life, and has not been yet.
     renews: bool,
 }
@@ -87,6 +90,8 @@ pub(super) struct Presence {
     present: usize,
     /// Of the agents' room, how many sessions each agent has.
     agents: HashMap<Box<str>, u32, FixedState>,
+    /// The same of each user who is online, or away.
+    people: HashMap<Box<str>, u32, FixedState>,
     /// Whether the broker still has them.
     pub(super) compared: Compared,
 }
@@ -103,7 +108,8 @@ impl Presence {
             requests: 0,
             seq: 0,
             present: 0,
-            agents: HashMap::with_hasher(hasher),
+            agents: HashMap::with_hasher(hasher.clone()),
+            people: HashMap::with_hasher(hasher),
             compared: Compared::default(),
         }
     }
@@ -118,6 +124,11 @@ impl Presence {
         self.agents.len()
     }
 
+    /// Users who are online, or away, by a connection of this node.
+    pub(super) fn people(&self) -> usize {
+        self.people.len()
+    }
+
     /// Whether the broker has nothing of this node's, and nothing is on its way.
     pub(super) fn is_unused(&self) -> bool {
         self.rooms.is_empty()
@@ -128,10 +139,11 @@ impl Presence {
         if room.as_str() != AGENTS {
             return;
         }
-        let sessions = self.agents.entry(user.into()).or_default();
+        let of = if is_person(user) { &mut self.people } else { &mut self.agents };
+        let sessions = of.entry(user.into()).or_default();
         *sessions = if came { *sessions + 1 } else { sessions.saturating_sub(1) };
         if *sessions == 0 {
-            self.agents.remove(user);
+            of.remove(user);
         }
     }
 
@@ -187,6 +199,7 @@ impl Hub {
     pub(super) fn presence_turn(&mut self, now: Now, out: &mut Vec<HubEffect>) {
         self.presence_steps(now, out);
         self.beat_alone(now, out);
+        self.people_turn(now, out);
         self.notify(now, out);
         self.compare_agents(now, out);
         self.read_occupancies(now, out);
@@ -201,12 +214,18 @@ impl Hub {
         let step = self.presence.deadlines.first().map(|(at, _)| *at);
         let others = [self.next_beat_alone_ms(), self.next_notice_ms(), self.next_roster_ms()];
         let (compare, held) = (self.next_compare_ms(), self.next_held_ms());
-        let occupancy = self.next_occupancy_ms();
-        others.into_iter().chain([step, compare, held, occupancy]).flatten().min()
+        let (occupancy, people) = (self.next_occupancy_ms(), self.next_people_ms());
+        others.into_iter().chain([step, compare, held, occupancy, people]).flatten().min()
     }
 
     /// A lane says that a session came into a room, or left it.
-    pub(super) fn presence(&mut self, now: Now, name: &RoomName, change: PresenceChange) {
+    pub(super) fn presence(
+        &mut self,
+        now: Now,
+        name: &RoomName,
+        change: PresenceChange,
+        at_once: bool,
+    ) {
         let PresenceChange { session, user, generation, present } = change;
         if !present && !self.presence.rooms.contains_key(name) {
             return;
@@ -227,8 +246,8 @@ impl Hub {
         let told = before.as_ref().is_some_and(|entry| entry.told);
         let renews = before.as_ref().is_some_and(|entry| entry.renews);
         if present || told {
-            let entry =
-                Entry { user: user.clone(), generation, present, told, doubted: false, renews };
+            let user = user.clone();
+            let entry = Entry { user, generation, present, told, doubted: false, at_once, renews };
             room.entries.insert(session, entry);
             room.dirty.insert(session);
         } else {
@@ -289,9 +308,13 @@ impl Hub {
         let incarnation = Incarnation { node: id, life: self.lives.life() };
         let Some(room) = self.presence.rooms.get_mut(&name) else { return };
         let (mut changes, mut renews) = (Vec::new(), 0);
-        while changes.len() < PRESENCE_CHANGES_MAX
-            && let Some(session) = room.dirty.pop_first()
-        {
+        let is_at_once = |session| room.entries.get(session).is_some_and(|entry| entry.at_once);
+        // A step has one grace: those with the other one wait for the next.
+        let at_once = room.dirty.first().is_some_and(is_at_once);
+        let alike = room.dirty.iter().filter(|session| is_at_once(session) == at_once);
+        let sessions: Vec<SessionId> = alike.take(PRESENCE_CHANGES_MAX).copied().collect();
+        for session in sessions {
+            room.dirty.remove(&session);
             let Some(entry) = room.entries.get_mut(&session) else { continue };
             renews += usize::from(std::mem::take(&mut entry.renews));
             entry.told = true;
@@ -306,7 +329,8 @@ impl Hub {
         room.begun_ms.get_or_insert(now.mono_ms);
         self.presence.seq += 1;
         let seq = self.presence.seq;
-        let set = SetPresence { room: name, incarnation, seq, changes, grace_ms: leave_grace_ms };
+        let grace_ms = if at_once { 0 } else { leave_grace_ms };
+        let set = SetPresence { room: name, incarnation, seq, changes, grace_ms };
         self.presence.requests += 1;
         let request = self.presence.requests;
         self.presence.steps.insert(request, Step { set: set.clone(), renews });

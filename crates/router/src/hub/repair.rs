@@ -214,6 +214,7 @@ impl Hub {
         out: &mut Vec<HubEffect>,
     ) {
         let Some(page) = self.pauses_page(request, page) else { return };
+        let Some(page) = self.checks_page(request, page, out) else { return };
         match self.asks.under_way.remove(&request) {
             Some(Ask::History(reader, name)) => {
                 if let Some(page) = &page {
@@ -221,6 +222,7 @@ impl Hub {
                 }
                 match reader {
                     Reader::Talk(asked) => self.heard_talk(now, asked, Heard::Page(page), out),
+                    Reader::Person(asked) => self.contacts_read(now, asked, page, out),
                     Reader::Lane { .. } | Reader::Query(_) => out.extend(page_for(reader, page)),
                 }
             }

@@ -167,7 +167,7 @@ pub(super) fn index_key(publication: &Publication) -> Option<Box<str>> {
     std::str::from_utf8(name).ok().map(Into::into)
 }
 
-fn index_of(user: &str) -> Option<RoomName> {
+pub(super) fn index_of(user: &str) -> Option<RoomName> {
     RoomName::system(&format!("{INDEX}{user}")).ok()
 }
 
@@ -278,6 +278,7 @@ impl Hub {
                 Question::Publish(publication) => {
                     self.publish(now, Ticket::Talk(asked), publication, true, out);
                 }
+                Question::Online(users) => self.who_is_online(asked, &users, out),
                 Question::Enroll(user, room) => self.enroll(now, asked, user, &room, out),
                 Question::Entries(directory, entries) if self.may_ask() => {
                     out.push(HubEffect::Broker(BrokerCommand::Directory {

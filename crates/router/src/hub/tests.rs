@@ -6,6 +6,7 @@ mod isolation;
 mod kept;
 mod occupancy;
 mod orders;
+mod people;
 mod presence;
 mod random;
 mod receipts;
@@ -696,6 +697,9 @@ impl World {
             HubEffect::Broker(BrokerCommand::Roster { request, room, after, count_max }) => {
                 self.presence.rosters.push_back(request);
                 presence::asked(&room, after.as_deref(), count_max)
+            }
+            HubEffect::Broker(BrokerCommand::Present { room, users, .. }) => {
+                format!("present? {room} {}", users.len())
             }
             HubEffect::Broker(BrokerCommand::Reconnect { link, commands }) => {
                 format!("reconnect {}{}", link.0, if commands { " and commands" } else { "" })

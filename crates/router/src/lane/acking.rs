@@ -146,6 +146,7 @@ impl Lane {
         if let (Some(offset), Some(inbox)) = (offset, acks.inbox(index)) {
             inbox.cursor.wait_for(offset);
         }
+        acks.supersede(index, &publication);
         if let Some(it) = acks.find(index, &publication) {
             (it.given, it.given_ms) = (given, now.mono_ms);
             return;
@@ -415,7 +416,7 @@ impl Lane {
         room.is_some_and(|room| room.members.len() > ACKED_MEMBERS_MAX)
     }
 
-    fn profile(&self, key: SessionKey) -> Option<&'static Profile> {
+    pub(super) fn profile(&self, key: SessionKey) -> Option<&'static Profile> {
         let format = self.session(key)?.format;
         self.formats.get(usize::from(format)).map(|format| format.dialect.profile())
     }

@@ -16,10 +16,11 @@ use roomcast_protocol::time::{Now, iso8601};
 use super::Lane;
 use super::happenings::ANOTHER;
 use super::membership::is_own;
+use super::people::is_used;
 use super::rooms::{Ask, Room};
 use crate::happenings::Right;
 use crate::messages::{Effect, HubMessage, Ticket};
-use crate::session::{Evaluated, Phase, RIGHTS_MAX, Session};
+use crate::session::{Evaluated, Flag, Phase, RIGHTS_MAX, Session};
 
 /// Commands that may wait for their session to become ready. One frame holds no more than a batch.
 const EARLY_MAX: usize = 256;
@@ -91,6 +92,9 @@ impl Lane {
         if !may {
             return;
         }
+        if is_used(&command) {
+            self.come_back(key, out);
+        }
         match command {
             Command::Authenticate(request) => self.refresh(now, key, &request, out),
             Command::Join(request) => self.join(now, key, request, out),
@@ -104,7 +108,8 @@ impl Lane {
             Command::Request(request) => self.request(key, *request, out),
             Command::Converse(request) => self.converse(key, *request, out),
             Command::Conversations(reply) => self.list_conversations(key, reply, out),
-            Command::KeepAlive(_) | Command::Away => {}
+            Command::KeepAlive(_) => {}
+            Command::Away => self.go_away(key, out),
             Command::Ack { id, room } => self.acked(now, key, (&id, room.as_deref()), out),
             Command::AckEvent(number) => self.acked_event(now, key, number, out),
             Command::Unreadable(unreadable) => self.refuse_unreadable(key, &unreadable, out),
@@ -216,7 +221,7 @@ impl Lane {
         if let Some(session) = self.session_mut(key) {
             session.who = Some(Box::new(who));
             session.rights = None;
-            session.expiry_told = false;
+            session.flags.set(Flag::ExpiryTold, false);
         }
         self.set_compressed(key, request.compressed, out);
         self.leave_what_is_no_longer_allowed(key, out);

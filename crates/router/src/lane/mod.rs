@@ -33,6 +33,7 @@ mod opening;
 mod orders;
 mod pages;
 mod parking;
+mod people;
 mod permits;
 mod presence;
 mod receipts;
@@ -72,7 +73,7 @@ use slab::Slab;
 use crate::happenings::{Ended, Wanted};
 use crate::messages::{Effect, LaneMessage};
 use crate::meter::Users;
-use crate::session::{Due, Early, Phase, Session};
+use crate::session::{Due, Early, Flag, Flags, Phase, Session};
 use crate::wheel::Wheel;
 pub use acking::{ACKED_MEMBERS_MAX, FAILED_MAX, FailedDelivery};
 use alarms::Alarms;
@@ -286,7 +287,7 @@ impl Lane {
             heard_ms: now.mono_ms,
             pinged_ms: 0,
             armed_ms: u64::MAX,
-            expiry_told: false,
+            flags: Flags::default(),
             histories: 0,
             requests: 0,
             lasting: None,
@@ -523,7 +524,7 @@ impl Lane {
                     self.ping(now, key, out);
                 }
                 Due::TellExpiry => {
-                    session.expiry_told = true;
+                    session.flags.set(Flag::ExpiryTold, true);
                     let at = session.who.as_ref().map_or(0, |who| who.expires_unix_ms);
                     self.send(key, &Outbound::TokenExpiring { expires_unix_ms: at }, out);
                 }

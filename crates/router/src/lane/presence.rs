@@ -70,6 +70,7 @@ impl Lane {
             let change = change(session, agent, present);
             out.push(Effect::Hub(HubMessage::Presence { room, change }));
         }
+        self.tell_person(key, present, out);
     }
 
     /// Tells the hub, if the room has presence.
@@ -262,7 +263,7 @@ impl Lane {
     }
 }
 
-fn change(session: &Session, user: Box<str>, present: bool) -> PresenceChange {
+pub(super) fn change(session: &Session, user: Box<str>, present: bool) -> PresenceChange {
     PresenceChange { session: session.id, user, generation: generation_of(session), present }
 }
 

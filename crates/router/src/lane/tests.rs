@@ -20,6 +20,7 @@ mod keeping_model;
 mod model;
 mod orders;
 mod parking;
+mod people;
 mod permits;
 mod presence;
 mod publishing;
@@ -59,7 +60,9 @@ use roomcast_protocol::time::Now;
 
 use super::{Admission, Lane, LaneConfig, Opening, Secrets, Space};
 use crate::happenings::Wanted;
-use crate::messages::{Answer, DrainPlan, Effect, HubMessage, LaneMessage, QueryId, Ticket};
+use crate::messages::{
+    Answer, DrainPlan, Effect, HubMessage, LaneMessage, Person, QueryId, Ticket,
+};
 use crate::meter::Users;
 use crate::reader::Reader;
 use frames::{ALL, PLAIN, Table, position, texts};
@@ -575,6 +578,11 @@ impl World {
             HubMessage::Presence { room, change } => {
                 self.seen.push(presence::told_of(&room, &change));
             }
+            HubMessage::Person(Person { change, away }) => {
+                let away = if away { " away" } else { "" };
+                let way = if change.present { '+' } else { '-' };
+                self.seen.push(format!("hub person {way}{}{away}", change.user));
+            }
             HubMessage::Roster { session, member, reply, room, after, count_max, .. } => {
                 let after = after.map_or(String::new(), |after| format!(" behind {after}"));
                 let member = member.map_or(String::new(), |member| format!(" for {member}"));
@@ -833,7 +841,7 @@ fn publication(name: &str, rest: &str, now: Now) -> Publication {
     Publication {
         room: room(&all.room),
         id: all.id.take().unwrap_or_else(|| "id".into()),
-        kind: all.kind,
+        kind: options(rest).find(|(held, _)| *held == "kind").map_or(all.kind, |it| it.1.into()),
         timestamp: "1970-01-01T00:00:00.000Z".into(),
         sender: all.sender.take().unwrap_or_else(|| "somebody".into()),
         content: all.content,
@@ -914,6 +922,7 @@ fn command(text: &str) -> Command {
             (!first.is_empty()).then(|| Bytes::copy_from_slice(first.as_bytes())),
         ),
         "acks-own" => Command::AckEvent(first.parse().unwrap()),
+        "hides" => Command::Away,
         "acks" => Command::Ack {
             id: first.into(),
             room: rest.split_once(" of ").map(|(_, room)| room.into()),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use roomcast_protocol::content::Content;
-use roomcast_protocol::conversation::{self, Answered, Conversation, LISTED_MEMBERS_MAX, Role};
+use roomcast_protocol::conversation::{self, Conversation, LISTED_MEMBERS_MAX, Role};
 use roomcast_protocol::directory::{DirectoryPage, ENTRIES_PAGE_MAX, Entries};
 use roomcast_protocol::position::{Page, Span};
 use roomcast_protocol::publication::Publication;
@@ -14,6 +14,7 @@ use roomcast_protocol::room::RoomName;
 use super::finding::{Changes, shown};
 use super::grouping::membership_in;
 use super::joining::members_of;
+use super::seeing::Seeing;
 use super::standing::Standing;
 use super::{Question, Stage, Step, Talking, below, ends, is_message, readable, said_at};
 
@@ -230,15 +231,11 @@ impl Talking {
         let mut list = std::mem::take(&mut it.list);
         list.sort_by_key(|(said_at, _)| std::cmp::Reverse(*said_at));
         let list = list.into_iter().map(|(_, conversation)| conversation).collect();
-        let answer = Answered::Conversations { one: it.one, list };
-        (Stage::Listing(it), Step::Over(Ok(answer)))
+        (Stage::Seeing(Seeing::new(it.one, list)), Step::Ask)
     }
 
     fn index_read(&self, it: &mut Listing, index: RoomName, page: &Page) {
-        for (_, entry) in readable(page) {
-            let Content::Text(name) = &entry.content else { continue };
-            let Ok(name) = std::str::from_utf8(name) else { continue };
-            let Ok(room) = RoomName::parse(name) else { continue };
+        for room in listed(page) {
             let own = conversation::with(&room, &self.who.user).is_some();
             if own && it.known.insert(room.clone()) {
                 it.rooms.push_back(room);
@@ -291,6 +288,16 @@ impl Talking {
             last,
             unread: it.unread,
             first_unread: it.first_unread,
+            online: None,
+            seen_unix_ms: None,
         })
     }
+}
+
+/// Conversations that a page of a user's list names.
+pub(crate) fn listed(page: &Page) -> impl Iterator<Item = RoomName> {
+    readable(page).filter_map(|(_, entry)| {
+        let Content::Text(name) = &entry.content else { return None };
+        RoomName::parse(std::str::from_utf8(name).ok()?).ok()
+    })
 }

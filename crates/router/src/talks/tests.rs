@@ -1,14 +1,15 @@
 //! Conversations against a model of the broker that answers at once, does not answer, or answers what it did not hear.
 #![allow(clippy::wildcard_enum_match_arm, reason = "each test looks for one kind of many")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::content::Content;
 use roomcast_protocol::conversation::{
-    self, Act, Answered, Membership, MessageRef, Range, Role, Saying, dialog, inbox,
+    self, Act, Answered, Conversation, Membership, MessageRef, Origin, Range, Role, Saying, dialog,
+    inbox,
 };
 use roomcast_protocol::directory::{DirectoryPage, Entries, EntrySet, SetEntry};
 use roomcast_protocol::envelope::Accepted;
@@ -18,6 +19,7 @@ use roomcast_protocol::publication::Publication;
 use roomcast_protocol::receipts::{Mark, Marked, MarksSet, Receipt, ReceiptsPage};
 use roomcast_protocol::room::RoomName;
 
+use super::seeing::{SEEN_UNDER_WAY_MAX, Seeing};
 use super::{Heard, Question, Speaker, Step, Talking, cursor_entry, cursors_of};
 use crate::asked::MemberChange;
 use crate::membership;
@@ -50,6 +52,7 @@ struct Model {
     directories: BTreeMap<RoomName, BTreeMap<Box<str>, Bytes>>,
     /// Entries that a directory takes, where that is less than a question says.
     entries_max: Option<usize>,
+    online: BTreeSet<Box<str>>,
     now_ms: u64,
     asked: usize,
     /// Which question is not answered: it is not heard, or its answer is lost.
@@ -198,6 +201,7 @@ impl Model {
             Heard::Published(_) => Heard::Published(Err(refused())),
             Heard::Entries(_) => Heard::Entries(None),
             Heard::Entered(_) => Heard::Entered(None),
+            Heard::Online(_) => Heard::Online(None),
         };
         let heard = match question {
             Question::Publish(_) | Question::Enroll(..) if unheard => {
@@ -211,6 +215,10 @@ impl Model {
             Question::Enter(set) => Heard::Entered(Some(self.enter(set))),
             Question::Read(room, span) => Heard::Page(Some(self.page(&room, span))),
             Question::Receipts(room, _) => Heard::Receipts(Some(self.receipts(&room))),
+            Question::Online(users) => {
+                let since = |user| self.online.contains(user).then_some(1);
+                Heard::Online(Some(users.iter().map(since).collect()))
+            }
             Question::Set(set) => Heard::Set(Some(self.set(&set))),
             Question::Publish(publication) => Heard::Published(Ok(self.publish(&publication))),
             Question::Enroll(user, room) => {
@@ -493,12 +501,21 @@ fn all_conversations_of_a_user_are_found_the_last_one_first() {
             model.publish(&Publication { id, ..Publication::bare(index.clone(), name) });
         }
     }
+    // When cleo was online is known; of the others there is no trace, but that one is.
+    let seen = RoomName::system("$seen-cleo").unwrap();
+    let mut at = Publication::bare(seen, Content::Json("{}".into()));
+    at.origin = Some(Box::new(Origin::of(dialog("cleo", "cleo").unwrap(), 77)));
+    model.publish(&at);
+    model.online.insert("eve".into());
     let talking = Talking::all(model.speaker("ann"), index);
     let Answered::Conversations { one: false, list } = model.run(talking).unwrap() else {
         panic!("all conversations")
     };
     let with: Vec<_> = list.iter().map(|it| &*it.with).collect();
     assert_eq!(with, ["bob", "eve", "dora", "cleo"]);
+    let known: Vec<_> = list.iter().map(|it| (it.online, it.seen_unix_ms)).collect();
+    let away = (Some(false), None);
+    assert_eq!(known, [away, (Some(true), None), away, (Some(false), Some(77))]);
 }
 
 #[test]
@@ -510,6 +527,53 @@ fn favourites_are_ones_own_and_nobody_is_told() {
     assert_eq!(model.heard("ann").len(), 1);
     let talking = Talking::new(model.speaker("eve"), dialog("ann", "ann").unwrap(), Act::Show);
     assert!(talking.is_none(), "a conversation is its people's alone");
+}
+
+#[test]
+fn who_is_online_is_asked_for_all_at_once_and_since_when_others_are_not_a_few_at_a_time() {
+    let one = |with: String| Conversation {
+        people: vec!["ann".into(), with.clone().into()],
+        with: with.into(),
+        group: false,
+        owners: Vec::new(),
+        last: None,
+        unread: 0,
+        first_unread: None,
+        online: None,
+        seen_unix_ms: None,
+    };
+    let own = Conversation { people: vec!["ann".into()], ..one("ann".into()) };
+    let group = Conversation { group: true, ..one("g".into()) };
+    let list = (0..1_000).map(|it| one(format!("u{it}"))).chain([own, group]).collect();
+    let mut seeing = Seeing::new(false, list);
+    let asked = seeing.questions();
+    let [(_, Question::Online(users))] = &asked[..] else { panic!("{asked:?}") };
+    assert_eq!(users.len(), 1_000, "of oneself and of a group nothing is asked");
+    assert!(seeing.questions().is_empty(), "it is under way");
+    // Nobody answers, then every second one is there.
+    assert!(matches!(seeing.hear(0, Heard::Online(None)), Step::Again));
+    assert_eq!(seeing.questions().len(), 1);
+    let since = (0..1_000).map(|it| (it % 2 == 0).then_some(1)).collect();
+    assert!(matches!(seeing.hear(0, Heard::Online(Some(since))), Step::Ask));
+    let (model, mut reads) = (Model::default(), 0);
+    loop {
+        let asked = seeing.questions();
+        if asked.is_empty() {
+            break;
+        }
+        reads += asked.len();
+        assert!(asked.len() <= SEEN_UNDER_WAY_MAX);
+        assert!(seeing.questions().is_empty(), "no more at once");
+        for (place, question) in asked {
+            let Question::Read(room, span) = question else { panic!("{question:?}") };
+            assert_eq!(span.count_max, 1);
+            seeing.hear(place, Heard::Page(Some(model.page(&room, span))));
+        }
+    }
+    assert_eq!(reads, 500);
+    let Step::Over(Ok(Answered::Conversations { list, .. })) = seeing.next() else { panic!() };
+    let online = |wanted| list.iter().filter(|it| it.online == wanted).count();
+    assert_eq!([Some(true), Some(false), None].map(online), [500, 500, 2]);
 }
 
 /// Whatever is asked: with one question not heard, or its answer lost, all ends as it would have without.

@@ -391,6 +391,7 @@ fn weight_of(message: &HubMessage) -> usize {
         | HubMessage::Converse(_)
         | HubMessage::Reached { .. }
         | HubMessage::Presence { .. }
+        | HubMessage::Person(_)
         | HubMessage::Roster { .. }
         | HubMessage::Inbox { .. }
         | HubMessage::Ack { .. }

@@ -152,6 +152,7 @@ impl Model {
                 | BrokerCommand::EndSessions { .. }
                 | BrokerCommand::SetPresence { .. }
                 | BrokerCommand::Roster { .. }
+                | BrokerCommand::Present { .. }
                 | BrokerCommand::Inbox { .. }
                 | BrokerCommand::Ack { .. }
                 | BrokerCommand::SetMarks { .. }

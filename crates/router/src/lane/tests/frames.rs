@@ -78,9 +78,17 @@ pub(super) static TALKING: Texts = Texts {
     profile: &Profile { joins_own_rooms: true, ack_tries: 0, ..*WORDLESS.profile },
 };
 
+/// Users are online by their sessions, which are given again what they do not ack for as long as they are there.
+pub(super) static ONLINE: Texts = Texts {
+    name: "online",
+    profile: &Profile { tells_online: true, ack_tries: 0, ..Profile::PLAIN },
+};
+
 /// All of them, by name.
-pub(super) static ALL: [&Texts; 10] =
-    [&PLAIN, &OWN, &LASTING, &STOCK, &SEED, &DROPPED, &PATIENT, &ASKING, &WORDLESS, &TALKING];
+pub(super) static ALL: [&Texts; 11] = [
+    &PLAIN, &OWN, &LASTING, &STOCK, &SEED, &DROPPED, &PATIENT, &ASKING, &WORDLESS, &TALKING,
+    &ONLINE,
+];
 
 /// A dialect of short texts.
 pub(super) struct Texts {

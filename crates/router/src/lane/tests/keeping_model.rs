@@ -249,6 +249,7 @@ impl Bench {
             | HubMessage::Save { .. }
             | HubMessage::Fence { .. }
             | HubMessage::Presence { .. }
+            | HubMessage::Person(_)
             | HubMessage::Roster { .. }
             | HubMessage::Inbox { .. }
             | HubMessage::Arrived { .. }

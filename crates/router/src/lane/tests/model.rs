@@ -520,6 +520,7 @@ impl Node {
             | BrokerCommand::EndSessions { .. }
             | BrokerCommand::SetPresence { .. }
             | BrokerCommand::Roster { .. }
+            | BrokerCommand::Present { .. }
             | BrokerCommand::Inbox { .. }
             | BrokerCommand::Ack { .. }
             | BrokerCommand::SetMarks { .. }

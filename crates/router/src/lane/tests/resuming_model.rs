@@ -325,6 +325,7 @@ impl Cluster {
             | HubMessage::Surveyed { .. }
             | HubMessage::Publish { .. }
             | HubMessage::Presence { .. }
+            | HubMessage::Person(_)
             | HubMessage::Roster { .. }
             | HubMessage::SetMember { .. }
             | HubMessage::AskRoster { .. }
