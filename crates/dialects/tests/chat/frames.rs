@@ -21,6 +21,7 @@ fn its_policies_are_those_of_its_page() {
         silence_ms: 20_000,
         tells_gaps: false,
         tells_online: true,
+        joins_groups: true,
         refuses_tokens_early: true,
         ..Profile::PLAIN
     };
