@@ -24,6 +24,12 @@ pub enum Planted {
     ConfirmedEarly,
     /// A lane ends the sessions that hold a revoked token, and takes the token again.
     RevokedTaken,
+    /// What an inbox takes of something said has another id each time it is written.
+    CopyNamedAnew,
+    /// The author of a message is told of a mark although the user marked more before.
+    MarkToldBack,
+    /// What one device of a user acks no other one is given.
+    AckForAllDevices,
     /// A node says that it has told which rooms became occupied once it was given that.
     ToldWhenGiven,
 }

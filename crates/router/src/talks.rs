@@ -144,6 +144,8 @@ pub(crate) struct Talking {
     /// What was counted when something was said before.
     counted: Option<Counted>,
     stage: Stage,
+    #[cfg(feature = "planted")]
+    planted: Option<crate::planted::Planted>,
 }
 
 impl Talking {
@@ -164,7 +166,16 @@ impl Talking {
 
     fn begun(who: Speaker, room: RoomName, group: Option<u32>, others: Vec<Box<str>>) -> Self {
         let stage = Stage::Writing(Writing::default());
-        Self { who, room, group, others, counted: None, stage }
+        Self {
+            who,
+            room,
+            group,
+            others,
+            counted: None,
+            stage,
+            #[cfg(feature = "planted")]
+            planted: None,
+        }
     }
 
     fn on(mut self, act: Act) -> Self {
@@ -211,6 +222,12 @@ impl Talking {
         let mut talking = Self::new(who, room, Act::Show)?;
         talking.stage = Stage::Marking(Marking::reached(at));
         Some(talking)
+    }
+
+    /// With a planted bug.
+    #[cfg(feature = "planted")]
+    pub(crate) fn planted(self, planted: Option<crate::planted::Planted>) -> Self {
+        Self { planted, ..self }
     }
 
     /// With what was counted when something was said in the conversation before, so that it is not read again.

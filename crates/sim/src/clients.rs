@@ -178,6 +178,9 @@ impl World {
 
     /// The connection is gone, as the client sees it.
     pub(crate) fn client_lost(&mut self, socket: usize, code: Option<u16>) {
+        if self.sockets[socket].talker().is_some() {
+            return self.talker_lost(socket, true);
+        }
         let client = self.sockets[socket].client;
         self.trace.line(self.now_ms, || format!("c{client} lost its connection ({code:?})"));
         self.drop_client_side(socket, true);
@@ -544,7 +547,9 @@ impl World {
             if it.client_open && !it.silent {
                 let client = it.client;
                 self.drop_client_side(socket, true);
-                self.end_connection(client, socket);
+                if self.sockets[socket].talker().is_none() {
+                    self.end_connection(client, socket);
+                }
             }
         }
     }

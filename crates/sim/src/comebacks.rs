@@ -228,6 +228,9 @@ impl World {
             1_012 => self.stats.drained += 1,
             _ => {}
         }
+        if self.sockets[socket].talker().is_some() {
+            return self.talker_lost(socket, true);
+        }
         if self.clients[client].socket != Some(socket) {
             return self.drop_client_side(socket, true);
         }

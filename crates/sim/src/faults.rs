@@ -257,7 +257,7 @@ impl World {
                 self.book.agents_lost();
                 self.book.occupancies_forked();
                 self.forget_fences(server);
-                self.book.ids_lost(self.bus.executed);
+                self.book.all_lost(self.bus.executed);
                 self.trouble_all(self.now_ms);
             }
             Fault::KeyLost => self.lose_key(server),
@@ -294,7 +294,7 @@ impl World {
         self.book.agents_lost();
         self.book.occupancies_forked();
         self.forget_fences(server);
-        self.book.ids_lost(self.bus.executed);
+        self.book.all_lost(self.bus.executed);
         self.cut_all_from(server);
         self.trouble_all(self.now_ms);
     }
@@ -334,7 +334,7 @@ impl World {
         if self.bus.servers[to].behind.is_some() {
             self.book.agents_lost();
             self.book.occupancies_forked();
-            self.book.ids_lost(self.bus.executed);
+            self.book.all_lost(self.bus.executed);
         }
         for node in 0..NODES {
             let feed = &self.nodes[node].broker.feed;
@@ -373,7 +373,7 @@ impl World {
         self.book.occupancies_forked();
         if behind.is_some() {
             self.book.agents_lost();
-            self.book.ids_lost(self.bus.executed);
+            self.book.all_lost(self.bus.executed);
         }
         promoted.data = behind.map_or_else(|| it.data.clone(), |data| *data);
         if self.planted != Some(Planted::KeepEpoch) {
@@ -416,6 +416,7 @@ impl World {
             }
             Aftermath::Demote { server } => {
                 self.bus.servers[server].writes = false;
+                self.book.dialogs.lost(self.bus.executed);
                 self.cut_all_from(server);
                 for node in 0..NODES {
                     for shard in 0..self.bus.masters.len() {

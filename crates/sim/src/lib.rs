@@ -26,6 +26,7 @@ mod random;
 mod receipts;
 mod rules;
 mod stats;
+mod talkers;
 mod trace;
 mod wire;
 mod world;

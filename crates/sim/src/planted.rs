@@ -41,11 +41,17 @@ pub enum Planted {
     RevokedTaken,
     /// A node says that it has told what it was given to tell.
     ToldWhenGiven,
+    /// What an inbox takes of something said has another id each time it is written.
+    CopyNamedAnew,
+    /// The author of a message is told of a mark although the user marked more before.
+    MarkToldBack,
+    /// What one device of a user acks no other one is given.
+    AckForAllDevices,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 22] = [
         Self::AckBeforeAppend,
         Self::TwoSteps,
         Self::KeepEpoch,
@@ -65,6 +71,9 @@ impl Planted {
         Self::ConfirmedEarly,
         Self::RevokedTaken,
         Self::ToldWhenGiven,
+        Self::CopyNamedAnew,
+        Self::MarkToldBack,
+        Self::AckForAllDevices,
     ];
 
     /// Its name in the router, if it is one of the router's.
@@ -82,6 +91,9 @@ impl Planted {
             Self::RevokedTaken => Some(Planted::RevokedTaken),
             Self::ToldFromWrites => Some(Planted::ToldFromWrites),
             Self::ToldWhenGiven => Some(Planted::ToldWhenGiven),
+            Self::CopyNamedAnew => Some(Planted::CopyNamedAnew),
+            Self::MarkToldBack => Some(Planted::MarkToldBack),
+            Self::AckForAllDevices => Some(Planted::AckForAllDevices),
             Self::AckBeforeAppend
             | Self::TwoSteps
             | Self::KeepEpoch
@@ -116,6 +128,9 @@ impl Planted {
             Self::ConfirmedEarly => "confirmed-early",
             Self::RevokedTaken => "revoked-taken",
             Self::ToldWhenGiven => "told-when-given",
+            Self::CopyNamedAnew => "copy-named-anew",
+            Self::MarkToldBack => "mark-told-back",
+            Self::AckForAllDevices => "ack-for-all-devices",
         }
     }
 }

@@ -11,6 +11,7 @@ use roomcast_protocol::texts::Texts;
 use crate::inboxes::{self, KINDS};
 use crate::people::presence_of;
 use crate::receipts::has_receipts;
+use crate::talkers;
 use crate::wire::number_of;
 
 /// One room of a run.
@@ -135,7 +136,9 @@ impl Rules {
             ..Policy::default()
         };
         // The own rooms of users by their numbers, then those of sessions.
-        let own = (0..KINDS).map(inboxes::policy).chain([Policy::default()]);
+        // Those of people who talk, and their dialogs, are the last two.
+        let talks = [Policy::default(), talkers::inbox_policy(), talkers::dialog_policy()];
+        let own = (0..KINDS).map(inboxes::policy).chain(talks);
         Self { policies: ROOMS.iter().map(policy).chain(own).collect() }
     }
 }
@@ -188,6 +191,8 @@ impl Guard for Rules {
             Some(index) if index >= ROOMS.len() => ROOMS.len() + (index - ROOMS.len()) % KINDS,
             Some(index) => index,
             None if name.starts_with("session-") => ROOMS.len() + KINDS,
+            None if name.starts_with("user-t") => ROOMS.len() + KINDS + 1,
+            None if name.starts_with("dialog-") => ROOMS.len() + KINDS + 2,
             None => return None,
         };
         u16::try_from(index).ok().map(RuleIndex)

@@ -105,6 +105,22 @@ pub struct Stats {
     pub replaced: u64,
     /// Connections that ended because their node stopped.
     pub drained: u64,
+    /// Things that clients of the chat dialect said.
+    pub chat_said: u64,
+    /// Of these, those that were answered.
+    pub chat_answered: u64,
+    /// Requests of theirs that were said again.
+    pub chat_repeats: u64,
+    /// Errors that they were told.
+    pub chat_refused: u64,
+    /// Events that they were told.
+    pub chat_events: u64,
+    /// Of these, those that they had seen.
+    pub chat_again: u64,
+    /// Answers with messages of a dialog.
+    pub chat_messages: u64,
+    /// What stood in dialogs in the end, and was looked for everywhere.
+    pub chat_checked: u64,
     /// Faults, by kind.
     pub faults: BTreeMap<&'static str, u64>,
 }
@@ -179,6 +195,14 @@ impl Stats {
             ("closed as moved", &mut self.moved),
             ("closed as replaced", &mut self.replaced),
             ("closed by drains", &mut self.drained),
+            ("things said in chats", &mut self.chat_said),
+            ("of these answered", &mut self.chat_answered),
+            ("chat requests repeated", &mut self.chat_repeats),
+            ("chat requests refused", &mut self.chat_refused),
+            ("chat events", &mut self.chat_events),
+            ("chat events again", &mut self.chat_again),
+            ("chats shown", &mut self.chat_messages),
+            ("chat messages checked", &mut self.chat_checked),
         ]
     }
 }

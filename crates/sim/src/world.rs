@@ -22,6 +22,7 @@ use crate::planted::Planted;
 use crate::random::Random;
 use crate::rules::Rules;
 use crate::stats::Stats;
+use crate::talkers::Talkers;
 use crate::trace::Trace;
 
 /// Nodes of a run.
@@ -83,6 +84,7 @@ pub(crate) enum Event {
     PublishIn { room: usize },
     Probe,
     People(crate::people::Turn),
+    Talk(crate::talkers::Turn),
     Strike(Fault),
     Follow(crate::faults::Aftermath),
     Heal,
@@ -108,6 +110,7 @@ pub(crate) struct World {
     pub(crate) nodes: Vec<Node>,
     pub(crate) bus: Bus,
     pub(crate) clients: Vec<Client>,
+    pub(crate) talkers: Talkers,
     pub(crate) sockets: Vec<Socket>,
     pub(crate) book: Book,
     pub(crate) stats: Stats,
@@ -144,6 +147,7 @@ impl World {
             nodes: Vec::new(),
             bus,
             clients: Vec::new(),
+            talkers: Talkers::new(seed),
             sockets: Vec::new(),
             book: Book::default(),
             stats: Stats::default(),
@@ -189,6 +193,7 @@ impl World {
             }
         }
         self.begin_people(BEGIN_MS);
+        self.begin_talkers(BEGIN_MS, CURRENT_MS - PROBE_MS);
         self.at(HEAL_MS, Event::Heal);
         self.at(CURRENT_MS - PROBE_MS, Event::Probe);
         self.at(CURRENT_MS, Event::Current);
@@ -280,6 +285,7 @@ impl World {
             Event::Greet { client } => self.push(crate::rules::own_room(client)),
             Event::Probe => self.probe(),
             Event::People(turn) => self.people_turn(turn),
+            Event::Talk(turn) => self.talk_turn(turn),
             Event::Strike(fault) => self.strike(fault),
             Event::Follow(aftermath) => self.follow(aftermath),
             Event::Heal => self.heal(),
@@ -375,6 +381,7 @@ impl World {
             | Event::PublishIn { .. }
             | Event::Probe
             | Event::People(_)
+            | Event::Talk(_)
             | Event::Strike(_)
             | Event::Follow(_)
             | Event::Heal

@@ -88,6 +88,21 @@ fn events_that_count_as_told_once_they_are_given_are_caught() {
 }
 
 #[test]
+fn a_copy_that_is_named_anew_each_time_is_caught() {
+    is_caught(Planted::CopyNamedAnew);
+}
+
+#[test]
+fn a_mark_that_goes_backwards_is_caught() {
+    is_caught(Planted::MarkToldBack);
+}
+
+#[test]
+fn an_ack_that_counts_for_all_devices_is_caught() {
+    is_caught(Planted::AckForAllDevices);
+}
+
+#[test]
 fn forgotten_ids_are_caught() {
     is_caught(Planted::NoDedup);
 }

@@ -251,6 +251,8 @@ impl Hub {
         reached: Option<((RoomName, Box<str>), Position)>,
         out: &mut Vec<HubEffect>,
     ) {
+        #[cfg(feature = "planted")]
+        let talking = talking.planted(self.planted);
         self.talks.numbers += 1;
         let number = self.talks.numbers;
         let until_ms = now.mono_ms.saturating_add(TALK_MS);
@@ -273,6 +275,8 @@ impl Hub {
             self.talks.numbers += 1;
             let asked = self.talks.numbers;
             self.talks.questions.insert(asked, (number, place));
+            #[cfg(feature = "planted")]
+            let question = self.named_anew(question, asked);
             match question {
                 Question::Read(room, span) => self.reads(Reader::Talk(asked), room, span, out),
                 Question::Publish(publication) => {
@@ -321,6 +325,20 @@ impl Hub {
                 }
             }
         }
+    }
+
+    /// With the planted bug: what goes into an inbox has an id of its own.
+    #[cfg(feature = "planted")]
+    fn named_anew(&self, question: Question, asked: u64) -> Question {
+        use crate::planted::Planted;
+        if let Question::Publish(publication) = &question
+            && self.planted == Some(Planted::CopyNamedAnew)
+            && roomcast_protocol::conversation::owner(&publication.room).is_some()
+        {
+            let id = format!("{}-{asked}", publication.id).into();
+            return Question::Publish(Publication { id, ..(**publication).clone() }.into());
+        }
+        question
     }
 
     /// The user is to find the conversation among its own.

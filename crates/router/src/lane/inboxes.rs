@@ -188,6 +188,11 @@ impl Lane {
             CursorOf::Device => {
                 let acks = self.session(key).and_then(|session| session.acks.as_ref());
                 let said = acks.and_then(|acks| acks.device.as_deref()).unwrap_or(DEVICE);
+                #[cfg(feature = "planted")]
+                let said = match self.planted {
+                    Some(crate::planted::Planted::AckForAllDevices) => DEVICE,
+                    _ => said,
+                };
                 match self.group_at(index) {
                     Some(_) => format!("{} {said}", self.talker(key)?).into(),
                     None => said.into(),

@@ -219,6 +219,8 @@ impl Talking {
     fn mark_written(&self, it: &Marking) -> Stage {
         let is_read = it.mark == Mark::Delivered && it.target <= it.mine.read;
         let is_newest = it.target >= it.mine.by(it.mark) && !is_read;
+        #[cfg(feature = "planted")]
+        let is_newest = is_newest || self.planted == Some(crate::planted::Planted::MarkToldBack);
         let old = if self.group.is_some() { it.mine.by(it.mark) } else { 0 };
         let told = it.theirs.iter().filter(|(_, at, _)| is_newest && at.offset > old);
         let events = told.filter_map(|(author, at, id)| {

@@ -143,6 +143,7 @@ impl World {
         let mut found = self.bus.servers[server].data.store(&cursor.room).inbox(at, cursor, keep);
         if let Some(state) = &found {
             self.book_inbox(node, cursor, state);
+            self.note_device(server, cursor);
         }
         let is_first = |it: &&mut InboxState| it.told.count == 0 && it.acked.watermark.offset == 0;
         if self.planted == Some(Planted::FirstLossUntold)
@@ -169,6 +170,10 @@ impl World {
         store.ack(at, cursor, keep, acked, told);
         if let Some(state) = store.clone().inbox(at, cursor, keep) {
             self.check_told(cursor, &state);
+            // What was acked in another epoch is passed over.
+            if acked.watermark.epoch == state.head.position.epoch {
+                self.note_device(server, cursor);
+            }
         }
         Answer::Acked
     }

@@ -85,6 +85,7 @@ impl World {
         self.check_views();
         self.check_agents();
         self.check_inboxes();
+        self.check_settled();
     }
 
     fn check_stay_is_current(&mut self, client: usize, room: usize, stay: &Stay) {

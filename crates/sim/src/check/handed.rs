@@ -16,10 +16,13 @@ const RIGHTS_MS: u64 = 1_000;
 impl World {
     /// A lane hands frames to a socket.
     pub(crate) fn check_handed(&mut self, socket: usize, frames: &[u8]) {
+        let talker = self.sockets[socket].talker();
         let mut rest = frames;
         while let Some((framed, length)) = frame(rest) {
             if let Framed::Text(text) = framed {
-                if let Some(number) = published(text) {
+                if let Some(talker) = talker {
+                    self.note_handed_chat(talker, text);
+                } else if let Some(number) = published(text) {
                     self.check_inflight(socket, number, text);
                     self.check_handed_publication(socket, number, text);
                 } else if text.starts_with("{\"type\":\"history\"") {

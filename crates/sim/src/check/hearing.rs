@@ -22,6 +22,9 @@ impl World {
 
     /// A client reads a message of its node's.
     pub(crate) fn client_hears(&mut self, socket: usize, text: &str) {
+        if let Some(talker) = self.sockets[socket].talker() {
+            return self.talker_hears(talker, text);
+        }
         let client = self.sockets[socket].client;
         if self.clients[client].socket != Some(socket) {
             self.heard_before_leaving(client, socket, text);

@@ -3,6 +3,7 @@
 
 mod agents;
 mod currency;
+pub(crate) mod dialogs;
 mod fences;
 mod handed;
 mod hearing;
@@ -12,6 +13,7 @@ mod occupancy;
 mod presence;
 pub(crate) mod recovery;
 mod runs;
+mod settled;
 pub(crate) mod stay;
 mod tables;
 
@@ -116,6 +118,7 @@ pub(crate) struct Book {
     pub(crate) losses_blurred: BTreeSet<usize>,
     pub(crate) agents: agents::Agents,
     pub(crate) told: occupancy::Told,
+    pub(crate) dialogs: dialogs::Dialogs,
     pub(crate) violation: Option<Violation>,
 }
 
@@ -137,6 +140,7 @@ impl Default for Book {
             losses_blurred: BTreeSet::new(),
             agents: agents::Agents::default(),
             told: occupancy::Told::default(),
+            dialogs: dialogs::Dialogs::default(),
             violation: None,
         }
     }
@@ -169,6 +173,12 @@ impl Book {
             "{{\"id\":\"p{number}\",\"type\":\"message\",\"room\":\"{room}\"{acks},\"metadata\":{{{}}},\"data\":{{\"n\":{number},\"pad\":\"{pad}\"}}}}",
             metadata.join(",")
         )
+    }
+
+    /// Servers have less of everything than before this execution.
+    pub(crate) fn all_lost(&mut self, executed: u64) {
+        self.ids_lost(executed);
+        self.dialogs.lost(executed);
     }
 
     /// Servers may have forgotten ids that they knew before this execution.
@@ -232,6 +242,7 @@ impl World {
         let now_ms = self.now_ms;
         self.stats.executed += 1;
         self.book_order(publication);
+        self.book_talk(server, publication);
         let (Some(room), Some(number)) =
             (room_index(publication.room.as_str()), wire::number_of(&publication.id))
         else {

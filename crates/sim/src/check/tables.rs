@@ -56,6 +56,7 @@ impl World {
                 ("waiting publications", health.waiting),
                 ("orders of the broker", it.broker.open()),
                 ("users", it.users.len()),
+                ("things asked of conversations", it.core.hub.presence_sizes().talks),
                 ("untold events", it.core.hub.presence_sizes().untold),
             ];
             // Beats are always under way.

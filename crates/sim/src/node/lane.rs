@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use roomcast_dialects::chat::CHAT;
 use roomcast_dialects::native::NATIVE;
 use roomcast_protocol::codes::Close;
 use roomcast_protocol::command::Command;
@@ -276,7 +277,9 @@ impl World {
     }
 
     fn open(&mut self, (node, lane): (usize, usize), now: Now, socket: usize) {
-        let format = Format { dialect: &NATIVE, encoding: Encoding::Json };
+        let is_chat = self.sockets[socket].talker().is_some();
+        let dialect: &dyn Dialect = if is_chat { &CHAT } else { &NATIVE };
+        let format = Format { dialect, encoding: Encoding::Json };
         let id = SessionId(self.random.u128());
         let token = self.sockets[socket].token.clone();
         let continuation = self.sockets[socket].continuation.clone();
@@ -297,7 +300,7 @@ impl World {
         it.key = Some(key);
         it.opened_ms = Some(self.now_ms);
         it.unknown_before = unknown_before;
-        it.decoder = Some(NATIVE.decoder(Encoding::Json, DecodeLimits::default()));
+        it.decoder = Some(dialect.decoder(Encoding::Json, DecodeLimits::default()));
         self.act((node, lane), |_, effects| *effects = out);
     }
 

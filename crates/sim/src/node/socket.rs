@@ -353,7 +353,8 @@ impl World {
 
     /// The client answers a ping: it has got all in front of it. Who hears another connection by now does not say so.
     fn client_answers(&mut self, socket: usize, number: u32) {
-        if self.clients[self.sockets[socket].client].socket == Some(socket) {
+        let it = &self.sockets[socket];
+        if it.talker().is_some() || self.clients[it.client].socket == Some(socket) {
             self.client_sends(socket, Said::Pong(number));
         }
     }

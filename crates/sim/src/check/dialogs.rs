@@ -1,0 +1,404 @@
+//! What was said in dialogs, where servers put it, and what its people may therefore hear: an answer names where it stands,
+//! an event or a message shows what was said, to nobody else, once for each device; marks rise, and nobody is said to have
+//! got or read what it has not.
+
+use std::collections::BTreeMap;
+
+use roomcast_protocol::conversation;
+use roomcast_protocol::inbox::CursorName;
+use roomcast_protocol::position::Position;
+use roomcast_protocol::publication::Publication;
+use roomcast_protocol::room::RoomName;
+
+use crate::talkers::packets::{Packet, Payload, Shown};
+use crate::talkers::{dialog, name, user_named};
+use crate::world::World;
+
+/// What kind of thing was said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    New,
+    /// The saying of this number is another from now on.
+    Edit(usize),
+    /// It is taken back.
+    Delete(usize),
+}
+
+/// One thing that a client said.
+#[derive(Clone, Debug)]
+pub(crate) struct Saying {
+    pub(crate) what: What,
+    /// Which client.
+    pub(crate) by: usize,
+    /// Its user, and with whom that talks.
+    pub(crate) people: (usize, usize),
+    /// What was answered: number and id, and executions until then.
+    pub(crate) answered: Option<(u64, String, u64)>,
+}
+
+impl Saying {
+    pub(crate) const fn new(what: What, by: usize, people: (usize, usize)) -> Self {
+        Self { what, by, people, answered: None }
+    }
+
+    pub(crate) fn room(&self) -> RoomName {
+        dialog(self.people.0, self.people.1)
+    }
+
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self.what {
+            What::New => "new",
+            What::Edit(_) => "edit",
+            What::Delete(_) => "delete",
+        }
+    }
+}
+
+/// Where a server put something.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Placed {
+    pub(crate) seq: u64,
+    at: Position,
+    server: usize,
+    /// On the master of the majority.
+    pub(crate) current: bool,
+}
+
+/// Something asked that may mark what its user got and read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cause {
+    people: (usize, usize),
+    /// Which message by which mark; of something said all before it.
+    mark: Option<(&'static str, u64)>,
+    /// Executions until it was asked.
+    seq: u64,
+    at_ms: u64,
+    /// It was asked more than once: what was asked first may be under way for long.
+    pub(crate) again: bool,
+    /// Executions until it was answered.
+    pub(crate) done_seq: Option<u64>,
+}
+
+/// How long a node completes what has begun to stand. Units: milliseconds. Source: the hub.
+const ENDS_MS: u64 = 60_000;
+
+/// All that is known of dialogs.
+#[derive(Debug, Default)]
+pub(crate) struct Dialogs {
+    pub(crate) sayings: Vec<Saying>,
+    /// By room and id.
+    placed: BTreeMap<(RoomName, String), Vec<Placed>>,
+    /// Numbers of executions after which servers had less than before.
+    losses: Vec<u64>,
+    pub(crate) causes: Vec<Cause>,
+    /// The furthest message that an inbox was told to be marked, by dialog and mark, and the execution of that.
+    rose: BTreeMap<(RoomName, RoomName, String), (u64, u64)>,
+    /// Number of the execution since which an inbox knows a device.
+    known: BTreeMap<(RoomName, Box<str>), u64>,
+    /// Up to which message a user may count as having got, or read, what another one said.
+    marks: BTreeMap<(String, (usize, usize)), u64>,
+}
+
+impl Dialogs {
+    pub(crate) fn make(&mut self, saying: Saying) -> usize {
+        self.sayings.push(saying);
+        self.sayings.len() - 1
+    }
+
+    /// Under which number it was answered.
+    pub(crate) fn number_of(&self, saying: usize) -> u64 {
+        self.sayings[saying].answered.as_ref().map_or(0, |it| it.0)
+    }
+
+    /// Messages of a user's that were answered.
+    pub(crate) fn answered_of(&self, user: usize) -> Vec<usize> {
+        let all = self.sayings.iter().enumerate();
+        let own = all
+            .filter(|(_, it)| it.what == What::New && it.people.0 == user && it.answered.is_some());
+        own.map(|(number, _)| number).collect()
+    }
+
+    /// Servers have less from now on. A device whose place in its inbox is lost may begin where its user's furthest one is.
+    pub(crate) fn lost(&mut self, executed: u64) {
+        self.losses.push(executed);
+        self.known.clear();
+    }
+
+    /// Since which execution the inbox knows the device.
+    pub(crate) fn known_since(&self, room: &RoomName, device: &str) -> Option<u64> {
+        self.known.get(&(room.clone(), device.into())).copied()
+    }
+
+    /// Where it was put, each time.
+    pub(crate) fn placed(&self, room: &RoomName, id: &str) -> &[Placed] {
+        self.placed.get(&(room.clone(), id.to_owned())).map_or(&[], |it| it)
+    }
+
+    /// The user may count as being so far in the dialog.
+    pub(crate) fn may_mark(&mut self, kind: &str, people: (usize, usize), number: u64) {
+        let may = self.marks.entry((kind.to_owned(), people)).or_default();
+        *may = number.max(*may);
+    }
+
+    fn may(&self, kind: &str, people: (usize, usize)) -> u64 {
+        self.marks.get(&(kind.to_owned(), people)).copied().unwrap_or(0)
+    }
+
+    fn said(&self, id: &str) -> Option<&Saying> {
+        let number: usize = id.strip_prefix('m')?.parse().ok()?;
+        self.sayings.get(number)
+    }
+}
+
+impl World {
+    /// What stood when this was executed may be lost by now, or stand twice.
+    pub(crate) fn talks_blurred_since(&self, seq: u64) -> bool {
+        let bus = &self.bus;
+        let mut servers = bus.servers.iter().enumerate();
+        self.book.dialogs.losses.iter().any(|at| *at >= seq)
+            || servers.any(|(at, it)| it.writes && !it.dead && !bus.is_current(at))
+    }
+
+    /// A server knows a device in its inbox.
+    pub(crate) fn note_device(&mut self, server: usize, cursor: &CursorName) {
+        if self.bus.is_current(server) {
+            let key = (cursor.room.clone(), cursor.device.clone());
+            self.book.dialogs.known.entry(key).or_insert(self.bus.executed);
+        }
+    }
+
+    /// Something is asked that may mark a message.
+    pub(crate) fn cause(
+        &mut self,
+        people: (usize, usize),
+        mark: Option<(&'static str, u64)>,
+    ) -> usize {
+        let (seq, at_ms) = (self.bus.executed, self.now_ms);
+        let causes = &mut self.book.dialogs.causes;
+        causes.push(Cause { people, mark, seq, at_ms, again: false, done_seq: None });
+        causes.len() - 1
+    }
+
+    /// An inbox is told of a mark: no older one than before, unless both were under way at once.
+    fn check_mark_rises(&mut self, publication: &Publication) {
+        let Publication { room, kind, sender, origin, .. } = publication;
+        let wire = match &**kind {
+            "delivered" => "dlvrd",
+            "read" => "read",
+            _ => return,
+        };
+        let Some(origin) = origin else { return };
+        let Some(number) = origin.position.map(|at| at.offset) else { return };
+        let key = (room.clone(), origin.room.clone(), wire.to_owned());
+        let before = self.book.dialogs.rose.get(&key).copied();
+        let Some((furthest, seq)) = before.filter(|(it, _)| *it > number) else {
+            self.book.dialogs.rose.insert(key, (number, self.bus.executed));
+            return;
+        };
+        let author = conversation::owner(room).and_then(user_named);
+        let (Some(by), Some(author)) = (user_named(sender), author) else { return };
+        let now_ms = self.now_ms;
+        let may = self.book.dialogs.causes.iter().any(|it| {
+            let old = it.again && it.at_ms + ENDS_MS > now_ms;
+            let open = it.seq <= seq && (old || it.done_seq.is_none_or(|done| done >= seq));
+            let is_it = it.mark.is_none_or(|it| it == (wire, number));
+            it.people == (by, author) && is_it && open
+        });
+        if !may && !self.talks_blurred_since(seq) {
+            let about = [room.to_string(), origin.room.to_string()];
+            let text = format!(
+                "{room} is told {wire} {number} of {}, and was told {furthest} (#{seq})",
+                origin.room
+            );
+            self.book.violate("chat: marks", &about, || text);
+        }
+    }
+
+    /// A server has put something into the room of a dialog, or into the inbox of one of its people: no id stands twice.
+    pub(super) fn book_talk(&mut self, server: usize, publication: &Publication) {
+        let (room, Some(at)) = (&publication.room, publication.position) else { return };
+        let is_inbox = conversation::owner(room).is_some_and(|it| user_named(it).is_some());
+        let people = conversation::people(room);
+        if !is_inbox && people.is_none() {
+            return;
+        }
+        let (seq, current) = (self.bus.executed, self.bus.is_current(server));
+        let id = publication.id.to_string();
+        self.trace.line(self.now_ms, || {
+            format!("server {server} puts {id} into {room} at {}:{} (#{seq})", at.epoch, at.offset)
+        });
+        // Who says something has read what was said before.
+        if let Some([one, other]) = people.as_ref().map(|it| it.each_ref().map(|it| user_named(it)))
+            && let (Some(one), Some(other)) = (one, other)
+            && publication.kind == "new".into()
+        {
+            let from = user_named(&publication.sender).unwrap_or(one);
+            let with = if from == one { other } else { one };
+            self.book.dialogs.may_mark("read", (from, with), at.offset);
+        }
+        if current && is_inbox {
+            self.check_mark_rises(publication);
+        }
+        let placed = self.book.dialogs.placed.entry((room.clone(), id.clone())).or_default();
+        let same = |it: &&Placed| it.server == server || it.current && current;
+        let before = placed.iter().rev().find(same).map(|it| it.seq);
+        placed.push(Placed { seq, at, server, current });
+        if let Some(before) = before
+            && !self.book.dialogs.losses.iter().any(|it| (before..=seq).contains(it))
+        {
+            let (about, room) = ([id.clone()], room.clone());
+            self.book.violate("chat: once", &about, || {
+                format!("{id} was put into {room} twice (#{before}, #{seq}), and nothing was lost")
+            });
+        }
+    }
+
+    /// A request is answered: what it said stands under that number, the same one each time.
+    pub(crate) fn check_answered(&mut self, saying: usize, number: u64, id: &str) {
+        let seq = self.bus.executed;
+        let it = &self.book.dialogs.sayings[saying];
+        let room = it.room();
+        let expected = match it.what {
+            What::New | What::Edit(_) => format!("m{saying}"),
+            What::Delete(of) => format!("delete-{}", self.book.dialogs.number_of(of)),
+        };
+        let placed = self.book.dialogs.placed(&room, id);
+        let stands = placed.iter().any(|it| it.at.offset == number);
+        let about = [format!("m{saying}")];
+        if id != expected || !stands {
+            let placed = placed.to_vec();
+            self.book.violate("chat: answers", &about, || {
+                format!(
+                    "m{saying} ({expected}) is answered as {id} at {number} of {room}: {placed:?}"
+                )
+            });
+        }
+        let it = &mut self.book.dialogs.sayings[saying];
+        it.answered = Some((number, id.to_owned(), seq));
+    }
+
+    /// A message that is to be changed is refused as not there, or as another's.
+    pub(crate) fn check_refused_saying(&mut self, saying: usize, exception: &str) {
+        let it = &self.book.dialogs.sayings[saying];
+        let (What::Edit(of) | What::Delete(of)) = it.what else {
+            let about = [format!("m{saying}")];
+            let text = format!("m{saying} is refused: {exception}");
+            return self.book.violate("chat: answers", &about, || text);
+        };
+        if !self.talks_blurred_since(self.first_seq(of)) {
+            let about = [format!("m{saying}"), format!("m{of}")];
+            let text = format!("m{saying} is refused, and m{of} is not lost: {exception}");
+            self.book.violate("chat: answers", &about, || text);
+        }
+    }
+
+    /// The first execution of a saying; of one that was taken in by no server the newest of all.
+    pub(crate) fn first_seq(&self, saying: usize) -> u64 {
+        let it = &self.book.dialogs.sayings[saying];
+        let id = it.answered.as_ref().map_or_else(|| format!("m{saying}"), |it| it.1.clone());
+        let placed = self.book.dialogs.placed(&it.room(), &id);
+        placed.first().map_or(self.bus.executed, |it| it.seq)
+    }
+
+    /// An event tells of something said: to one of the two, of what was said there, under its number, once.
+    pub(crate) fn check_event(
+        &mut self,
+        talker: usize,
+        (user, with): (usize, usize),
+        (kind, is_new): (&str, bool),
+        payload: &Payload,
+    ) {
+        let (id, number) = (&payload.client_message_id, payload.message_id);
+        let room = dialog(user, with);
+        let placed = self.book.dialogs.placed(&room, id);
+        let first = placed.first().map_or(self.bus.executed, |it| it.seq);
+        let stood = placed.iter().any(|it| it.at.offset == number);
+        let said = self.book.dialogs.said(id);
+        let fits = match said {
+            Some(it) => {
+                it.kind() == kind
+                    && it.room() == room
+                    && name(it.people.0) == payload.sender
+                    && payload.message == *id
+            }
+            None => kind == "delete" && id.starts_with("delete-"),
+        };
+        let about = [format!("t{talker}"), id.clone()];
+        if !fits || !stood {
+            let placed = placed.to_vec();
+            self.book.violate("chat: privacy", &about, || {
+                format!(
+                    "t{talker} is told {kind} {payload:?} in {room}, where it stood at {placed:?}"
+                )
+            });
+        } else if !is_new && !self.talks_blurred_since(first) {
+            self.book.violate("chat: once", &about, || {
+                format!("t{talker} is shown {kind} {id} of {room} again, and nothing was lost")
+            });
+        }
+    }
+
+    /// A message of an answer is what was said there, or what was said instead.
+    pub(crate) fn check_shown(
+        &mut self,
+        talker: usize,
+        (user, with): (usize, usize),
+        message: &Shown,
+    ) {
+        let room = dialog(user, with);
+        let id = &message.client_message_id;
+        let placed = self.book.dialogs.placed(&room, id);
+        let stood = placed.iter().any(|it| it.at.offset == message.message_id);
+        let said = self.book.dialogs.said(id);
+        let is_said = said.is_some_and(|it| {
+            it.what == What::New && it.room() == room && name(it.people.0) == message.sender
+        });
+        let text = &message.message;
+        let is_text = text == id
+            || text.is_empty() && message.status == "deleted"
+            || self
+                .book
+                .dialogs
+                .said(text)
+                .is_some_and(|it| matches!(it.what, What::Edit(_)) && it.room() == room);
+        if !stood || !is_said || !is_text {
+            let (about, placed) = ([format!("t{talker}"), id.clone()], placed.to_vec());
+            self.book.violate("chat: privacy", &about, || {
+                format!("t{talker} is shown {message:?} in {room}, where it stood at {placed:?}")
+            });
+        }
+    }
+
+    /// A mark says no more than its user got, or said to have read.
+    pub(crate) fn check_mark(
+        &mut self,
+        talker: usize,
+        kind: &str,
+        (user, with): (usize, usize),
+        number: u64,
+    ) {
+        let dialogs = &self.book.dialogs;
+        let read = dialogs.may("read", (with, user));
+        let may = if kind == "read" { read } else { read.max(dialogs.may("dlvrd", (with, user))) };
+        if number > may {
+            let about = [format!("t{talker}"), dialog(user, with).to_string()];
+            let text =
+                format!("t{talker} is told {kind} {number} by {}, who is at {may}", name(with));
+            self.book.violate("chat: marks", &about, || text);
+        }
+    }
+
+    /// A lane hands a packet to a client: what it says has got there.
+    pub(crate) fn note_handed_chat(&mut self, talker: usize, text: &str) {
+        if !text.contains("\"eventType\":\"new\"") {
+            return;
+        }
+        let payload = Packet::read(text).and_then(|it| it.payload());
+        let user = self.talkers.all[talker].user;
+        if let Ok(payload) = payload
+            && let Some(with) = user_named(&payload.chat_id)
+        {
+            self.book.dialogs.may_mark("dlvrd", (user, with), payload.message_id);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What stands of dialogs when all has been well for long: each message that was answered, once, under its number; its copy in
+//! both inboxes; shown by each device of its people; and the same to whoever asks. Nothing is half done.
+
+use std::collections::BTreeMap;
+
+use roomcast_protocol::position::{Epoch, Kept, Span};
+use roomcast_protocol::publication::Publication;
+use roomcast_protocol::room::RoomName;
+use roomcast_store::{At, Place};
+
+use super::dialogs::What;
+use crate::bus::partition_of;
+use crate::talkers::{dialog, dialog_policy, inbox, inbox_policy, name};
+use crate::world::World;
+
+impl World {
+    /// All faults are long over.
+    pub(crate) fn check_settled(&mut self) {
+        for (number, it) in self.talkers.all.iter().enumerate() {
+            if it.socket.is_none() || !it.ready || !it.is_idle() {
+                let about = [format!("t{number}")];
+                let text = format!("t{number}: connected {:?}, asks {:?}", it.socket, it.open());
+                return self.book.violate("chat: settled", &about, || text);
+            }
+        }
+        for node in 0..self.nodes.len() {
+            let under_way = self.nodes[node].core.hub.presence_sizes().talks;
+            if under_way > 0 && self.nodes[node].up {
+                let text = format!("node {node} still does {under_way} things of conversations");
+                self.book.violate("chat: settled", &[], || text);
+            }
+        }
+        for saying in 0..self.book.dialogs.sayings.len() {
+            self.check_saying_stands(saying);
+        }
+        self.check_same_for_all();
+    }
+
+    /// What a room keeps now. Changes nothing.
+    fn kept(&self, room: &RoomName) -> Vec<std::sync::Arc<Publication>> {
+        let is_inbox = roomcast_protocol::conversation::owner(room).is_some();
+        let policy = if is_inbox { inbox_policy() } else { dialog_policy() };
+        let keep = policy.history.expect("both keep something");
+        let server = &self.bus.servers[self.bus.masters[self.bus.shard_of(room)]];
+        let at = At { now_ms: server.time_ms(self.now_ms), fresh: Epoch(u128::MAX) };
+        let mut store = server.data.stores[usize::from(partition_of(room))].clone();
+        let (mut kept, mut from) = (Vec::new(), 0);
+        while let Some(found) = store.read(room, &keep, at, &Span::above(from)) {
+            for place in found.entries {
+                if let Place::Entry(entry) = place
+                    && let Kept::Publication(it) = entry.payload
+                {
+                    from = it.position.map_or(from, |at| at.offset);
+                    kept.push(it);
+                }
+            }
+            if found.whole {
+                break;
+            }
+        }
+        kept
+    }
+
+    /// It was answered and is not lost: it stands, its copies do, and each device has shown it.
+    fn check_saying_stands(&mut self, saying: usize) {
+        let it = self.book.dialogs.sayings[saying].clone();
+        let Some((number, id, _)) = &it.answered else { return };
+        let since = self.first_seq(saying);
+        if self.talks_blurred_since(since) {
+            return;
+        }
+        self.stats.chat_checked += 1;
+        let room = it.room();
+        let about = [format!("m{saying}"), id.clone(), room.to_string()];
+        let stands: Vec<_> = self.kept(&room).into_iter().filter(|it| *it.id == **id).collect();
+        let offsets: Vec<_> =
+            stands.iter().filter_map(|it| it.position.map(|at| at.offset)).collect();
+        if offsets != [*number] {
+            return self.book.violate("chat: accepted", &about, || {
+                format!("m{saying} was answered as {id} at {number} of {room}, and stands at {offsets:?}")
+            });
+        }
+        for user in [it.people.0, it.people.1] {
+            let own = inbox(user);
+            let copies = self.kept(&own);
+            let is_copy = |copy: &&std::sync::Arc<Publication>| {
+                copy.origin.as_ref().is_some_and(|origin| {
+                    origin.room == room && *origin.id == **id && &*copy.kind == it.kind()
+                })
+            };
+            let count = copies.iter().filter(is_copy).count();
+            if count != 1 {
+                return self.book.violate("chat: half done", &about, || {
+                    format!("{own} has {count} copies of m{saying} ({id} of {room})")
+                });
+            }
+        }
+        self.check_all_shown(saying, id);
+    }
+
+    fn check_all_shown(&mut self, saying: usize, id: &str) {
+        let since = self.first_seq(saying);
+        let it = self.book.dialogs.sayings[saying].clone();
+        let room = it.room();
+        for talker in 0..self.talkers.all.len() {
+            let device = &self.talkers.all[talker];
+            let concerns = device.user == it.people.0 || device.user == it.people.1;
+            let known = self.book.dialogs.known_since(&inbox(device.user), &device.device);
+            let knows = known.is_some_and(|known| known < since);
+            // What two devices of one user took back both may hear of from one another.
+            let is_own =
+                talker == it.by || matches!(it.what, What::Delete(_)) && device.user == it.people.0;
+            let key = (it.kind().to_owned(), room.clone(), id.to_owned());
+            if concerns && knows && !is_own && !device.shown.contains(&key) {
+                let about = [format!("t{talker}"), format!("m{saying}"), id.to_owned()];
+                self.book.violate("chat: shown", &about, || {
+                    format!("t{talker} was never told of m{saying} ({id} of {room})")
+                });
+            }
+        }
+    }
+
+    /// Whoever asks for the messages of a dialog is told what stands there.
+    fn check_same_for_all(&mut self) {
+        for talker in 0..self.talkers.all.len() {
+            let user = self.talkers.all[talker].user;
+            for (with, shown) in self.talkers.all[talker].last.clone() {
+                let told: Vec<_> = shown
+                    .into_iter()
+                    .map(|it| (it.message_id, it.client_message_id, it.message))
+                    .collect();
+                let room = dialog(user, with);
+                let stands = self.texts(&room);
+                if told != stands {
+                    let about = [format!("t{talker}"), room.to_string()];
+                    self.book.violate("chat: same", &about, || {
+                        format!(
+                            "t{talker} is told {told:?} of {}, where {stands:?} stands",
+                            name(with)
+                        )
+                    });
+                }
+            }
+        }
+    }
+
+    /// Number, id and text of each message of a dialog, as it is now.
+    fn texts(&self, room: &RoomName) -> Vec<(u64, String, String)> {
+        let mut texts = BTreeMap::new();
+        for it in self.kept(room) {
+            let amends = it.origin.as_ref().and_then(|origin| origin.amends.as_ref());
+            let offset = it.position.map_or(0, |at| at.offset);
+            match amends {
+                None => {
+                    texts.insert(offset, (it.id.to_string(), it.id.to_string()));
+                }
+                Some(amends) => {
+                    if let Some((_, text)) = texts.get_mut(&amends.offset)
+                        && !text.is_empty()
+                    {
+                        *text = if amends.erases { String::new() } else { it.id.to_string() };
+                    }
+                }
+            }
+        }
+        texts.into_iter().map(|(offset, (id, text))| (offset, id, text)).collect()
+    }
+}
