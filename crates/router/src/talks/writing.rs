@@ -1,4 +1,5 @@
-//! What has to stand before the answer is given: all at once, each repeated until it does.
+//! What has to stand before the answer is given: all at once, each repeated until it does; marks behind the rest, for whoever
+//! asks again tells of no mark that stands.
 
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::conversation::Answered;
@@ -32,15 +33,24 @@ impl Writing {
         Self { writes, answer: None }
     }
 
-    /// Those that wait; they are under way then.
+    /// Those that wait, marks once all else stands; they are under way then.
     pub(super) fn questions(&mut self) -> Vec<(usize, Question)> {
-        let waiting = self.writes.iter_mut().enumerate().filter(|(_, it)| it.1 == State::Waits);
+        let only_marks = self.are_marks_left();
+        let waiting = self.writes.iter_mut().enumerate().filter(|(_, (question, state))| {
+            *state == State::Waits && (only_marks || !is_mark(question))
+        });
         waiting
             .map(|(place, (question, state))| {
                 *state = State::UnderWay;
                 (place, question.clone())
             })
             .collect()
+    }
+
+    /// Nothing is left but marks.
+    fn are_marks_left(&self) -> bool {
+        let mut left = self.writes.iter().filter(|(_, state)| *state != State::Done);
+        left.all(|(question, _)| is_mark(question))
     }
 
     /// The broker did not answer this one.
@@ -80,8 +90,23 @@ impl Writing {
     /// What comes next where nothing, or nothing more, is to be written.
     pub(super) fn next(&mut self) -> Step {
         if self.writes.iter().any(|(_, state)| *state != State::Done) {
-            return Step::Wait;
+            let are_due = self.writes.iter().any(|(_, state)| *state == State::Waits);
+            return if are_due && self.are_marks_left() { Step::Ask } else { Step::Wait };
         }
         Step::Over(Ok(self.answer.take().unwrap_or(Answered::Done)))
+    }
+}
+
+/// Whether a question sets marks.
+const fn is_mark(question: &Question) -> bool {
+    match question {
+        Question::Set(_) => true,
+        Question::Read(..)
+        | Question::Receipts(..)
+        | Question::Publish(_)
+        | Question::Enroll(..)
+        | Question::Entries(..)
+        | Question::Enter(_)
+        | Question::Online(_) => false,
     }
 }
