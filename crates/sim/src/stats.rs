@@ -119,6 +119,8 @@ pub struct Stats {
     pub chat_again: u64,
     /// Answers with messages of a dialog.
     pub chat_messages: u64,
+    /// Messages that counted as read in the end.
+    pub chat_read: u64,
     /// What stood in dialogs in the end, and was looked for everywhere.
     pub chat_checked: u64,
     /// Faults, by kind.
@@ -202,6 +204,7 @@ impl Stats {
             ("chat events", &mut self.chat_events),
             ("chat events again", &mut self.chat_again),
             ("chats shown", &mut self.chat_messages),
+            ("chat messages read", &mut self.chat_read),
             ("chat messages checked", &mut self.chat_checked),
         ]
     }

@@ -140,6 +140,12 @@ impl Dialogs {
         *may = number.max(*may);
     }
 
+    /// The furthest message that an inbox was told to be read.
+    pub(crate) fn told_read(&self, inbox: &RoomName, dialog: &RoomName) -> u64 {
+        let key = (inbox.clone(), dialog.clone(), "read".to_owned());
+        self.rose.get(&key).map_or(0, |it| it.0)
+    }
+
     fn may(&self, kind: &str, people: (usize, usize)) -> u64 {
         self.marks.get(&(kind.to_owned(), people)).copied().unwrap_or(0)
     }
@@ -201,7 +207,7 @@ impl World {
         let may = self.book.dialogs.causes.iter().any(|it| {
             let old = it.again && it.at_ms + ENDS_MS > now_ms;
             let open = it.seq <= seq && (old || it.done_seq.is_none_or(|done| done >= seq));
-            let is_it = it.mark.is_none_or(|it| it == (wire, number));
+            let is_it = it.mark.is_none_or(|(mark, up_to)| mark == wire && up_to >= number);
             it.people == (by, author) && is_it && open
         });
         if !may && !self.talks_blurred_since(seq) {

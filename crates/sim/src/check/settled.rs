@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use roomcast_protocol::position::{Epoch, Kept, Span};
 use roomcast_protocol::publication::Publication;
+use roomcast_protocol::receipts::RECEIPTS_PAGE_MAX;
 use roomcast_protocol::room::RoomName;
 use roomcast_store::{At, Place};
 
@@ -34,6 +35,43 @@ impl World {
             self.check_saying_stands(saying);
         }
         self.check_same_for_all();
+        self.check_read_is_told();
+    }
+
+    /// How far users have read a dialog, as its room has it. Changes nothing.
+    fn read_up_to(&self, room: &RoomName, user: usize) -> u64 {
+        let server = &self.bus.servers[self.bus.masters[self.bus.shard_of(room)]];
+        let at = At { now_ms: server.time_ms(self.now_ms), fresh: Epoch(u128::MAX) };
+        let mut store = server.data.stores[usize::from(partition_of(room))].clone();
+        let page = store.receipts(at, room, None, None, RECEIPTS_PAGE_MAX);
+        let receipts = page.map_or_else(Vec::new, |page| page.receipts);
+        let own = receipts.iter().find(|it| *it.user == *name(user));
+        own.and_then(|it| it.read).map_or(0, |it| it.offset)
+    }
+
+    /// Of what counts as read its author was told.
+    fn check_read_is_told(&mut self) {
+        for saying in 0..self.book.dialogs.sayings.len() {
+            let it = self.book.dialogs.sayings[saying].clone();
+            let (author, reader) = it.people;
+            let Some((number, ..)) = it.answered else { continue };
+            let room = it.room();
+            let is_read = it.what == What::New
+                && author != reader
+                && !self.talks_blurred_since(self.first_seq(saying))
+                && number <= self.read_up_to(&room, reader);
+            if !is_read {
+                continue;
+            }
+            self.stats.chat_read += 1;
+            let told = self.book.dialogs.told_read(&inbox(author), &room);
+            if told < number {
+                let about = [format!("m{saying}"), room.to_string(), inbox(author).to_string()];
+                self.book.violate("chat: half done", &about, || {
+                    format!("m{saying} at {number} of {room} counts as read, and its author is told of {told}")
+                });
+            }
+        }
     }
 
     /// What a room keeps now. Changes nothing.
