@@ -445,6 +445,11 @@ impl Work {
     }
 }
 
+/// Whether it is marked that it has reached somebody: a group's is not.
+fn is_marked(publication: &Publication) -> bool {
+    publication.origin.as_ref().is_some_and(|origin| origin.unread.is_some())
+}
+
 impl Batch {
     /// Writes skips in the places of publications that have expired, for those who have yet to get them.
     fn expire(&mut self, members: usize, name: &RoomName, scribe: &mut Scribe<'_>) {
@@ -582,7 +587,7 @@ impl Batch {
             if !frame.is_empty() {
                 let mark = Some(self.marking.share());
                 out.push(Effect::Send { to: member.session, frame, class, mark });
-                scribe.note_copy(member.session, self.copied.as_ref());
+                scribe.note_copy(member.session, self.copied.as_ref().filter(|it| is_marked(it)));
             }
         }
     }

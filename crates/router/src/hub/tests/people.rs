@@ -221,6 +221,7 @@ fn who_comes_is_told_to_those_that_were_there_and_told_of_them() {
     // The later one's turn tells both.
     played.given(6, "+cid");
     assert_eq!(played.answer_all(), ["user-ann: online cid 6", "user-cid: online ann 6"]);
+    assert_eq!(played.told_up_to(), Some(6));
     assert!(played.hub.people.are_idle() && played.hub.notices.is_empty());
 }
 
