@@ -198,6 +198,17 @@ impl Connection {
         self.flush(shared)
     }
 
+    /// Whether it is closed where it says nothing for long.
+    pub(crate) fn beats(&self) -> bool {
+        self.is_live() && self.seat.speaks == Speaks::Chat
+    }
+
+    /// Says that it is there.
+    pub(crate) fn beat(&mut self, shared: &mut Shared) -> Want {
+        frames::append_masked(&mut self.out, frames::TEXT, b"ping");
+        self.flush(shared)
+    }
+
     /// Sends bytes, or keeps what the socket does not take.
     pub(crate) fn send(&mut self, bytes: &[u8], shared: &mut Shared) -> Want {
         self.out.extend_from_slice(bytes);

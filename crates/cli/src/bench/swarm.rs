@@ -19,6 +19,9 @@ const CONNECTING_MAX: usize = 64;
 /// Sockets handled in one turn.
 const EVENTS_MAX: usize = 1_024;
 
+/// How often clients of chat say that they are there; after 20 s they would be closed.
+const BEAT: Duration = Duration::from_secs(8);
+
 /// Bytes read at once; all connections share the buffer.
 const BUFFER_BYTES: usize = 256 * 1_024;
 
@@ -31,6 +34,7 @@ pub(crate) struct Swarm {
     events: Vec<Event>,
     buffer: Box<[u8]>,
     connections: Vec<Connection>,
+    beaten: Instant,
     /// What was heard, and how many are ready.
     pub(crate) shared: Shared,
 }
@@ -45,6 +49,7 @@ impl Swarm {
             events: Vec::with_capacity(EVENTS_MAX),
             buffer: vec![0; BUFFER_BYTES].into_boxed_slice(),
             connections: Vec::new(),
+            beaten: Instant::now(),
             shared,
         })
     }
@@ -104,8 +109,25 @@ impl Swarm {
         Ok(())
     }
 
+    /// Says that they are there, for those that have to.
+    fn beat(&mut self) -> Result<(), Failure> {
+        if self.beaten.elapsed() < BEAT {
+            return Ok(());
+        }
+        self.beaten = Instant::now();
+        for index in 0..self.connections.len() {
+            let Some(connection) = self.connections.get_mut(index) else { break };
+            if connection.beats() {
+                let want = connection.beat(&mut self.shared);
+                self.settle(index, want)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Waits at most `wait` and handles whatever can be read or written.
     pub(crate) fn turn(&mut self, wait: Duration) -> Result<(), Failure> {
+        self.beat()?;
         self.events.clear();
         let timeout = Timespec {
             tv_sec: i64::try_from(wait.as_secs()).unwrap_or(i64::MAX),

@@ -254,6 +254,7 @@ impl Model {
         }
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "what is asked is written where it is asked")]
     fn act(&mut self, user: &str, with: &str, act: Act) -> Result<Answered, Refused> {
         self.now_ms += 10;
         let who = self.speaker(user);

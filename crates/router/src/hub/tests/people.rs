@@ -121,7 +121,7 @@ impl Played {
             let entry = Publication { position, ..Publication::bare(room.clone(), content) };
             Kept::Publication(Arc::new(entry))
         };
-        let all: Vec<_> = rooms.enumerate().map(one).skip(from as usize).collect();
+        let all: Vec<_> = rooms.enumerate().map(one).skip(usize::try_from(from).unwrap()).collect();
         let (count, head) = (all.len().min(400), from + all.len() as u64);
         let (whole, head) = (count == all.len(), Head { position: at(head), first: 1 });
         Page { head, entries: all.into_iter().take(count).collect(), whole }
