@@ -448,3 +448,48 @@ fn what_it_has_no_words_for_is_not_said() {
         assert_eq!(heard(&outbound), None, "{outbound:?}");
     }
 }
+
+#[test]
+fn a_group_is_told_with_its_members_roles() {
+    let group = Conversation {
+        with: "team".into(),
+        people: vec!["a".into(), "b".into()],
+        last: None,
+        unread: 0,
+        first_unread: None,
+        group: true,
+        owners: vec!["b".into()],
+        online: None,
+        seen_unix_ms: None,
+    };
+    let chats = |one| Answered::Conversations { one, list: vec![group.clone()] };
+    check_answer(
+        &chats(true),
+        r#","payload":{"chatId":"team","type":"group","participants":["a","b"],"roles":{"a":"member","b":"owner"},"missed":0}"#,
+    );
+    check_answer(
+        &chats(false),
+        r#","payload":[{"chatId":"team","type":"group","participants":["a","b"],"missed":0}]"#,
+    );
+}
+
+#[test]
+fn what_is_said_in_a_group_has_a_number_with_the_groups_in_it() {
+    let room = RoomName::parse("chat-team").unwrap();
+    let origin = Origin { group: Some(3), ..Origin::of(room.clone(), 5) };
+    let said = |kind: &str, position| Publication {
+        id: "c-7".into(),
+        kind: kind.into(),
+        sender: "User1".into(),
+        origin: Some(Box::new(origin.clone())),
+        position,
+        ..Publication::bare(room.clone(), json_of(r#"{"message":"hi"}"#))
+    };
+    // 2^42 + 3 × 2^33 + 7.
+    let told = heard(&Outbound::Publication(&said("new", Some(at(7))))).unwrap();
+    let expected = r#"{"type":"event","timestamp":5,"id":4423816314887,"eventType":"new","payload":{"chatId":"team","sender":"User1","messageId":7,"clientMessageId":"c-7","message":"hi","timestamp":5}}"#;
+    assert_eq!(told, expected);
+    let told = heard(&Outbound::Publication(&said("typing", None))).unwrap();
+    let expected = r#"{"type":"event","timestamp":5,"eventType":"typing","payload":{"chatId":"team","userId":"User1","message":"hi"}}"#;
+    assert_eq!(told, expected);
+}
