@@ -39,7 +39,7 @@ pub(super) fn shown(message: &Message) -> usize {
 pub(super) struct Changes {
     edits: BTreeMap<u64, Arc<Publication>>,
     /// When it was taken back. Units: milliseconds since the Unix epoch.
-    erased: BTreeMap<u64, u64>,
+    erased: BTreeMap<(u64, Box<str>), u64>,
     bytes: usize,
 }
 
@@ -50,7 +50,8 @@ impl Changes {
             return;
         };
         if amends.erases {
-            let at = self.erased.entry(amends.offset).or_insert(u64::MAX);
+            let key = (amends.offset, amends.id.clone());
+            let at = self.erased.entry(key).or_insert(u64::MAX);
             *at = said_at(publication).min(*at);
         } else if rising || !self.edits.contains_key(&amends.offset) {
             self.bytes += weight(publication);
@@ -94,8 +95,13 @@ impl Changes {
         (user, mine, theirs): (&str, Far, Far),
     ) -> Message {
         let offset = offset(said);
-        let erased_unix_ms = self.erased.get(&offset).copied();
-        let edited = self.edits.get(&offset).filter(|_| erased_unix_ms.is_none()).cloned();
+        let erased_unix_ms = self.erased.get(&(offset, said.id.clone())).copied();
+        // What stood there before all was lost was another message.
+        let is_meant = |edit: &&Arc<Publication>| {
+            let amends = edit.origin.as_ref().and_then(|it| it.amends.as_ref());
+            erased_unix_ms.is_none() && amends.is_some_and(|it| it.id == said.id)
+        };
+        let edited = self.edits.get(&offset).filter(is_meant).cloned();
         let far = if *said.sender == *user { theirs } else { mine };
         Message { said: Arc::clone(said), edited, erased_unix_ms, mark: far.mark(offset) }
     }

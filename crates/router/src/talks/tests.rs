@@ -8,8 +8,8 @@ use bytes::Bytes;
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::content::Content;
 use roomcast_protocol::conversation::{
-    self, Act, Answered, Conversation, Membership, MessageRef, Origin, Range, Role, Saying, dialog,
-    inbox,
+    self, Act, Amends, Answered, Conversation, Membership, MessageRef, Origin, Range, Role, Saying,
+    dialog, inbox,
 };
 use roomcast_protocol::directory::{DirectoryPage, Entries, EntrySet, SetEntry};
 use roomcast_protocol::envelope::Accepted;
@@ -686,6 +686,33 @@ fn one_id_changes_one_message_alone() {
     assert_eq!(format!("{:?}", model.act("ann", "bob", edit(1)).unwrap()), first);
     let refused = model.act("ann", "bob", edit(2)).unwrap_err();
     assert_eq!(refused.refusal, Refusal::Duplicate, "the other message is not changed");
+}
+
+/// A change that was under way while all was lost meant a message that is gone.
+#[test]
+fn a_change_of_a_lost_message_is_none_of_the_one_in_its_place() {
+    for erases in [false, true] {
+        let mut model = Model::default();
+        let (room, id) = (dialog("ann", "bob").unwrap(), "late".into());
+        let amends = Amends { offset: 2, id: "lost".into(), erases };
+        let origin = Origin { amends: Some(amends), ..Origin::of(room.clone(), 1) };
+        let late = Publication {
+            id,
+            kind: "edit".into(),
+            origin: Some(Box::new(origin)),
+            sender: "ann".into(),
+            ..Publication::bare(room, Content::Json("{}".into()))
+        };
+        model.publish(&late);
+        model.says("ann", "bob", "here");
+        for range in [Range::Newest, Range::From(1)] {
+            let find = Act::Messages { range, count_max: 10 };
+            let shown = messages(&model.act("ann", "bob", find).unwrap());
+            assert_eq!(shown.len(), 1);
+            assert!(shown[0].starts_with("2 here"), "{shown:?}");
+            assert!(!shown[0].contains("now") && !shown[0].contains("erased"), "{shown:?}");
+        }
+    }
 }
 
 #[test]
