@@ -11,6 +11,7 @@ use roomcast_protocol::room::RoomName;
 
 use super::Book;
 use crate::rules::agent_of;
+use crate::talkers;
 use crate::world::World;
 
 /// How long a change may be untold. Units: milliseconds. Source: a node has 3 s to tell what it was given; another one
@@ -51,6 +52,10 @@ impl Book {
         for (number, (agent, kind)) in came.chain(gone).enumerate() {
             let (epoch, version) = (diff.version.epoch, diff.version.offset);
             let id = format!("agents-{epoch}-{version}-{number}");
+            // Who is online is told to contacts, not in rooms of agents.
+            if agent.starts_with('$') {
+                continue;
+            }
             for room in rooms_of(agent).into_iter().filter(|_| counts) {
                 self.agents.untold.insert((id.clone(), room), now_ms);
             }
@@ -126,7 +131,9 @@ impl World {
     pub(crate) fn check_agents(&mut self) {
         self.book.check_told(self.now_ms);
         let connected = self.clients.iter().filter(|client| client.ready);
-        let agents: BTreeSet<String> = connected.filter_map(|it| agent_of(&it.user)).collect();
+        let agents = connected.filter_map(|it| agent_of(&it.user));
+        let online = self.talkers.all.iter().map(|it| format!("$user-{}", talkers::name(it.user)));
+        let agents: BTreeSet<String> = agents.chain(online).collect();
         let name = RoomName::system(AGENTS).expect("the system names it");
         self.check_roster(&name, &agents);
     }

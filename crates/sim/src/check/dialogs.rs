@@ -404,7 +404,11 @@ impl World {
         if let Ok(payload) = payload
             && let Some(with) = user_named(&payload.chat_id)
         {
-            self.book.dialogs.may_mark("dlvrd", (user, with), payload.message_id);
+            let number = payload.message_id;
+            self.book.dialogs.may_mark("dlvrd", (user, with), number);
+            // Nobody is told when its node has marked it.
+            let cause = self.cause((user, with), Some(("dlvrd", number)));
+            self.book.dialogs.causes[cause].again = true;
         }
     }
 }

@@ -193,7 +193,9 @@ impl World {
                     texts.insert(offset, (it.id.to_string(), it.id.to_string()));
                 }
                 Some(amends) => {
-                    if let Some((_, text)) = texts.get_mut(&amends.offset)
+                    // What stood there before all was lost was another message.
+                    if let Some((id, text)) = texts.get_mut(&amends.offset)
+                        && *id == *amends.id
                         && !text.is_empty()
                     {
                         *text = if amends.erases { String::new() } else { it.id.to_string() };

@@ -103,6 +103,9 @@ impl World {
         let kind = packet.event_type.as_deref().unwrap_or_default();
         let user = self.talkers.all[talker].user;
         let about = [format!("t{talker}"), payload.client_message_id.clone()];
+        if matches!(kind, "online" | "offline") {
+            return self.talker_told_of(talker, packet, payload);
+        }
         let Some(with) = user_named(&payload.chat_id) else {
             let text = format!("t{talker} hears of {}", payload.chat_id);
             return self.book.violate("chat: privacy", &about, || text);
@@ -130,6 +133,19 @@ impl World {
                 let text = format!("t{talker} hears an event of type {other} of {}", name(with));
                 self.book.violate("wire", &about, || text);
             }
+        }
+    }
+
+    /// Who else is online, or not any more: somebody with whom the user may have a dialog.
+    fn talker_told_of(&mut self, talker: usize, packet: &Packet<'_>, payload: &Payload) {
+        let user = self.talkers.all[talker].user;
+        if user_named(&payload.user_id).is_none_or(|other| other == user) {
+            let about = [format!("t{talker}")];
+            let text = format!("t{talker} is told who is online: {payload:?}");
+            return self.book.violate("chat: privacy", &about, || text);
+        }
+        if let Some(event) = packet.id() {
+            self.plan_chat_ack(talker, event);
         }
     }
 

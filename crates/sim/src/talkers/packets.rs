@@ -38,6 +38,8 @@ pub(crate) struct Refusal<'a> {
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Payload {
     pub(crate) chat_id: String,
+    /// Who is online, or not any more.
+    pub(crate) user_id: String,
     pub(crate) sender: String,
     pub(crate) message_id: u64,
     pub(crate) client_message_id: String,
