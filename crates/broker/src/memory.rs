@@ -186,10 +186,7 @@ impl<T> State<T> {
             BrokerCommand::Subscribe { room, request } => {
                 (EVENT_BYTES, BrokerEvent::Subscribed { room, request })
             }
-            BrokerCommand::Heads { request, rooms } => {
-                let heads = rooms.iter().map(|(room, _)| self.head(room)).collect();
-                (EVENT_BYTES + HEAD_BYTES * rooms.len(), BrokerEvent::Heads { request, heads })
-            }
+            BrokerCommand::Heads { request, rooms } => self.heads(request, &rooms),
             BrokerCommand::Read { request, room, keep, span } => {
                 let (weight, page) = self.read(node, &room, &keep, &span);
                 (weight, BrokerEvent::Read { request, page })
@@ -211,11 +208,7 @@ impl<T> State<T> {
                 let (weight, page) = self.roster(&room, after.as_deref(), count_max);
                 (weight, BrokerEvent::Roster { request, page: Some(page) })
             }
-            BrokerCommand::Present { request, room, users } => {
-                let since = self.store.present(&room, &users);
-                let weight = EVENT_BYTES + since.len() * size_of::<Option<u64>>();
-                (weight, BrokerEvent::Present { request, since: Some(since) })
-            }
+            BrokerCommand::Present { request, room, users } => self.present(request, &room, &users),
             BrokerCommand::Inbox { request, cursor, keep } => {
                 let at = self.at();
                 let state = self.store.inbox(at, &cursor, &keep);
@@ -247,6 +240,23 @@ impl<T> State<T> {
             // Nothing can be cut off inside a process, and each node hears every room.
             BrokerCommand::Unsubscribe(_) | BrokerCommand::Reconnect { .. } => return None,
         })
+    }
+
+    fn heads(&mut self, request: u64, rooms: &[(RoomName, Keep)]) -> (usize, BrokerEvent<T>) {
+        let heads = rooms.iter().map(|(room, _)| self.head(room)).collect();
+        (EVENT_BYTES + HEAD_BYTES * rooms.len(), BrokerEvent::Heads { request, heads })
+    }
+
+    /// A node asks which of these users are in a room.
+    fn present(
+        &mut self,
+        request: u64,
+        room: &RoomName,
+        users: &[Box<str>],
+    ) -> (usize, BrokerEvent<T>) {
+        let since = self.store.present(room, users);
+        let weight = EVENT_BYTES + since.len() * size_of::<Option<u64>>();
+        (weight, BrokerEvent::Present { request, since: Some(since) })
     }
 
     /// A node asks which rooms became occupied or vacated.

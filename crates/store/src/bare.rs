@@ -219,6 +219,19 @@ fn page(found: Found<Arc<Publication>>) -> Page {
     Page { head: found.head, entries: entries.collect(), whole: found.whole }
 }
 
+impl Bare {
+    fn heads(&mut self, node: NodeId, mono_ms: u64, request: u64, rooms: &[(RoomName, Keep)]) {
+        let at = self.at(mono_ms);
+        let heads = rooms.iter().map(|(room, _)| self.store.head(room, at)).collect();
+        self.tell(node, BrokerEvent::Heads { request, heads });
+    }
+
+    fn present(&mut self, node: NodeId, request: u64, room: &RoomName, users: &[Box<str>]) {
+        let since = Some(self.store.present(room, users));
+        self.tell(node, BrokerEvent::Present { request, since });
+    }
+}
+
 impl BrokerUnderTest for Bare {
     fn attach(&mut self, node: NodeId) {
         self.nodes.insert(node, Node::default());
@@ -242,11 +255,7 @@ impl BrokerUnderTest for Bare {
                 self.tell(node, BrokerEvent::Subscribed { room, request });
             }
             BrokerCommand::Unsubscribe(room) => own.rooms.retain(|held| *held != room),
-            BrokerCommand::Heads { request, rooms } => {
-                let at = self.at(mono_ms);
-                let heads = rooms.iter().map(|(room, _)| self.store.head(room, at)).collect();
-                self.tell(node, BrokerEvent::Heads { request, heads });
-            }
+            BrokerCommand::Heads { request, rooms } => self.heads(node, mono_ms, request, &rooms),
             BrokerCommand::Read { request, room, keep, span } => {
                 let at = self.at(mono_ms);
                 let page = self.store.read(&room, &keep, at, &span).map(page);
@@ -274,8 +283,7 @@ impl BrokerUnderTest for Bare {
                 self.tell(node, BrokerEvent::Roster { request, page });
             }
             BrokerCommand::Present { request, room, users } => {
-                let since = Some(self.store.present(&room, &users));
-                self.tell(node, BrokerEvent::Present { request, since });
+                self.present(node, request, &room, &users);
             }
             BrokerCommand::Inbox { request, cursor, keep } => {
                 let at = self.at(mono_ms);

@@ -15,7 +15,7 @@ use super::binary::{Reader, optional};
 use crate::native::encode::position;
 use crate::native::writer::{Json, Writer, written};
 
-/// Fields of the array that this version writes.
+/// Fields of the array that this version writes; the last one of what is said in a group alone.
 const FIELDS: u32 = 10;
 /// Fields without which there is no origin: room, position, id, time.
 const FIELDS_NEEDED: u32 = 4;
@@ -38,7 +38,7 @@ pub(super) fn pack(origin: &Origin, out: &mut Vec<u8>) {
 fn fields(origin: &Origin, out: &mut Vec<u8>) {
     let Origin { room, position, id, at_unix_ms, unread, said_in, amends, group } = origin;
     let amends = amends.as_ref();
-    written(encode::write_array_len(out, FIELDS));
+    written(encode::write_array_len(out, FIELDS - u32::from(group.is_none())));
     written(encode::write_str(out, room.as_str()));
     optional(out, *position, |out, Position { epoch, offset }| {
         let place = [&epoch.0.to_be_bytes()[..], &offset.to_be_bytes()].concat();
@@ -59,9 +59,9 @@ fn fields(origin: &Origin, out: &mut Vec<u8>) {
     optional(out, amends.filter(|it| it.erases), |out, _| {
         written(encode::write_uint(out, 1));
     });
-    optional(out, *group, |out, group| {
+    if let Some(group) = *group {
         written(encode::write_uint(out, group.into()));
-    });
+    }
 }
 
 /// Reads what stands in the `bin`; `None`: not what it should be.

@@ -34,7 +34,7 @@ fn every_envelope_of_the_vectors_is_written_so() {
         assert_eq!(out.strip_prefix(b"before").unwrap(), case.payload(), "{}", case.name);
         written[format as usize] += 1;
     }
-    assert_eq!(written, [14, 14]);
+    assert_eq!(written, [15, 15]);
 }
 
 #[test]

@@ -800,7 +800,7 @@ fn dev_opens_the_node_for_this_machine_alone() {
 fn a_keys_scope_that_makes_no_sense_is_refused_with_its_mend() {
     let with =
         |line: &str| format!("[[api.keys]]\nname = \"a\"\nsecret = \"0123456789abcdef\"\n{line}\n");
-    let all = "publish, history, presence, members, rooms, connections, disconnect, revoke, subscribe, webhooks";
+    let all = "publish, history, presence, members, rooms, connections, disconnect, revoke, subscribe, groups, webhooks";
     for (line, told) in [
         ("actions = [\"read\"]", format!("actions has \"read\"; write some of {all}")),
         (
