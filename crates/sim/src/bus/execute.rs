@@ -147,6 +147,7 @@ impl World {
         published_us: u64,
     ) {
         self.bus.executed += 1;
+        self.book.dialogs.node = asker.node;
         self.book_execution(server, &publication);
         if self.planted == Some(Planted::TwoSteps) {
             let in_ms = 1 + self.delay();

@@ -64,23 +64,22 @@ pub(crate) struct Placed {
     pub(crate) current: bool,
 }
 
-/// Something asked that may mark what its user got and read.
+/// Something asked, or given, that may mark what its user got and read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Cause {
     people: (usize, usize),
     /// Which message by which mark; of something said all before it.
     mark: Option<(&'static str, u64)>,
-    /// Executions until it was asked.
+    /// Executions until then.
     seq: u64,
     at_ms: u64,
-    /// It was asked more than once: what was asked first may be under way for long.
-    pub(crate) again: bool,
-    /// Executions until it was answered.
-    pub(crate) done_seq: Option<u64>,
 }
 
 /// How long a node completes what has begun to stand. Units: milliseconds. Source: the hub.
 const ENDS_MS: u64 = 60_000;
+
+/// How long that takes where nothing is wrong with the node, and how long something stays wrong. Units: milliseconds.
+const CALM_MS: u64 = 3_000;
 
 /// All that is known of dialogs.
 #[derive(Debug, Default)]
@@ -90,7 +89,9 @@ pub(crate) struct Dialogs {
     placed: BTreeMap<(RoomName, String), Vec<Placed>>,
     /// Numbers of executions after which servers had less than before.
     losses: Vec<u64>,
-    pub(crate) causes: Vec<Cause>,
+    causes: Vec<Cause>,
+    /// Which node has things put somewhere just now.
+    pub(crate) node: usize,
     /// The furthest message that an inbox was told to be marked, by dialog and mark, and the execution of that.
     rose: BTreeMap<(RoomName, RoomName, String), (u64, u64)>,
     /// Number of the execution since which an inbox knows a device.
@@ -173,16 +174,10 @@ impl World {
         }
     }
 
-    /// Something is asked that may mark a message.
-    pub(crate) fn cause(
-        &mut self,
-        people: (usize, usize),
-        mark: Option<(&'static str, u64)>,
-    ) -> usize {
+    /// Something is asked, or given, that may mark a message.
+    pub(crate) fn cause(&mut self, people: (usize, usize), mark: Option<(&'static str, u64)>) {
         let (seq, at_ms) = (self.bus.executed, self.now_ms);
-        let causes = &mut self.book.dialogs.causes;
-        causes.push(Cause { people, mark, seq, at_ms, again: false, done_seq: None });
-        causes.len() - 1
+        self.book.dialogs.causes.push(Cause { people, mark, seq, at_ms });
     }
 
     /// An inbox is told of a mark: no older one than before, unless both were under way at once.
@@ -203,10 +198,10 @@ impl World {
         };
         let author = conversation::owner(room).and_then(user_named);
         let (Some(by), Some(author)) = (user_named(sender), author) else { return };
-        let now_ms = self.now_ms;
+        let (now_ms, troubled_ms) = (self.now_ms, self.nodes[self.book.dialogs.node].troubled_ms);
         let may = self.book.dialogs.causes.iter().any(|it| {
-            let old = it.again && it.at_ms + ENDS_MS > now_ms;
-            let open = it.seq <= seq && (old || it.done_seq.is_none_or(|done| done >= seq));
+            let ends_ms = if troubled_ms + CALM_MS > it.at_ms { ENDS_MS } else { CALM_MS };
+            let open = it.seq <= seq && it.at_ms + ends_ms > now_ms;
             let is_it = it.mark.is_none_or(|(mark, up_to)| mark == wire && up_to >= number);
             it.people == (by, author) && is_it && open
         });
@@ -406,9 +401,7 @@ impl World {
         {
             let number = payload.message_id;
             self.book.dialogs.may_mark("dlvrd", (user, with), number);
-            // Nobody is told when its node has marked it.
-            let cause = self.cause((user, with), Some(("dlvrd", number)));
-            self.book.dialogs.causes[cause].again = true;
+            self.cause((user, with), Some(("dlvrd", number)));
         }
     }
 }

@@ -58,9 +58,6 @@ impl World {
     fn talker_answered(&mut self, talker: usize, id: Option<u64>, payload: Payload) {
         let waiting = id.and_then(|id| self.talkers.all[talker].waiting.remove(&id));
         let Some(waiting) = waiting else { return };
-        if let Some(cause) = waiting.cause {
-            self.book.dialogs.causes[cause].done_seq = Some(self.bus.executed);
-        }
         match waiting.asked {
             Asked::Saying(number) => {
                 self.stats.chat_answered += 1;

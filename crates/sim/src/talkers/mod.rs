@@ -80,8 +80,6 @@ pub(super) enum Asked {
 #[derive(Clone, Debug)]
 struct Waiting {
     asked: Asked,
-    /// What may mark something, while it is under way.
-    cause: Option<usize>,
     text: String,
     /// When it is said again.
     again_ms: u64,
@@ -237,19 +235,14 @@ impl World {
     }
 
     /// Asks something, and asks it again until it is answered.
-    fn ask_chat(
-        &mut self,
-        talker: usize,
-        (asked, cause): (Asked, Option<usize>),
-        (kind, payload): (&str, &str),
-    ) {
+    fn ask_chat(&mut self, talker: usize, asked: Asked, (kind, payload): (&str, &str)) {
         let it = &mut self.talkers.all[talker];
         it.requests += 1;
         let number = it.requests;
         let text = packets::request(number, kind, payload);
         self.trace.line(self.now_ms, || format!("t{talker} -> {text}"));
         let again_ms = self.now_ms + ANSWER_MS;
-        let waiting = Waiting { asked, cause, text: text.clone(), again_ms };
+        let waiting = Waiting { asked, text: text.clone(), again_ms };
         it.waiting.insert(number, waiting);
         if let Some(socket) = it.socket {
             self.say_chat(socket, text);
@@ -263,7 +256,6 @@ impl World {
         let mut texts = Vec::new();
         for waiting in it.waiting.values_mut().filter(|it| it.again_ms <= until_ms) {
             waiting.again_ms = self.now_ms + ANSWER_MS;
-            waiting.cause.iter().for_each(|cause| self.book.dialogs.causes[*cause].again = true);
             texts.push(waiting.text.clone());
         }
         self.stats.chat_repeats += texts.len() as u64;
@@ -313,7 +305,7 @@ impl World {
     fn talker_says(&mut self, talker: usize, with: usize, what: What) {
         let from = self.talkers.all[talker].user;
         let saying = Saying::new(what, talker, (from, with));
-        let cause = self.cause((from, with), None);
+        self.cause((from, with), None);
         let number = self.book.dialogs.make(saying);
         self.stats.chat_said += 1;
         let chat = name(with);
@@ -332,7 +324,7 @@ impl World {
             What::Delete(other) => ("delete", format!("\"messageId\":{}", of(other))),
         };
         let payload = format!("\"chatId\":\"{chat}\",{payload}");
-        self.ask_chat(talker, (Asked::Saying(number), Some(cause)), (kind, &payload));
+        self.ask_chat(talker, Asked::Saying(number), (kind, &payload));
     }
 
     /// A client changes, or takes back, something of its user's.
@@ -353,10 +345,10 @@ impl World {
         // Now and then what was marked long ago.
         let number = if self.talkers.random.chance(3) { (newest / 2).max(1) } else { newest };
         let kind = if self.talkers.random.chance(4) { "dlvrd" } else { "read" };
-        let cause = self.cause((user, with), Some((kind, number)));
+        self.cause((user, with), Some((kind, number)));
         self.book.dialogs.may_mark(kind, (user, with), number);
         let payload = format!("\"chatId\":\"{}\",\"messageId\":{number}", name(with));
-        self.ask_chat(talker, (Asked::Mark, Some(cause)), (kind, &payload));
+        self.ask_chat(talker, Asked::Mark, (kind, &payload));
     }
 
     fn ask_messages(&mut self, talker: usize, with: usize, last: bool) {
@@ -365,7 +357,7 @@ impl World {
             return;
         }
         let payload = format!("\"chatId\":\"{}\",\"count\":500", name(with));
-        self.ask_chat(talker, (Asked::Messages { with, last }, None), ("messages", &payload));
+        self.ask_chat(talker, Asked::Messages { with, last }, ("messages", &payload));
     }
 
     fn talker_types(&mut self, talker: usize, with: usize) {
