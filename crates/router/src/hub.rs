@@ -47,6 +47,7 @@ use roomcast_protocol::session::AttachSession;
 use roomcast_protocol::time::Now;
 
 use crate::messages::{HubEffect, HubMessage, LaneMessage, Ticket};
+use crate::talks::Heard;
 use agents::Notices;
 pub use agents::{NOTICE_AGAIN_MS, NOTICE_MS, NOTICES_MAX, NOTICES_UNDER_WAY_MAX};
 use answers::{Answers, is_for_hubs};
@@ -371,10 +372,10 @@ impl Hub {
             BrokerEvent::Receipts { request, page } => self.receipts_asked(now, request, page, out),
             // Nothing asks for directories yet.
             BrokerEvent::EntrySet { request, outcome } => {
-                self.entry_set(now, request, outcome, out);
+                self.heard_talk(now, request, Heard::Entered(outcome), out);
             }
             BrokerEvent::Directory { request, page } => {
-                self.directory_read(now, request, page, out);
+                self.heard_talk(now, request, Heard::Entries(page), out);
             }
             BrokerEvent::PresenceSet { request, outcome } => {
                 self.presence_set(now, request, outcome, out);

@@ -34,7 +34,7 @@ pub(crate) fn build(limit: Duration) -> Result<Tally, String> {
     programs(limit).map(|_| Tally::default())
 }
 
-/// Runs all tests, also those of documentation.
+/// Runs all tests but those of documentation.
 ///
 /// Errors: they cannot be built within `limit`.
 pub(crate) fn run(limit: Duration) -> Result<Tally, String> {
@@ -51,18 +51,7 @@ pub(crate) fn run(limit: Duration) -> Result<Tally, String> {
             });
         }
     });
-    let mut sum = sum.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let args = ["test", "--quiet", "--doc", "--workspace", "--no-fail-fast"];
-    let mut documents = process::command("cargo", &args, &paths::root());
-    let mut tally = Tally::default();
-    let status = process::stream(&mut documents, limit, |line| {
-        tally = tally.plus(Tally::from_cargo(line).unwrap_or_default());
-    })?;
-    if !status.success() && tally.failed == 0 {
-        tally = tally.plus(Tally::ONE_FAILED);
-    }
-    sum = sum.plus(tally);
-    Ok(sum)
+    Ok(sum.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner))
 }
 
 fn take(waiting: &Mutex<VecDeque<Program>>) -> Option<Program> {
@@ -96,11 +85,7 @@ fn run_one(program: &Program) -> Tally {
 }
 
 fn judged(result: Option<Tally>, ended_well: bool) -> Tally {
-    match result {
-        Some(tally) if ended_well || tally.failed > 0 => tally,
-        Some(tally) => tally.plus(Tally::ONE_FAILED),
-        None => Tally::ONE_FAILED,
-    }
+    result.map_or(Tally::ONE_FAILED, |tally| tally.ended(ended_well))
 }
 
 /// Builds them, and says where they are: those that took long when they were measured first.

@@ -23,6 +23,11 @@ impl Tally {
         Self { passed: self.passed + other.passed, failed: self.failed + other.failed }
     }
 
+    /// What holds once the program has ended: badly without a failed check is a failure (it did not compile, it died).
+    pub(crate) const fn ended(self, well: bool) -> Self {
+        if well || self.failed > 0 { self } else { self.plus(Self::ONE_FAILED) }
+    }
+
     /// The line every test program of this repository ends with.
     pub(crate) fn line(self) -> String {
         format!("{} passed, {} failed", self.passed, self.failed)

@@ -101,7 +101,8 @@ fn build_tests() -> Result<Tally, String> {
 }
 
 fn cargo_tests() -> Result<Tally, String> {
-    programs::run(BUILD_LIMIT)
+    let documents = ["test", "--quiet", "--doc", "--workspace", "--no-fail-fast"];
+    Ok(programs::run(BUILD_LIMIT)?.plus(cargo(&documents)?))
 }
 
 fn unit_tests() -> Result<Tally, String> {
@@ -130,14 +131,10 @@ fn cargo(args: &[&str]) -> Result<Tally, String> {
     Ok(honest(sum, status.success()))
 }
 
-/// A run that ended badly without a failed test (it did not compile, a test program died) is a failure; so is a run
-/// of nothing.
+/// A run of nothing is a failure, too.
 fn honest(sum: Tally, ended_well: bool) -> Tally {
-    if sum.failed == 0 && (!ended_well || sum.passed == 0) {
-        sum.plus(Tally::ONE_FAILED)
-    } else {
-        sum
-    }
+    let sum = sum.ended(ended_well);
+    if sum == Tally::default() { Tally::ONE_FAILED } else { sum }
 }
 
 #[cfg(test)]

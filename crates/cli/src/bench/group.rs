@@ -2,7 +2,7 @@
 //! nodes, one after the other, with the same members, pace and payload.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 use serde::Serialize;
@@ -11,13 +11,12 @@ use uuid::Uuid;
 use super::connection::{Seat, Shared, Speaks};
 use super::frames::Template;
 use super::node::Node;
-use super::outcome::to_f64;
+use super::outcome::Outcome;
 use super::plan::{Pace, Plan};
-use super::proc::Cpu;
 use super::progress::Progress;
 use super::publisher::Publisher;
 use super::report::Table;
-use super::run::Server;
+use super::run::{Run, Server};
 use super::swarm::Swarm;
 use crate::api::http::Http;
 use crate::failure::Failure;
@@ -45,12 +44,6 @@ const GROUP: &str = "bench";
 
 /// Bytes of an event around its text.
 const ENVELOPE_BYTES: usize = 290;
-
-/// Longest wait in one turn.
-const TURN: Duration = Duration::from_millis(50);
-
-/// Without any delivery for so long, what is missing counts as lost.
-const SILENCE: Duration = Duration::from_secs(3);
 
 /// How much more a delivery may take, and how much later come, than in the native dialect.
 const RATIO_MAX: f64 = 2.0;
@@ -135,6 +128,8 @@ fn measure(args: &Group, speaks: Speaks) -> Result<Figures, Failure> {
         publishers: 1,
         pace: Pace::Open { per_second: args.rate, burst: 1 },
         payload_bytes: args.payload_bytes,
+        warmup: args.warmup,
+        duration: args.duration,
         ..Plan::new(job)
     };
     plan.check().map_err(Failure::Usage)?;
@@ -161,27 +156,20 @@ fn measure(args: &Group, speaks: Speaks) -> Result<Figures, Failure> {
         (0..all).map(|at| seat(u32::try_from(at).unwrap_or(0))),
         &progress,
     )?;
-    let mut publisher = connect_publisher(args, (speaks, &plan), &server, &mut swarm)?;
-    publish_for(&mut swarm, &mut publisher, args.warmup)?;
-    swarm.shared.tally.begin_measuring();
-    let (before, heard_before) = (Cpu::of(node.pid())?, swarm.shared.tally.deliveries);
-    publish_for(&mut swarm, &mut publisher, args.duration)?;
-    let used = Cpu::of(node.pid())?.since(&before);
-    let heard = swarm.shared.tally.deliveries - heard_before;
-    let latency = &swarm.shared.tally.latency;
-    let ms = |quantile| to_f64(latency.value_at_quantile(quantile)) / 1_000.0;
-    let (p50_ms, p99_ms) = (ms(0.5), ms(0.99));
-    drain(&mut swarm, publisher.total() * u64::from(args.members))?;
-    let tally = &swarm.shared.tally;
+    let publisher = connect_publisher(args, (speaks, &plan), &server, &mut swarm)?;
+    let mut run = Run { plan: &plan, swarm, publisher };
+    run.phase("warm-up", plan.warmup)?;
+    let Outcome { deliveries, lost, repeated, latency, server, .. } =
+        run.measure(Some(node.pid()), None)?;
     Ok(Figures {
         job,
         members: args.members,
-        deliveries: heard,
-        lost: (publisher.total() * u64::from(args.members)).saturating_sub(tally.distinct),
-        repeated: tally.repeated,
-        node_us: to_f64(used.total_ns) / 1_000.0 / to_f64(heard.max(1)),
-        p50_ms,
-        p99_ms,
+        deliveries,
+        lost,
+        repeated,
+        node_us: server.map_or(0.0, |cost| cost.us_per_delivery),
+        p50_ms: latency.p50_ms,
+        p99_ms: latency.p99_ms,
         cpu_ratio: 1.0,
         p99_ratio: 1.0,
     })
@@ -239,40 +227,6 @@ fn admit(node: &Node, names: impl ExactSizeIterator<Item = String>) -> Result<()
             return Err(Failure::Failed(format!("{name} is no member: {} {text}", answer.status)));
         }
         progress.at(at);
-    }
-    Ok(())
-}
-
-fn publish_for(
-    swarm: &mut Swarm,
-    publisher: &mut Publisher,
-    duration: Duration,
-) -> Result<(), Failure> {
-    let started = Instant::now();
-    publisher.start();
-    while let Some(left) = duration.checked_sub(started.elapsed()).filter(|it| !it.is_zero()) {
-        let wait = publisher.send_due(swarm, left.min(TURN))?;
-        turn(swarm, wait)?;
-    }
-    Ok(())
-}
-
-fn turn(swarm: &mut Swarm, wait: Duration) -> Result<(), Failure> {
-    swarm.turn(wait)?;
-    match swarm.shared.failures.first() {
-        Some(reason) => Err(Failure::Failed(format!("a connection ended: {reason}"))),
-        None => Ok(()),
-    }
-}
-
-/// Waits until everybody has heard everything, or nobody hears anything any more.
-fn drain(swarm: &mut Swarm, all: u64) -> Result<(), Failure> {
-    let (mut heard, mut heard_at) = (swarm.shared.tally.distinct, Instant::now());
-    while heard < all && heard_at.elapsed() < SILENCE {
-        turn(swarm, TURN)?;
-        if swarm.shared.tally.distinct > heard {
-            (heard, heard_at) = (swarm.shared.tally.distinct, Instant::now());
-        }
     }
     Ok(())
 }

@@ -125,11 +125,11 @@ impl Server {
     }
 }
 
-/// A run on its way.
-struct Run<'a> {
-    plan: &'a Plan,
-    swarm: Swarm,
-    publisher: Publisher,
+/// A run on its way: everybody is connected.
+pub(crate) struct Run<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) swarm: Swarm,
+    pub(crate) publisher: Publisher,
 }
 
 /// Runs a job once on one node.
@@ -214,7 +214,7 @@ fn connect(
 
 impl Run<'_> {
     /// Publishes for `duration`, then waits until everything has been heard.
-    fn phase(&mut self, what: &str, duration: Duration) -> Result<(), Failure> {
+    pub(crate) fn phase(&mut self, what: &str, duration: Duration) -> Result<(), Failure> {
         let progress = Progress::timed(&format!("{}: {what}", self.plan.name), duration);
         let started = Instant::now();
         self.publisher.start();
@@ -264,7 +264,11 @@ impl Run<'_> {
     }
 
     /// Publishes and measures the process of the members' node, and of the publishers' if that is another.
-    fn measure(&mut self, pid: Option<u32>, other: Option<u32>) -> Result<Outcome, Failure> {
+    pub(crate) fn measure(
+        &mut self,
+        pid: Option<u32>,
+        other: Option<u32>,
+    ) -> Result<Outcome, Failure> {
         let own = std::process::id();
         let cpu_of = |pid: Option<u32>| pid.map(Cpu::of).transpose();
         let since = |pid: Option<u32>, before: &Option<Cpu>| {

@@ -7,7 +7,6 @@ use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::command::ReplyTo;
 use roomcast_protocol::content::Content;
 use roomcast_protocol::conversation::{Act, Answered};
-use roomcast_protocol::directory::{DirectoryPage, EntrySet};
 use roomcast_protocol::envelope::{Accepted, BrokerCommand};
 use roomcast_protocol::ids::{LaneId, SessionId, SessionKey};
 use roomcast_protocol::position::{Keep, Position};
@@ -374,28 +373,6 @@ impl Hub {
         let (ticket, dedup, keep, collapse) = (Ticket::Node, false, None, None);
         let command = BrokerCommand::Publish { ticket, publication, dedup, keep, collapse };
         out.push(HubEffect::Broker(command));
-    }
-
-    /// An entry of a directory stands, or the broker did not answer.
-    pub(super) fn entry_set(
-        &mut self,
-        now: Now,
-        asked: u64,
-        outcome: Option<EntrySet>,
-        out: &mut Vec<HubEffect>,
-    ) {
-        self.heard_talk(now, asked, Heard::Entered(outcome), out);
-    }
-
-    /// A page of a directory, or the broker did not answer.
-    pub(super) fn directory_read(
-        &mut self,
-        now: Now,
-        asked: u64,
-        page: Option<DirectoryPage>,
-        out: &mut Vec<HubEffect>,
-    ) {
-        self.heard_talk(now, asked, Heard::Entries(page), out);
     }
 
     /// The broker says something to a question of a conversation's.

@@ -4,7 +4,7 @@
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::command::ReplyTo;
 use roomcast_protocol::conversation::{self, Answered, Converse, EventRef};
-use roomcast_protocol::guard::Kind;
+use roomcast_protocol::guard::{Kind, RuleIndex};
 use roomcast_protocol::ids::SessionKey;
 use roomcast_protocol::outbound::Outbound;
 use roomcast_protocol::publication::Publication;
@@ -28,11 +28,15 @@ impl Lane {
             Ok(room) => room,
             Err(cause) => return self.refuse(key, &reply, &cause.into(), out),
         };
-        let rule = self.guard.rule(&room);
-        if !rule.is_some_and(|rule| self.guard.policy(rule).conversation) {
+        if self.talk_rule(&room).is_none() {
             return self.deny(key, &reply, (Right::Join, &room), out);
         }
         self.talk(key, reply, user, TalkOf::Room(room, act), out);
+    }
+
+    /// The rule of a room in which people talk; `None`: nobody does.
+    pub(super) fn talk_rule(&self, room: &RoomName) -> Option<RuleIndex> {
+        self.guard.rule(room).filter(|rule| self.guard.policy(*rule).conversation)
     }
 
     /// Asks for all conversations of a session's user.

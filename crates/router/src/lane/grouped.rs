@@ -5,7 +5,6 @@
 use roomcast_protocol::codes::{Close, Refused};
 use roomcast_protocol::command::ReplyTo;
 use roomcast_protocol::conversation::{self, Answered, Membership};
-use roomcast_protocol::guard::RuleIndex;
 use roomcast_protocol::ids::SessionKey;
 use roomcast_protocol::inbox::{Acked, InboxState, Told};
 use roomcast_protocol::position::{Head, Position};
@@ -59,7 +58,7 @@ impl Lane {
         };
         let mut asleep = 0;
         for group in groups {
-            let Some(rule) = self.rule_of_group(&group.room) else { continue };
+            let Some(rule) = self.talk_rule(&group.room) else { continue };
             asleep += u16::from(!self.reserve(key, &group.room, rule, out));
             self.note_group(key, &group);
         }
@@ -69,10 +68,6 @@ impl Lane {
             session.phase = Phase::Joining(others - 1 + asleep);
         }
         self.try_ready(now, key, out);
-    }
-
-    fn rule_of_group(&self, room: &RoomName) -> Option<RuleIndex> {
-        self.guard.rule(room).filter(|rule| self.guard.policy(*rule).conversation)
     }
 
     /// Notes which number a group has, and where a session goes on in it.
@@ -96,7 +91,7 @@ impl Lane {
         out: &mut Vec<Effect>,
     ) -> Outcome {
         let mut outcome = Outcome::default();
-        let Some(rule) = self.rule_of_group(&group.room) else { return outcome };
+        let Some(rule) = self.talk_rule(&group.room) else { return outcome };
         for key in self.keys_of_whom(&Whom::User(user.into())) {
             // One that begins asks once more.
             let is_ready = self.session(key).is_some_and(|session| session.phase == Phase::Ready);
