@@ -92,6 +92,14 @@ pub(crate) enum Step {
     Over(Result<Answered, Refused>),
 }
 
+/// How far one of several questions is that are asked side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Waits,
+    UnderWay,
+    Done,
+}
+
 /// Who asks.
 #[derive(Clone, Debug)]
 pub(crate) struct Speaker {

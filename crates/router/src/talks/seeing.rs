@@ -3,19 +3,11 @@
 use roomcast_protocol::conversation::{Answered, Conversation};
 use roomcast_protocol::position::{Page, Span};
 
-use super::{Heard, Question, Step, below, readable, said_at};
+use super::{Heard, Question, State, Step, below, readable, said_at};
 use crate::hub::seen_of;
 
 /// Questions of one list when others were online that are under way at once.
 pub(super) const SEEN_UNDER_WAY_MAX: usize = 16;
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    /// When was the other one online?
-    Waits,
-    UnderWay,
-    Done,
-}
 
 /// Conversations that are known but for that.
 #[derive(Debug)]
@@ -24,7 +16,7 @@ pub(super) struct Seeing {
     list: Vec<Conversation>,
     /// Places in the list of those with one other user.
     dialogs: Vec<usize>,
-    /// Of each conversation. `None`: it is not known who is online.
+    /// Of each conversation: when was the other one online? `None`: it is not known who is.
     states: Option<Vec<State>>,
     /// The question who is online is under way.
     asked: bool,

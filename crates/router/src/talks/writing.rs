@@ -5,14 +5,7 @@ use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::conversation::Answered;
 use roomcast_protocol::receipts::MarksSet;
 
-use super::{Question, Step};
-
-#[derive(Debug, PartialEq, Eq)]
-enum State {
-    Waits,
-    UnderWay,
-    Done,
-}
+use super::{Question, State, Step};
 
 /// Things to be written, and what is answered then.
 #[derive(Debug, Default)]
