@@ -72,6 +72,13 @@ pub(super) struct Readyz {
     limits: Vec<Limit>,
 }
 
+impl Readyz {
+    /// Whether traffic may come.
+    pub(super) const fn is_ready(&self) -> bool {
+        self.cause.is_none()
+    }
+}
+
 /// How far it is with letting its clients go.
 #[derive(Debug, Serialize)]
 struct Drain {
@@ -140,6 +147,8 @@ pub(super) fn livez(vitals: Vitals<'_>) -> Livez {
 /// May traffic come, and how is everything? It may from when the broker was first reached until the node stops: that
 /// the broker is away in between turns nobody away, since the node serves its own members.
 pub(super) fn readyz(vitals: Vitals<'_>) -> Readyz {
+    // Read in front of the cause: an answer that shows a drain names it.
+    let drain = drain(vitals);
     let cause = if vitals.draining.is_on() {
         Some("the node is draining")
     } else if !vitals.running {
@@ -158,7 +167,7 @@ pub(super) fn readyz(vitals: Vitals<'_>) -> Readyz {
         status: if cause.is_none() { "ready" } else { "not_ready" },
         cause,
         node: vitals.node.to_string(),
-        drain: drain(vitals),
+        drain,
         core: core(vitals),
         broker: Broker {
             kind: vitals.broker.name(),

@@ -259,7 +259,8 @@ impl Api {
     fn readyz(&self) -> Response<Full<Bytes>> {
         let lanes = self.lanes();
         let vitals = self.vitals(&lanes);
-        answer::json(status_if(self.is_ready()), &health::readyz(vitals))
+        let readyz = health::readyz(vitals);
+        answer::json(status_if(readyz.is_ready()), &readyz)
     }
 
     async fn members(&self, room: &str, query: &str) -> Answer {
