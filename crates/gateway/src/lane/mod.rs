@@ -205,11 +205,14 @@ pub(crate) async fn run(parts: LaneParts) -> std::io::Result<()> {
     let mut housekept_ms = 0;
     let mut stopping = false;
     let mut cut = false;
+    // Members of rooms wait for what is on its way to them.
+    let mut more = false;
     while !stopping {
         let now = shell.now();
         let next = shell.lane.borrow().next_wake().unwrap_or(u64::MAX);
         let wake = next.min(now.mono_ms + shell.report_every_ms());
         tokio::select! {
+            () = std::future::ready(()), if more || !taken.is_empty() => {}
             count = messages.recv_many(&mut taken, TURN_MAX) => stopping = count == 0,
             () = tokio::time::sleep(shell.settings.clock.until(wake)) => {}
         }
@@ -217,7 +220,7 @@ pub(crate) async fn run(parts: LaneParts) -> std::io::Result<()> {
         loop {
             let from = Instant::now();
             stopping |= turn(&shell, &mut taken);
-            let more = shell.act(|lane, effects| lane.serve(SLICE_MEMBERS, effects));
+            more = shell.act(|lane, effects| lane.serve(SLICE_MEMBERS, effects));
             shell.note_deliveries();
             shell.note_failures();
             shell.flush();
@@ -229,11 +232,12 @@ pub(crate) async fn run(parts: LaneParts) -> std::io::Result<()> {
                 tokio::task::yield_now().await;
             }
             messages.try_recv_many(&mut taken, TURN_MAX);
-            if !more && taken.is_empty() {
+            let housekeeping_ms = housekept_ms + shell.report_every_ms();
+            if !more && taken.is_empty() || shell.now().mono_ms >= housekeeping_ms {
                 break;
             }
         }
-        if began.elapsed() >= LONG_TURN && !stopping {
+        if !more && began.elapsed() >= LONG_TURN && !stopping {
             tokio::time::sleep(REST).await;
         }
         let now = shell.now();

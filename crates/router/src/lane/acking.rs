@@ -410,10 +410,12 @@ impl Lane {
         Some(Page { entries: page.entries.iter().map(one).collect(), ..*page })
     }
 
-    /// Whether the room has too many members for their acks to be waited for.
+    /// Whether the room has too many members for their acks to be waited for. A group has a bound of its own, and its
+    /// members get what is said nowhere else.
     pub(super) fn is_crowded(&self, index: u32) -> bool {
         let room = self.rooms.get(index as usize);
         room.is_some_and(|room| room.members.len() > ACKED_MEMBERS_MAX)
+            && self.group_at(index).is_none()
     }
 
     pub(super) fn profile(&self, key: SessionKey) -> Option<&'static Profile> {

@@ -7,6 +7,7 @@ mod acking;
 pub(crate) mod acks;
 mod alarms;
 mod aside;
+mod batch;
 mod behind;
 mod catching;
 mod commands;

@@ -12,7 +12,7 @@ use roomcast_protocol::publication::Priority;
 use roomcast_protocol::time::Now;
 
 use super::parking::Space;
-use super::rooms::MERGE_BYTES_MAX;
+use super::batch::MERGE_BYTES_MAX;
 use super::scribe::Scribe;
 use super::stream::Run;
 use crate::messages::Effect;

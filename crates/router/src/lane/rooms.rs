@@ -8,16 +8,14 @@
 //! publication's; what only some of them skip is told in front of the next frame that they are given.
 
 use std::collections::VecDeque;
-use std::ops::Range;
-use std::sync::Arc;
 
 use roomcast_protocol::guard::RuleIndex;
-use roomcast_protocol::outbound::SkipReason;
 use roomcast_protocol::position::Position;
-use roomcast_protocol::publication::{Priority, Publication};
+use roomcast_protocol::publication::Priority;
 use roomcast_protocol::room::RoomName;
 
-use super::frames::{Expiring, Frames, Marking, Rest, Terms};
+use super::batch::{Batch, Giving, MERGE_BYTES_MAX};
+use super::frames::{Rest, Terms};
 pub(crate) use super::joins::{Ask, Waiting};
 pub(crate) use super::members::Member;
 use super::members::Members;
@@ -26,39 +24,8 @@ use super::stream::{Run, Stream};
 use crate::messages::Effect;
 use crate::outbox::{Mark, RoomSerial};
 
-/// Bytes of merged frames after which a new write begins: a frame of a higher class never waits behind more.
-pub(crate) const MERGE_BYTES_MAX: usize = 16 * 1024;
-
 /// Joins that may wait for one room to become live; beyond it only a session's first join still may.
 pub(crate) const WAITING_MAX: usize = 1_024;
-
-/// What a batch weighs beside its frames. Units: bytes.
-const BATCH_BYTES: usize = 512;
-
-/// Frames that go to the same members in one write each.
-#[derive(Debug)]
-struct Batch {
-    class: Priority,
-    /// Merged frames by format; still growing while `Growing`.
-    frames: Vec<(u8, Frames)>,
-    /// Members `..start` have been given it.
-    start: usize,
-    /// Members `end..` joined behind it; not known before somebody joins or the first slice leaves.
-    end: Option<usize>,
-    /// Only members that hold all of these get it.
-    requires: Option<Arc<[Box<str>]>>,
-    /// What the others skip instead; only one publication is in it then.
-    placed: Option<Position>,
-    /// Members have to ack it; only that one publication is in it then.
-    acked: Option<Arc<Publication>>,
-    /// It is a copy of what was said in a conversation; only that one publication is in it then.
-    copied: Option<Arc<Publication>>,
-    /// When its publications were published, where that is known.
-    stamps: Vec<u64>,
-    /// Those that expire.
-    expiring: Vec<Expiring>,
-    marking: Marking,
-}
 
 /// One room of a lane.
 #[derive(Debug)]
@@ -243,17 +210,18 @@ impl Room {
         {
             stream.own.remove(&member.session);
         }
+        let mut giving = Giving { name, stream, out, scribe };
         for work in work.iter_mut().filter(|_| rest != Rest::Nothing) {
-            work.expire(count, name, scribe);
+            work.expire(count, name, giving.scribe);
             for batch in &mut work.queue {
                 let waits = (batch.start..batch.end.unwrap_or(count)).contains(&place);
                 if waits && batch.marking.is_given(rest) {
-                    batch.give(member, name, stream, out, scribe);
+                    batch.give(member, &mut giving);
                 }
             }
         }
         if rest == Rest::All {
-            tell_own_skips(member, (home, name), stream, out, scribe);
+            giving.tell_own_skips(member, home);
         }
         // The hole travels over the segments' ends to the end of the list, so that each segment stays whole.
         let mut hole = place;
@@ -286,52 +254,42 @@ impl Room {
         stamp: impl FnOnce(&mut Vec<u64>),
         mut encode: impl FnMut(u8, &mut Vec<u8>),
     ) {
-        let Terms { class, requires, placed, expires_unix_ms, acked, copied, .. } = *terms;
-        self.note_class(class);
+        self.note_class(terms.class);
         let mark = terms.mark(self.serial);
         let work = self.work.get_or_insert_default();
-        let merges = work.queue.back().is_some_and(|batch| {
-            batch.class == class
-                && batch.end.is_none()
-                && batch.is_for_all()
-                && terms.is_for_all()
-                && batch.size() < MERGE_BYTES_MAX
-                && batch.marking.merges(&mark)
-        });
+        let merges = work.queue.back().is_some_and(|batch| batch.merges(terms, &mark));
         if !merges {
-            let mut batch = Batch::new(class, self.members.formats().count(), mark);
-            if !terms.is_for_all() {
-                batch.requires = (!requires.is_empty()).then(|| requires.into());
-                (batch.acked, batch.copied) = (acked.cloned(), copied.cloned());
-                batch.placed = placed;
-            }
-            work.bytes += BATCH_BYTES;
+            let batch = Batch::of(terms, self.members.formats().count(), mark);
+            work.bytes += batch.bytes();
             work.queue.push_back(batch);
         }
         let Some(batch) = work.queue.back_mut() else { return };
-        let mut ends = Vec::new();
+        let before = batch.bytes();
+        let mut spans = Vec::new();
         for format in self.members.formats() {
             let frames = batch.growing(format);
-            let before = frames.len();
+            let start = frames.len();
             encode(format, frames);
-            work.bytes += frames.len() - before;
-            ends.push((format, before..frames.len()));
+            spans.push((format, start..frames.len()));
         }
         // What is merged leaves in one write, and that is no longer than need be.
-        if merges && batch.size() > MERGE_BYTES_MAX {
-            let mut last = batch.split(&mut ends, mark);
-            stamp(&mut last.stamps);
-            work.bytes += BATCH_BYTES;
-            work.queue.push_back(last);
-        } else {
-            stamp(&mut batch.stamps);
-            if merges {
-                batch.marking.merge(&mark);
+        let last = (merges && batch.size() > MERGE_BYTES_MAX).then(|| batch.split(&mut spans, mark));
+        match last {
+            Some(mut last) => {
+                stamp(&mut last.stamps);
+                last.note(terms, spans);
+                work.bytes += last.bytes();
+                work.queue.push_back(last);
+            }
+            None => {
+                stamp(&mut batch.stamps);
+                if merges {
+                    batch.marking.merge(&mark);
+                }
+                batch.note(terms, spans);
+                work.bytes += batch.bytes() - before;
             }
         }
-        let Some(batch) = work.queue.back_mut() else { return };
-        let expiring = |at_unix_ms| Expiring { at_unix_ms, placed, spans: ends };
-        batch.expiring.extend(expires_unix_ms.map(expiring));
     }
 
     /// Tells all members what they skip, behind what waits already, so that whoever joins now is not told.
@@ -361,15 +319,14 @@ impl Room {
     pub(crate) fn nudge(&mut self) {
         let home = self.serial;
         let Some(stream) = &self.stream else { return };
-        let filters = |batch: &Batch| batch.requires.is_some() || batch.copied.is_some();
         let queue = self.work.as_ref().map(|work| &work.queue);
-        let last_filters = queue.and_then(|queue| queue.back()).map(filters);
+        let last_filters = queue.and_then(|queue| queue.back()).map(Batch::filters);
         if last_filters == Some(true) || last_filters.is_none() && !stream.own.is_empty() {
             let mark =
                 Mark { room: home, before: None, expires_unix_ms: None, key: None, stays: false };
             let batch = Batch::new(stream.class, 0, mark);
             let work = self.work.get_or_insert_default();
-            work.bytes += BATCH_BYTES;
+            work.bytes += batch.bytes();
             work.queue.push_back(batch);
         }
     }
@@ -389,8 +346,9 @@ impl Room {
         let end = *batch.end.get_or_insert(self.members.len());
         let slice_end = end.min(batch.start + budget);
         let slice = self.members.get(batch.start..slice_end).unwrap_or_default();
+        let mut giving = Giving { name: &self.name, stream: &mut self.stream, out, scribe };
         for member in slice {
-            batch.give(*member, &self.name, &mut self.stream, out, scribe);
+            batch.give(*member, &mut giving);
         }
         let served = slice.len();
         batch.start = slice_end;
@@ -411,184 +369,14 @@ impl Room {
     }
 }
 
-/// Tells a member what it skipped on its own.
-fn tell_own_skips(
-    member: Member,
-    (room, name): (RoomSerial, &RoomName),
-    stream: &mut Option<Box<Stream>>,
-    out: &mut Vec<Effect>,
-    scribe: &mut Scribe<'_>,
-) {
-    if let Some(stream) = stream
-        && let Some(run) = stream.own.remove(&member.session)
-    {
-        let frame = scribe.skip(member.format, name, run);
-        if !frame.is_empty() {
-            let before = Some(run.before());
-            let mark =
-                Some(Mark { room, before, expires_unix_ms: None, key: None, stays: false }.into());
-            out.push(Effect::Send { to: member.session, frame, class: stream.class, mark });
-        }
-    }
-}
-
 impl Work {
     /// Takes out what has expired while it waited.
     fn expire(&mut self, members: usize, name: &RoomName, scribe: &mut Scribe<'_>) {
-        for batch in &mut self.queue {
-            if batch.expiring.iter().any(|it| it.at_unix_ms <= scribe.unix_ms) {
-                self.bytes -= batch.bytes();
-                batch.expire(members, name, scribe);
-                self.bytes += batch.bytes();
-            }
-        }
-    }
-}
-
-/// Whether it is marked that it has reached somebody: a group's is not.
-fn is_marked(publication: &Publication) -> bool {
-    publication.origin.as_ref().is_some_and(|origin| origin.unread.is_some())
-}
-
-impl Batch {
-    /// Writes skips in the places of publications that have expired, for those who have yet to get them.
-    fn expire(&mut self, members: usize, name: &RoomName, scribe: &mut Scribe<'_>) {
-        let left = self.end.unwrap_or(members).saturating_sub(self.start) as u64;
-        for (format, frames) in &mut self.frames {
-            let (old, mut new, mut done) = (frames.share(), Vec::new(), 0);
-            for part in &mut self.expiring {
-                let spans = part.spans.iter_mut();
-                let Some((_, span)) = spans.into_iter().find(|(held, _)| held == format) else {
-                    continue;
-                };
-                new.extend_from_slice(old.get(done..span.start).unwrap_or_default());
-                done = span.end;
-                let start = new.len();
-                if part.at_unix_ms > scribe.unix_ms {
-                    new.extend_from_slice(old.get(span.clone()).unwrap_or_default());
-                } else if let Some(placed) = part.placed {
-                    let mut run = Run::empty(placed);
-                    run.skip(placed, SkipReason::Expired);
-                    scribe.append(*format, &run.outbound(name), &mut new);
-                }
-                *span = start..new.len();
-            }
-            new.extend_from_slice(old.get(done..).unwrap_or_default());
-            *frames = Frames::Growing(new);
-        }
         let unix_ms = scribe.unix_ms;
-        for part in self.expiring.extract_if(.., |part| part.at_unix_ms <= unix_ms) {
-            scribe.counters.expired += 1;
-            if part.placed.is_some() {
-                scribe.count_skips(SkipReason::Expired, left);
-            }
-        }
-        // A skip is for all.
-        self.requires = None;
-        self.placed = None;
-        self.acked = None;
-        self.copied = None;
-    }
-
-    fn new(class: Priority, formats: usize, mark: Mark) -> Self {
-        Self {
-            class,
-            frames: Vec::with_capacity(formats),
-            start: 0,
-            end: None,
-            requires: None,
-            placed: None,
-            acked: None,
-            copied: None,
-            stamps: Vec::new(),
-            expiring: Vec::new(),
-            marking: Marking::new(mark),
-        }
-    }
-
-    /// Takes the last publication out, which stands at `spans`, for a write of its own.
-    fn split(&mut self, spans: &mut [(u8, Range<usize>)], mark: Mark) -> Self {
-        let mut last = Self::new(self.class, spans.len(), mark);
-        for (format, span) in spans {
-            let tail = self.growing(*format).split_off(span.start);
-            *span = 0..tail.len();
-            last.frames.push((*format, Frames::Growing(tail)));
-        }
-        last
-    }
-
-    /// Whether all members are given it alike.
-    const fn is_for_all(&self) -> bool {
-        self.requires.is_none() && self.acked.is_none() && self.copied.is_none()
-    }
-
-    /// Why a session is not given it; `None`: it is.
-    fn withheld_from(&self, session: u32, scribe: &Scribe<'_>) -> Option<SkipReason> {
-        if self.requires.as_ref().is_some_and(|needed| !scribe.holds(session, needed)) {
-            return Some(SkipReason::Filtered);
-        }
-        let copied = self.copied.as_ref();
-        copied.filter(|it| scribe.has_said(session, it)).map(|_| SkipReason::Own)
-    }
-
-    fn size(&self) -> usize {
-        self.frames.iter().map(|(_, frames)| frames.len()).max().unwrap_or(0)
-    }
-
-    /// What it weighs.
-    fn bytes(&self) -> usize {
-        BATCH_BYTES + self.frames.iter().map(|(_, frames)| frames.len()).sum::<usize>()
-    }
-
-    fn growing(&mut self, format: u8) -> &mut Vec<u8> {
-        let at = match self.frames.iter().position(|(held, _)| *held == format) {
-            Some(at) => at,
-            None => {
-                self.frames.push((format, Frames::Growing(Vec::new())));
-                self.frames.len() - 1
-            }
-        };
-        #[allow(clippy::indexing_slicing, reason = "`at` was found or pushed just above")]
-        self.frames[at].1.grow()
-    }
-
-    fn give(
-        &mut self,
-        member: Member,
-        name: &RoomName,
-        stream: &mut Option<Box<Stream>>,
-        out: &mut Vec<Effect>,
-        scribe: &mut Scribe<'_>,
-    ) {
-        if scribe.is_done(member.session) {
-            return;
-        }
-        if let Some(reason) = self.withheld_from(member.session, scribe) {
-            if let Some(placed) = self.placed
-                && let Some(stream) = stream
-            {
-                let run = stream.own.entry(member.session).or_insert_with(|| Run::empty(placed));
-                run.skip(placed, reason);
-                scribe.count_skips(reason, 1);
-            }
-            return scribe.note_copy(member.session, self.copied.as_ref());
-        }
-        tell_own_skips(member, (self.marking.mark().room, name), stream, out, scribe);
-        if let Some(acked) = &self.acked {
-            if let Some(placed) = self.placed.filter(|_| scribe.is_full(member.session)) {
-                let covered = placed.at(placed.offset.saturating_sub(1));
-                return scribe.burden.fill(member.session, covered);
-            }
-            scribe.burden.give(member.session, acked);
-        }
-        let class = self.class;
-        if let Some((_, frames)) = self.frames.iter_mut().find(|(held, _)| *held == member.format) {
-            let frame = frames.share();
-            if !frame.is_empty() {
-                let mark = Some(self.marking.share());
-                out.push(Effect::Send { to: member.session, frame, class, mark });
-                scribe.note_copy(member.session, self.copied.as_ref().filter(|it| is_marked(it)));
-            }
+        for batch in self.queue.iter_mut().filter(|batch| batch.has_expired(unix_ms)) {
+            self.bytes -= batch.bytes();
+            batch.expire(members, name, scribe);
+            self.bytes += batch.bytes();
         }
     }
 }

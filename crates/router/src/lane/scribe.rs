@@ -105,11 +105,11 @@ impl<'a> Scribe<'a> {
         self.burden.copies.extend(copied.map(|it| (session, Arc::clone(it))));
     }
 
-    /// Whether as much waits for a session's acks as may.
-    pub(crate) fn is_full(&self, session: u32) -> bool {
+    /// How much more may wait for a session's acks.
+    pub(crate) fn free(&self, session: u32) -> usize {
         let acks = self.sessions.get(session as usize).and_then(|session| session.acks.as_ref());
         let now = self.burden.counts.get(&session).copied().unwrap_or(0);
-        acks.map_or(0, |acks| acks.unacked()) + now >= self.unacked_max
+        self.unacked_max.saturating_sub(acks.map_or(0, |acks| acks.unacked()) + now)
     }
 
     /// Whether a session is given nothing more of the room.

@@ -312,8 +312,7 @@ fn at_the_limit_a_room_that_keeps_publications_is_parked() {
          1 acks a
          1 acks c
          sizes",
-        "1: tape a @10
-         1: tape b @11
+        "1: tape a @10 + tape b @11
          0 parked-unacked
          1: tape free @12
          1 parked-unacked

@@ -459,7 +459,7 @@ fn a_page_for_who_has_gone_is_nobodys() {
 
 #[test]
 fn a_long_page_leaves_in_writes_of_bounded_size() {
-    let long = "x".repeat(super::super::rooms::MERGE_BYTES_MAX / 2);
+    let long = "x".repeat(super::super::batch::MERGE_BYTES_MAX / 2);
     at_9(
         &format!("2 joins tape since=5\nhub page 1 head=9 6:{long} 7:{long} 8:{long} 9:d"),
         &format!(

@@ -42,10 +42,10 @@ fn what_a_session_said_is_given_to_the_others_of_its_user() {
          hub join tape
          1: joined tape at 0
          2: joined tape at 0
-         2: tape one @1
-         2: tape two @2
          1: skip tape to 2 count 2 own
          1: tape three @3
+         2: tape one @1
+         2: tape two @2
          1: tape four @4
          2: skip tape to 3 count 1 own
          2: tape four @4
@@ -193,9 +193,7 @@ fn only_messages_of_others_with_a_place_in_a_conversation_reach_a_user() {
          hub box fourteen pos=14 of=dialog-ann:bob@9 unread=0 sender=bob
          serve",
         "1: joined box #1 at 9 recovered
-         1: box ten @10
-         1: box eleven @11
-         1: box twelve @12
+         1: box ten @10 + box eleven @11 + box twelve @12
          1: box thirteen @13
          1: box fourteen @14
          hub reached dialog-ann:bob 9 of ann",
@@ -283,9 +281,8 @@ fn a_client_acks_by_offset_what_it_was_given_of_its_own_room() {
          hub join box
          hub inbox? 1 box
          1: joined box at 11 recovered
-         1: user-ann ten @10
+         1: user-ann ten @10 + user-ann eleven @11
          1: box twelve @12
-         1: user-ann eleven @11
          hub acked user-ann to 9 above 11
          1 acked
          3 acks-unknown

@@ -633,8 +633,7 @@ fn what_requires_an_ack_holds_the_cursor_up() {
          wait 1250",
         "1: joined box #1 at 9 recovered
          1: box ten @10
-         1: box eleven @11
-         1: box twelve @12
+         1: box eleven @11 + box twelve @12
          1: box thirteen @13
          1: ping
          hub acked box to 10 above 13
@@ -662,10 +661,7 @@ fn moves_are_told_at_most_once_a_second_and_at_the_end() {
          1 joins box #3
          hub joined box at 13",
         "1: joined box #1 at 9 recovered
-         1: box a @10
-         1: box b @11
-         1: box c @12
-         1: box d @13
+         1: box a @10 + box b @11 + box c @12 + box d @13
          hub acked box to 10
          hub acked box to 12
          1: ping

@@ -64,9 +64,7 @@ fn of_one_user_only_the_newest_is_given_again() {
         "1: welcome ann 1
          hub person +ann
          1: joined must
-         1: must bob-on
-         1: must cid-on
-         1: must other
+         1: must bob-on + must cid-on + must other
          1: ping
          1: must bob-off
          1: ping

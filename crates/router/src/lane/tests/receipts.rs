@@ -219,9 +219,7 @@ fn acks_mark_all_in_front_of_them_that_waits_for_none() {
          1 acks b
          1 acks a
          1 acks c",
-        "1: duty a @1
-         1: duty b @2
-         1: duty c @3
+        "1: duty a @1 + duty b @2 + duty c @3
          hub duty ann+1
          hub duty ann+3",
     );
@@ -239,9 +237,7 @@ fn what_waits_for_its_ack_is_not_delivered_by_a_ping() {
          1 pongs
          1 acks c
          1 acks b",
-        "1: duty a @1
-         1: duty b @2
-         1: duty c @3
+        "1: duty a @1 + duty b @2 + duty c @3
          hub duty ann+1
          1: ping 1
          hub duty ann+1

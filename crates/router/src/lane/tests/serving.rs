@@ -41,7 +41,7 @@ fn publications_of_one_turn_are_one_write_in_order() {
 
 #[test]
 fn a_write_is_merged_up_to_its_cap() {
-    let long = "x".repeat(super::super::rooms::MERGE_BYTES_MAX / 2);
+    let long = "x".repeat(super::super::batch::MERGE_BYTES_MAX / 2);
     with_members(
         1,
         &format!("hub news {long}\nhub news {long}\nhub news {long}\nhub news end\nserve"),
