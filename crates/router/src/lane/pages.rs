@@ -11,8 +11,8 @@ use roomcast_protocol::position::{Kept, Page, Position};
 use roomcast_protocol::publication::Priority;
 use roomcast_protocol::time::Now;
 
-use super::parking::Space;
 use super::batch::MERGE_BYTES_MAX;
+use super::parking::Space;
 use super::scribe::Scribe;
 use super::stream::Run;
 use crate::messages::Effect;

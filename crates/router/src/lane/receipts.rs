@@ -179,7 +179,7 @@ impl Lane {
         at: Position,
         out: &mut Vec<Effect>,
     ) {
-        if !self.has_receipts(index) || self.is_crowded(index) {
+        if !self.notes_arrivals(index) {
             return;
         }
         let who = self.session(key).and_then(|session| session.who.as_deref());
@@ -191,7 +191,7 @@ impl Lane {
 
     /// A publication is on its way to the members of the room.
     pub(super) fn receipts_room_moves(&mut self, now: Now, index: u32) {
-        if !self.has_receipts(index) || self.is_crowded(index) {
+        if !self.notes_arrivals(index) {
             return;
         }
         let Some(serial) = self.rooms.get(index as usize).map(|room| room.serial) else { return };
@@ -234,6 +234,12 @@ impl Lane {
             let at_ms = at_ms.max(now.mono_ms.saturating_add(PROBE_MS));
             self.ping_members_at(at_ms, index, serial);
         }
+    }
+
+    /// Whether it is marked that its members got what is said there: in a group they say so themselves, for there may be
+    /// thousands.
+    fn notes_arrivals(&self, index: u32) -> bool {
+        self.has_receipts(index) && !self.is_crowded(index) && self.group_at(index).is_none()
     }
 
     fn has_receipts(&self, index: u32) -> bool {

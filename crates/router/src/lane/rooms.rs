@@ -273,7 +273,8 @@ impl Room {
             spans.push((format, start..frames.len()));
         }
         // What is merged leaves in one write, and that is no longer than need be.
-        let last = (merges && batch.size() > MERGE_BYTES_MAX).then(|| batch.split(&mut spans, mark));
+        let last =
+            (merges && batch.size() > MERGE_BYTES_MAX).then(|| batch.split(&mut spans, mark));
         match last {
             Some(mut last) => {
                 stamp(&mut last.stamps);

@@ -545,6 +545,63 @@ fn the_largest_room_that_takes_acks_has_a_bound() {
 }
 
 #[test]
+fn a_group_is_acked_however_many_of_its_members_a_lane_has() {
+    let mut world = World::new("");
+    for number in 0..=ACKED_MEMBERS_MAX {
+        world.step(&format!("{number} opens as u{number}"));
+        world.step(&format!("{number} joins mustkeep"));
+    }
+    world.step("hub joined mustkeep at 0");
+    world.lane.rooms.iter_mut().for_each(|(_, room)| {
+        room.stream.iter_mut().for_each(|stream| stream.group = Some(1));
+    });
+    world.step("hub mustkeep a id=a pos=1");
+    world.step("serve");
+    world.seen.clear();
+    world.step("0 acks a");
+    world.step("counted acked");
+    world.step("counted acks-ignored");
+    assert_eq!(world.seen, ["1 acked", "0 acks-ignored"]);
+}
+
+#[test]
+fn what_leaves_in_one_write_leaves_one_by_one_for_who_said_some_of_it_or_may_have_no_more() {
+    check(
+        "limits unacked=2
+         manual
+         1 opens as ann
+         2 opens as ann
+         1 joins tape
+         2 joins tape
+         hub joined tape at 0
+         hub tape one id=a pos=1 of=dialog-ann:bob@7 ack
+         hub tape two id=b pos=2 of=dialog-ann:bob@8 said=1 ack
+         hub tape three id=c pos=3 of=dialog-ann:bob@9 ack
+         hub tape four id=d pos=4 of=dialog-ann:bob@10 ack
+         serve
+         counted parked-unacked
+         1 acks a
+         1 acks c
+         hub page 1 head=4 4:d*",
+        "1: welcome ann 1
+         1 ready
+         2: welcome ann 2
+         2 ready
+         hub join tape
+         1: joined tape at 0
+         2: joined tape at 0
+         1: tape one @1
+         1: skip tape to 2 count 1 own
+         1: tape three @3
+         2: tape one @1
+         2: tape two @2
+         2 parked-unacked
+         hub read 1 tape above 3
+         1: tape d @4",
+    );
+}
+
+#[test]
 fn failures_kept_for_the_shell_have_a_bound() {
     let mut world = World::new("limits unacked=1");
     world.step("limits unacked=1");
