@@ -115,6 +115,8 @@ pub(crate) struct Speaker {
 
 #[derive(Debug)]
 enum Stage {
+    /// Is there a group that is called as the other is? Who is in it stands in this directory; then what is asked begins.
+    Naming(RoomName, Box<Self>),
     /// A message that is to be amended is looked for.
     Meant(Meant),
     /// The conversation takes what is said.
@@ -232,6 +234,23 @@ impl Talking {
         Some(talking)
     }
 
+    /// Once it is known that the other is no group, of which the speaker is then none of the members; what is said there would
+    /// reach nobody.
+    pub(crate) fn unless_it_is_a_group(mut self) -> Self {
+        if let [with] = &*self.others
+            && let Some(members) = joining::members_of(with)
+        {
+            self.stage = Stage::Naming(members, Box::new(self.stage));
+        }
+        self
+    }
+
+    /// The other of a dialog.
+    pub(crate) fn other(&self) -> Option<&str> {
+        let [with] = &*self.others else { return None };
+        Some(with)
+    }
+
     /// With a planted bug.
     #[cfg(feature = "planted")]
     pub(crate) fn planted(self, planted: Option<crate::planted::Planted>) -> Self {
@@ -258,6 +277,10 @@ impl Talking {
         let room = || self.room.clone();
         let one = |question| vec![(0, question)];
         match &mut self.stage {
+            Stage::Naming(members, _) => one(Question::Entries(
+                members.clone(),
+                Entries::Behind { after: None, count_max: 1 },
+            )),
             Stage::Meant(meant) => one(Question::Read(room(), meant.span())),
             Stage::Saying(speech) => one(Question::Publish(Arc::clone(&speech.publication))),
             Stage::First(_, stands) => one(Question::Read(room(), only(stands.position.offset))),
@@ -278,6 +301,12 @@ impl Talking {
     pub(crate) fn hear(&mut self, place: usize, heard: Heard) -> Step {
         let stage = std::mem::replace(&mut self.stage, Stage::Writing(Writing::default()));
         let (stage, step) = match (stage, heard) {
+            (Stage::Naming(_, begun), Heard::Entries(Some(page))) if page.entries.is_empty() => {
+                (*begun, Step::Ask)
+            }
+            (stage @ Stage::Naming(..), Heard::Entries(Some(_))) => {
+                (stage, Step::Over(no_member()))
+            }
             (Stage::Meant(meant), Heard::Page(Some(page))) => self.is_meant(meant, &page),
             (Stage::Saying(speech), Heard::Published(outcome)) => self.is_said(speech, outcome),
             (Stage::First(speech, stands), Heard::Page(Some(page))) => {
@@ -351,7 +380,8 @@ impl Talking {
         match &mut self.stage {
             Stage::Writing(writing) => writing.next(),
             Stage::Seeing(seeing) => seeing.next(),
-            Stage::Meant(_)
+            Stage::Naming(..)
+            | Stage::Meant(_)
             | Stage::Saying(_)
             | Stage::First(..)
             | Stage::Standing(..)
@@ -386,7 +416,8 @@ impl Talking {
             Stage::Marking(marking) => marking.is_set(),
             // A member that is half in, or half out, is completed.
             Stage::Joining(joining) => joining.has_begun(),
-            Stage::Meant(_)
+            Stage::Naming(..)
+            | Stage::Meant(_)
             | Stage::Saying(_)
             | Stage::Finding(_)
             | Stage::Listing(_)
@@ -435,6 +466,11 @@ fn is_message(publication: &Publication) -> bool {
 /// When it was accepted. Units: milliseconds since the Unix epoch.
 fn said_at(publication: &Publication) -> u64 {
     publication.origin.as_ref().map_or(0, |origin| origin.at_unix_ms)
+}
+
+fn no_member() -> Result<Answered, Refused> {
+    let text = "chatId names a group, and you are none of its members: the application says who is";
+    Err(Refused::because(Refusal::PermissionDenied, text.into()))
 }
 
 fn not_found() -> Refused {

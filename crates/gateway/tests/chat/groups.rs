@@ -112,9 +112,8 @@ fn story(one: &Live, two: &Live, known: bool) {
     bob.hears("new");
     cid.hears_nothing(QUIET);
     assert_eq!(cid.asks("chats", &json!({})), json!([]));
-    let found = cid.asks("messages", &json!({ "chatId": "team" }));
-    assert_eq!(found["messages"], json!([]), "a user of that name, with whom nothing was said");
-    cid.says("team", "hey");
+    cid.refused("messages", &json!({ "chatId": "team" }));
+    cid.refused("new", &json!({ "chatId": "team", "clientMessageId": "c", "message": "hey" }));
     let found = ann.asks("messages", &json!({ "chatId": "team" }));
     assert_eq!(found["messages"].as_array().unwrap().len(), 4);
 }
@@ -139,19 +138,31 @@ fn nobody_else_reads_or_writes_by_any_command() {
     let mut ann = Chat::open(&one, "ann", None);
     let mut eve = Chat::open(&one, "eve", None);
     let number = ann.says("team", "secret");
-    for with in ["team", "chat-team", "$chat-team", "ann:team"] {
+    let call = |with: &str| {
+        json!({ "chatId": with, "callId": "1", "userId": "eve", "participantsInvited": ["ann"] })
+    };
+    for (kind, payload) in [
+        ("new", json!({ "chatId": "team", "clientMessageId": "c", "message": "hey" })),
+        ("edit", json!({ "chatId": "team", "originalMessageId": number, "message": "hey" })),
+        ("delete", json!({ "chatId": "team", "originalMessageId": number })),
+        ("messages", json!({ "chatId": "team" })),
+        ("chat", json!({ "chatId": "team" })),
+        ("dlvrd", json!({ "chatId": "team" })),
+        ("read", json!({ "chatId": "team", "messageId": number })),
+        ("newCall", call("team")),
+    ] {
+        let refused = eve.refused(kind, &payload);
+        assert!(refused.contains("none of its members"), "{kind}: {refused}");
+    }
+    eve.tells("typing", &json!({ "chatId": "team" }));
+    for with in ["chat-team", "$chat-team", "ann:team"] {
         let found = eve.asks("messages", &json!({ "chatId": with }));
         assert_eq!(found["messages"], json!([]), "{with}");
         eve.refused("delete", &json!({ "chatId": with, "originalMessageId": number }));
         eve.asks("read", &json!({ "chatId": with, "messageId": number }));
         eve.says(with, &format!("to {with}"));
         eve.tells("typing", &json!({ "chatId": with }));
-        eve.asks(
-            "newCall",
-            &json!({
-                "chatId": with, "callId": "1", "userId": "eve", "participantsInvited": ["ann"]
-            }),
-        );
+        eve.asks("newCall", &call(with));
     }
     let mut native = one.user("ann");
     for room in ["chat-team", "$chat-team", "$groups-ann"] {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use foldhash::quality::FixedState;
 use roomcast_protocol::codes::Refused;
 use roomcast_protocol::content::Content;
+use roomcast_protocol::conversation;
 use roomcast_protocol::envelope::BrokerCommand;
 use roomcast_protocol::ids::LaneId;
 use roomcast_protocol::outbound::Loss;
@@ -326,6 +327,9 @@ impl Hub {
             if let Some(user) = order.changes_groups_of() {
                 self.talks.doubt_groups_of(user);
             }
+            if let Order::Admit(_, membership) = &order {
+                self.talks.is_a_group(conversation::group_of(&membership.room));
+            }
             self.carry_out(Some(&publication.id), order, out);
         } else if let Some(fence) = Fence::of(publication) {
             self.obey_fence(fence, out);
@@ -382,6 +386,7 @@ impl Hub {
     /// Every session must prove itself anew.
     fn revalidate(&mut self, out: &mut Vec<HubEffect>) {
         self.counters.revalidations += 1;
+        self.talks.is_a_group(None);
         self.tell_lanes(|| LaneMessage::Revalidate, out);
         self.doubt_revoked();
     }

@@ -53,6 +53,9 @@ const ENROLLED_MAX: usize = 65_536;
 /// Conversations of which is remembered what was counted; beyond it all are counted anew.
 const COUNTED_MAX: usize = 16_384;
 
+/// Users of whom is remembered that no group is called so; beyond it all are forgotten, and looked at again.
+const PEOPLE_MAX: usize = 65_536;
+
 /// Messages that reached users and wait to be marked, by conversation and user; those beyond are marked by what comes later.
 pub const REACHED_MAX: usize = 65_536;
 
@@ -83,6 +86,8 @@ struct Open {
     until_ms: u64,
     /// A question was not answered.
     again: bool,
+    /// [`Talks::admissions`] when it began.
+    admissions: u64,
     /// Whom it marks, if a message that was given is to be marked.
     reached: Option<((RoomName, Box<str>), Position)>,
 }
@@ -98,6 +103,10 @@ pub(super) struct Talks {
     questions: BTreeMap<u64, (u64, usize)>,
     /// Bounds: [`ENROLLED_MAX`].
     enrolled: BTreeSet<(Box<str>, RoomName)>,
+    /// With whom somebody talks, and no group is called so. Bounds: [`PEOPLE_MAX`].
+    people: BTreeSet<Box<str>>,
+    /// How often that was in doubt.
+    admissions: u64,
     /// What was counted when something was said. Bounds: [`COUNTED_MAX`].
     pub(super) counted: BTreeMap<RoomName, Counted>,
     /// Up to where messages have reached users. Bounds: [`REACHED_MAX`].
@@ -142,6 +151,15 @@ impl Talks {
     /// A user's groups have changed: whoever asks for them asks again.
     pub(super) fn doubt_groups_of(&mut self, user: &str) {
         self.open.values_mut().for_each(|open| open.talking.doubt_groups_of(user));
+    }
+
+    /// A group has members, or `None`: any may have.
+    pub(super) fn is_a_group(&mut self, group: Option<&str>) {
+        self.admissions += 1;
+        match group {
+            Some(group) => drop(self.people.remove(group)),
+            None => self.people.clear(),
+        }
     }
 
     /// What was listed may be lost.
@@ -193,7 +211,11 @@ impl Hub {
         let talking = match of {
             TalkOf::Room(room, act) => {
                 let counted = self.talks.counted.get(&room).cloned();
-                Talking::new(who, room, act).map(|talking| talking.knowing(counted))
+                let talking = Talking::new(who, room, act).map(|talking| talking.knowing(counted));
+                let is_known =
+                    |it: &Talking| it.other().is_none_or(|it| self.talks.people.contains(it));
+                talking
+                    .map(|it| if signal || is_known(&it) { it } else { it.unless_it_is_a_group() })
             }
             TalkOf::Group(room, number, act) => Some(Talking::in_group(who, (room, number), act)),
             TalkOf::All => index_of(&who.user).map(|index| Talking::all(who, index)),
@@ -255,7 +277,8 @@ impl Hub {
         self.talks.numbers += 1;
         let number = self.talks.numbers;
         let until_ms = now.mono_ms.saturating_add(TALK_MS);
-        let open = Open { talking, asker, due_ms: until_ms, until_ms, again: false, reached };
+        let (due_ms, again, admissions) = (until_ms, false, self.talks.admissions);
+        let open = Open { talking, asker, due_ms, until_ms, again, admissions, reached };
         self.talks.deadlines.insert((until_ms, number));
         self.talks.open.insert(number, open);
         self.ask_talk(now, number, out);
@@ -421,6 +444,13 @@ impl Hub {
         let Some(mut open) = self.talks.open.remove(&number) else { return };
         self.talks.deadlines.remove(&(open.due_ms, number));
         let is_unknown = outcome.as_ref().is_err_and(|refused| refused.unknown);
+        let is_sure = outcome.is_ok() && open.admissions == self.talks.admissions;
+        if let Some(other) = open.talking.other().filter(|_| is_sure) {
+            if self.talks.people.len() >= PEOPLE_MAX {
+                self.talks.people.clear();
+            }
+            self.talks.people.insert(other.into());
+        }
         // What could not be written has to be found again: the speaker's own mark is among it.
         if let Some(counted) = open.talking.take_counted().filter(|_| outcome.is_ok()) {
             self.talks.remember(open.talking.room(), counted);

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use roomcast_protocol::codes::Refused;
 use roomcast_protocol::command::ReplyTo;
 use roomcast_protocol::content::Content;
-use roomcast_protocol::conversation::{Act, Answered, Saying, dialog};
+use roomcast_protocol::conversation::{Act, Answered, Range, Saying, dialog};
+use roomcast_protocol::directory::DirectoryPage;
 use roomcast_protocol::envelope::{Accepted, BrokerCommand, BrokerEvent};
 use roomcast_protocol::ids::{LaneId, NodeId, SessionId, SessionKey};
 use roomcast_protocol::position::{Epoch, Head, Page, Position};
@@ -23,6 +24,10 @@ struct Played {
     hub: Hub,
     now: Now,
     out: Vec<HubEffect>,
+    /// Those who are called so are groups; all others are told to be none at once.
+    groups: Vec<&'static str>,
+    /// How often that was asked.
+    asked_of_groups: usize,
 }
 
 impl Played {
@@ -39,7 +44,8 @@ impl Played {
             occupancy: false,
         };
         let now = Now { mono_ms: 1_000, unix_ms: 1_700_000_000_000 };
-        Self { hub: Hub::new(config, Arc::new(Rules)), now, out: Vec::new() }
+        let (out, groups, asked_of_groups) = (Vec::new(), Vec::new(), 0);
+        Self { hub: Hub::new(config, Arc::new(Rules)), now, out, groups, asked_of_groups }
     }
 
     fn asks(&mut self, session: u32, with: &str, act: Act) {
@@ -64,6 +70,7 @@ impl Played {
     /// What was wanted since it was looked at: of the broker, which answers later, and of lanes.
     fn seen(&mut self) -> (Vec<BrokerCommand<Ticket>>, Vec<String>) {
         let (mut commands, mut told) = (Vec::new(), Vec::new());
+        self.name();
         for effect in self.out.drain(..) {
             match effect {
                 // The hub's own rooms.
@@ -85,6 +92,25 @@ impl Played {
             }
         }
         (commands, told)
+    }
+
+    /// Says who is a group, to whoever asks.
+    fn name(&mut self) {
+        let asked = |it: &mut HubEffect| {
+            matches!(it, HubEffect::Broker(BrokerCommand::Directory { directory, .. })
+                if directory.as_str().starts_with("$chat-"))
+        };
+        for effect in self.out.extract_if(.., asked).collect::<Vec<_>>() {
+            let HubEffect::Broker(BrokerCommand::Directory { request, directory, .. }) = effect
+            else {
+                continue;
+            };
+            self.asked_of_groups += 1;
+            let is_one = self.groups.iter().any(|it| directory.as_str() == format!("$chat-{it}"));
+            let entries = if is_one { vec![("bob".into(), "member".into())] } else { Vec::new() };
+            let page = Some(DirectoryPage { total: u32::from(is_one), entries, next: None });
+            self.tell(BrokerEvent::Directory { request, page });
+        }
     }
 
     fn tell(&mut self, event: BrokerEvent<Ticket>) {
@@ -178,6 +204,45 @@ fn the_conversation_comes_first_then_the_inboxes_then_the_answer() {
         commands.into_iter().for_each(|command| it.answer(command));
     }
     assert!(!seen.iter().any(listed), "listed once, not again: {seen:?}");
+}
+
+#[test]
+fn whoever_names_a_group_and_is_no_member_is_told_so() {
+    let mut it = Played::new();
+    it.groups = vec!["crew"];
+    for act in [
+        Act::Mark { mark: Mark::Read, up_to: None },
+        Act::Messages { range: Range::Newest, count_max: 1 },
+        Act::Show,
+    ] {
+        it.asks(3, "crew", act);
+        let (commands, told) = it.seen();
+        assert!(commands.is_empty(), "{commands:?}");
+        assert_eq!(told, ["3 permission_denied"]);
+    }
+    it.says(3, "crew");
+    assert_eq!(it.seen().1, ["3 permission_denied"]);
+    assert!(it.hub.talks.are_idle());
+}
+
+#[test]
+fn whether_somebody_is_a_group_is_asked_once_until_somebody_becomes_a_member() {
+    let mut it = Played::new();
+    for _ in 0..2 {
+        it.says(3, "crew");
+        assert_eq!(it.answer_all(), ["3 said 1"]);
+        assert_eq!(it.asked_of_groups, 1);
+    }
+    it.hub.talks.is_a_group(Some("others"));
+    it.says(3, "crew");
+    assert_eq!((it.answer_all().len(), it.asked_of_groups), (1, 1));
+    it.says(3, "crew");
+    it.hub.talks.is_a_group(Some("crew"));
+    it.groups = vec!["crew"];
+    // What was asked before counts for that alone.
+    assert_eq!(it.answer_all(), ["3 said 1"]);
+    it.says(3, "crew");
+    assert_eq!(it.answer_all(), ["3 permission_denied"]);
 }
 
 #[test]
