@@ -19,6 +19,7 @@ mod occupancy;
 mod peers;
 mod people;
 mod presence;
+mod reached;
 mod receipts;
 mod relay;
 mod repair;
@@ -30,6 +31,7 @@ mod sessions;
 mod surveys;
 mod talks;
 mod track;
+mod turns;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

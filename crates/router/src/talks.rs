@@ -245,6 +245,15 @@ impl Talking {
         self
     }
 
+    /// Of whom it marks something in the conversation, if it does.
+    pub(crate) fn marks(&self) -> Option<(RoomName, Box<str>)> {
+        let stage = match &self.stage {
+            Stage::Naming(_, begun) => begun,
+            stage => stage,
+        };
+        matches!(stage, Stage::Marking(_)).then(|| (self.room.clone(), self.who.user.clone()))
+    }
+
     /// The other of a dialog.
     pub(crate) fn other(&self) -> Option<&str> {
         let [with] = &*self.others else { return None };

@@ -17,6 +17,7 @@ use roomcast_protocol::time::Now;
 
 use super::Hub;
 use super::relay::RETRY_MS;
+use super::turns::{Line, Turns};
 use super::watch::RelayState;
 use crate::messages::{HubEffect, LaneMessage, MemberChange, QueryId, Talk, TalkOf, Ticket};
 use crate::orders::{Order, Whom};
@@ -67,7 +68,7 @@ const NUMBERS_KEEP: Keep = Keep { size: 10_000, ..INDEX_KEEP };
 
 /// Who waits for an answer.
 #[derive(Debug)]
-enum Asker {
+pub(super) enum Asker {
     /// A session.
     Session(LaneId, SessionKey, ReplyTo),
     /// The server API, which wants it told to all nodes; how long they have. Units: milliseconds.
@@ -88,6 +89,8 @@ struct Open {
     again: bool,
     /// [`Talks::admissions`] when it began.
     admissions: u64,
+    /// Where it has to wait for its turn.
+    line: Option<Line>,
     /// Whom it marks, if a message that was given is to be marked.
     reached: Option<((RoomName, Box<str>), Position)>,
 }
@@ -111,8 +114,10 @@ pub(super) struct Talks {
     pub(super) counted: BTreeMap<RoomName, Counted>,
     /// Up to where messages have reached users. Bounds: [`REACHED_MAX`].
     pub(super) reached: BTreeMap<(RoomName, Box<str>), Position>,
+    /// Marks that are under way.
+    turns: Turns,
     /// Those of them that are being marked.
-    marking: BTreeSet<(RoomName, Box<str>)>,
+    pub(super) marking: BTreeSet<(RoomName, Box<str>)>,
 }
 
 impl Talks {
@@ -129,6 +134,7 @@ impl Talks {
             && self.questions.is_empty()
             && self.reached.is_empty()
             && self.marking.is_empty()
+            && self.turns.are_over()
     }
 
     /// What was counted when something was said.
@@ -264,7 +270,7 @@ impl Hub {
         out.push(HubEffect::Ordered(query, Err(refused)));
     }
 
-    fn begin_talk(
+    pub(super) fn begin_talk(
         &mut self,
         now: Now,
         talking: Talking,
@@ -278,7 +284,9 @@ impl Hub {
         let number = self.talks.numbers;
         let until_ms = now.mono_ms.saturating_add(TALK_MS);
         let (due_ms, again, admissions) = (until_ms, false, self.talks.admissions);
-        let open = Open { talking, asker, due_ms, until_ms, again, admissions, reached };
+        let line = talking.marks();
+        line.iter().for_each(|line| self.talks.turns.enter(line, number));
+        let open = Open { talking, asker, due_ms, until_ms, again, admissions, line, reached };
         self.talks.deadlines.insert((until_ms, number));
         self.talks.open.insert(number, open);
         self.ask_talk(now, number, out);
@@ -288,6 +296,9 @@ impl Hub {
     fn ask_talk(&mut self, now: Now, number: u64, out: &mut Vec<HubEffect>) {
         let Some(open) = self.talks.open.get_mut(&number) else { return };
         open.again = false;
+        if open.line.as_ref().is_some_and(|line| !self.talks.turns.is_first(line, number)) {
+            return;
+        }
         let questions = open.talking.questions();
         if questions.is_empty() {
             let step = open.talking.settled();
@@ -443,6 +454,9 @@ impl Hub {
     ) {
         let Some(mut open) = self.talks.open.remove(&number) else { return };
         self.talks.deadlines.remove(&(open.due_ms, number));
+        if let Some(next) = open.line.and_then(|line| self.talks.turns.leave(&line, number)) {
+            self.ask_talk(now, next, out);
+        }
         let is_unknown = outcome.as_ref().is_err_and(|refused| refused.unknown);
         let is_sure = outcome.is_ok() && open.admissions == self.talks.admissions;
         if let Some(other) = open.talking.other().filter(|_| is_sure) {
@@ -499,47 +513,6 @@ impl Hub {
             None => Order::Leave(talking.room().clone(), Whom::User(user)),
         };
         self.give_order(now, asked, &order, out);
-    }
-
-    /// A user was given a message for the first time.
-    pub(super) fn reached(
-        &mut self,
-        now: Now,
-        room: RoomName,
-        user: Box<str>,
-        at: Position,
-        out: &mut Vec<HubEffect>,
-    ) {
-        self.note_reached((room, user), at);
-        self.mark_reached(now, out);
-    }
-
-    /// It waits to be marked, with what came before; in another epoch what came before is lost.
-    fn note_reached(&mut self, key: (RoomName, Box<str>), at: Position) {
-        let full = self.talks.reached.len() >= REACHED_MAX;
-        if full && !self.talks.reached.contains_key(&key) {
-            self.counters.reached_dropped += 1;
-            return;
-        }
-        let held = self.talks.reached.entry(key).or_insert(at);
-        if held.epoch != at.epoch || held.offset < at.offset {
-            *held = at;
-        }
-    }
-
-    /// Marks what has reached users, each conversation and user once at a time.
-    fn mark_reached(&mut self, now: Now, out: &mut Vec<HubEffect>) {
-        while self.talks.marking.len() < REACHED_UNDER_WAY_MAX {
-            let free = |key: &&(RoomName, Box<str>)| !self.talks.marking.contains(*key);
-            let Some(key) = self.talks.reached.keys().find(free).cloned() else { return };
-            let Some(at) = self.talks.reached.remove(&key) else { return };
-            let (room, user) = key.clone();
-            let request = Box::default();
-            let who = Speaker { user, said_in: SessionId(0), request, at_unix_ms: now.unix_ms };
-            let Some(talking) = Talking::reached(who, room, at) else { continue };
-            self.talks.marking.insert(key.clone());
-            self.begin_talk(now, talking, None, Some((key, at)), out);
-        }
     }
 
     /// Asks again, and tells those who waited for too long.

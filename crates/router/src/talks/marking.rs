@@ -16,6 +16,9 @@ use super::{Question, Stage, Step, Talking, below, ends, is_message, readable};
 /// Authors in a group that are told of one mark, those of the newest messages.
 const AUTHORS_MAX: usize = 32;
 
+/// Messages that are looked through at once at least: changes of messages stand among them.
+const LOOKED_MIN: u32 = 32;
+
 #[derive(Debug)]
 enum Phase {
     /// How far is the user?
@@ -103,7 +106,14 @@ impl Marking {
     pub(super) fn question(&self, room: &RoomName, user: &str) -> Question {
         match self.phase {
             Phase::Standing => self.standing.question(room),
-            Phase::Looking => Question::Read(room.clone(), below(self.below)),
+            Phase::Looking => {
+                // Those that are marked now, and no more than that.
+                let span = below(self.below);
+                let marked = self.below.saturating_sub(self.mine.by(self.mark)).saturating_sub(1);
+                let count_max = u32::try_from(marked).unwrap_or(u32::MAX);
+                let count_max = count_max.clamp(LOOKED_MIN, span.count_max);
+                Question::Read(room.clone(), Span { count_max, ..span })
+            }
             Phase::Setting => {
                 let change = MarkChange { user: user.into(), mark: self.mark, offset: self.target };
                 let (room, epoch) = (room.clone(), self.head.epoch);
@@ -157,7 +167,10 @@ impl Talking {
         let first = ends(page).map_or(0, |(first, _)| first);
         // In a group there may be others' messages all the way down to those that were marked before.
         let seen = match self.group {
-            Some(_) => it.theirs.len() >= AUTHORS_MAX || first <= it.mine.by(it.mark) + 1,
+            Some(_) => {
+                let all = it.theirs.len() >= AUTHORS_MAX || first <= it.mine.by(it.mark) + 1;
+                all && it.named.is_some()
+            }
             None => !it.theirs.is_empty(),
         };
         if !seen && !self.is_alone() && !page.whole && first > 1 {

@@ -331,6 +331,39 @@ fn a_mark_names_what_is_marked_and_an_empty_conversation_has_nothing() {
 }
 
 #[test]
+fn marks_of_one_user_are_carried_out_one_after_the_other() {
+    let mut it = Played::new();
+    let read = |offset| Act::Mark { mark: Mark::Read, up_to: Some(offset) };
+    it.asks(3, "talk", read(4));
+    it.asks(3, "talk", read(2));
+    it.asks(4, "other", read(2));
+    let (mut commands, _) = it.seen();
+    assert_eq!(names(&commands), ["? dialog-ann:talk", "? dialog-ann:other"]);
+    let mut all = Vec::new();
+    // Nothing stands there: the first is over.
+    let empty = Head { position: Position { epoch: Epoch(1), offset: 0 }, first: 1 };
+    for _ in 0..2 {
+        for command in std::mem::take(&mut commands) {
+            match command {
+                BrokerCommand::Read { request, .. } => {
+                    let page = Page { head: empty, entries: Vec::new(), whole: true };
+                    it.tell(BrokerEvent::Read { request, page: Some(page) });
+                }
+                command => it.answer(command),
+            }
+        }
+        let (more, told) = it.seen();
+        commands = more;
+        all.extend(told);
+    }
+    assert_eq!(all, ["3 marked 0", "4 marked 0"]);
+    assert_eq!(names(&commands), ["? dialog-ann:talk"], "the second one");
+    it.pass(TALK_MS);
+    assert_eq!(it.seen().1, ["3 unknown"]);
+    assert_eq!(it.hub.talks.len(), 0);
+}
+
+#[test]
 fn what_reached_users_is_marked_once_at_a_time_and_so_many_at_once() {
     let mut it = Played::new();
     let reach = |it: &mut Played, with: &str, offset| {
