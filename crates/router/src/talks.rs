@@ -247,11 +247,8 @@ impl Talking {
 
     /// Of whom it marks something in the conversation, if it does.
     pub(crate) fn marks(&self) -> Option<(RoomName, Box<str>)> {
-        let stage = match &self.stage {
-            Stage::Naming(_, begun) => begun,
-            stage => stage,
-        };
-        matches!(stage, Stage::Marking(_)).then(|| (self.room.clone(), self.who.user.clone()))
+        let begun = if let Stage::Naming(_, begun) = &self.stage { begun } else { &self.stage };
+        matches!(begun, Stage::Marking(_)).then(|| (self.room.clone(), self.who.user.clone()))
     }
 
     /// The other of a dialog.

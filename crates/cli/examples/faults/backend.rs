@@ -40,9 +40,21 @@ pub(crate) async fn publish(
 /// # Errors
 /// The node is not there, or goes meanwhile.
 pub(crate) async fn post(internal: &str, path: &str, body: &str) -> std::io::Result<String> {
+    ask(internal, ("POST", path), body).await
+}
+
+/// The same by another method.
+///
+/// # Errors
+/// As of [`post`].
+pub(crate) async fn ask(
+    internal: &str,
+    (method, path): (&str, &str),
+    body: &str,
+) -> std::io::Result<String> {
     let mut stream = TcpStream::connect(internal).await?;
     let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n\
          Content-Length: {}\r\nConnection: close\r\n\r\n",
         body.len()
     );

@@ -51,7 +51,7 @@ pub(crate) struct Shared {
 pub(crate) struct Known {
     /// By what it said: under which number it stands.
     pub(crate) accepted: BTreeMap<String, u64>,
-    /// By number: under which id the other said it.
+    /// By number: under which id somebody else said it.
     pub(crate) shown: BTreeMap<u64, String>,
     /// The same events once more, dropped by their ids.
     pub(crate) repeats: u64,
@@ -62,8 +62,8 @@ pub(crate) struct Known {
     /// At the end: by number, under which id each message stands.
     pub(crate) kept: BTreeMap<u64, String>,
     heard: BTreeSet<u64>,
-    /// The newest message that the other has got, and read, by the order of events.
-    marks: BTreeMap<String, BTreeMap<u64, u64>>,
+    /// The newest message that somebody has got, and read, by who and what, and by the order of events.
+    marks: BTreeMap<(String, String), BTreeMap<u64, u64>>,
 }
 
 impl Known {
@@ -94,8 +94,10 @@ impl Known {
                 }
             }
             kind @ ("dlvrd" | "read") => {
-                self.marks.entry(kind.to_owned()).or_default().insert(id, number);
+                let of = (kind.to_owned(), text("userId"));
+                self.marks.entry(of).or_default().insert(id, number);
             }
+            "online" | "offline" | "chats" => {}
             other => self.wrong.push(format!("an event of type {other}")),
         }
     }

@@ -25,7 +25,7 @@ const DIALOGS_MAX: usize = 4_000;
 const MESSAGES: usize = 50;
 
 /// How long a node lives at least before one is killed, and how long it stays away.
-const KILL_EVERY: Duration = Duration::from_secs(8);
+pub(crate) const KILL_EVERY: Duration = Duration::from_secs(8);
 const AWAY: Duration = Duration::from_secs(2);
 
 /// How long all may take, and how long it may take until all is heard once all is said.
@@ -46,11 +46,7 @@ pub(crate) fn play(binary: &Path, dialogs: Option<usize>) -> Result<Outcome, Str
     }
     let redis = Redis::start(&[])?;
     let folder = Folder::new("dialogs")?;
-    let url = redis.url();
-    let set = ["dialects.chat.enabled=true", "limits.connections_per_ip=20000"];
-    let mut args = vec!["--redis".to_owned(), url];
-    args.extend(set.iter().flat_map(|it| ["--set".to_owned(), (*it).to_owned()]));
-    let mut nodes = Node::start_all(NODES, binary, folder.path(), &args)?;
+    let mut nodes = start(&redis, &folder, binary)?;
     let addresses = nodes.iter().map(|node| node.public.clone()).collect();
     let shared = Arc::new(Shared {
         nodes: Mutex::new(addresses),
@@ -60,7 +56,8 @@ pub(crate) fn play(binary: &Path, dialogs: Option<usize>) -> Result<Outcome, Str
             .max(Duration::from_millis(20)),
     });
     let known: Vec<Arc<Mutex<Known>>> = (0..2 * dialogs).map(|_| Arc::default()).collect();
-    let clients = spawn(&shared, &known);
+    let named = |at: usize| (format!("user{at}"), format!("user{}", at ^ 1));
+    let clients = spawn(&shared, &known, named);
     let began = Instant::now();
     let (mut kills, mut said_all) = (0_usize, None);
     let mut troubles = Vec::new();
@@ -103,17 +100,19 @@ pub(crate) fn play(binary: &Path, dialogs: Option<usize>) -> Result<Outcome, Str
     Ok(Outcome { name: "dialogs", verdict: check(&Facts::default()), memory_kib, troubles, notes })
 }
 
-/// All users, on a thread of their own.
-fn spawn(shared: &Arc<Shared>, known: &[Arc<Mutex<Known>>]) -> std::thread::JoinHandle<()> {
+/// All users, on a thread of their own; `named`: of each its name, and with whom it talks.
+pub(crate) fn spawn(
+    shared: &Arc<Shared>,
+    known: &[Arc<Mutex<Known>>],
+    named: impl Fn(usize) -> (String, String),
+) -> std::thread::JoinHandle<()> {
     let chatters: Vec<_> = known
         .iter()
         .enumerate()
-        .map(|(at, known)| Chatter {
-            shared: Arc::clone(shared),
-            user: format!("user{at}"),
-            with: format!("user{}", at ^ 1),
-            first: at / 2 + at,
-            known: Arc::clone(known),
+        .map(|(at, known)| {
+            let (user, with) = named(at);
+            let (shared, known) = (Arc::clone(shared), Arc::clone(known));
+            Chatter { shared, user, with, first: at / 2 + at, known }
         })
         .collect();
     std::thread::spawn(move || {
@@ -132,8 +131,16 @@ fn spawn(shared: &Arc<Shared>, known: &[Arc<Mutex<Known>>]) -> std::thread::Join
     })
 }
 
+/// Nodes that serve the chat protocol.
+pub(crate) fn start(redis: &Redis, folder: &Folder, binary: &Path) -> Result<Vec<Node>, String> {
+    let set = ["dialects.chat.enabled=true", "limits.connections_per_ip=20000"];
+    let mut args = vec!["--redis".to_owned(), redis.url()];
+    args.extend(set.iter().flat_map(|it| ["--set".to_owned(), (*it).to_owned()]));
+    Node::start_all(NODES, binary, folder.path(), &args)
+}
+
 /// One node is killed, and comes back at another address.
-fn replace(nodes: &mut [Node], at: usize, shared: &Shared) -> Result<(), String> {
+pub(crate) fn replace(nodes: &mut [Node], at: usize, shared: &Shared) -> Result<(), String> {
     let Some(node) = nodes.get_mut(at) else { return Ok(()) };
     node.kill()?;
     sleep(AWAY);

@@ -12,6 +12,7 @@ mod crowd;
 mod devices;
 mod dialogs;
 mod ghosts;
+mod groups;
 mod member;
 mod node;
 mod orders;
@@ -45,10 +46,11 @@ const SCENES: [(&str, Scene); 8] = [
 ];
 
 /// Too big, or too long, to be played unless they are named.
-const BY_NAME: [(&str, Scene); 3] = [
+const BY_NAME: [(&str, Scene); 4] = [
     ("crowd", packed::play),
     ("application", |binary, _| application::play(binary)),
     ("dialogs", dialogs::play),
+    ("groups", groups::play),
 ];
 
 /// The most rounds of the scenes: about a day.
@@ -57,7 +59,7 @@ const ROUNDS_MAX: u32 = 600;
 /// The scene that is measured instead of judged.
 const QUIET: &str = "quiet";
 
-const USAGE: &str = "usage: make faults [ARGS='[alone] [sentinels] [cluster] [rolling] [ghosts] [devices] [revoke] [stopped] [crowd] [application] [dialogs] [quiet] [--clients N] [--rounds N]']";
+const USAGE: &str = "usage: make faults [ARGS='[alone] [sentinels] [cluster] [rolling] [ghosts] [devices] [revoke] [stopped] [crowd] [application] [dialogs] [groups] [quiet] [--clients N] [--rounds N]']";
 
 /// Which scenes, and how often.
 struct Options {

@@ -138,9 +138,7 @@ fn nobody_else_reads_or_writes_by_any_command() {
     let mut ann = Chat::open(&one, "ann", None);
     let mut eve = Chat::open(&one, "eve", None);
     let number = ann.says("team", "secret");
-    let call = |with: &str| {
-        json!({ "chatId": with, "callId": "1", "userId": "eve", "participantsInvited": ["ann"] })
-    };
+    let call = |with: &str| json!({ "chatId": with, "callId": "1", "userId": "eve", "participantsInvited": ["ann"] });
     for (kind, payload) in [
         ("new", json!({ "chatId": "team", "clientMessageId": "c", "message": "hey" })),
         ("edit", json!({ "chatId": "team", "originalMessageId": number, "message": "hey" })),
