@@ -437,8 +437,8 @@ pub enum Answered {
         /// Which.
         list: Vec<Conversation>,
     },
-    /// The groups of a session's user.
-    Groups(Vec<Membership>),
+    /// The groups of a session's user, and how far its device was in each, where that is known.
+    Groups(Vec<(Membership, Option<Position>)>),
     /// Who is in a group was changed, and stands so in the broker.
     Member {
         /// The member's name within the cluster.

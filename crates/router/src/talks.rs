@@ -40,7 +40,7 @@ use seeing::Seeing;
 use writing::Writing;
 
 pub use finding::MESSAGES_BYTES_MAX;
-pub(crate) use grouping::{cursor_entry, cursors_of};
+pub(crate) use grouping::{cursor_entry, cursors_of, later};
 pub(crate) use joining::NUMBERS;
 pub use listing::LIST_BYTES_MAX;
 pub(crate) use listing::listed;

@@ -133,8 +133,9 @@ pub(crate) struct Acks {
     pub(super) device: Option<Box<str>>,
     /// The groups of its user are asked for.
     pub(super) groups_asked: bool,
-    /// Where it goes on in rooms of groups that it has not entered yet. Bounds: its user's groups.
-    pub(super) starts: Vec<(u32, Position)>,
+    /// Rooms of groups that it has not entered yet: from where its user hears each, and how far its device was. Bounds: its
+    /// user's groups.
+    pub(super) starts: Vec<(u32, Position, Option<Position>)>,
     /// Some of its rooms may be parked.
     pub(super) parked: bool,
     /// Pings sent since this was made.

@@ -17,6 +17,7 @@ use super::joins::Ask;
 use crate::messages::{Effect, TalkOf};
 use crate::orders::{Outcome, Whom};
 use crate::session::Phase;
+use crate::talks::later;
 
 impl Lane {
     /// Asks for the groups of a session that begins, if its dialect has some; says whether it has.
@@ -56,29 +57,44 @@ impl Lane {
             self.counters.groups_unknown += 1;
             return self.close(key, Close::GapTooOld, out);
         };
-        let mut asleep = 0;
-        for group in groups {
-            let Some(rule) = self.talk_rule(&group.room) else { continue };
-            asleep += u16::from(!self.reserve(key, &group.room, rule, out));
-            self.note_group(key, &group);
-        }
+        self.begin_in_groups(key, &groups, out);
         let Some(session) = self.session_mut(key) else { return };
         session.acks.iter_mut().for_each(|acks| acks.groups_asked = false);
         if let Phase::Joining(others) = session.phase {
-            session.phase = Phase::Joining(others - 1 + asleep);
+            session.phase = Phase::Joining(others - 1);
         }
         self.try_ready(now, key, out);
     }
 
-    /// Notes which number a group has, and where a session goes on in it.
-    fn note_group(&mut self, key: SessionKey, group: &Membership) {
+    /// A session that begins waits for the rooms of these groups as well.
+    fn begin_in_groups(
+        &mut self,
+        key: SessionKey,
+        groups: &[(Membership, Option<Position>)],
+        out: &mut Vec<Effect>,
+    ) {
+        let mut asleep = 0;
+        for (group, place) in groups {
+            let Some(rule) = self.talk_rule(&group.room) else { continue };
+            asleep += u16::from(!self.reserve(key, &group.room, rule, out));
+            self.note_group(key, group, *place);
+        }
+        if let Some(session) = self.session_mut(key)
+            && let Phase::Joining(others) = session.phase
+        {
+            session.phase = Phase::Joining(others + asleep);
+        }
+    }
+
+    /// Notes which number a group has, from where its member hears it, and how far the member's device was.
+    fn note_group(&mut self, key: SessionKey, group: &Membership, place: Option<Position>) {
         let Some(index) = self.names.get(&group.room).copied() else { return };
         let stream = self.rooms.get_mut(index as usize).and_then(|room| room.stream.as_mut());
         stream.into_iter().for_each(|stream| stream.group = Some(group.number));
         if let Some(session) = self.session_mut(key) {
             let starts = &mut session.acks.get_or_insert_default().starts;
-            starts.retain(|(room, _)| *room != index);
-            starts.push((index, group.from));
+            starts.retain(|(room, ..)| *room != index);
+            starts.push((index, group.from, place));
         }
     }
 
@@ -105,7 +121,7 @@ impl Lane {
             let ask = Ask { reply: ReplyTo::default(), since: None, unacked: None };
             // The room is known from here on; whoever enters it is asked from where.
             self.room_index(&group.room, rule, out);
-            self.note_group(key, group);
+            self.note_group(key, group, None);
             self.enter(now, key, &group.room, rule, ask, out);
         }
         outcome
@@ -136,19 +152,55 @@ impl Lane {
         let at = self.position(index)?;
         let acks = self.session_mut(key).and_then(|session| session.acks.as_mut());
         let start = acks.and_then(|acks| {
-            let found = acks.starts.iter().position(|(room, _)| *room == index)?;
-            Some(acks.starts.swap_remove(found).1)
+            let found = acks.starts.iter().position(|(room, ..)| *room == index)?;
+            let (_, from, place) = acks.starts.swap_remove(found);
+            Some((from, place))
         });
-        let watermark = begin(start.unwrap_or(at), at);
+        let watermark = start.map_or(at, |(from, place)| begin(from, place, at));
         let (lost, told) = (0, Told::default());
         let acked = Acked { watermark, above: Vec::new() };
         Some(InboxState { acked, head: Head { position: at, first: 1 }, lost, told })
     }
 }
 
-/// Where a device goes on that was at `start`, in a room that is at `at`. Offsets go on when a stream begins anew, unless all
-/// of it is lost: then everything there is new.
-fn begin(start: Position, at: Position) -> Position {
+/// Where a device goes on whose user became a member at `from`, and that was at `place`, in a room that is at `at`: what was
+/// said before the user became a member, once more perhaps, is not given to it. Of two epochs the room's own is the later one.
+/// Offsets go on when a stream begins anew, unless all of it is lost: then everything there is new.
+fn begin(from: Position, place: Option<Position>, at: Position) -> Position {
+    let start = match place {
+        Some(place) if from.epoch != at.epoch || place.epoch == at.epoch => later(from, place),
+        Some(_) | None => from,
+    };
     let is_lost = start.epoch != at.epoch && start.offset > at.offset;
     at.at(if is_lost { 0 } else { start.offset.min(at.offset) })
+}
+
+#[cfg(test)]
+mod tests {
+    use roomcast_protocol::position::Epoch;
+
+    use super::*;
+
+    #[test]
+    fn a_device_goes_on_behind_what_it_had_and_behind_its_users_coming() {
+        let at = |epoch, offset| Position { epoch: Epoch(epoch), offset };
+        for (from, place, expected) in [
+            (at(2, 3), None, 3),
+            (at(2, 3), Some(at(2, 5)), 5),
+            (at(2, 7), Some(at(2, 5)), 7),
+            // The user became a member again since the stream began anew, and before.
+            (at(2, 7), Some(at(1, 5)), 7),
+            (at(2, 7), Some(at(1, 90)), 7),
+            (at(1, 7), Some(at(2, 5)), 5),
+            // All that either knows is from before, and some of it is lost, or all.
+            (at(1, 7), Some(at(1, 5)), 7),
+            (at(1, 7), Some(at(0, 5)), 5),
+            (at(1, 7), Some(at(1, 11)), 0),
+            (at(1, 11), None, 0),
+            // The lane is behind.
+            (at(2, 3), Some(at(2, 12)), 10),
+        ] {
+            assert_eq!(begin(from, place, at(2, 10)), at(2, expected), "{from:?} {place:?}");
+        }
+    }
 }

@@ -97,20 +97,17 @@ impl Grouping {
     }
 
     fn answer(mut self) -> (Self, Step) {
-        let mut groups = self.groups.take().unwrap_or_default();
-        for (room, it) in &mut groups {
-            // What was said before it became a member again is not given to it, however long it was away.
-            if let Some(place) = self.own.get(room).or_else(|| self.furthest.get(room)) {
-                it.from = later(it.from, *place);
-            }
-        }
-        let answer = Answered::Groups(groups.into_values().collect());
+        let groups = self.groups.take().unwrap_or_default().into_iter().map(|(room, it)| {
+            let place = self.own.get(&room).or_else(|| self.furthest.get(&room));
+            (it, place.copied())
+        });
+        let answer = Answered::Groups(groups.collect());
         (self, Step::Over(Ok(answer)))
     }
 }
 
 /// The later of two places; of two epochs nobody knows, and the second counts.
-fn later(one: Position, other: Position) -> Position {
+pub(crate) fn later(one: Position, other: Position) -> Position {
     if one.epoch == other.epoch && one.offset > other.offset { one } else { other }
 }
 

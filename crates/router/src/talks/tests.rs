@@ -299,7 +299,7 @@ impl Model {
         self.run(Talking::member(self.speaker("node"), change).unwrap())
     }
 
-    /// The groups of a user's device, each with its number and from where it hears.
+    /// The groups of a user's device, each with its number, from where it hears, and how far it was.
     fn groups(&mut self, user: &str, device: &str) -> Vec<String> {
         let talking = Talking::groups(self.speaker(user), device.into()).unwrap();
         match self.run(talking).unwrap() {
@@ -353,8 +353,9 @@ impl Model {
     }
 }
 
-fn shown(it: &Membership) -> String {
-    format!("{} {} {} from {}", it.room, it.role.name(), it.number, it.from.offset)
+fn shown((it, place): &(Membership, Option<Position>)) -> String {
+    let place = place.map(|place| format!(" at {}", place.offset)).unwrap_or_default();
+    format!("{} {} {} from {}{place}", it.room, it.role.name(), it.number, it.from.offset)
 }
 
 fn saying(kind: &str, id: Option<&str>, text: &str) -> Saying {
@@ -893,18 +894,18 @@ fn a_device_goes_on_where_it_was_and_a_new_one_where_the_furthest_is() {
         place(device, is, offset);
     }
     for (device, from) in [("a", 3), ("b", 9), ("e", 4), ("f", 9)] {
-        let expected = format!("chat-team member 1 from {from}");
+        let expected = format!("chat-team member 1 from 0 at {from}");
         assert_eq!(model.groups("ann", device), [expected], "{device}");
     }
-    // Who is a member anew is not given what was said while it was none.
+    // Who is a member anew is not given what was said while it was none, by the later of the two.
     model.member("team", "ann", None).unwrap();
     for at in 1..=6 {
         let saying = saying("new", Some(&format!("b{at}")), "x");
         model.in_group("bob", "team", Act::Say(saying)).unwrap();
     }
     model.member("team", "ann", Some(Role::Member)).unwrap();
-    assert_eq!(model.groups("ann", "a"), ["chat-team member 1 from 6"]);
-    assert_eq!(model.groups("ann", "b"), ["chat-team member 1 from 9"]);
+    assert_eq!(model.groups("ann", "a"), ["chat-team member 1 from 6 at 3"]);
+    assert_eq!(model.groups("ann", "b"), ["chat-team member 1 from 6 at 9"]);
 }
 
 #[test]
