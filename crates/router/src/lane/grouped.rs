@@ -109,13 +109,22 @@ impl Lane {
         let mut outcome = Outcome::default();
         let Some(rule) = self.talk_rule(&group.room) else { return outcome };
         for key in self.keys_of_whom(&Whom::User(user.into())) {
-            // One that begins asks once more.
-            let is_ready = self.session(key).is_some_and(|session| session.phase == Phase::Ready);
-            if !is_ready || !self.hears_groups(key) {
+            let Some(phase) = self.session(key).map(|session| session.phase) else { continue };
+            let begins = match phase {
+                Phase::Ready => false,
+                Phase::Joining(_) => true,
+                Phase::Connecting(_) | Phase::Attaching => continue,
+            };
+            // One whose groups are not known yet asks once more.
+            if self.waits_for_groups(key) || !self.hears_groups(key) {
                 continue;
             }
             outcome.sessions += 1;
             if self.is_in_group(key, &group.room).is_some() {
+                continue;
+            }
+            if begins {
+                self.begin_in_groups(key, &[(group.clone(), None)], out);
                 continue;
             }
             let ask = Ask { reply: ReplyTo::default(), since: None, unacked: None };

@@ -327,10 +327,12 @@ impl Lane {
         }
     }
 
-    /// The session leaves without its wish; joins that still wait are refused. Says whether there were any.
+    /// The session leaves without its wish; joins of its client that still wait are refused. Says whether there were any.
     pub(super) fn put_out(&mut self, index: u32, key: SessionKey, out: &mut Vec<Effect>) -> bool {
         self.tell_absent(index, key, out);
-        let (withdrawn, _) = self.withdraw(index, key);
+        let (mut withdrawn, _) = self.withdraw(index, key);
+        // Nobody waits for an answer where an order has put it in.
+        withdrawn.retain(|ask| ask.reply != ReplyTo::default());
         self.leave_room(index, key, out);
         self.drop_if_unused(index, out);
         let denied = Refused::new(Refusal::PermissionDenied);

@@ -11,6 +11,7 @@ mod draining;
 mod entering;
 mod frames;
 mod gaps;
+mod grouped;
 mod groups;
 mod happenings;
 mod history;
@@ -346,6 +347,8 @@ impl World {
             "obeyed" => LaneMessage::Obeyed(position(rest)),
             "disconnect" => orders::ends(rest),
             "survey" => surveys::asked(rest),
+            "groups" => grouped::groups(&self.keys, rest),
+            "admits" => grouped::admits(rest),
             "revoke" | "knows" | "takes" | "puts" => orders::orders(verb, rest),
             "accepts" | "refuses" => {
                 let Some(Ticket::Session { session, reply, ack, .. }) = self.tickets.pop_front()
@@ -602,10 +605,10 @@ impl World {
             HubMessage::Reached { room, user, at } => {
                 self.seen.push(format!("hub reached {room} {} of {user}", frames::place(at)));
             }
+            HubMessage::Converse(talk) => self.seen.push(grouped::asked(&talk)),
             message @ (HubMessage::AskRoster { .. }
             | HubMessage::AskReceipts { .. }
-            | HubMessage::SetMember { .. }
-            | HubMessage::Converse(_)) => self.seen.push(format!("hub {message:?}")),
+            | HubMessage::SetMember { .. }) => self.seen.push(format!("hub {message:?}")),
         }
     }
 

@@ -84,10 +84,14 @@ pub(super) static ONLINE: Texts = Texts {
     profile: &Profile { tells_online: true, ack_tries: 0, ..Profile::PLAIN },
 };
 
+/// Sessions join their own rooms at connect, and those of their user's groups.
+pub(super) static GROUPED: Texts =
+    Texts { name: "grouped", profile: &Profile { joins_groups: true, ..*TALKING.profile } };
+
 /// All of them, by name.
-pub(super) static ALL: [&Texts; 11] = [
+pub(super) static ALL: [&Texts; 12] = [
     &PLAIN, &OWN, &LASTING, &STOCK, &SEED, &DROPPED, &PATIENT, &ASKING, &WORDLESS, &TALKING,
-    &ONLINE,
+    &ONLINE, &GROUPED,
 ];
 
 /// A dialect of short texts.
@@ -271,10 +275,10 @@ pub(super) struct Table {
 }
 
 /// What a room's name begins with, by rule.
-const RULES: [&str; 23] = [
+const RULES: [&str; 24] = [
     "news", "secret", "agent", "typed", "urgent", "slow", "user-", "session-", "role-", "team-",
     "tape", "lowtape", "strict", "crowd", "tally", "box", "devices", "mustkeep", "must", "talk",
-    "duty", "mute", "called",
+    "duty", "mute", "called", "chat-",
 ];
 
 impl Default for Table {
@@ -304,6 +308,7 @@ impl Default for Table {
         policies[20] = Policy { requires_ack: true, ..policies[19].clone() };
         policies[21].history = Some(keep);
         policies[22].by_call = true;
+        policies[23] = Policy { conversation: true, quiet: true, ..policies[19].clone() };
         Self { policies }
     }
 }
