@@ -32,4 +32,10 @@ pub enum Planted {
     AckForAllDevices,
     /// A node says that it has told which rooms became occupied once it was given that.
     ToldWhenGiven,
+    /// A member that is taken out of a group stays in the room of its lane.
+    MemberStays,
+    /// What is said in a group is numbered as if it was said in another one.
+    GroupsNumberedAlike,
+    /// The place of a device in a group is noted beyond what it has acked.
+    PlaceBeyondAcks,
 }

@@ -47,11 +47,17 @@ pub enum Planted {
     MarkToldBack,
     /// What one device of a user acks no other one is given.
     AckForAllDevices,
+    /// A member that is taken out of a group stays in the room of its lane.
+    MemberStays,
+    /// What is said in a group is numbered as if it was said in another one.
+    GroupsNumberedAlike,
+    /// The place of a device in a group is noted beyond what it has acked.
+    PlaceBeyondAcks,
 }
 
 impl Planted {
     /// All of them.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 25] = [
         Self::AckBeforeAppend,
         Self::TwoSteps,
         Self::KeepEpoch,
@@ -74,6 +80,9 @@ impl Planted {
         Self::CopyNamedAnew,
         Self::MarkToldBack,
         Self::AckForAllDevices,
+        Self::MemberStays,
+        Self::GroupsNumberedAlike,
+        Self::PlaceBeyondAcks,
     ];
 
     /// Its name in the router, if it is one of the router's.
@@ -94,6 +103,9 @@ impl Planted {
             Self::CopyNamedAnew => Some(Planted::CopyNamedAnew),
             Self::MarkToldBack => Some(Planted::MarkToldBack),
             Self::AckForAllDevices => Some(Planted::AckForAllDevices),
+            Self::MemberStays => Some(Planted::MemberStays),
+            Self::GroupsNumberedAlike => Some(Planted::GroupsNumberedAlike),
+            Self::PlaceBeyondAcks => Some(Planted::PlaceBeyondAcks),
             Self::AckBeforeAppend
             | Self::TwoSteps
             | Self::KeepEpoch
@@ -131,6 +143,9 @@ impl Planted {
             Self::CopyNamedAnew => "copy-named-anew",
             Self::MarkToldBack => "mark-told-back",
             Self::AckForAllDevices => "ack-for-all-devices",
+            Self::MemberStays => "member-stays",
+            Self::GroupsNumberedAlike => "groups-numbered-alike",
+            Self::PlaceBeyondAcks => "place-beyond-acks",
         }
     }
 }

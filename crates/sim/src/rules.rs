@@ -136,7 +136,7 @@ impl Rules {
             ..Policy::default()
         };
         // The own rooms of users by their numbers, then those of sessions.
-        // Those of people who talk, and their dialogs, are the last two.
+        // Those of people who talk, and their dialogs and groups, are the last two.
         let talks = [Policy::default(), talkers::inbox_policy(), talkers::dialog_policy()];
         let own = (0..KINDS).map(inboxes::policy).chain(talks);
         Self { policies: ROOMS.iter().map(policy).chain(own).collect() }
@@ -192,7 +192,9 @@ impl Guard for Rules {
             Some(index) => index,
             None if name.starts_with("session-") => ROOMS.len() + KINDS,
             None if name.starts_with("user-t") => ROOMS.len() + KINDS + 1,
-            None if name.starts_with("dialog-") => ROOMS.len() + KINDS + 2,
+            None if name.starts_with("dialog-") || name.starts_with("chat-") => {
+                ROOMS.len() + KINDS + 2
+            }
             None => return None,
         };
         u16::try_from(index).ok().map(RuleIndex)

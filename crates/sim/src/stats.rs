@@ -119,6 +119,8 @@ pub struct Stats {
     pub chat_again: u64,
     /// Answers with messages of a dialog.
     pub chat_messages: u64,
+    /// Changes of groups' members that all nodes carried out.
+    pub chat_members: u64,
     /// Messages that counted as read in the end.
     pub chat_read: u64,
     /// What stood in dialogs in the end, and was looked for everywhere.
@@ -204,6 +206,7 @@ impl Stats {
             ("chat events", &mut self.chat_events),
             ("chat events again", &mut self.chat_again),
             ("chats shown", &mut self.chat_messages),
+            ("members changed", &mut self.chat_members),
             ("chat messages read", &mut self.chat_read),
             ("chat messages checked", &mut self.chat_checked),
         ]

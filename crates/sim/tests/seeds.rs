@@ -103,6 +103,21 @@ fn an_ack_that_counts_for_all_devices_is_caught() {
 }
 
 #[test]
+fn a_member_that_stays_in_the_room_of_its_group_is_caught() {
+    is_caught(Planted::MemberStays);
+}
+
+#[test]
+fn groups_that_are_numbered_alike_are_caught() {
+    is_caught(Planted::GroupsNumberedAlike);
+}
+
+#[test]
+fn a_place_in_a_group_beyond_what_is_acked_is_caught() {
+    is_caught(Planted::PlaceBeyondAcks);
+}
+
+#[test]
 fn forgotten_ids_are_caught() {
     is_caught(Planted::NoDedup);
 }

@@ -125,6 +125,11 @@ impl Hub {
     fn note_place(&mut self, cursor: &CursorName, at: Position, out: &mut Vec<HubEffect>) {
         let Some((user, device)) = cursor.device.split_once(' ') else { return };
         let Some(directory) = talks::cursors_of(user) else { return };
+        #[cfg(feature = "planted")]
+        let at = match self.planted {
+            Some(crate::planted::Planted::PlaceBeyondAcks) => at.at(at.offset + 3),
+            _ => at,
+        };
         let set = SetEntry {
             directory,
             name: talks::cursor_entry(&cursor.room, device).into(),

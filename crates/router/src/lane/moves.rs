@@ -42,6 +42,12 @@ impl Lane {
                 outcome.sessions += 1;
                 continue;
             }
+            #[cfg(feature = "planted")]
+            if self.planted == Some(crate::planted::Planted::MemberStays)
+                && conversation::group_of(room).is_some()
+            {
+                continue;
+            }
             self.put_out(index, key, out);
             let reply = ReplyTo::default();
             let left = Outbound::Left { reply: &reply, room: room.as_str(), ordered: true };

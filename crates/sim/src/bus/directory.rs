@@ -12,6 +12,7 @@ impl World {
         if self.is_moved(server, &set.directory) {
             return Answer::Fault(Fault::NotYet);
         }
+        self.note_place(server, set);
         let it = &mut self.bus.servers[server];
         let now_ms = it.time_ms(self.now_ms);
         let full = Answer::Fault(Fault::Declined(Refusal::Unavailable.into()));

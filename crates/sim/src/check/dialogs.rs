@@ -5,13 +5,15 @@
 use std::collections::BTreeMap;
 
 use roomcast_protocol::conversation;
+use roomcast_protocol::directory::SetEntry;
 use roomcast_protocol::inbox::CursorName;
 use roomcast_protocol::position::Position;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 
+use super::groups::Groups;
 use crate::talkers::packets::{Packet, Payload, Shown};
-use crate::talkers::{dialog, name, user_named};
+use crate::talkers::{chat_named, dialog, is_group, name, room_of, user_named};
 use crate::world::World;
 
 /// What kind of thing was said.
@@ -30,19 +32,24 @@ pub(crate) struct Saying {
     pub(crate) what: What,
     /// Which client.
     pub(crate) by: usize,
-    /// Its user, and with whom that talks.
+    /// Its user, and with whom that talks: somebody, or a group.
     pub(crate) people: (usize, usize),
+    /// Executions until it was said first.
+    pub(crate) asked: u64,
+    /// It was answered for a user of the group's name: its user was no member.
+    pub(crate) strayed: bool,
     /// What was answered: number and id, and executions until then.
     pub(crate) answered: Option<(u64, String, u64)>,
 }
 
 impl Saying {
-    pub(crate) const fn new(what: What, by: usize, people: (usize, usize)) -> Self {
-        Self { what, by, people, answered: None }
+    pub(crate) const fn new(what: What, by: usize, people: (usize, usize), asked: u64) -> Self {
+        Self { what, by, people, asked, strayed: false, answered: None }
     }
 
     pub(crate) fn room(&self) -> RoomName {
-        dialog(self.people.0, self.people.1)
+        let of = if self.strayed { dialog } else { room_of };
+        of(self.people.0, self.people.1)
     }
 
     pub(crate) const fn kind(&self) -> &'static str {
@@ -58,7 +65,8 @@ impl Saying {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Placed {
     pub(crate) seq: u64,
-    at: Position,
+    pub(super) at_ms: u64,
+    pub(super) at: Position,
     server: usize,
     /// On the master of the majority.
     pub(crate) current: bool,
@@ -92,8 +100,12 @@ pub(crate) struct Dialogs {
     causes: Vec<Cause>,
     /// Which node has things put somewhere just now.
     pub(crate) node: usize,
-    /// The furthest message that an inbox was told to be marked, by dialog and mark, and the execution of that.
+    /// The furthest message that an inbox was told to be marked, by room, mark and user, and the execution of that.
     rose: BTreeMap<(RoomName, RoomName, String), (u64, u64)>,
+    /// When messages were marked first, as their authors were told, and executions until then.
+    times: BTreeMap<(RoomName, usize, String, String), (u64, u64)>,
+    /// Who is in which group.
+    pub(crate) groups: Groups,
     /// Number of the execution since which an inbox knows a device.
     known: BTreeMap<(RoomName, Box<str>), u64>,
     /// Up to which message a user may count as having got, or read, what another one said.
@@ -115,7 +127,8 @@ impl Dialogs {
     pub(crate) fn answered_of(&self, user: usize) -> Vec<usize> {
         let all = self.sayings.iter().enumerate();
         let own = all
-            .filter(|(_, it)| it.what == What::New && it.people.0 == user && it.answered.is_some());
+            .filter(|(_, it)| it.what == What::New && it.people.0 == user && it.answered.is_some())
+            .filter(|(_, it)| !it.strayed);
         own.map(|(number, _)| number).collect()
     }
 
@@ -123,6 +136,7 @@ impl Dialogs {
     pub(crate) fn lost(&mut self, executed: u64) {
         self.losses.push(executed);
         self.known.clear();
+        self.groups.doubt();
     }
 
     /// Since which execution the inbox knows the device.
@@ -141,9 +155,9 @@ impl Dialogs {
         *may = number.max(*may);
     }
 
-    /// The furthest message that an inbox was told to be read.
-    pub(crate) fn told_read(&self, inbox: &RoomName, dialog: &RoomName) -> u64 {
-        let key = (inbox.clone(), dialog.clone(), "read".to_owned());
+    /// The furthest message that an inbox was told to be read by a user.
+    pub(crate) fn told_read(&self, inbox: &RoomName, room: &RoomName, by: usize) -> u64 {
+        let key = (inbox.clone(), room.clone(), format!("read {}", name(by)));
         self.rose.get(&key).map_or(0, |it| it.0)
     }
 
@@ -157,6 +171,11 @@ impl Dialogs {
     }
 }
 
+/// A device among those of all members of a group.
+pub(crate) fn member(user: &str, device: &str) -> Box<str> {
+    format!("{user} {device}").into()
+}
+
 impl World {
     /// What stood when this was executed may be lost by now, or stand twice.
     pub(crate) fn talks_blurred_since(&self, seq: u64) -> bool {
@@ -166,7 +185,19 @@ impl World {
             || servers.any(|(at, it)| it.writes && !it.dead && !bus.is_current(at))
     }
 
-    /// A server knows a device in its inbox.
+    /// A server takes how far a member's device is in a group. What is of another epoch says little.
+    pub(crate) fn note_place(&mut self, server: usize, set: &SetEntry) {
+        let user = set.directory.as_str().strip_prefix("$cursors-");
+        let (place, value) = (set.name.split_once(' '), set.value.as_deref().unwrap_or_default());
+        if let (Some(user), Some((room, device))) = (user, place)
+            && let Ok(room) = RoomName::parse(room)
+            && value.starts_with(self.place_of(&room).epoch.to_string().as_bytes())
+        {
+            self.note_device(server, &CursorName { room, device: member(user, device) });
+        }
+    }
+
+    /// A server knows a device in its inbox, or in a group.
     pub(crate) fn note_device(&mut self, server: usize, cursor: &CursorName) {
         if self.bus.is_current(server) {
             let key = (cursor.room.clone(), cursor.device.clone());
@@ -190,14 +221,15 @@ impl World {
         };
         let Some(origin) = origin else { return };
         let Some(number) = origin.position.map(|at| at.offset) else { return };
-        let key = (room.clone(), origin.room.clone(), wire.to_owned());
+        let key = (room.clone(), origin.room.clone(), format!("{wire} {sender}"));
         let before = self.book.dialogs.rose.get(&key).copied();
         let Some((furthest, seq)) = before.filter(|(it, _)| *it > number) else {
             self.book.dialogs.rose.insert(key, (number, self.bus.executed));
             return;
         };
         let author = conversation::owner(room).and_then(user_named);
-        let (Some(by), Some(author)) = (user_named(sender), author) else { return };
+        let group = conversation::group_of(&origin.room).and_then(chat_named);
+        let (Some(by), Some(author)) = (user_named(sender), group.or(author)) else { return };
         let (now_ms, troubled_ms) = (self.now_ms, self.nodes[self.book.dialogs.node].troubled_ms);
         let may = self.book.dialogs.causes.iter().any(|it| {
             let ends_ms = if troubled_ms + CALM_MS > it.at_ms { ENDS_MS } else { CALM_MS };
@@ -215,12 +247,13 @@ impl World {
         }
     }
 
-    /// A server has put something into the room of a dialog, or into the inbox of one of its people: no id stands twice.
+    /// A server has put something into the room of a dialog or a group, or into somebody's inbox: no id stands twice.
     pub(super) fn book_talk(&mut self, server: usize, publication: &Publication) {
         let (room, Some(at)) = (&publication.room, publication.position) else { return };
         let is_inbox = conversation::owner(room).is_some_and(|it| user_named(it).is_some());
         let people = conversation::people(room);
-        if !is_inbox && people.is_none() {
+        let group = conversation::group_of(room).and_then(chat_named);
+        if !is_inbox && people.is_none() && group.is_none() {
             return;
         }
         let (seq, current) = (self.bus.executed, self.bus.is_current(server));
@@ -243,7 +276,7 @@ impl World {
         let placed = self.book.dialogs.placed.entry((room.clone(), id.clone())).or_default();
         let same = |it: &&Placed| it.server == server || it.current && current;
         let before = placed.iter().rev().find(same).map(|it| it.seq);
-        placed.push(Placed { seq, at, server, current });
+        placed.push(Placed { seq, at_ms: self.now_ms, at, server, current });
         if let Some(before) = before
             && !self.book.dialogs.losses.iter().any(|it| (before..=seq).contains(it))
         {
@@ -258,7 +291,12 @@ impl World {
     pub(crate) fn check_answered(&mut self, saying: usize, number: u64, id: &str) {
         let seq = self.bus.executed;
         let it = &self.book.dialogs.sayings[saying];
-        let room = it.room();
+        let ((user, with), asked) = (it.people, it.asked);
+        let stands_in = |room: &RoomName| {
+            self.book.dialogs.placed(room, id).iter().any(|it| it.at.offset == number)
+        };
+        let strayed = is_group(with) && !stands_in(&it.room()) && stands_in(&dialog(user, with));
+        let room = if strayed { dialog(user, with) } else { it.room() };
         let expected = match it.what {
             What::New | What::Edit(_) => format!("m{saying}"),
             What::Delete(of) => format!("delete-{}", self.book.dialogs.number_of(of)),
@@ -273,9 +311,13 @@ impl World {
                     "m{saying} ({expected}) is answered as {id} at {number} of {room}: {placed:?}"
                 )
             });
+        } else if strayed && self.is_in_since(user, with, asked) {
+            self.book.violate("chat: answers", &about, || {
+                format!("m{saying} of a member of {} is put into {room}", name(with))
+            });
         }
         let it = &mut self.book.dialogs.sayings[saying];
-        it.answered = Some((number, id.to_owned(), seq));
+        (it.answered, it.strayed) = (Some((number, id.to_owned(), seq)), strayed);
     }
 
     /// A message that is to be changed is refused as not there, or as another's.
@@ -286,7 +328,9 @@ impl World {
             let text = format!("m{saying} is refused: {exception}");
             return self.book.violate("chat: answers", &about, || text);
         };
-        if !self.talks_blurred_since(self.first_seq(of)) {
+        let (user, with) = it.people;
+        let is_there = !is_group(with) || self.is_in_since(user, with, it.asked);
+        if is_there && !self.talks_blurred_since(self.first_seq(of)) {
             let about = [format!("m{saying}"), format!("m{of}")];
             let text = format!("m{saying} is refused, and m{of} is not lost: {exception}");
             self.book.violate("chat: answers", &about, || text);
@@ -310,7 +354,7 @@ impl World {
         payload: &Payload,
     ) {
         let (id, number) = (&payload.client_message_id, payload.message_id);
-        let room = dialog(user, with);
+        let room = room_of(user, with);
         let placed = self.book.dialogs.placed(&room, id);
         let first = placed.first().map_or(self.bus.executed, |it| it.seq);
         let stood = placed.iter().any(|it| it.at.offset == number);
@@ -318,7 +362,7 @@ impl World {
         let fits = match said {
             Some(it) => {
                 it.kind() == kind
-                    && it.room() == room
+                    && room_of(it.people.0, it.people.1) == room
                     && name(it.people.0) == payload.sender
                     && payload.message == *id
             }
@@ -336,6 +380,9 @@ impl World {
             self.book.violate("chat: once", &about, || {
                 format!("t{talker} is shown {kind} {id} of {room} again, and nothing was lost")
             });
+        } else if is_group(with) {
+            let at_ms = placed.first().map_or(self.now_ms, |it| it.at_ms);
+            self.check_may_hear(talker, (user, with), (id, first, at_ms));
         }
     }
 
@@ -344,15 +391,21 @@ impl World {
         &mut self,
         talker: usize,
         (user, with): (usize, usize),
-        message: &Shown,
+        (message, asked): (&Shown, u64),
     ) {
-        let room = dialog(user, with);
+        let mut room = room_of(user, with);
         let id = &message.client_message_id;
+        if is_group(with) && self.is_strayed(user, with, message) {
+            room = dialog(user, with);
+        } else if is_group(with) {
+            self.check_may_read(talker, (user, with), (id, asked));
+        }
         let placed = self.book.dialogs.placed(&room, id);
         let stood = placed.iter().any(|it| it.at.offset == message.message_id);
         let said = self.book.dialogs.said(id);
+        let talks_in = |it: &Saying| room_of(it.people.0, it.people.1) == room_of(user, with);
         let is_said = said.is_some_and(|it| {
-            it.what == What::New && it.room() == room && name(it.people.0) == message.sender
+            it.what == What::New && talks_in(it) && name(it.people.0) == message.sender
         });
         let text = &message.message;
         let is_text = text == id
@@ -361,7 +414,7 @@ impl World {
                 .book
                 .dialogs
                 .said(text)
-                .is_some_and(|it| matches!(it.what, What::Edit(_)) && it.room() == room);
+                .is_some_and(|it| matches!(it.what, What::Edit(_)) && talks_in(it));
         if !stood || !is_said || !is_text {
             let (about, placed) = ([format!("t{talker}"), id.clone()], placed.to_vec());
             self.book.violate("chat: privacy", &about, || {
@@ -376,16 +429,34 @@ impl World {
         talker: usize,
         kind: &str,
         (user, with): (usize, usize),
-        number: u64,
+        payload: &Payload,
     ) {
+        let number = payload.message_id;
+        let (by, chat) = if is_group(with) {
+            (user_named(&payload.user_id).unwrap_or(user), with)
+        } else {
+            (with, user)
+        };
         let dialogs = &self.book.dialogs;
-        let read = dialogs.may("read", (with, user));
-        let may = if kind == "read" { read } else { read.max(dialogs.may("dlvrd", (with, user))) };
+        let read = dialogs.may("read", (by, chat));
+        let may = if kind == "read" { read } else { read.max(dialogs.may("dlvrd", (by, chat))) };
+        let room = room_of(user, with);
+        let about = [format!("t{talker}"), room.to_string()];
         if number > may {
-            let about = [format!("t{talker}"), dialog(user, with).to_string()];
             let text =
-                format!("t{talker} is told {kind} {number} by {}, who is at {may}", name(with));
+                format!("t{talker} is told {kind} {number} by {}, who is at {may}", name(by));
             self.book.violate("chat: marks", &about, || text);
+        }
+        let (key, seq) =
+            ((room, by, kind.to_owned(), payload.client_message_id.clone()), self.bus.executed);
+        let first = *self.book.dialogs.times.entry(key).or_insert((payload.timestamp, seq));
+        if first.0 != payload.timestamp && !self.talks_blurred_since(first.1) {
+            self.book.violate("chat: marks", &about, || {
+                format!(
+                    "t{talker} is told {kind} {number} by {} at {first:?}: {payload:?}",
+                    name(by)
+                )
+            });
         }
     }
 

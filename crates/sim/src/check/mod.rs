@@ -5,6 +5,7 @@ mod agents;
 mod currency;
 pub(crate) mod dialogs;
 mod fences;
+pub(crate) mod groups;
 mod handed;
 mod hearing;
 pub(crate) mod inflight;

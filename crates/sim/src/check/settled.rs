@@ -3,15 +3,19 @@
 
 use std::collections::BTreeMap;
 
-use roomcast_protocol::position::{Epoch, Kept, Span};
+use roomcast_protocol::position::{Epoch, Kept, Position, Span};
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::receipts::RECEIPTS_PAGE_MAX;
 use roomcast_protocol::room::RoomName;
 use roomcast_store::{At, Place};
 
-use super::dialogs::What;
+use super::dialogs::{Saying, What, member};
+use super::groups::{Stand, pairs};
 use crate::bus::partition_of;
-use crate::talkers::{dialog, dialog_policy, inbox, inbox_policy, name};
+use crate::talkers::packets::Chat;
+use crate::talkers::{
+    CHATS, PEOPLE, dialog, dialog_policy, inbox, inbox_policy, is_group, name, room_of,
+};
 use crate::world::World;
 
 impl World {
@@ -35,7 +39,16 @@ impl World {
             self.check_saying_stands(saying);
         }
         self.check_same_for_all();
+        self.check_groups_settled();
         self.check_read_is_told();
+    }
+
+    /// Where a room is now. Changes nothing.
+    pub(crate) fn place_of(&self, room: &RoomName) -> Position {
+        let server = &self.bus.servers[self.bus.masters[self.bus.shard_of(room)]];
+        let at = At { now_ms: server.time_ms(self.now_ms), fresh: Epoch(u128::MAX) };
+        let mut store = server.data.stores[usize::from(partition_of(room))].clone();
+        store.head(room, at).unwrap_or(Position { epoch: at.fresh, offset: 0 })
     }
 
     /// How far users have read a dialog, as its room has it. Changes nothing.
@@ -53,24 +66,35 @@ impl World {
     fn check_read_is_told(&mut self) {
         for saying in 0..self.book.dialogs.sayings.len() {
             let it = self.book.dialogs.sayings[saying].clone();
-            let (author, reader) = it.people;
+            let (author, with) = it.people;
             let Some((number, ..)) = it.answered else { continue };
-            let room = it.room();
-            let is_read = it.what == What::New
-                && author != reader
-                && !self.talks_blurred_since(self.first_seq(saying))
-                && number <= self.read_up_to(&room, reader);
-            if !is_read {
+            if it.what != What::New || self.talks_blurred_since(self.first_seq(saying)) {
                 continue;
             }
-            self.stats.chat_read += 1;
-            let told = self.book.dialogs.told_read(&inbox(author), &room);
-            if told < number {
-                let about = [format!("m{saying}"), room.to_string(), inbox(author).to_string()];
-                self.book.violate("chat: half done", &about, || {
-                    format!("m{saying} at {number} of {room} counts as read, and its author is told of {told}")
-                });
+            let readers = if is_group(with) { 0..PEOPLE } else { with..with + 1 };
+            for reader in readers.filter(|reader| *reader != author) {
+                self.check_told_read((saying, number), (author, reader), &it.room());
             }
+        }
+    }
+
+    fn check_told_read(
+        &mut self,
+        (saying, number): (usize, u64),
+        (author, reader): (usize, usize),
+        room: &RoomName,
+    ) {
+        if number > self.read_up_to(room, reader) {
+            return;
+        }
+        self.stats.chat_read += 1;
+        let told = self.book.dialogs.told_read(&inbox(author), room, reader);
+        if told < number {
+            let about = [format!("m{saying}"), room.to_string(), inbox(author).to_string()];
+            self.book.violate("chat: half done", &about, || {
+                let reader = name(reader);
+                format!("m{saying} at {number} of {room} counts as read by {reader}, and its author is told of {told}")
+            });
         }
     }
 
@@ -102,7 +126,8 @@ impl World {
     /// It was answered and is not lost: it stands, its copies do, and each device has shown it.
     fn check_saying_stands(&mut self, saying: usize) {
         let it = self.book.dialogs.sayings[saying].clone();
-        let Some((number, id, _)) = &it.answered else { return };
+        // What somebody said who was no member went nowhere.
+        let Some((number, id, _)) = it.answered.as_ref().filter(|_| !it.strayed) else { return };
         let since = self.first_seq(saying);
         if self.talks_blurred_since(since) {
             return;
@@ -118,7 +143,8 @@ impl World {
                 format!("m{saying} was answered as {id} at {number} of {room}, and stands at {offsets:?}")
             });
         }
-        for user in [it.people.0, it.people.1] {
+        let copied = if is_group(it.people.1) { vec![] } else { vec![it.people.0, it.people.1] };
+        for user in copied {
             let own = inbox(user);
             let copies = self.kept(&own);
             let is_copy = |copy: &&std::sync::Arc<Publication>| {
@@ -142,9 +168,13 @@ impl World {
         let room = it.room();
         for talker in 0..self.talkers.all.len() {
             let device = &self.talkers.all[talker];
-            let concerns = device.user == it.people.0 || device.user == it.people.1;
-            let known = self.book.dialogs.known_since(&inbox(device.user), &device.device);
-            let knows = known.is_some_and(|known| known < since);
+            let user = device.user;
+            let concerns = if is_group(it.people.1) {
+                self.is_in_since(user, it.people.1, since)
+            } else {
+                user == it.people.0 || user == it.people.1
+            };
+            let knows = self.knows_device(talker, &it, since);
             // What two devices of one user took back both may hear of from one another.
             let is_own =
                 talker == it.by || matches!(it.what, What::Delete(_)) && device.user == it.people.0;
@@ -158,7 +188,24 @@ impl World {
         }
     }
 
-    /// Whoever asks for the messages of a dialog is told what stands there.
+    /// Where the device goes on was known when something was executed.
+    fn knows_device(&self, talker: usize, it: &Saying, seq: u64) -> bool {
+        let device = &self.talkers.all[talker];
+        let dialogs = &self.book.dialogs;
+        let known = if is_group(it.people.1) {
+            // Of one device alone it is where its user became a member, unless the group's room began anew.
+            let others = self.talkers.all.iter().filter(|it| it.user == device.user);
+            if others.count() == 1 && !self.talks_blurred_since(0) {
+                return true;
+            }
+            dialogs.known_since(&it.room(), &member(&name(device.user), &device.device))
+        } else {
+            dialogs.known_since(&inbox(device.user), &device.device)
+        };
+        known.is_some_and(|known| known < seq)
+    }
+
+    /// Whoever asks for the messages of a dialog, or of a group, is told what stands there.
     fn check_same_for_all(&mut self) {
         for talker in 0..self.talkers.all.len() {
             let user = self.talkers.all[talker].user;
@@ -167,7 +214,9 @@ impl World {
                     .into_iter()
                     .map(|it| (it.message_id, it.client_message_id, it.message))
                     .collect();
-                let room = dialog(user, with);
+                let groups = &self.book.dialogs.groups;
+                let is_strange = is_group(with) && !groups.is_wanted(user, with);
+                let room = if is_strange { dialog(user, with) } else { room_of(user, with) };
                 let stands = self.texts(&room);
                 if told != stands {
                     let about = [format!("t{talker}"), room.to_string()];
@@ -180,6 +229,64 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Who is a member is settled, and all members are told the same of their groups.
+    fn check_groups_settled(&mut self) {
+        for (user, group) in pairs() {
+            if self.book.dialogs.groups.stand(user, group) == Stand::Open {
+                let text = format!("whether {} is in {} is not settled", name(user), name(group));
+                self.book.violate("chat: settled", &[], || text);
+            }
+        }
+        for talker in 0..self.talkers.all.len() {
+            (PEOPLE..CHATS).for_each(|group| self.check_group_shown(talker, group));
+        }
+    }
+
+    /// What a client is told of a group: who is in it, what was said last, and how much its user has not read.
+    fn check_group_shown(&mut self, talker: usize, group: usize) {
+        let it = &self.talkers.all[talker];
+        let (user, is_it) = (it.user, |chat: &&Chat| chat.chat_id == name(group));
+        let of_all = it.chats.iter().find(|chat| is_it(chat) && chat.kind == "group").cloned();
+        let groups = &self.book.dialogs.groups;
+        let room = room_of(user, group);
+        let expected = groups.is_wanted(user, group).then(|| {
+            let members = (0..PEOPLE).filter(|user| groups.is_wanted(*user, group));
+            let read = self.read_up_to(&room, user);
+            let messages = self.messages(&room);
+            let missed = messages
+                .iter()
+                .filter(|(offset, sender, _)| *offset > read && *sender != name(user));
+            let last = messages.last().map(|(offset, _, id)| (*offset, id.clone()));
+            (members.map(name).collect::<Vec<_>>(), last, missed.count() as u64)
+        });
+        let told = |chat: &Chat| {
+            let mut people = chat.participants.clone();
+            people.sort();
+            let last = chat.last_message.as_ref();
+            let last = last.map(|it| (it.message_id, it.client_message_id.clone()));
+            (people, last, chat.missed)
+        };
+        let by_name = it.groups.get(&group).map(told);
+        let of_all = of_all.as_ref().map(told);
+        if by_name != expected || of_all != expected {
+            let about = [format!("t{talker}"), room.to_string()];
+            self.book.violate("chat: same", &about, || {
+                format!("{room} is {expected:?}; t{talker} is told {by_name:?}, and among all {of_all:?}")
+            });
+        }
+    }
+
+    /// Number, sender and id of each message of a room.
+    fn messages(&self, room: &RoomName) -> Vec<(u64, String, String)> {
+        let messages = self.kept(room).into_iter().filter(|it| &*it.kind == "new");
+        messages
+            .map(|it| {
+                let offset = it.position.map_or(0, |at| at.offset);
+                (offset, it.sender.to_string(), it.id.to_string())
+            })
+            .collect()
     }
 
     /// Number, id and text of each message of a dialog, as it is now.

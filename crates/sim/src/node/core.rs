@@ -67,6 +67,8 @@ pub(crate) struct Core {
 pub(crate) enum Asked {
     Probe(usize),
     Push(usize),
+    /// The change of a group's member of this number.
+    Member(usize),
     Disconnect {
         client: usize,
         asked_ms: u64,
@@ -195,7 +197,7 @@ impl World {
                     match self.nodes[node].core.queries.remove(&id) {
                         Some(Asked::Probe(number)) => self.probe_ended(number, &outcome),
                         Some(Asked::Push(number)) => self.push_ended(number, &outcome),
-                        Some(Asked::Disconnect { .. }) | None => {}
+                        Some(Asked::Disconnect { .. } | Asked::Member(_)) | None => {}
                     }
                 }
                 HubEffect::Occupied { partition: _, number, event } => {
@@ -207,10 +209,12 @@ impl World {
                 | HubEffect::History(..)
                 | HubEffect::Surveyed(..) => {}
                 HubEffect::Ordered(QueryId(id), outcome) => {
-                    if let Some(Asked::Disconnect { client, asked_ms, before_ms }) =
-                        self.nodes[node].core.queries.remove(&id)
-                    {
-                        self.kicked(client, (asked_ms, before_ms), outcome.as_ref().ok());
+                    match self.nodes[node].core.queries.remove(&id) {
+                        Some(Asked::Disconnect { client, asked_ms, before_ms }) => {
+                            self.kicked(client, (asked_ms, before_ms), outcome.as_ref().ok());
+                        }
+                        Some(Asked::Member(change)) => self.member_changed(change, &outcome),
+                        Some(Asked::Probe(_) | Asked::Push(_)) | None => {}
                     }
                 }
             }

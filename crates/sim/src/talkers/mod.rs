@@ -1,7 +1,10 @@
-//! Clients of the chat dialect, who talk in dialogs: they say, edit, take back, mark and ask; repeat what was not answered on
-//! the connection after; ack at once, late or not at all; vanish, fall silent and come back to another node. In every other
-//! run, each of a device of its own; what they decide is random by itself, so that the other runs stay as they are.
+//! Clients of the chat dialect, who talk in dialogs and groups: they say, edit, take back, mark and ask; repeat what was not
+//! answered on the connection after; ack at once, late or not at all; vanish, fall silent and come back to another node. In
+//! every other run, each of a device of its own; what they decide is random by itself, so that the other runs stay as they are.
+//!
+//! With whom somebody talks is a number: below [`PEOPLE`] a user's, from there on a group's.
 
+mod groups;
 mod hearing;
 pub(crate) mod packets;
 
@@ -21,7 +24,7 @@ use crate::node::socket::{Said, Socket};
 use crate::random::Random;
 use crate::rules::token;
 use crate::world::{Event, HEAL_MS, NODES, World};
-use packets::Shown;
+use packets::{Chat, Shown};
 
 /// Where the numbers of these clients' sockets begin, behind those of all others.
 const TALKERS_FROM: usize = 1_000;
@@ -30,7 +33,13 @@ const TALKERS_FROM: usize = 1_000;
 const USERS: [usize; 6] = [0, 1, 2, 3, 0, 1];
 
 /// People who talk.
-const PEOPLE: usize = 4;
+pub(crate) const PEOPLE: usize = 4;
+
+/// Groups in which they do, if they are members.
+pub(crate) const GROUPS: usize = 2;
+
+/// All with whom somebody may talk.
+pub(crate) const CHATS: usize = PEOPLE + GROUPS;
 
 /// How long a client waits for a response before it says the same again. Units: milliseconds.
 const ANSWER_MS: u64 = 8_000;
@@ -49,7 +58,7 @@ pub(crate) fn inbox_policy() -> Policy {
     Policy { history, cursor: device, quiet: true, ..Policy::OPEN }
 }
 
-/// What the rooms of dialogs say, in the same way.
+/// What the rooms of dialogs, and of groups, say, in the same way.
 pub(crate) fn dialog_policy() -> Policy {
     let (size, bytes_max, ttl_ms) = (10_000, 64 << 20, 365 * 86_400_000);
     let history = Some(Keep { size, bytes_max, ttl_ms, replicated: false, inbox: None });
@@ -67,6 +76,14 @@ pub(crate) enum Turn {
     },
     /// Everybody asks for all messages, a last time.
     Ask,
+    /// The application wants a user in a group, or out of it.
+    Member {
+        user: usize,
+        group: usize,
+        joins: bool,
+    },
+    /// What it asked and was not answered it asks again.
+    Tend,
 }
 
 /// What a client asked and has no answer to.
@@ -74,7 +91,15 @@ pub(crate) enum Turn {
 pub(super) enum Asked {
     Saying(usize),
     Mark,
-    Messages { with: usize, last: bool },
+    Messages {
+        with: usize,
+        last: bool,
+        /// Executions until it was asked first.
+        seq: u64,
+    },
+    /// A group, or all chats.
+    Chat(usize),
+    Chats,
 }
 
 #[derive(Clone, Debug)]
@@ -104,6 +129,13 @@ pub(crate) struct Talker {
     ranks: BTreeMap<(usize, u64, String), (u8, u64)>,
     /// The last answers.
     pub(crate) last: BTreeMap<usize, Vec<Shown>>,
+    /// What the number of each event means.
+    events: BTreeMap<u64, String>,
+    /// The newest event that it has shown of each group, and as which execution that was said.
+    rose: BTreeMap<usize, (u64, u64)>,
+    /// What groups are in the end: asked one by one, and all at once.
+    pub(crate) groups: BTreeMap<usize, Chat>,
+    pub(crate) chats: Vec<Chat>,
 }
 
 impl Talker {
@@ -138,9 +170,14 @@ impl Talkers {
     }
 }
 
-/// A user's name.
-pub(crate) fn name(user: usize) -> String {
-    format!("t{user}")
+/// A user's name, or a group's id.
+pub(crate) fn name(chat: usize) -> String {
+    if is_group(chat) { format!("g{}", chat - PEOPLE) } else { format!("t{chat}") }
+}
+
+/// Whether it is a group.
+pub(crate) const fn is_group(chat: usize) -> bool {
+    chat >= PEOPLE
 }
 
 /// The user of this name.
@@ -148,7 +185,22 @@ pub(crate) fn user_named(name: &str) -> Option<usize> {
     name.strip_prefix('t')?.parse().ok().filter(|user| *user < PEOPLE)
 }
 
-/// The room of two people.
+/// The chat of this name.
+pub(crate) fn chat_named(name: &str) -> Option<usize> {
+    let group = || {
+        let number: usize = name.strip_prefix('g')?.parse().ok()?;
+        Some(PEOPLE + number).filter(|chat| *chat < CHATS)
+    };
+    user_named(name).or_else(group)
+}
+
+/// The room in which a user talks there.
+pub(crate) fn room_of(user: usize, chat: usize) -> RoomName {
+    let group = || conversation::group(&name(chat)).expect("its id is short");
+    if is_group(chat) { group() } else { dialog(user, chat) }
+}
+
+/// The room of two people. Who is in no group of that name talks to a user of that name.
 pub(crate) fn dialog(one: usize, other: usize) -> RoomName {
     conversation::dialog(&name(one), &name(other)).expect("their names are short")
 }
@@ -174,6 +226,7 @@ impl World {
         }
         if !self.talkers.all.is_empty() {
             self.at(ask_ms, Event::Talk(Turn::Ask));
+            self.begin_groups(begin_ms);
         }
     }
 
@@ -184,9 +237,12 @@ impl World {
             Turn::Ack { socket, event } => self.say_chat(socket, packets::ack(event)),
             Turn::Ask => {
                 for talker in 0..self.talkers.all.len() {
-                    (0..PEOPLE).for_each(|with| self.ask_messages(talker, with, true));
+                    (0..CHATS).for_each(|with| self.ask_messages(talker, with, true));
+                    self.ask_chats(talker);
                 }
             }
+            Turn::Member { user, group, joins } => self.wish_member(user, group, joins),
+            Turn::Tend => self.tend_members(),
         }
     }
 
@@ -284,8 +340,13 @@ impl World {
         }
         let random = &mut self.talkers.random;
         let own = self.talkers.all[talker].user;
-        let with = if random.chance(8) { own } else { random.index(PEOPLE) };
-        match random.below(40) {
+        let with = if random.chance(8) { own } else { random.index(CHATS) };
+        let does = random.below(40);
+        if does < 32 && is_group(with) && !self.book.dialogs.groups.is_wanted(own, with) {
+            // Who is none of its members may listen at the door.
+            return self.ask_messages(talker, with, false);
+        }
+        match does {
             0..=15 => self.talker_says(talker, with, What::New),
             16..=21 => self.talker_amends(talker),
             22..=27 => self.talker_marks(talker, with),
@@ -304,8 +365,10 @@ impl World {
 
     fn talker_says(&mut self, talker: usize, with: usize, what: What) {
         let from = self.talkers.all[talker].user;
-        let saying = Saying::new(what, talker, (from, with));
-        self.cause((from, with), None);
+        let saying = Saying::new(what, talker, (from, with), self.bus.executed);
+        if !is_group(with) {
+            self.cause((from, with), None);
+        }
         let number = self.book.dialogs.make(saying);
         self.stats.chat_said += 1;
         let chat = name(with);
@@ -333,7 +396,10 @@ impl World {
         let Some(of) = own.get(self.talkers.random.index(own.len().max(1))).copied() else {
             return;
         };
-        let with = self.book.dialogs.sayings[of].people.1;
+        let (user, with) = self.book.dialogs.sayings[of].people;
+        if is_group(with) && !self.book.dialogs.groups.is_wanted(user, with) {
+            return;
+        }
         let erases = self.talkers.random.chance(4);
         let what = if erases { What::Delete(of) } else { What::Edit(of) };
         self.talker_says(talker, with, what);
@@ -357,7 +423,20 @@ impl World {
             return;
         }
         let payload = format!("\"chatId\":\"{}\",\"count\":500", name(with));
-        self.ask_chat(talker, Asked::Messages { with, last }, ("messages", &payload));
+        let seq = self.bus.executed;
+        self.ask_chat(talker, Asked::Messages { with, last, seq }, ("messages", &payload));
+    }
+
+    /// A client asks what its user's groups are, and for all chats.
+    fn ask_chats(&mut self, talker: usize) {
+        let user = self.talkers.all[talker].user;
+        for group in PEOPLE..CHATS {
+            if self.book.dialogs.groups.is_wanted(user, group) {
+                let payload = format!("\"chatId\":\"{}\"", name(group));
+                self.ask_chat(talker, Asked::Chat(group), ("chat", &payload));
+            }
+        }
+        self.ask_chat(talker, Asked::Chats, ("chats", ""));
     }
 
     fn talker_types(&mut self, talker: usize, with: usize) {

@@ -44,11 +44,24 @@ pub(crate) struct Payload {
     pub(crate) message_id: u64,
     pub(crate) client_message_id: String,
     pub(crate) message: String,
+    pub(crate) timestamp: u64,
     pub(crate) messages: Option<Vec<Shown>>,
 }
 
+/// A chat of an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Chat {
+    pub(crate) chat_id: String,
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) participants: Vec<String>,
+    pub(crate) last_message: Option<Shown>,
+    pub(crate) missed: u64,
+}
+
 /// A message of an answer.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Shown {
     pub(crate) message_id: u64,
@@ -82,7 +95,12 @@ impl<'a> Packet<'a> {
     }
 
     pub(crate) fn payload(&self) -> Result<Payload, String> {
-        let payload = self.payload.map_or("{}", RawValue::get);
+        self.payload_as("{}")
+    }
+
+    /// What stands in `payload`, or `absent`.
+    pub(crate) fn payload_as<T: Deserialize<'a>>(&self, absent: &'a str) -> Result<T, String> {
+        let payload = self.payload.map_or(absent, RawValue::get);
         serde_json::from_str(payload).map_err(|cause| format!("{cause}: {payload}"))
     }
 }
