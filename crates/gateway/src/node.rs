@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use roomcast_broker::{AnyBroker, MemoryBroker};
+use roomcast_dialects::chat;
 use roomcast_protocol::guard::Guard;
 use roomcast_protocol::ids::{LaneId, NodeId};
 use roomcast_router::happenings::Wanted;
@@ -481,6 +482,7 @@ fn hub_of(config: &Config, common: &Common, lanes: &Lanes, watched: bool) -> Hub
         lanes: u8::try_from(lanes.queues.len()).unwrap_or(u8::MAX),
         watched,
         occupancy: config.webhooks.of_rooms(),
+        write_list: config.dialects.chat.is_some().then_some(chat::write_list),
     };
     Hub::new(hub_config, common.guard.clone())
 }

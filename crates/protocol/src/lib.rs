@@ -16,6 +16,7 @@ pub mod guard;
 pub mod ids;
 pub mod inbox;
 pub mod limits;
+pub mod lists;
 pub mod occupancy;
 pub mod outbound;
 pub mod people;

@@ -2,6 +2,7 @@
 //! one takes the place of another.
 
 use crate::conversation;
+use crate::lists::{LIST, List};
 use crate::position::Position;
 use crate::publication::Publication;
 
@@ -38,10 +39,31 @@ impl<'a> Status<'a> {
         };
         Some(Self { user, online, version: origin.position?, at_unix_ms: origin.at_unix_ms })
     }
+}
+
+/// Of what only the newest counts in an inbox, so that a former one is neither kept nor given again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Newest<'a> {
+    /// Whether this user is online.
+    Status(&'a str),
+    /// The conversations of the inbox's owner.
+    List,
+}
+
+impl<'a> Newest<'a> {
+    /// What a publication tells of; `None`: of something of which all counts.
+    #[must_use]
+    pub fn of(publication: &'a Publication) -> Option<Self> {
+        let status = Status::of(publication).map(|status| Self::Status(status.user));
+        status.or_else(|| List::of(publication).map(|_| Self::List))
+    }
 
     /// Under which key an inbox keeps the newest alone.
     #[must_use]
     pub fn key(&self) -> Box<str> {
-        format!("online-status:{}", self.user).into()
+        match self {
+            Self::Status(user) => format!("online-status:{user}").into(),
+            Self::List => LIST.into(),
+        }
     }
 }

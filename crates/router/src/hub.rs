@@ -14,6 +14,7 @@ mod inboxes;
 mod interest;
 mod lease;
 mod links;
+mod lists;
 mod marks;
 mod occupancy;
 mod peers;
@@ -41,6 +42,7 @@ use foldhash::quality::FixedState;
 use roomcast_protocol::envelope::{BrokerCommand, BrokerEvent, Envelope, LinkId};
 use roomcast_protocol::guard::Guard;
 use roomcast_protocol::ids::{LaneId, NodeId};
+use roomcast_protocol::lists::WriteList;
 use roomcast_protocol::outbound::SkipReason;
 use roomcast_protocol::position::Keep;
 use roomcast_protocol::publication::Publication;
@@ -68,6 +70,8 @@ pub use inboxes::{CURSORS_WAITING_MAX, INBOX_ASKS_MAX, INBOX_ASKS_WAITING_MAX, I
 pub use lease::LEASE_MS;
 use lease::Lives;
 pub use links::{AGAIN_MS, LAGGING_MS, SILENT_MS};
+use lists::Lists;
+pub use lists::{LISTS_MAX, LISTS_UNDER_WAY_MAX};
 pub(crate) use marks::has_none;
 use occupancy::Occupancies;
 pub use occupancy::{READING_MAX, RENEW_MS, UNTOLD_MAX};
@@ -123,6 +127,8 @@ pub struct HubConfig {
     pub watched: bool,
     /// The application is told which rooms became occupied and vacated: this node takes its part of that.
     pub occupancy: bool,
+    /// Writes what users are told whose groups changed; `None`: nobody is told.
+    pub write_list: Option<WriteList>,
 }
 
 #[derive(Debug)]
@@ -188,6 +194,7 @@ pub struct Hub {
     lives: Lives,
     notices: Notices,
     people: People,
+    lists: Lists,
     occupancies: Occupancies,
     rosters: Rosters,
     inboxes: Inboxes,
@@ -242,6 +249,7 @@ impl Hub {
             lives: Lives::new(watched),
             notices: Notices::default(),
             people: People::default(),
+            lists: Lists::default(),
             occupancies: Occupancies::default(),
             rosters: Rosters::new(seed),
             inboxes: Inboxes::default(),
@@ -447,7 +455,8 @@ impl Hub {
         let watch = self.watch.as_ref().map(|watch| watch.next_wake());
         let own = [self.next_ask_ms(), self.next_control_ms(), self.ids.next_wake()];
         let others = [self.next_presence_ms(), self.next_inbox_ms(), self.next_receipts_ms()];
-        let answers = self.answers.next_ms().into_iter().chain(self.surveys.next_ms()).min();
+        let answers = self.answers.next_ms().into_iter().chain(self.surveys.next_ms());
+        let answers = answers.chain(self.lists.next_ms()).min();
         let (revoked, kept) = (self.next_revoked_ms(), self.endings.next_ms());
         [deadline, watch, answers, revoked, kept, self.next_talk_ms()]
             .into_iter()
@@ -487,6 +496,7 @@ impl Hub {
         self.receipts_turn(now, out);
         self.talks_turn(now, out);
         self.answer_late_orders(now, out);
+        self.lists_turn(now, out);
         self.end_late_surveys(now, out);
         self.give_kept(now, out);
         self.read_revoked(now, out);

@@ -19,7 +19,7 @@ mod tests;
 use std::sync::Arc;
 
 use roomcast_protocol::codes::{Refusal, Refused};
-use roomcast_protocol::conversation::{self, Act, Answered};
+use roomcast_protocol::conversation::{self, Act, Answered, Role};
 use roomcast_protocol::directory::{DirectoryPage, Entries, EntrySet, SetEntry};
 use roomcast_protocol::envelope::Accepted;
 use roomcast_protocol::ids::SessionId;
@@ -431,6 +431,12 @@ impl Talking {
             | Stage::Grouping(_)
             | Stage::Seeing(_) => false,
         }
+    }
+
+    /// Who may be a member of the group by now, or none any more, and what it is then; `None`: nothing of that has begun.
+    pub(crate) fn half_member(&self) -> Option<(&str, Option<Role>)> {
+        let Stage::Joining(joining) = &self.stage else { return None };
+        joining.has_begun().then(|| joining.wanted())
     }
 
     /// With whom the speaker talks, as its client names it.

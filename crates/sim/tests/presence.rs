@@ -229,6 +229,7 @@ impl World {
             lanes: 1,
             watched: true,
             occupancy: false,
+            write_list: None,
         };
         Node {
             id,

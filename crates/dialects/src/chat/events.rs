@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use roomcast_protocol::content::Content;
 use roomcast_protocol::conversation::{self, EventRef, Origin};
+use roomcast_protocol::lists::List;
 use roomcast_protocol::people::Status;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::receipts::Mark;
@@ -52,6 +53,11 @@ pub(super) fn event(publication: &Publication, out: &mut Json<'_>) {
                     out.number_at("lastSeen", status.at_unix_ms);
                 }
             });
+        }
+        if List::of(publication).is_some() {
+            out.text_at("eventType", kind);
+            out.key("payload");
+            return out.json(as_json(content).as_bytes());
         }
         let mark = Mark::ALL.into_iter().find(|mark| mark.name() == &**kind);
         match (origin, mark) {

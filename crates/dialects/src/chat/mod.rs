@@ -8,6 +8,7 @@ mod decode;
 mod encode;
 mod events;
 mod handshake;
+mod lists;
 mod members;
 mod messages;
 mod request_ids;
@@ -22,6 +23,7 @@ use roomcast_protocol::outbound::Outbound;
 
 pub use calls::{CALL_ID_BYTES_MAX, PARTICIPANTS_MAX};
 pub use decode::{KEEP_ALIVE_CHARACTERS_MAX, RAW_BYTES_MAX};
+pub use lists::write_list;
 pub use request_ids::REQUEST_IDS_MAX;
 
 /// The chat dialect, served where configuration says so.

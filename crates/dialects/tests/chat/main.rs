@@ -11,6 +11,7 @@ mod common;
 mod frames;
 #[path = "../shared/framing.rs"]
 mod framing;
+mod lists;
 mod properties;
 mod requests;
 #[path = "../shared/running.rs"]

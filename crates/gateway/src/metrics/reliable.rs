@@ -150,6 +150,21 @@ pub(super) const ROWS: &[Row] = &[
         "Messages that reached users and were not marked, because too many waited; later ones mark them as well",
         Read::Node(|seen| seen.hub.counters.reached_dropped),
     ),
+    gauge(
+        "roomcast_conversations_lists_waiting",
+        "Users whose groups have changed, whom this node has yet to tell their chats",
+        Read::Node(|seen| seen.hub.presence.lists as u64),
+    ),
+    counter(
+        "roomcast_conversations_lists_told_total",
+        "Lists of their chats that users were told because their groups had changed",
+        Read::Node(|seen| seen.hub.counters.lists_told),
+    ),
+    counter(
+        "roomcast_conversations_lists_lost_total",
+        "Lists of their chats that users were not told: too many waited, or the broker did not answer",
+        Read::Node(|seen| seen.hub.counters.lists_lost),
+    ),
     // Receipts: how far users have got, and read, rooms.
     counter(
         "roomcast_receipts_marks_set_total",

@@ -161,6 +161,8 @@ fn what_lanes_and_core_report_is_what_is_shown() {
         talks_refused: 114,
         talks_given_up: 115,
         reached_dropped: 116,
+        lists_told: 125,
+        lists_lost: 126,
         people_lost: 120,
         statuses_dropped: 121,
         ..HubCounters::default()
@@ -175,6 +177,7 @@ fn what_lanes_and_core_report_is_what_is_shown() {
             untold: 107,
             talks: 117,
             people: 122,
+            lists: 124,
         },
     });
     core.feed_bytes.store(42, Ordering::Relaxed);
@@ -253,6 +256,9 @@ fn what_lanes_and_core_report_is_what_is_shown() {
         "roomcast_presence_lives_total 93",
         "roomcast_presence_notices_lost_total 94",
         "roomcast_conversations_open 117",
+        "roomcast_conversations_lists_waiting 124",
+        "roomcast_conversations_lists_told_total 125",
+        "roomcast_conversations_lists_lost_total 126",
         "roomcast_presence_people_lost_total 120",
         "roomcast_presence_statuses_dropped_total 121",
         "roomcast_presence_people_waiting 122",

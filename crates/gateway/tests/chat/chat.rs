@@ -23,7 +23,9 @@ pub(crate) struct Chat {
     events: VecDeque<Value>,
     /// Who came and went, apart from all other events.
     statuses: VecDeque<Value>,
-    /// Those are not acked.
+    /// Lists of its chats that it was told, apart too.
+    lists: VecDeque<Value>,
+    /// Both are not acked.
     pub(crate) keeps_acks: bool,
 }
 
@@ -36,8 +38,8 @@ impl Chat {
         let answered = dial.send(live.public());
         assert_eq!(answered.status, 101);
         assert_eq!(answered.header("sec-websocket-protocol"), Some("protocol"));
-        let (events, statuses) = (VecDeque::new(), VecDeque::new());
-        Self { ws: answered.ws, asked: 0, events, statuses, keeps_acks: false }
+        let (events, statuses, lists) = (VecDeque::new(), VecDeque::new(), VecDeque::new());
+        Self { ws: answered.ws, asked: 0, events, statuses, lists, keeps_acks: false }
     }
 
     pub(crate) fn tell(&mut self, message: &Value) {
@@ -50,14 +52,23 @@ impl Chat {
         self.ws.tell(&json!({ "type": "event", "timestamp": timestamp, "payloadType": kind, "payload": payload }));
     }
 
-    /// The next message that does not say who came or went.
+    /// Where an event is kept that comes while something else is waited for.
+    fn queue(&mut self, event: &Value) -> &mut VecDeque<Value> {
+        match event["eventType"].as_str() {
+            Some("online" | "offline") => &mut self.statuses,
+            Some("chats") => &mut self.lists,
+            _ => &mut self.events,
+        }
+    }
+
+    /// The next message that neither says who came or went nor lists chats.
     fn receive(&mut self, deadline: Instant) -> Option<Value> {
         loop {
             let heard = self.receive_any(deadline)?;
-            if heard["eventType"] != "online" && heard["eventType"] != "offline" {
+            if !is_aside(&heard) {
                 return Some(heard);
             }
-            self.statuses.push_back(heard);
+            self.queue(&heard).push_back(heard);
         }
     }
 
@@ -70,7 +81,7 @@ impl Chat {
                     if heard["event"] == "pong" {
                         continue;
                     }
-                    if heard["payload"].get("userId").is_some() && !self.keeps_acks {
+                    if is_aside(&heard) && !self.keeps_acks {
                         self.acks(&heard);
                     }
                     return Some(heard);
@@ -152,10 +163,39 @@ impl Chat {
                 return Some(held);
             }
             let heard = self.receive_any(deadline)?;
-            let is_status = heard["payload"].get("userId").is_some();
-            let kept = if is_status { &mut self.statuses } else { &mut self.events };
-            kept.push_back(heard);
+            self.queue(&heard).push_back(heard);
         }
+    }
+
+    /// The next event that lists its chats; other events that come meanwhile are kept.
+    pub(crate) fn list(&mut self, within: Duration) -> Option<Value> {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(held) = self.lists.pop_front() {
+                return Some(held);
+            }
+            let heard = self.receive_any(deadline)?;
+            self.queue(&heard).push_back(heard);
+        }
+    }
+
+    /// The next one, in which these groups are.
+    #[track_caller]
+    pub(crate) fn hears_list_of(&mut self, groups: &[&str]) -> Value {
+        let heard = self.list(PATIENCE).expect("a list in time");
+        assert!(heard["id"].is_u64() && heard["timestamp"].is_u64(), "{heard}");
+        let listed = heard["payload"].as_array().expect("an array").iter();
+        let listed = listed.filter(|chat| chat["type"] == "group");
+        let mut named: Vec<_> = listed.map(|chat| chat["chatId"].as_str().unwrap()).collect();
+        named.sort_unstable();
+        assert_eq!(named, groups, "{heard}");
+        heard
+    }
+
+    /// No list comes within so long.
+    #[track_caller]
+    pub(crate) fn hears_no_list(&mut self, within: Duration) {
+        assert_eq!(self.list(within), None, "no list was expected");
     }
 
     /// Who came or went next; answers with the event.
@@ -199,4 +239,9 @@ impl Chat {
     pub(crate) fn close(self) {
         self.ws.close();
     }
+}
+
+/// Whether it is kept apart from other events.
+fn is_aside(heard: &Value) -> bool {
+    matches!(heard["eventType"].as_str(), Some("online" | "offline" | "chats"))
 }

@@ -14,7 +14,7 @@ const QUIET: Duration = Duration::from_millis(700);
 
 /// The application says what a user is in a group.
 #[track_caller]
-fn puts(live: &Live, group: &str, user: &str, role: &str) -> Value {
+pub(crate) fn puts(live: &Live, group: &str, user: &str, role: &str) -> Value {
     let path = format!("/api/v1/groups/{group}/members/{user}");
     let (status, body) = live.request("PUT", &path, &json!({ "role": role }).to_string());
     assert_eq!(status, 200, "{body}");
@@ -22,7 +22,7 @@ fn puts(live: &Live, group: &str, user: &str, role: &str) -> Value {
 }
 
 #[track_caller]
-fn removes(live: &Live, group: &str, user: &str) -> Value {
+pub(crate) fn removes(live: &Live, group: &str, user: &str) -> Value {
     let path = format!("/api/v1/groups/{group}/members/{user}");
     let (status, body) = live.request("DELETE", &path, "");
     assert_eq!(status, 200, "{body}");

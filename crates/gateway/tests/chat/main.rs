@@ -14,6 +14,7 @@ mod common;
 mod dialog;
 mod door;
 mod groups;
+mod lists;
 mod people;
 mod privacy;
 mod sequence;

@@ -123,6 +123,11 @@ impl Notices {
         !full
     }
 
+    /// Whether something of this agent has not been accepted in this room.
+    pub(super) fn tell(&self, room: &RoomName, agent: &str) -> bool {
+        self.chains.contains_key(&(room.clone(), agent.into()))
+    }
+
     fn try_at(&mut self, at_ms: u64, number: u64) {
         if let Some(notice) = self.all.get_mut(&number) {
             notice.due_ms = Some(at_ms);

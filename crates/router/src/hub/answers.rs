@@ -175,7 +175,7 @@ impl Hub {
             (Ok(accepted), Some(awaited)) => awaited.stored = Some(accepted),
             (Err(refused), Some(_)) => {
                 self.answers.awaited.remove(&query.0);
-                out.push(HubEffect::Ordered(query, Err(refused)));
+                self.is_ordered(query, Err(refused), out);
             }
             (Ok(_) | Err(_), None) => {}
         }
@@ -316,6 +316,19 @@ impl Hub {
         self.counters.orders_unanswered += unanswered.len() as u64;
         let nodes = awaited.nodes.into_iter().collect();
         let ordered = Ordered { accepted, nodes, unanswered };
-        out.push(HubEffect::Ordered(QueryId(query), Ok(ordered)));
+        self.is_ordered(QueryId(query), Ok(ordered), out);
+    }
+
+    /// Nobody is waited for any more: whoever gave the order is answered, and what it changed can be told.
+    fn is_ordered(
+        &mut self,
+        query: QueryId,
+        outcome: Result<Ordered, Refused>,
+        out: &mut Vec<HubEffect>,
+    ) {
+        if let Some(changed) = self.lists.take_ordered(query) {
+            self.tell_list(changed);
+        }
+        out.push(HubEffect::Ordered(query, outcome));
     }
 }

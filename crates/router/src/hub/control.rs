@@ -326,6 +326,7 @@ impl Hub {
         if let Some(order) = Order::of(publication) {
             if let Some(user) = order.changes_groups_of() {
                 self.talks.doubt_groups_of(user);
+                self.lists.doubt(&order);
             }
             if let Order::Admit(_, membership) = &order {
                 self.talks.is_a_group(conversation::group_of(&membership.room));

@@ -54,6 +54,10 @@ pub struct HubCounters {
     pub talks_given_up: u64,
     /// Messages that reached users, and were not marked because too many waited.
     pub reached_dropped: u64,
+    /// Lists of their conversations that users were told because their groups had changed.
+    pub lists_told: u64,
+    /// The same that were not told, because too many waited or the broker did not answer.
+    pub lists_lost: u64,
     /// Times that orders to end sessions may have been missed.
     pub control_gaps: u64,
     /// Times that orders were lost, so that every session had to prove itself anew.
@@ -144,6 +148,8 @@ pub struct PresenceSizes {
     pub talks: usize,
     /// Comings and goings of users that this node has yet to tell their contacts. Bounds: [`super::PEOPLE_MAX`].
     pub people: usize,
+    /// Users whom this node has yet to tell that their groups have changed. Bounds: [`super::LISTS_MAX`].
+    pub lists: usize,
 }
 
 impl Hub {
@@ -157,6 +163,7 @@ impl Hub {
             untold: self.occupancies.untold(),
             talks: self.talks.len(),
             people: self.people.len(),
+            lists: self.lists.len(),
         }
     }
 

@@ -8,6 +8,7 @@ use roomcast_protocol::content::Content;
 use roomcast_protocol::conversation::{self, Origin};
 use roomcast_protocol::envelope::BrokerCommand;
 use roomcast_protocol::ids::SessionId;
+use roomcast_protocol::lists::List;
 use roomcast_protocol::people::{OFFLINE, ONLINE, Status};
 use roomcast_protocol::position::{Keep, Kept, Page, Position, Span};
 use roomcast_protocol::presence::{AGENTS, AWAY, PERSON, PRESENT_MAX, PresenceChange};
@@ -82,12 +83,14 @@ struct Turn {
 
 /// Who asks who is online.
 #[derive(Debug)]
-enum Asker {
+pub(super) enum Asker {
     /// A turn, by its number: its contacts are to be read, or sought.
     Turn(u64),
     /// A conversation's question.
     Talk(u64),
-    /// A read of a lane, whose page tells of these users in the inbox of the last of them.
+    /// A user is to be told its conversations.
+    List(Box<str>),
+    /// A read of a lane, whose page tells of these users in the inbox of the last one, who is there under two names.
     Page(u64, Box<Page>, Vec<Box<str>>),
 }
 
@@ -144,6 +147,11 @@ pub(crate) fn seen_of(user: &str) -> Option<RoomName> {
 
 fn person(user: &str) -> Box<str> {
     format!("{PERSON}{user}").into()
+}
+
+/// As which users of the agents' room one is there, while somebody looks and while nobody does.
+fn both(user: &str) -> [Box<str>; 2] {
+    [person(user), format!("{AWAY}{user}").into()]
 }
 
 impl Hub {
@@ -229,7 +237,6 @@ impl Hub {
             (None, _) | (_, None) => {
                 contacts.sort_unstable();
                 contacts.dedup();
-                let both = |user: &str| [person(user), format!("{AWAY}{user}").into()];
                 let own = person(&turn.user);
                 let users =
                     [own].into_iter().chain(contacts.iter().flat_map(|it| both(it))).collect();
@@ -242,6 +249,12 @@ impl Hub {
         let Ok(room) = RoomName::system(AGENTS) else { return };
         let request = self.people.ask(asker);
         out.push(HubEffect::Broker(BrokerCommand::Present { request, room, users }));
+    }
+
+    /// Is the user there, looked at or not?
+    pub(super) fn is_user_there(&mut self, user: Box<str>, out: &mut Vec<HubEffect>) {
+        let both = both(&user).to_vec();
+        self.ask_online(Asker::List(user), both, out);
     }
 
     /// A conversation wants to know which of these users are online.
@@ -271,6 +284,7 @@ impl Hub {
                 self.page(now, read, page, out);
                 self.people.checked = None;
             }
+            Some(Asker::List(user)) => self.list_found(now, &user, since, out),
             Some(Asker::Turn(number)) => self.people.found(now, number, since.as_deref()),
             None => {}
         }
@@ -326,7 +340,7 @@ impl Hub {
         self.counters.notices_lost += u64::from(!kept);
     }
 
-    /// A page for a lane that tells who is online is given once it is known what of that is true.
+    /// A page for a lane that tells who is online, or which conversations there are, is given once it is known what of that is true.
     pub(super) fn checks_page(
         &mut self,
         read: u64,
@@ -344,20 +358,24 @@ impl Hub {
         };
         let told = page.entries.iter().filter_map(status_of).map(|it| person(it.user));
         let mut users: Vec<_> = told.collect();
-        if users.is_empty() {
+        if users.is_empty() && !page.entries.iter().any(|it| list_of(it).is_some()) {
             return Some(Some(page));
         }
         users.sort_unstable();
         users.dedup();
-        users.truncate(PRESENT_MAX - 1);
-        users.push(person(owner));
+        users.truncate(PRESENT_MAX - 2);
+        users.extend(both(owner));
         self.ask_online(Asker::Page(read, Box::new(page), users.clone()), users, out);
         None
     }
 
-    /// What of a page tells who is online and is not true any more, or was told before the inbox's owner came, is not given.
+    /// What of a page tells who is online and is not true any more, or was told before the inbox's owner came, is not given;
+    /// nor is a list of conversations from before.
     fn only_true(&mut self, page: Page, users: &[Box<str>], since: &[Option<u64>]) -> Page {
-        let own = since.last().copied().flatten();
+        let [own, away] = since.last_chunk().copied().unwrap_or_default();
+        // Whether nobody looks at the client is no matter for a list.
+        let there = own.into_iter().chain(away).min();
+        let is_since = |list: List| there.is_some_and(|there| there <= list.since);
         let known: BTreeMap<&str, Option<u64>> =
             users.iter().map(|user| &**user).zip(since.iter().copied()).collect();
         let is_true = |status: &Status<'_>| {
@@ -367,7 +385,8 @@ impl Hub {
         };
         let mut dropped = 0;
         let one = |kept: Kept| {
-            if status_of(&kept).is_none_or(|it| is_true(&it)) {
+            let told = list_of(&kept).is_none_or(is_since);
+            if told && status_of(&kept).is_none_or(|it| is_true(&it)) {
                 return kept;
             }
             dropped += 1;
@@ -400,8 +419,16 @@ impl People {
 }
 
 fn status_of(kept: &Kept) -> Option<Status<'_>> {
+    readable(kept).and_then(Status::of)
+}
+
+fn list_of(kept: &Kept) -> Option<List> {
+    readable(kept).and_then(List::of)
+}
+
+fn readable(kept: &Kept) -> Option<&Publication> {
     match kept {
-        Kept::Publication(publication) => Status::of(publication),
+        Kept::Publication(publication) => Some(publication),
         Kept::Unreadable(_) | Kept::Removed(_) => None,
     }
 }

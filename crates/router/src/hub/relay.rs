@@ -8,7 +8,7 @@ use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::envelope::{Accepted, BrokerCommand, Level};
 use roomcast_protocol::ids::LaneId;
 use roomcast_protocol::outbound::Loss;
-use roomcast_protocol::people::Status;
+use roomcast_protocol::people::Newest;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::time::Now;
 
@@ -109,8 +109,8 @@ impl Hub {
             name if talks::index_keep(name).is_some() => return talks::index_key(publication),
             _ => {}
         }
-        if let Some(status) = Status::of(publication) {
-            return Some(status.key());
+        if let Some(newest) = Newest::of(publication) {
+            return Some(newest.key());
         }
         let rule = self.guard.rule(&publication.room)?;
         let collapses = self.guard.policy(rule).collapses;

@@ -16,6 +16,7 @@ use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
 use super::Hub;
+use super::lists::Changed;
 use super::relay::RETRY_MS;
 use super::turns::{Line, Turns};
 use super::watch::RelayState;
@@ -73,6 +74,8 @@ pub(super) enum Asker {
     Session(LaneId, SessionKey, ReplyTo),
     /// The server API, which wants it told to all nodes; how long they have. Units: milliseconds.
     Query(QueryId, u64),
+    /// The user is to be told its conversations.
+    List(Box<str>),
 }
 
 /// One thing asked.
@@ -469,25 +472,27 @@ impl Hub {
         if let Some(counted) = open.talking.take_counted().filter(|_| outcome.is_ok()) {
             self.talks.remember(open.talking.room(), counted);
         }
-        if let Some(Asker::Query(query, timeout_ms)) = open.asker {
-            match outcome {
-                Ok(answered) => {
-                    self.tell_of_member(now, (query, timeout_ms), &open.talking, answered, out)
-                }
-                Err(refused) => out.push(HubEffect::Ordered(query, Err(refused))),
+        let changed = Changed::by(&open.talking, &outcome);
+        match (open.asker.take(), outcome) {
+            (Some(Asker::Query(query, timeout_ms)), Ok(answered)) => {
+                // It is told behind the order, for then the user's sessions are in the group.
+                changed.into_iter().for_each(|it| self.lists.tell_behind(query, it));
+                self.tell_of_member(now, (query, timeout_ms), &open.talking, answered, out);
             }
-            return;
-        }
-        if let Some(asker) = open.asker {
-            // While orders may be missing, it may be asked by somebody who may not be told any more.
-            let shows =
-                matches!(&outcome, Ok(Answered::Messages(_) | Answered::Conversations { .. }));
-            let outcome = if shows && self.control.is_open() {
-                Err(Refused::unavailable("Not possible at the moment".into(), RETRY_MS))
-            } else {
-                outcome
-            };
-            answer(asker, outcome, out);
+            (Some(Asker::List(user)), outcome) => self.listed(now, &user, outcome),
+            (Some(asker), outcome) => {
+                changed.into_iter().for_each(|it| self.tell_list(it));
+                // While orders may be missing, it may be asked by somebody who may not be told any more.
+                let shows =
+                    matches!(&outcome, Ok(Answered::Messages(_) | Answered::Conversations { .. }));
+                let outcome = if shows && self.control.is_open() {
+                    Err(Refused::unavailable("Not possible at the moment".into(), RETRY_MS))
+                } else {
+                    outcome
+                };
+                answer(asker, outcome, out);
+            }
+            (None, _) => changed.into_iter().for_each(|it| self.tell_list(it)),
         }
         if let Some((key, at)) = open.reached {
             self.talks.marking.remove(&key);
@@ -562,6 +567,6 @@ fn answer(asker: Asker, outcome: Result<Answered, Refused>, out: &mut Vec<HubEff
         (Asker::Query(query, _), Err(refused)) => {
             out.push(HubEffect::Ordered(query, Err(refused)));
         }
-        (Asker::Query(..), Ok(_)) => {}
+        (Asker::Query(..), Ok(_)) | (Asker::List(_), _) => {}
     }
 }

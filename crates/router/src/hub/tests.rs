@@ -4,6 +4,7 @@ mod dead;
 mod inboxes;
 mod isolation;
 mod kept;
+mod lists;
 mod occupancy;
 mod orders;
 mod people;
@@ -200,6 +201,7 @@ fn config(seed: u64, watched: bool) -> HubConfig {
         answer_bytes_max: 1 << 10,
         watched,
         occupancy: false,
+        write_list: None,
     }
 }
 

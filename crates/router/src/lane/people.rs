@@ -2,7 +2,7 @@
 
 use roomcast_protocol::command::Command;
 use roomcast_protocol::ids::SessionKey;
-use roomcast_protocol::people::Status;
+use roomcast_protocol::people::Newest;
 use roomcast_protocol::publication::Publication;
 
 use super::Lane;
@@ -46,12 +46,12 @@ impl Lane {
 }
 
 impl Acks {
-    /// What waits for an ack and tells an older status of the same user is not given any more.
+    /// What waits for an ack and tells of the same, of which only the newest counts, is not given any more.
     pub(super) fn supersede(&mut self, room: u32, publication: &Publication) {
-        let Some(status) = Status::of(publication) else { return };
+        let Some(newest) = Newest::of(publication) else { return };
         let at = publication.position.map(|position| position.offset);
         let is_older = |it: &mut Inflight| {
-            let same = Status::of(&it.publication).is_some_and(|it| it.user == status.user);
+            let same = Newest::of(&it.publication) == Some(newest);
             let before = it.offset().zip(at).is_none_or(|(offset, at)| offset < at);
             same && it.room == room && before && it.publication.id != publication.id
         };

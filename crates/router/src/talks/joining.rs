@@ -75,6 +75,11 @@ impl Joining {
         matches!(self.phase, Phase::Listing | Phase::Owning | Phase::Undoing)
     }
 
+    /// Who is to be what.
+    pub(super) const fn wanted(&self) -> (&str, Option<Role>) {
+        (&self.user, self.role)
+    }
+
     pub(super) fn question(&self, room: &RoomName, at_unix_ms: u64) -> Question {
         match self.phase {
             Phase::Knowing => Question::Entries(self.groups.clone(), Entries::One(self.id.clone())),

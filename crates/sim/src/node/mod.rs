@@ -94,6 +94,7 @@ impl Node {
             lanes: LANES as u8,
             watched: true,
             occupancy: birth.occupancy,
+            write_list: None,
         };
         let users = Arc::new(Users::new(birth.seed));
         let lane = |at: usize| {

@@ -8,6 +8,7 @@ use roomcast_protocol::content::Content;
 use roomcast_protocol::conversation::dialog;
 use roomcast_protocol::envelope::{Accepted, BrokerCommand, BrokerEvent};
 use roomcast_protocol::ids::{LaneId, NodeId, SessionId};
+use roomcast_protocol::lists::{LIST, List};
 use roomcast_protocol::people::Status;
 use roomcast_protocol::position::{Epoch, Head, Kept, Page, Position, Span};
 use roomcast_protocol::presence::{AGENTS, PresenceChange, PresenceDiff, PresenceSet, SetPresence};
@@ -56,6 +57,7 @@ impl Played {
             answer_bytes_max: 1 << 20,
             watched: false,
             occupancy: false,
+            write_list: None,
         };
         Self {
             hub: Hub::new(config, Arc::new(Rules)),
@@ -420,6 +422,30 @@ fn kept(offset: u64, user: &str, online: bool, version: u64) -> Kept {
     let inbox = room("user-ann");
     let told = crate::hub::people::status(inbox, (user, online), at(version), 1_700_000_000_000);
     Kept::Publication(Arc::new(Publication { position: Some(at(offset)), ..told }))
+}
+
+/// A list of conversations, told while ann had been there since that version.
+fn list(offset: u64, since: u64) -> Kept {
+    let content = Content::Json("[]".into());
+    let it = Publication::bare(room("user-ann"), content);
+    let origin = List { since }.origin(it.room.clone(), 1);
+    let (position, origin) = (Some(at(offset)), Some(Box::new(origin)));
+    Kept::Publication(Arc::new(Publication { position, kind: LIST.into(), origin, ..it }))
+}
+
+#[test]
+fn a_list_is_given_again_while_its_user_was_there_all_the_time() {
+    let entries = || vec![list(1, 4), list(2, 6)];
+    for (there, expected) in [
+        ([("$user-ann", 6), ("$away-bob", 1)], vec![2]),
+        ([("$user-ann", 4), ("$away-ann", 9)], vec![1, 2]),
+        // Whether somebody looks is no matter.
+        ([("$away-ann", 5), ("$user-bob", 1)], vec![2]),
+        ([("$user-ann", 7), ("$away-ann", 8)], vec![]),
+        ([("$user-bob", 1), ("$away-bob", 1)], vec![]),
+    ] {
+        assert_eq!(given(&there, entries(), false), Some(expected), "{there:?}");
+    }
 }
 
 /// What of it a lane is given.

@@ -42,6 +42,7 @@ impl Played {
             answer_bytes_max: 1 << 20,
             watched: false,
             occupancy: false,
+            write_list: None,
         };
         let now = Now { mono_ms: 1_000, unix_ms: 1_700_000_000_000 };
         let (out, groups, asked_of_groups) = (Vec::new(), Vec::new(), 0);

@@ -365,6 +365,7 @@ impl Node {
             lanes: u8::try_from(lanes).unwrap(),
             watched: false,
             occupancy: false,
+            write_list: None,
         };
         Self {
             now: Now::default(),
