@@ -19,7 +19,7 @@ mod tests;
 use std::sync::Arc;
 
 use roomcast_protocol::codes::{Refusal, Refused};
-use roomcast_protocol::conversation::{self, Act, Answered, Role};
+use roomcast_protocol::conversation::{self, Act, Answered, Membership, Role};
 use roomcast_protocol::directory::{DirectoryPage, Entries, EntrySet, SetEntry};
 use roomcast_protocol::envelope::Accepted;
 use roomcast_protocol::ids::SessionId;
@@ -227,6 +227,17 @@ impl Talking {
         Some(Self { stage, ..Self::begun(who, group, None, Vec::new()) })
     }
 
+    /// All nodes were told what a user is in a group; `None`: one of the names is too long.
+    pub(crate) fn told_member(
+        who: Speaker,
+        group: RoomName,
+        user: Box<str>,
+        now: Option<Membership>,
+    ) -> Option<Self> {
+        let stage = Stage::Joining(Joining::told(&group, user, now)?);
+        Some(Self { stage, ..Self::begun(who, group, None, Vec::new()) })
+    }
+
     /// A message has reached the user.
     pub(crate) fn reached(who: Speaker, room: RoomName, at: Position) -> Option<Self> {
         let mut talking = Self::new(who, room, Act::Show)?;
@@ -298,7 +309,7 @@ impl Talking {
             Stage::Listing(listing) => listing.questions(),
             Stage::Inviting(inviting) => inviting.questions(&self.room),
             Stage::Grouping(grouping) => one(grouping.question(&self.room, &self.who.user)),
-            Stage::Joining(joining) => one(joining.question(&self.room, self.who.at_unix_ms)),
+            Stage::Joining(joining) => one(joining.question(&self.room, &self.who)),
             Stage::Seeing(seeing) => seeing.questions(),
         }
     }

@@ -263,3 +263,36 @@ fn those_who_are_called_are_members_and_a_closed_call_is_kept() {
     assert_eq!(found["messages"][0]["payload"]["direction"], "incoming");
     eve.hears_nothing(QUIET);
 }
+
+/// The application puts a user in and out at the same time, on two nodes.
+fn crossed(one: &Live, two: &Live) {
+    puts(one, "team", "ann", "owner");
+    let mut ann = Chat::open(one, "ann", None);
+    let mut bob = Chat::open(two, "bob", None);
+    for round in 0..30 {
+        std::thread::scope(|scope| {
+            scope.spawn(|| puts(one, "team", "bob", ["member", "owner"][round % 2]));
+            scope.spawn(|| removes(two, "team", "bob"));
+            scope.spawn(|| puts(two, "team", "bob", "member"));
+        });
+        let chat = ann.asks("chat", &json!({ "chatId": "team" }));
+        let is_listed = chat["roles"].get("bob").cloned();
+        let own = bob.asks("chats", &json!({}));
+        assert_eq!(is_listed.is_some(), own[0]["chatId"] == "team", "{round}: {chat} {own}");
+        let own = bob.asks("chat", &json!({ "chatId": "team" }));
+        assert!(is_listed.is_none() || own["roles"]["bob"] == chat["roles"]["bob"], "{round}");
+    }
+}
+
+#[test]
+fn a_member_that_is_changed_by_two_at_once_is_the_same_for_the_group_and_itself() {
+    let [one, two] = Live::start_several::<2>(&SERVED);
+    crossed(&one, &two);
+}
+
+#[test]
+fn a_member_that_is_changed_by_two_at_once_is_the_same_for_the_group_and_itself_on_redis() {
+    let redis = Redis::start(&[]).unwrap();
+    let [one, two] = [(); 2].map(|()| Live::on_redis(redis.port(), &SERVED));
+    crossed(&one, &two);
+}

@@ -326,9 +326,7 @@ impl Hub {
         outcome: Result<Ordered, Refused>,
         out: &mut Vec<HubEffect>,
     ) {
-        if let Some(changed) = self.lists.take_ordered(query) {
-            self.tell_list(changed);
-        }
+        self.member_is_told(query);
         out.push(HubEffect::Ordered(query, outcome));
     }
 }

@@ -21,7 +21,6 @@ use super::relay::RETRY_MS;
 use super::turns::{Line, Turns};
 use super::watch::RelayState;
 use crate::messages::{HubEffect, LaneMessage, MemberChange, QueryId, Talk, TalkOf, Ticket};
-use crate::orders::{Order, Whom};
 use crate::reader::Reader;
 use crate::talks::{Counted, Heard, NUMBERS, Question, Speaker, Step, Talking};
 
@@ -475,9 +474,8 @@ impl Hub {
         let changed = Changed::by(&open.talking, &outcome);
         match (open.asker.take(), outcome) {
             (Some(Asker::Query(query, timeout_ms)), Ok(answered)) => {
-                // It is told behind the order, for then the user's sessions are in the group.
-                changed.into_iter().for_each(|it| self.lists.tell_behind(query, it));
-                self.tell_of_member(now, (query, timeout_ms), &open.talking, answered, out);
+                let (group, asked) = (open.talking.room().clone(), (query, timeout_ms));
+                self.tell_of_member(now, asked, &group, answered, changed, out);
             }
             (Some(Asker::List(user)), outcome) => self.listed(now, &user, outcome),
             (Some(asker), outcome) => {
@@ -501,23 +499,6 @@ impl Hub {
             }
             self.mark_reached(now, out);
         }
-    }
-
-    /// Who is in a group stands: all nodes are told.
-    fn tell_of_member(
-        &mut self,
-        now: Now,
-        asked: (QueryId, u64),
-        talking: &Talking,
-        answered: Answered,
-        out: &mut Vec<HubEffect>,
-    ) {
-        let Answered::Member { user, now: member, .. } = answered else { return };
-        let order = match member {
-            Some(member) => Order::Admit(user, member),
-            None => Order::Leave(talking.room().clone(), Whom::User(user)),
-        };
-        self.give_order(now, asked, &order, out);
     }
 
     /// Asks again, and tells those who waited for too long.

@@ -1,5 +1,8 @@
-//! Somebody becomes a member of a group, or is none any more: the group's list of members counts, and the user's list of
-//! groups follows. Each step can be repeated; a change that was not answered is asked for again.
+//! Somebody becomes a member of a group, or is none any more: it stands in the group's list of members and in the user's list
+//! of groups, of which the user's decides. Each step can be repeated; a change that was not answered is asked for again.
+//!
+//! No step writes both lists, and several nodes may change one member at once. So whoever wrote one list reads the other one
+//! behind it, and has the group's follow the user's until both say the same: whoever writes last reads what stays.
 
 use std::sync::Arc;
 
@@ -9,15 +12,17 @@ use roomcast_protocol::content::Content;
 use roomcast_protocol::conversation::{
     self, Answered, GROUP_MEMBERS_MAX, GROUP_NUMBER_MAX, Membership, Role, USER_GROUPS_MAX,
 };
-use roomcast_protocol::directory::{Entries, EntrySet, SetEntry};
+use roomcast_protocol::directory::{DirectoryPage, Entries, EntrySet, SetEntry};
 use roomcast_protocol::envelope::Accepted;
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::iso8601;
 
 use super::grouping::{groups_of, membership_in};
-use super::{Heard, Question, Step, below};
+use super::{Heard, Question, Speaker, Step, below};
+use crate::hub::{CONTROL, RETRY_MS};
 use crate::membership;
+use crate::orders::{Order, Whom};
 
 /// The room that numbers groups: the offset of the publication whose id is the group's. No two groups have one number; a
 /// group may get another one for members that come later, which harms nobody.
@@ -39,13 +44,23 @@ enum Phase {
     Numbering,
     /// Up to where was something said there?
     Placing,
-    /// The group's list is changed.
+    /// A new member is entered in the group's list.
     Listing,
     /// The user's list is changed.
     Owning,
-    /// The user is in too many groups: the group's list is as it was.
-    Undoing,
+    /// Does the group's list say what the user's does?
+    Comparing,
+    /// The group's list follows the user's.
+    Following,
+    /// Does the user's list still say that?
+    Checking,
+    /// Nodes were told otherwise: they are told what it says now.
+    Ordering,
 }
+
+/// How often the group's list follows the user's before whoever asked is told to ask again: each time somebody else has
+/// changed it meanwhile.
+pub(super) const FOLLOWS_MAX: u32 = 16;
 
 /// How far it got.
 #[derive(Debug)]
@@ -57,8 +72,15 @@ pub(super) struct Joining {
     role: Option<Role>,
     phase: Phase,
     number: u32,
-    before: Option<Membership>,
+    /// What the user was.
+    before: Option<Role>,
+    /// What stands in the user's list, or is to stand there.
     now: Option<Membership>,
+    /// Why it can not be what was asked for.
+    refused: Option<Refused>,
+    follows: u32,
+    /// Nodes were told what it is: only whether that still holds is looked at.
+    told: bool,
 }
 
 impl Joining {
@@ -66,13 +88,40 @@ impl Joining {
         let id = conversation::group_of(group)?;
         conversation::inbox(&user).ok()?;
         let (members, groups) = (members_of(id)?, groups_of(&user)?);
-        let (phase, number, before, now) = (Phase::Knowing, 0, None, None);
-        Some(Self { members, groups, id: id.into(), user, role, phase, number, before, now })
+        let (id, phase, number) = (id.into(), Phase::Knowing, 0);
+        let (before, now, refused, follows, told) = (None, None, None, 0, false);
+        Some(Self {
+            members,
+            groups,
+            id,
+            user,
+            role,
+            phase,
+            number,
+            before,
+            now,
+            refused,
+            follows,
+            told,
+        })
+    }
+
+    /// All nodes were told what a user is; of two orders that cross each other on the way the older one may come last.
+    pub(super) fn told(group: &RoomName, user: Box<str>, now: Option<Membership>) -> Option<Self> {
+        let it = Self::new(group, user, None)?;
+        Some(Self { now, phase: Phase::Checking, told: true, ..it })
     }
 
     /// Whether something of it may stand already.
     pub(super) const fn has_begun(&self) -> bool {
-        matches!(self.phase, Phase::Listing | Phase::Owning | Phase::Undoing)
+        match self.phase {
+            Phase::Knowing | Phase::Numbering | Phase::Placing | Phase::Ordering => false,
+            Phase::Listing
+            | Phase::Owning
+            | Phase::Comparing
+            | Phase::Following
+            | Phase::Checking => !self.told,
+        }
     }
 
     /// Who is to be what.
@@ -80,19 +129,21 @@ impl Joining {
         (&self.user, self.role)
     }
 
-    pub(super) fn question(&self, room: &RoomName, at_unix_ms: u64) -> Question {
+    pub(super) fn question(&self, room: &RoomName, who: &Speaker) -> Question {
         match self.phase {
-            Phase::Knowing => Question::Entries(self.groups.clone(), Entries::One(self.id.clone())),
-            Phase::Numbering => Question::Publish(Arc::new(self.wish_for_number(at_unix_ms))),
+            Phase::Ordering => Question::Publish(Arc::new(self.order(room, who))),
+            Phase::Knowing | Phase::Checking => {
+                Question::Entries(self.groups.clone(), Entries::One(self.id.clone()))
+            }
+            Phase::Comparing => {
+                Question::Entries(self.members.clone(), Entries::One(self.user.clone()))
+            }
+            Phase::Numbering => Question::Publish(Arc::new(self.wish_for_number(who.at_unix_ms))),
             Phase::Placing => Question::Read(
                 room.clone(),
                 roomcast_protocol::position::Span { count_max: 1, ..below(u64::MAX) },
             ),
-            Phase::Listing => {
-                let value = self.role.map(|role| Bytes::from_static(role.name().as_bytes()));
-                Question::Enter(self.entry(value))
-            }
-            Phase::Undoing => Question::Enter(self.entry(None)),
+            Phase::Listing | Phase::Following => Question::Enter(self.entry()),
             Phase::Owning => Question::Enter(SetEntry {
                 directory: self.groups.clone(),
                 name: self.id.clone(),
@@ -103,8 +154,26 @@ impl Joining {
         }
     }
 
+    /// What all nodes are told.
+    fn order(&self, room: &RoomName, who: &Speaker) -> Publication {
+        let order = match self.now.clone() {
+            Some(member) => Order::Admit(self.user.clone(), member),
+            None => Order::Leave(room.clone(), Whom::User(self.user.clone())),
+        };
+        let (kind, text) = order.written();
+        let control = RoomName::system(CONTROL).unwrap_or_else(|_| self.members.clone());
+        Publication {
+            id: format!("again-{}-{}-{}", who.request, who.at_unix_ms, self.follows).into(),
+            kind: kind.into(),
+            timestamp: iso8601(who.at_unix_ms).into(),
+            sender: who.user.clone(),
+            ..Publication::bare(control, Content::Text(text.into()))
+        }
+    }
+
     /// What is to stand in the group's list.
-    fn entry(&self, value: Option<Bytes>) -> SetEntry {
+    fn entry(&self) -> SetEntry {
+        let value = self.role_now().map(|role| Bytes::from_static(role.name().as_bytes()));
         SetEntry {
             directory: self.members.clone(),
             name: self.user.clone(),
@@ -127,13 +196,17 @@ impl Joining {
         }
     }
 
+    fn role_now(&self) -> Option<Role> {
+        self.now.as_ref().map(|it| it.role)
+    }
+
     /// The broker says something.
     pub(super) fn hear(mut self, room: &RoomName, heard: Heard) -> (Self, Step) {
         let next = match (self.phase, heard) {
             (Phase::Knowing, Heard::Entries(Some(page))) => {
-                let found = page.entries.first();
-                self.before = found.and_then(|(_, value)| membership_in(&self.id, value));
-                match (self.role, self.before.clone()) {
+                let before = self.read_own(&page);
+                self.before = before.as_ref().map(|it| it.role);
+                match (self.role, before) {
                     (Some(role), Some(before)) => self.takes(Membership { role, ..before }),
                     (Some(_), None) => Phase::Numbering,
                     // The user's own list first: what it names is heard.
@@ -149,7 +222,7 @@ impl Joining {
                     None => {
                         let text =
                             format!("There are {GROUP_NUMBER_MAX} groups, as many as may be");
-                        return (self, limit(text));
+                        return (self, Step::Over(Err(limit(text))));
                     }
                 }
             }
@@ -163,27 +236,90 @@ impl Joining {
                 }
                 None => Phase::Owning,
             },
-            (Phase::Listing, Heard::Entered(Some(set))) => match (set, self.role) {
-                (EntrySet::Done { .. }, Some(_)) => Phase::Owning,
-                (EntrySet::Done { .. }, None) => return self.over(),
-                (EntrySet::Full, _) => {
-                    let text =
-                        format!("The group has {GROUP_MEMBERS_MAX} members, as many as it may");
-                    return (self, limit(text));
+            (Phase::Listing | Phase::Following, Heard::Entered(Some(set))) => {
+                return self.is_entered(&set);
+            }
+            (Phase::Owning, Heard::Entered(Some(set))) => self.is_owned(set),
+            (Phase::Comparing, Heard::Entries(Some(page))) => {
+                let role = page.entries.first().and_then(|(_, value)| role_in(value));
+                if role == self.role_now() {
+                    return self.over();
                 }
-            },
-            (Phase::Owning, Heard::Entered(Some(set))) => match (set, self.role) {
-                (EntrySet::Done { .. }, Some(_)) => return self.over(),
-                (EntrySet::Done { .. }, None) => Phase::Listing,
-                (EntrySet::Full, _) => Phase::Undoing,
-            },
-            (Phase::Undoing, Heard::Entered(Some(_))) => {
-                let text = format!("The user is in {USER_GROUPS_MAX} groups, as many as it may be");
-                return (self, limit(text));
+                Phase::Following
+            }
+            (Phase::Checking, Heard::Entries(Some(page))) => {
+                let now = self.read_own(&page);
+                if now.as_ref().map(|it| it.role) == self.role_now() {
+                    return self.over();
+                }
+                self.now = now;
+                if self.told { Phase::Ordering } else { Phase::Following }
+            }
+            (Phase::Ordering, Heard::Published(Ok(_))) => Phase::Checking,
+            (Phase::Ordering, Heard::Published(Err(refused))) if !refused.unknown => {
+                return (self, Step::Over(Err(refused)));
             }
             (_, _) => return (self, Step::Again),
         };
+        self.follow(next)
+    }
+
+    /// What the user's list says of the group.
+    fn read_own(&self, page: &DirectoryPage) -> Option<Membership> {
+        page.entries.first().and_then(|(_, value)| membership_in(&self.id, value))
+    }
+
+    /// The group's list is changed, or full.
+    fn is_entered(mut self, set: &EntrySet) -> (Self, Step) {
+        let next = match (set, self.phase) {
+            (EntrySet::Done { .. }, Phase::Listing) => Phase::Owning,
+            (EntrySet::Done { .. }, _) => Phase::Checking,
+            (EntrySet::Full, phase) => {
+                let text = format!("The group has {GROUP_MEMBERS_MAX} members, as many as it may");
+                let refused = limit(text);
+                if phase == Phase::Listing {
+                    return (self, Step::Over(Err(refused)));
+                }
+                // Another one took the place while the user was taken out: it is none.
+                self.refused = self.role.map(|_| refused);
+                self.now = None;
+                Phase::Owning
+            }
+        };
+        self.follow(next)
+    }
+
+    /// The user's list is changed, or full.
+    fn is_owned(&mut self, set: EntrySet) -> Phase {
+        match set {
+            EntrySet::Done { before, .. } => {
+                let was = before.and_then(|value| membership_in(&self.id, &value));
+                let was = was.map(|it| it.role);
+                // Set once more, because an answer was lost, it was what it is.
+                if was != self.role_now() {
+                    self.before = was;
+                }
+                Phase::Comparing
+            }
+            EntrySet::Full => {
+                let text = format!("The user is in {USER_GROUPS_MAX} groups, as many as it may be");
+                self.refused = Some(limit(text));
+                self.now = None;
+                Phase::Following
+            }
+        }
+    }
+
+    fn follow(mut self, next: Phase) -> (Self, Step) {
         self.phase = next;
+        if matches!(next, Phase::Following | Phase::Ordering) {
+            self.follows += 1;
+            if self.follows > FOLLOWS_MAX {
+                let text = "Others change the same member at the same time: send it again";
+                let refused = Refused::unavailable(text.into(), RETRY_MS);
+                return (self, Step::Over(Err(refused)));
+            }
+        }
         (self, Step::Ask)
     }
 
@@ -192,13 +328,22 @@ impl Joining {
         Phase::Listing
     }
 
+    /// Both lists say the same.
     fn over(mut self) -> (Self, Step) {
+        if let Some(refused) = self.refused.take() {
+            return (self, Step::Over(Err(refused)));
+        }
+        let before = if self.told { self.role_now() } else { self.before };
         let (user, now) = (self.user.clone(), self.now.take());
-        let before = self.before.as_ref().map(|before| before.role);
         (self, Step::Over(Ok(Answered::Member { user, now, before })))
     }
 }
 
-fn limit(text: String) -> Step {
-    Step::Over(Err(Refused::because(Refusal::Limit, text.into())))
+/// What stands under a member's name in the group's list.
+fn role_in(value: &[u8]) -> Option<Role> {
+    Role::named(std::str::from_utf8(value).ok()?)
+}
+
+fn limit(text: String) -> Refused {
+    Refused::because(Refusal::Limit, text.into())
 }

@@ -1,6 +1,8 @@
 //! Conversations against a model of the broker that answers at once, does not answer, or answers what it did not hear.
 #![allow(clippy::wildcard_enum_match_arm, reason = "each test looks for one kind of many")]
 
+mod together;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
