@@ -539,17 +539,20 @@ fn no_directory_has_more_entries_than_any_may_have() {
 }
 
 #[test]
-fn a_server_that_is_full_answers_and_changes_nothing() {
+fn a_server_that_is_full_answers_and_removes_and_sets_nothing() {
     let topology = Topology::standalone();
     let mut world = World::real(&topology);
     world.set(entry("group", "ann", Some("v")));
     topology.raw(&["CONFIG", "SET", "maxmemory", "1"]);
     assert_eq!(world.set(entry("group", "bob", Some("v"))), None);
-    assert_eq!(world.set(entry("group", "ann", None)), None);
+    assert_eq!(world.set(entry("group", "ann", Some("w"))), None);
     assert_eq!(world.all("group"), "ann=v of 1");
     assert_eq!(shown(&world.page("group", Entries::One("ann".into()))), "ann=v of 1");
+    assert_eq!(world.set(entry("group", "ann", None)), done(Some("v"), 0));
+    assert_eq!(world.set(entry("group", "ann", None)), done(None, 0), "done twice it is done once");
+    assert_eq!(world.all("group"), "of 0");
     topology.raw(&["CONFIG", "SET", "maxmemory", "0"]);
-    assert_eq!(world.set(entry("group", "bob", Some("v"))), done(None, 2));
+    assert_eq!(world.set(entry("group", "bob", Some("v"))), done(None, 1));
 }
 
 #[test]

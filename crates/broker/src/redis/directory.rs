@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::asking::{Again, ask, no_answer};
 use super::channels::{self, key};
-use super::functions::{ENTRIES, ENTRY};
+use super::functions::{ENTRIES, ENTRY, REMOVE};
 use super::publish::hurried;
 use super::shared::Shared;
 
@@ -26,15 +26,17 @@ pub(crate) async fn set<T>(
     }
     ask(shared, deadline, Again::Always, |client| async move {
         let idle_ms = set.idle_ms.map_or(0, |idle_ms| idle_ms.clamp(1, OFFSET_MAX));
-        let arguments: Vec<Value> = vec![
-            (&*set.name).into(),
-            (if set.value.is_some() { "1" } else { "0" }).into(),
-            set.value.clone().unwrap_or_default().into(),
-            set.entries_max.min(ENTRIES_MAX).to_string().into(),
-            idle_ms.to_string().into(),
-        ];
+        let name = Value::from(&*set.name);
+        let (function, arguments) = match &set.value {
+            Some(value) => {
+                let most = set.entries_max.min(ENTRIES_MAX).to_string();
+                let idle = idle_ms.to_string();
+                (ENTRY, vec![name, "1".into(), value.clone().into(), most.into(), idle.into()])
+            }
+            None => (REMOVE, vec![name]),
+        };
         let memory = keys_of(shared, &set.directory);
-        let answer: Value = hurried(&client, None).fcall(ENTRY, memory, arguments).await?;
+        let answer: Value = hurried(&client, None).fcall(function, memory, arguments).await?;
         outcome(answer).ok_or_else(no_answer)
     })
     .await
@@ -69,7 +71,7 @@ fn keys_of<T>(shared: &Shared<T>, directory: &RoomName) -> Vec<String> {
     [channels::ENTRIES, channels::ENTRY_NAMES].map(|kind| key(tag, kind, name)).to_vec()
 }
 
-/// Reads the answer of [`ENTRY`].
+/// Reads the answer of [`ENTRY`] and [`REMOVE`].
 fn outcome(answer: Value) -> Option<EntrySet> {
     let mut parts = answer.into_array().into_iter();
     match parts.next()?.as_u64()? {

@@ -31,6 +31,9 @@ pub(crate) const PUBLISH: &str = "rc1_publish";
 /// Appends to what a room keeps, publishes and remembers the id.
 pub(crate) const APPEND: &str = "rc1_append";
 
+/// The same for orders, also where the memory is full.
+pub(crate) const APPEND_ORDER: &str = "rc1_order";
+
 /// Answers with the newest positions of rooms.
 pub(crate) const HEADS: &str = "rc1_heads";
 
@@ -85,8 +88,11 @@ pub(crate) const MARK: &str = "rc1_mark";
 /// Answers with what users have got and read of a room.
 pub(crate) const MARKS: &str = "rc1_marks";
 
-/// Sets an entry of a directory, or removes it.
+/// Sets an entry of a directory.
 pub(crate) const ENTRY: &str = "rc1_entry";
+
+/// Removes an entry of a directory, also where the memory is full.
+pub(crate) const REMOVE: &str = "rc1_remove";
 
 /// Answers with entries of a directory.
 pub(crate) const ENTRIES: &str = "rc1_entries";

@@ -17,12 +17,12 @@ use roomcast_protocol::envelope::{Accepted, Level};
 use roomcast_protocol::position::{Keep, Position};
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::relay::{RelayFormat, RelayKeys, RelayMode};
-use roomcast_protocol::room::RoomName;
+use roomcast_protocol::room::{CONTROL, RoomName};
 use tokio::time::{Instant, sleep};
 
 use super::channels::{self, key};
 use super::faults::{Fault, away, declined, mend, other_layout, unknown};
-use super::functions::{self, APPEND, Outcome, PUBLISH};
+use super::functions::{self, APPEND, APPEND_ORDER, Outcome, PUBLISH};
 use super::history::{fresh_epoch, kept_bytes, room_keys};
 use super::options::Servers;
 use super::replicated::Replicated;
@@ -232,7 +232,9 @@ async fn attempt<T>(
                 };
                 functions::appended(answer)
             } else {
-                let answer = hurried(client, None).fcall(APPEND, memory, arguments).await?;
+                let is_order = plan.room.as_str() == CONTROL;
+                let function = if is_order { APPEND_ORDER } else { APPEND };
+                let answer = hurried(client, None).fcall(function, memory, arguments).await?;
                 functions::appended(answer)
             }
         }

@@ -296,3 +296,32 @@ fn a_member_that_is_changed_by_two_at_once_is_the_same_for_the_group_and_itself_
     let [one, two] = [(); 2].map(|()| Live::on_redis(redis.port(), &SERVED));
     crossed(&one, &two);
 }
+
+#[test]
+fn a_redis_that_is_full_takes_members_out_and_puts_none_in() {
+    let redis = Redis::start(&[]).unwrap();
+    let [one, two] = [(); 2].map(|()| Live::on_redis(redis.port(), &SERVED));
+    for user in ["ann", "bob"] {
+        puts(&one, "team", user, "member");
+    }
+    let mut ann = Chat::open(&one, "ann", None);
+    let mut bob = Chat::open(&two, "bob", None);
+    ann.says("team", "before");
+    bob.hears("new");
+    redis.command(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
+    let answer = removes(&one, "team", "bob");
+    assert_eq!((&answer["sessions"], &answer["unanswered"]), (&json!(1), &json!([])), "{answer}");
+    let put = |user: &str| {
+        let path = format!("/api/v1/groups/team/members/{user}?timeout=1s");
+        one.request("PUT", &path, r#"{"role":"member"}"#).0
+    };
+    assert_ne!(put("cid"), 200, "that needs place");
+    redis.command(&["CONFIG", "SET", "maxmemory", "0"]).unwrap();
+    ann.says("team", "behind");
+    bob.hears_nothing(QUIET);
+    let chat = ann.asks("chat", &json!({ "chatId": "team" }));
+    assert_eq!(chat["roles"].get("bob"), None, "{chat}");
+    assert_eq!(bob.asks("messages", &json!({ "chatId": "team" }))["messages"], json!([]));
+    assert_eq!(put("bob"), 200);
+    bob.says("team", "again");
+}

@@ -14,6 +14,7 @@ use roomcast_protocol::ids::LaneId;
 use roomcast_protocol::outbound::Loss;
 use roomcast_protocol::position::{Keep, Page, Position};
 use roomcast_protocol::publication::Publication;
+pub use roomcast_protocol::room::CONTROL;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::session::ORDERS_MS;
 use roomcast_protocol::time::{Now, iso8601};
@@ -25,9 +26,6 @@ use super::watch::RelayState;
 use super::{Hub, HubRoom, NEVER, REPAIR_MS, RETRY_MS, bit_of, each_lane};
 use crate::messages::{HubEffect, LaneMessage, QueryId, Ticket};
 use crate::orders::{Order, id_of};
-
-/// The room's name. No client, back-end or outsider reaches it.
-pub const CONTROL: &str = "$control";
 
 /// What it keeps.
 pub const CONTROL_KEEP: Keep =

@@ -62,6 +62,12 @@ do
     return { 0, count, before and 1 or 0, before or '' }
   end
 
+  -- Keys: values, names. Arguments: name. Removes an entry, also where the memory is full: it becomes less.
+  -- Answers as the one that sets does.
+  local function remove_entry(keys, args)
+    return set_entry(keys, { args[1], '0', '', '0', '0' })
+  end
+
   -- Keys: values, names. Arguments: behind which name to begin (as ZRANGEBYLEX says it) and at most how many; or '' and the
   -- one name that is asked for.
   -- Answers with how many entries there are, whether more follow, and name and value of each.
@@ -95,6 +101,7 @@ do
   end
 
   redis.register_function('rc1_entry', set_entry)
+  redis.register_function{ function_name = 'rc1_remove', callback = remove_entry, flags = { 'allow-oom' } }
   -- A Redis whose memory is full still answers what it keeps.
   redis.register_function{ function_name = 'rc1_entries', callback = get_entries, flags = { 'allow-oom' } }
 end

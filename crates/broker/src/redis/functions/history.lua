@@ -421,6 +421,8 @@ local function history(keys, args)
 end
 
 redis.register_function('rc1_append', append)
+-- Orders take away: they are given also where the memory is full, and their room is small.
+redis.register_function{ function_name = 'rc1_order', callback = append, flags = { 'allow-oom' } }
 -- A Redis whose memory is full still answers what it keeps.
 redis.register_function{ function_name = 'rc1_heads', callback = heads, flags = { 'allow-oom' } }
 redis.register_function{ function_name = 'rc1_history', callback = history, flags = { 'allow-oom' } }
