@@ -21,6 +21,9 @@ pub const GROUP: &str = "chat-";
 /// What the name of a user's own room, its inbox, begins with.
 pub const USER: &str = "user-";
 
+/// The type of what a conversation keeps of a call: one for each id, whoever says it.
+pub const CALL: &str = "call";
+
 /// Most messages of one answer; the seed's default is [`MESSAGES_DEFAULT`]. Source: `docs/dialects/chat.md`.
 pub const MESSAGES_MAX: u32 = 500;
 

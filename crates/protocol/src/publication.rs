@@ -3,7 +3,7 @@
 use std::hash::BuildHasher;
 
 use crate::content::Content;
-use crate::conversation::Origin;
+use crate::conversation::{CALL, Origin};
 use crate::position::Position;
 use crate::room::RoomName;
 
@@ -103,10 +103,18 @@ impl Publication {
         }
     }
 
-    /// Room, sender and id as one number, by two hashers with keys of their own that peers do not know.
+    /// Under whose name its id is remembered: its sender's, but what a conversation keeps of a call is everybody's.
+    #[must_use]
+    pub fn namer(&self) -> &str {
+        let is_said = |origin: &Origin| origin.room == self.room;
+        let is_call = &*self.kind == CALL && self.origin.as_deref().is_some_and(is_said);
+        if is_call { "" } else { &self.sender }
+    }
+
+    /// Room, namer and id as one number, by two hashers with keys of their own that peers do not know.
     #[must_use]
     pub fn id_hash<S: BuildHasher>(&self, hashers: &[S; 2]) -> u128 {
-        let name = (self.room.as_str(), &self.sender, &self.id);
+        let name = (self.room.as_str(), self.namer(), &*self.id);
         let [high, low] = hashers.each_ref().map(|hasher| u128::from(hasher.hash_one(name)));
         high << 64 | low
     }

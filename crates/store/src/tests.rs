@@ -9,6 +9,7 @@ mod receipts;
 mod sessions;
 
 use roomcast_protocol::content::Content;
+use roomcast_protocol::conversation::{CALL, Origin};
 use roomcast_protocol::envelope::{Count, Moved};
 use roomcast_protocol::position::{Direction, Epoch, Keep, OFFSET_MAX, Position, Span};
 use roomcast_protocol::publication::Publication;
@@ -540,6 +541,16 @@ fn an_id_is_of_its_room_sender_type_and_payload() {
     assert_eq!(with(|it| it.room = room("b")), (false, true));
     assert_eq!(with(|it| it.sender = "bob".into()), (false, true));
     assert_eq!(with(|it| it.id = "2".into()), (false, true));
+    // Of a call a conversation keeps one, whoever says it; a copy of that in an inbox is its sender's.
+    let call = |sender: &str, of: &str| {
+        let origin = Some(Box::new(Origin::of(room(of), 1)));
+        let call =
+            Publication { kind: CALL.into(), sender: sender.into(), origin, ..first.clone() };
+        id_of(&hashers, &call).key
+    };
+    assert_eq!(call("ann", "a"), call("bob", "a"));
+    assert_ne!(call("ann", "a"), id.key);
+    assert_ne!(call("ann", "b"), call("bob", "b"));
     assert_eq!(with(|it| it.kind = "other".into()), (true, false));
     assert_eq!(with(|it| it.content = Content::Json("hi".into())), (true, false));
     assert_eq!(with(|it| it.content = Content::Text("ho".into())), (true, false));

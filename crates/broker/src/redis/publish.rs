@@ -322,17 +322,18 @@ pub(crate) fn hurried(client: &Client, slot: Option<u16>) -> WithOptions<Client>
 /// Bytes of an id's hash.
 const ID_BYTES: usize = 16;
 
-/// The publication's sender and id, and its type and content, as hashes that nobody without the key can aim at.
+/// The publication's namer and id, and its type and content, as hashes that nobody without the key can aim at.
 fn fingerprints(keys: &RelayKeys, publication: &Publication) -> Vec<u8> {
     let (content, bytes) = match &publication.content {
         Content::Json(bytes) => (b"j", bytes),
         Content::Text(bytes) => (b"t", bytes),
         Content::Binary(bytes) => (b"b", bytes),
     };
-    let sender_bytes = publication.sender.len().to_be_bytes();
+    let namer = publication.namer();
+    let namer_bytes = namer.len().to_be_bytes();
     let kind_bytes = publication.kind.len().to_be_bytes();
     let id = |salt: &'static [u8]| {
-        let parts = [salt, &sender_bytes, publication.sender.as_bytes(), publication.id.as_bytes()];
+        let parts = [salt, &namer_bytes, namer.as_bytes(), publication.id.as_bytes()];
         keys.sign(publication.room.as_str(), &parts)
     };
     let whole = [content.as_slice(), &kind_bytes, publication.kind.as_bytes(), bytes];

@@ -1,7 +1,7 @@
 //! Calls: who rings whom, and what is kept of it in the end. Owns their fields; never knows whether anybody picks up.
 
 use roomcast_protocol::codes::Refused;
-use roomcast_protocol::conversation::{Act, Saying};
+use roomcast_protocol::conversation::{Act, CALL, Saying};
 use roomcast_protocol::publication::TEXT_BYTES_MAX;
 
 use super::members::Members;
@@ -49,7 +49,7 @@ pub(super) fn ends(payload: &Members<'_>) -> Result<Act, Refused> {
         same("callType"),
         same("callDuration"),
     ];
-    let said = saying("call", Some([KEPT, &call].concat().into()), payload, &kept);
+    let said = saying(CALL, Some([KEPT, &call].concat().into()), payload, &kept);
     Ok(Act::Tell {
         to,
         told: saying("closeCall", None, payload, &told.map(same)),

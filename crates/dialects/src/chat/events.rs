@@ -182,7 +182,7 @@ fn place(publication: &Publication, origin: &Origin, out: &mut Json<'_>) {
 
 /// Whether it is what a conversation keeps of a call.
 pub(super) fn is_call(kind: &str) -> bool {
-    kind == "call"
+    kind == conversation::CALL
 }
 
 /// What is kept of a call, and how this user sees it; `own` names what the node says better.

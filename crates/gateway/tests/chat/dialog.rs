@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
+use xtask::servers::Redis;
 
 use crate::chat::{Chat, SERVED};
 use crate::common::Live;
@@ -169,4 +170,38 @@ fn when_all_are_gone_nothing_is_left() {
     bob.close();
     one.assert_empty();
     two.assert_empty();
+}
+
+#[test]
+fn a_call_that_both_sides_close_is_kept_once() {
+    let redis = Redis::start(&[]).unwrap();
+    let [one, two] = [(); 2].map(|()| Live::on_redis(redis.port(), &SERVED));
+    let mut ann = Chat::open(&one, "ann", None);
+    let mut bob = Chat::open(&two, "bob", None);
+    let closed = |with: &str, seconds: u64| {
+        json!({
+            "chatId": with, "callId": "k1", "userIdCreateCall": "ann", "participantsInvited": ["ann", "bob"],
+            "participantsConnected": ["ann", "bob"], "callDuration": seconds,
+        })
+    };
+    assert_eq!(ann.asks("closeCall", &closed("bob", 7)), Value::Null);
+    let mut heard: Vec<_> = [bob.event(), bob.event()].into();
+    heard.iter().for_each(|event| bob.acks(event));
+    heard.sort_by_key(|event| event["eventType"].to_string());
+    assert_eq!(heard.iter().map(|it| &it["eventType"]).collect::<Vec<_>>(), ["call", "closeCall"]);
+    ann.hears("dlvrd");
+    // The other one says the same, or says it otherwise.
+    for seconds in [7, 8] {
+        assert_eq!(bob.asks("closeCall", &closed("ann", seconds)), Value::Null);
+    }
+    assert_eq!(ann.asks("closeCall", &closed("bob", 9)), Value::Null);
+    ann.hears_nothing(Duration::from_secs(1));
+    bob.hears_nothing(Duration::from_millis(10));
+    let found = bob.asks("messages", &json!({ "chatId": "ann" }));
+    let kept = found["messages"].as_array().unwrap();
+    assert_eq!(kept.len(), 1, "{found}");
+    assert_eq!(
+        (&kept[0]["sender"], &kept[0]["payload"]["callDuration"]),
+        (&json!("ann"), &json!(7))
+    );
 }

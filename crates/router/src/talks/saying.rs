@@ -240,6 +240,10 @@ impl Talking {
             }
             // Whether it stands is not known: the same is asked again, until the asker is told so.
             Err(refused) if refused.unknown => (Stage::Saying(speech), Step::Again),
+            // A call that is kept is over, whatever others say of it then.
+            Err(Refused { refusal: Refusal::Duplicate, .. }) if speech.tells => {
+                (Stage::Saying(speech), Step::Over(Ok(Answered::Done)))
+            }
             Err(refused) => (Stage::Saying(speech), Step::Over(Err(refused))),
         }
     }
@@ -253,6 +257,10 @@ impl Talking {
     ) -> (Stage, Step) {
         let first = readable(page).find(|(offset, _)| *offset == stands.position.offset);
         if let Some((_, first)) = first {
+            if first.sender != self.who.user {
+                // Another one has said that the call is over, and completes it.
+                return (Stage::First(speech, stands), Step::Over(Ok(Answered::Done)));
+            }
             if amended(first) != amended(&speech.publication) {
                 let text = "clientMessageId was used for something else: give each message and each change its own";
                 let refused = Refused::because(Refusal::Duplicate, text.into());

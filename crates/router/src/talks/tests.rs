@@ -77,19 +77,22 @@ impl Model {
         Position { epoch, offset: self.rooms.get(room).map_or(0, Vec::len) as u64 }
     }
 
-    fn publish(&mut self, publication: &Publication) -> Accepted {
+    fn publish(&mut self, publication: &Publication) -> Result<Accepted, Refused> {
         let held = self.rooms.entry(publication.room.clone()).or_default();
         let is_same =
-            |it: &&Arc<Publication>| it.id == publication.id && it.sender == publication.sender;
+            |it: &&Arc<Publication>| it.id == publication.id && it.namer() == publication.namer();
         if let Some(first) = held.iter().find(is_same) {
-            assert_eq!(first.content, publication.content, "an id stands for one content");
+            if first.content != publication.content {
+                assert_eq!(&*publication.kind, conversation::CALL, "an id stands for one content");
+                return Err(Refusal::Duplicate.into());
+            }
             let stored = Accepted::stored(first.position.unwrap());
-            return Accepted { again: true, ..stored };
+            return Ok(Accepted { again: true, ..stored });
         }
         let epoch = epoch_after(&publication.room, self.renewals);
         let position = Position { epoch, offset: held.len() as u64 + 1 };
         held.push(Arc::new(Publication { position: Some(position), ..publication.clone() }));
-        Accepted::stored(position)
+        Ok(Accepted::stored(position))
     }
 
     fn page(&self, room: &RoomName, span: roomcast_protocol::position::Span) -> Page {
@@ -224,7 +227,7 @@ impl Model {
                 Heard::Online(Some(users.iter().map(since).collect()))
             }
             Question::Set(set) => Heard::Set(Some(self.set(&set))),
-            Question::Publish(publication) => Heard::Published(Ok(self.publish(&publication))),
+            Question::Publish(publication) => Heard::Published(self.publish(&publication)),
             Question::Enroll(user, room) => {
                 if !self.enrolled.contains(&(user.clone(), room.clone())) {
                     self.enrolled.push((user, room));
@@ -528,14 +531,14 @@ fn all_conversations_of_a_user_are_found_the_last_one_first() {
         let name = Content::Text(room.as_str().to_owned().into());
         if *user == *"ann" {
             let id = room.as_str().into();
-            model.publish(&Publication { id, ..Publication::bare(index.clone(), name) });
+            model.publish(&Publication { id, ..Publication::bare(index.clone(), name) }).unwrap();
         }
     }
     // When cleo was online is known; of the others there is no trace, but that one is.
     let seen = RoomName::system("$seen-cleo").unwrap();
     let mut at = Publication::bare(seen, Content::Json("{}".into()));
     at.origin = Some(Box::new(Origin::of(dialog("cleo", "cleo").unwrap(), 77)));
-    model.publish(&at);
+    model.publish(&at).unwrap();
     model.online.insert("eve".into());
     let talking = Talking::all(model.speaker("ann"), index);
     let Answered::Conversations { one: false, list } = model.run(talking).unwrap() else {
@@ -706,7 +709,7 @@ fn a_change_of_a_lost_message_is_none_of_the_one_in_its_place() {
             sender: "ann".into(),
             ..Publication::bare(room, Content::Json("{}".into()))
         };
-        model.publish(&late);
+        model.publish(&late).unwrap();
         model.says("ann", "bob", "here");
         for range in [Range::Newest, Range::From(1)] {
             let find = Act::Messages { range, count_max: 10 };
@@ -837,7 +840,7 @@ fn a_list_holds_as_many_last_messages_as_it_may_and_all_conversations() {
             model.act(&with, "bob", Act::Say(large("new", &id, *bytes))).unwrap();
             let name = Content::Text(dialog(&with, "bob").unwrap().as_str().to_owned().into());
             let entry = Publication::bare(index.clone(), name);
-            model.publish(&Publication { id: id.into(), ..entry });
+            model.publish(&Publication { id: id.into(), ..entry }).unwrap();
         }
         let talking = Talking::all(model.speaker("bob"), index);
         let Answered::Conversations { list, .. } = model.run(talking).unwrap() else {
@@ -925,6 +928,35 @@ fn what_is_full_takes_nobody_and_nobody_is_half_in() {
     let third = &model.directories[&super::joining::members_of("third").unwrap()];
     assert!(third.is_empty(), "{third:?}");
     model.member("team", "ann", Some(Role::Owner)).unwrap();
+}
+
+#[test]
+fn a_call_is_kept_once_whoever_says_that_it_is_over() {
+    let ends = |seconds: &str| Act::Tell {
+        to: vec!["ann".into(), "bob".into()],
+        told: saying("closeCall", None, seconds),
+        said: Some(saying(conversation::CALL, Some("call-k"), seconds)),
+    };
+    let mut model = Model::default();
+    for (user, with, seconds) in
+        [("ann", "bob", "7"), ("bob", "ann", "7"), ("bob", "ann", "8"), ("ann", "bob", "9")]
+    {
+        let answered = model.act(user, with, ends(seconds)).unwrap();
+        assert!(matches!(answered, Answered::Done), "{user}: {answered:?}");
+        assert_eq!(model.heard("bob").len(), 2, "what it told, and what is kept: {user}");
+        assert_eq!(model.heard("ann").len(), 1, "{user}");
+    }
+    assert_eq!(model.rooms[&dialog("ann", "bob").unwrap()].len(), 1);
+    // Another call, and the same one elsewhere, are others.
+    model.act("ann", "cid", ends("7")).unwrap();
+    assert_eq!(model.rooms[&dialog("ann", "cid").unwrap()].len(), 1);
+    for user in ["ann", "bob"] {
+        model.in_group(user, "team", ends("7")).unwrap();
+    }
+    assert_eq!(model.rooms[&conversation::group("team").unwrap()].len(), 1);
+    // What somebody says as a message under that id is no call.
+    model.says("bob", "ann", "call-k");
+    assert_eq!(model.rooms[&dialog("ann", "bob").unwrap()].len(), 2);
 }
 
 /// Whatever is asked of a group: with one question not heard, or its answer lost, all ends as it would have without.

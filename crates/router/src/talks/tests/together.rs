@@ -193,7 +193,7 @@ fn the_last_order_says_what_both_lists_say() {
                     }
                 }
                 Told::Order(now) => {
-                    model.publish(&order(number, &now));
+                    model.publish(&order(number, &now)).unwrap();
                     let who = who(number);
                     Told::Checked(
                         Talking::told_member(who, room.clone(), "ann".into(), now).unwrap(),
