@@ -8,6 +8,7 @@ mod inviting;
 mod joining;
 mod listing;
 mod marking;
+mod missed;
 mod saying;
 mod seeing;
 mod standing;

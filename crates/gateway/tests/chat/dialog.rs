@@ -205,3 +205,22 @@ fn a_call_that_both_sides_close_is_kept_once() {
         (&json!("ann"), &json!(7))
     );
 }
+
+#[test]
+fn what_was_taken_back_before_it_was_read_is_not_missed() {
+    let [one] = Live::start_several::<1>(&SERVED);
+    let mut ann = Chat::open(&one, "ann", None);
+    let mut bob = Chat::open(&one, "bob", None);
+    let first = ann.says("bob", "one");
+    ann.says("bob", "two");
+    assert_eq!([bob.hears("new"), bob.hears("new")].map(|it| it["missed"].clone()), [1, 2]);
+    ann.asks("delete", &json!({ "chatId": "bob", "originalMessageId": first }));
+    bob.hears("delete");
+    let chat = bob.asks("chat", &json!({ "chatId": "ann" }));
+    assert_eq!((&chat["missed"], &chat["firstMissed"]), (&json!(1), &json!(first + 1)), "{chat}");
+    assert_eq!(bob.asks("chats", &json!({}))[0]["missed"], 1);
+    ann.says("bob", "three");
+    assert_eq!(bob.hears("new")["missed"], 2);
+    let marked = bob.asks("read", &json!({ "chatId": "ann", "messageId": first }));
+    assert_eq!(marked["missed"], 2, "{marked}");
+}

@@ -14,6 +14,7 @@ use roomcast_protocol::room::RoomName;
 use super::finding::{Changes, shown};
 use super::grouping::membership_in;
 use super::joining::members_of;
+use super::missed::TakenBack;
 use super::seeing::Seeing;
 use super::standing::Standing;
 use super::{Question, Stage, Step, Talking, below, ends, is_message, readable, said_at};
@@ -45,6 +46,7 @@ struct Look {
     at: u64,
     last: Option<Arc<Publication>>,
     changes: Changes,
+    taken_back: TakenBack,
     unread: u32,
     first_unread: Option<u64>,
     /// It was asked, and not answered yet.
@@ -60,6 +62,7 @@ impl Look {
             at: u64::MAX,
             last: None,
             changes: Changes::default(),
+            taken_back: TakenBack::default(),
             unread: 0,
             first_unread: None,
             under_way: false,
@@ -257,6 +260,10 @@ impl Talking {
         let mut read = others.is_empty() && !group;
         for (offset, publication) in readable(page).rev() {
             read |= offset <= mine.read;
+            if !read && it.taken_back.is_missed(user, offset, publication) {
+                it.unread = it.unread.saturating_add(1);
+                it.first_unread = Some(offset);
+            }
             if !is_message(publication) {
                 if it.last.is_none() {
                     it.changes.see(publication, false);
@@ -265,10 +272,6 @@ impl Talking {
                 continue;
             }
             it.last.get_or_insert_with(|| Arc::clone(publication));
-            if !read && publication.sender != *user {
-                it.unread = it.unread.saturating_add(1);
-                it.first_unread = Some(offset);
-            }
         }
         let first = ends(page).map_or(0, |(first, _)| first);
         if !page.whole && first > 1 && !(it.last.is_some() && (read || first <= mine.read + 1)) {

@@ -9,6 +9,7 @@ use roomcast_protocol::receipts::{
 };
 use roomcast_protocol::room::RoomName;
 
+use super::missed::TakenBack;
 use super::standing::{Far, Standing};
 use super::writing::Writing;
 use super::{Question, Stage, Step, Talking, below, ends, is_message, readable};
@@ -27,7 +28,7 @@ enum Phase {
     Looking,
     /// It is marked.
     Setting,
-    /// What is not read is counted; up to here it was.
+    /// What is not read, above this, is counted, from the newest entry down.
     Counting(u64),
 }
 
@@ -57,11 +58,12 @@ pub(super) struct Marking {
     theirs: Vec<(Box<str>, Position, Box<str>)>,
     /// When it was first marked. Units: milliseconds since the Unix epoch.
     at_unix_ms: u64,
+    taken_back: TakenBack,
     unread: u32,
 }
 
 impl Marking {
-    pub(super) const fn new(mark: Mark, up_to: Option<u64>, answers: bool) -> Self {
+    pub(super) fn new(mark: Mark, up_to: Option<u64>, answers: bool) -> Self {
         Self {
             mark,
             up_to,
@@ -79,6 +81,7 @@ impl Marking {
             named: None,
             theirs: Vec::new(),
             at_unix_ms: 0,
+            taken_back: TakenBack::default(),
             unread: 0,
         }
     }
@@ -114,12 +117,12 @@ impl Marking {
                 let count_max = count_max.clamp(LOOKED_MIN, span.count_max);
                 Question::Read(room.clone(), Span { count_max, ..span })
             }
+            Phase::Counting(_) => Question::Read(room.clone(), below(self.below)),
             Phase::Setting => {
                 let change = MarkChange { user: user.into(), mark: self.mark, offset: self.target };
                 let (room, epoch) = (room.clone(), self.head.epoch);
                 Question::Set(SetMarks { room, epoch, changes: vec![change] })
             }
-            Phase::Counting(from) => Question::Read(room.clone(), Span::above(from)),
         }
     }
 }
@@ -138,7 +141,7 @@ impl Talking {
     /// A page is looked through: for the message that is marked, or for what is not read.
     pub(super) fn mark_read(&self, it: Marking, page: &Page) -> (Stage, Step) {
         match it.phase {
-            Phase::Counting(_) => self.mark_counted(it, page),
+            Phase::Counting(read) => self.mark_counted(it, read, page),
             Phase::Standing | Phase::Looking | Phase::Setting => self.mark_looked(it, page),
         }
     }
@@ -194,7 +197,7 @@ impl Talking {
                 if !it.answers || read >= it.head.offset || self.is_alone() {
                     return (self.mark_written(&it), Step::Ask);
                 }
-                it.phase = Phase::Counting(read);
+                (it.phase, it.below) = (Phase::Counting(read), u64::MAX);
                 (Stage::Marking(it), Step::Ask)
             }
             MarksSet::Epoch(_) => {
@@ -212,16 +215,14 @@ impl Talking {
         }
     }
 
-    fn mark_counted(&self, mut it: Marking, page: &Page) -> (Stage, Step) {
-        let others = |(_, publication): &(u64, &std::sync::Arc<_>)| {
-            let publication: &roomcast_protocol::publication::Publication = publication;
-            is_message(publication) && publication.sender != self.who.user
-        };
-        let count = readable(page).filter(others).count();
-        it.unread = it.unread.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+    fn mark_counted(&self, mut it: Marking, read: u64, page: &Page) -> (Stage, Step) {
+        for (offset, entry) in readable(page).rev().filter(|(offset, _)| *offset > read) {
+            let is_missed = it.taken_back.is_missed(&self.who.user, offset, entry);
+            it.unread = it.unread.saturating_add(u32::from(is_missed));
+        }
         match ends(page) {
-            Some((_, last)) if !page.whole => {
-                it.phase = Phase::Counting(last);
+            Some((first, _)) if !page.whole && first > read + 1 => {
+                it.below = first;
                 (Stage::Marking(it), Step::Ask)
             }
             Some(_) | None => (self.mark_written(&it), Step::Ask),

@@ -13,6 +13,7 @@ use roomcast_protocol::receipts::{Mark, MarkChange, ReceiptsPage, SetMarks};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::iso8601;
 
+use super::missed::erased;
 use super::standing::Far;
 use super::writing::Writing;
 use super::{
@@ -69,6 +70,8 @@ pub(crate) struct Counted {
     read: u64,
     /// Up to where it was counted.
     up_to: Position,
+    /// Where counting began.
+    first: u64,
     unread: u32,
 }
 
@@ -90,6 +93,8 @@ pub(super) struct Counting {
     theirs: Far,
     /// Up to here it was looked at.
     from: u64,
+    /// Where counting began; `None`: nothing was looked at.
+    first: Option<u64>,
     /// What the addressee has not read.
     unread: u32,
     /// The newest of the addressee's that the speaker has not read: saying something reads it.
@@ -295,20 +300,27 @@ impl Talking {
             let same = it.up_to.epoch == stands.position.epoch && it.read == theirs.read;
             before && same && it.speaker == self.who.user
         };
-        let (from, unread) = match self.counted.take().filter(counts) {
-            Some(counted) => (counted.up_to.offset, counted.unread),
-            None => (mine.read.min(theirs.read).min(stands.position.offset - 1), 0),
+        let (from, first, unread) = match self.counted.take().filter(counts) {
+            Some(counted) => (counted.up_to.offset, Some(counted.first), counted.unread),
+            None => (mine.read.min(theirs.read).min(stands.position.offset - 1), None, 0),
         };
         let newest = None;
-        let counting = Counting { speech, stands, mine, theirs, from, unread, newest };
+        let counting = Counting { speech, stands, mine, theirs, from, first, unread, newest };
         (Stage::Counting(counting), Step::Ask)
     }
 
     /// Another page is looked through.
     pub(super) fn count(&mut self, mut it: Counting, page: &Page) -> (Stage, Step) {
         let up_to = it.stands.position.offset;
+        let first = *it.first.get_or_insert(ends(page).map_or(up_to, |(first, _)| first));
         for (offset, publication) in readable(page).filter(|(offset, _)| *offset <= up_to) {
             if !is_message(publication) {
+                // What was counted, and taken back since, is not missed.
+                let counted = |it: &&Amends| it.offset >= first;
+                let unread = erased(publication).filter(counted).map_or(0, |of| of.offset);
+                if publication.sender == self.who.user && unread > it.theirs.read {
+                    it.unread = it.unread.saturating_sub(1);
+                }
                 continue;
             }
             if publication.sender == self.who.user {
@@ -324,7 +336,7 @@ impl Talking {
         }
         let Counting { speech, stands, theirs, unread, newest, .. } = it;
         let (speaker, up_to) = (self.who.user.clone(), stands.position);
-        self.counted = Some(Counted { speaker, read: theirs.read, up_to, unread });
+        self.counted = Some(Counted { speaker, read: theirs.read, up_to, first, unread });
         (self.copies(speech, stands, unread, newest), Step::Ask)
     }
 

@@ -552,6 +552,55 @@ fn all_conversations_of_a_user_are_found_the_last_one_first() {
 }
 
 #[test]
+fn what_was_taken_back_before_it_was_read_is_not_missed() {
+    let mut model = Model::default();
+    let take_back = |model: &mut Model, of: u64| {
+        let of = MessageRef::Offset(of);
+        let act = Act::Amend { of, erases: true, saying: saying("delete", None, "") };
+        model.act("ann", "bob", act).unwrap();
+    };
+    for at in 1..=6 {
+        model.says("ann", "bob", &format!("a{at}"));
+    }
+    model.marks("bob", "ann", Mark::Read, Some(2));
+    // One that was read, the oldest that was not, and one in the middle, which is taken back twice.
+    for of in [1, 3, 5, 5] {
+        take_back(&mut model, of);
+    }
+    let missed = |model: &mut Model| {
+        let answered = model.act("bob", "ann", Act::Show).unwrap();
+        let Answered::Conversations { list, .. } = answered else { panic!("{answered:?}") };
+        (list[0].unread, list[0].first_unread)
+    };
+    assert_eq!(missed(&mut model), (2, Some(4)));
+    let told = |model: &Model| model.heard("bob").pop().unwrap();
+    // Counted on from what was counted before, and from nothing.
+    model.says("ann", "bob", "a7");
+    assert_eq!(told(&model), "new 10 a7 unread 3");
+    model.counted = None;
+    model.says("ann", "bob", "a8");
+    assert_eq!(told(&model), "new 11 a8 unread 4");
+    take_back(&mut model, 10);
+    model.says("ann", "bob", "a9");
+    assert_eq!(told(&model), "new 13 a9 unread 4");
+    assert_eq!(missed(&mut model), (4, Some(4)));
+    assert!(model.marks("bob", "ann", Mark::Delivered, None).ends_with(" 4"));
+    assert!(model.marks("bob", "ann", Mark::Read, Some(4)).ends_with(" 3"));
+    assert!(model.marks("bob", "ann", Mark::Read, None).ends_with(" 0"));
+    assert_eq!(missed(&mut model), (0, None));
+    // In a group, where each misses what others say.
+    for id in ["g1", "g2", "g3"] {
+        model.in_group("ann", "team", Act::Say(saying("new", Some(id), id))).unwrap();
+    }
+    let of = MessageRef::Offset(2);
+    let act = Act::Amend { of, erases: true, saying: saying("delete", None, "") };
+    model.in_group("ann", "team", act).unwrap();
+    let answered = model.in_group("bob", "team", Act::Mark { mark: Mark::Read, up_to: Some(1) });
+    let Ok(Answered::Marked { unread, .. }) = answered else { panic!("{answered:?}") };
+    assert_eq!(unread, 1);
+}
+
+#[test]
 fn favourites_are_ones_own_and_nobody_is_told() {
     let mut model = Model::default();
     model.says("ann", "ann", "n1");
