@@ -241,12 +241,12 @@ impl Hub {
         for check in std::mem::take(&mut self.lists.checks) {
             self.begin_talk(now, check, None, None, out);
         }
-        let is_told = |user: &&Box<str>| {
-            let telling = self.lists.all.get(&***user).map(|it| it.stage) == Some(Stage::Telling);
+        let is_told = |user: &str| {
+            let telling = self.lists.all.get(user).map(|it| it.stage) == Some(Stage::Telling);
             let inbox = conversation::inbox(user).ok().filter(|_| telling);
             inbox.is_some_and(|inbox| !self.notices.tell(&inbox, LIST))
         };
-        let told: Vec<_> = self.lists.under_way.iter().filter(is_told).cloned().collect();
+        let told: Vec<_> = self.lists.under_way.iter().filter(|it| is_told(it)).cloned().collect();
         told.iter().for_each(|user| self.lists.end(user));
         while let Some(user) = self.lists.next(now) {
             self.is_user_there(user, out);

@@ -237,7 +237,7 @@ impl Joining {
                 None => Phase::Owning,
             },
             (Phase::Listing | Phase::Following, Heard::Entered(Some(set))) => {
-                return self.is_entered(&set);
+                return self.entered(&set);
             }
             (Phase::Owning, Heard::Entered(Some(set))) => self.is_owned(set),
             (Phase::Comparing, Heard::Entries(Some(page))) => {
@@ -270,7 +270,7 @@ impl Joining {
     }
 
     /// The group's list is changed, or full.
-    fn is_entered(mut self, set: &EntrySet) -> (Self, Step) {
+    fn entered(mut self, set: &EntrySet) -> (Self, Step) {
         let next = match (set, self.phase) {
             (EntrySet::Done { .. }, Phase::Listing) => Phase::Owning,
             (EntrySet::Done { .. }, _) => Phase::Checking,
