@@ -143,6 +143,30 @@ enum Stage {
     Seeing(Seeing),
 }
 
+impl Stage {
+    /// A question was not answered: it is asked again.
+    fn put_back(mut self, place: usize) -> Self {
+        match &mut self {
+            Self::Writing(writing) => writing.put_back(place),
+            Self::Listing(listing) => listing.put_back(place),
+            Self::Inviting(inviting) => inviting.put_back(place),
+            // Those ask one thing at a time, or look after it themselves.
+            Self::Naming(..)
+            | Self::Meant(_)
+            | Self::Saying(_)
+            | Self::First(..)
+            | Self::Standing(..)
+            | Self::Counting(_)
+            | Self::Marking(_)
+            | Self::Finding(_)
+            | Self::Grouping(_)
+            | Self::Joining(_)
+            | Self::Seeing(_) => {}
+        }
+        self
+    }
+}
+
 /// One thing asked, and how far it got.
 #[derive(Debug)]
 pub(crate) struct Talking {
@@ -257,10 +281,19 @@ impl Talking {
         self
     }
 
-    /// Of whom it marks something in the conversation, if it does.
+    /// Whose turns it takes in the conversation, if it marks something there: whoever says something in a dialog has read
+    /// what was said before.
     pub(crate) fn marks(&self) -> Option<(RoomName, Box<str>)> {
         let begun = if let Stage::Naming(_, begun) = &self.stage { begun } else { &self.stage };
-        matches!(begun, Stage::Marking(_)).then(|| (self.room.clone(), self.who.user.clone()))
+        let answers = self.other().is_some() && matches!(begun, Stage::Saying(_));
+        let marks = answers || matches!(begun, Stage::Marking(_));
+        marks.then(|| (self.room.clone(), self.who.user.clone()))
+    }
+
+    /// Whether it may show its asker, this user, something of a group's.
+    pub(crate) fn shows(&self, group: &RoomName, user: &str) -> bool {
+        let lists = matches!(self.stage, Stage::Listing(_)) && self.others.is_empty();
+        *self.who.user == *user && (lists || self.group.is_some() && self.room == *group)
     }
 
     /// The other of a dialog.
@@ -319,11 +352,8 @@ impl Talking {
     pub(crate) fn hear(&mut self, place: usize, heard: Heard) -> Step {
         let stage = std::mem::replace(&mut self.stage, Stage::Writing(Writing::default()));
         let (stage, step) = match (stage, heard) {
-            (Stage::Naming(_, begun), Heard::Entries(Some(page))) if page.entries.is_empty() => {
-                (*begun, Step::Ask)
-            }
-            (stage @ Stage::Naming(..), Heard::Entries(Some(_))) => {
-                (stage, Step::Over(no_member()))
+            (Stage::Naming(_, begun), Heard::Entries(Some(page))) => {
+                (*begun, if page.entries.is_empty() { Step::Ask } else { no_member() })
             }
             (Stage::Meant(meant), Heard::Page(Some(page))) => self.is_meant(meant, &page),
             (Stage::Saying(speech), Heard::Published(outcome)) => self.is_said(speech, outcome),
@@ -375,19 +405,7 @@ impl Talking {
                 let step = seeing.hear(place, heard);
                 (Stage::Seeing(seeing), step)
             }
-            (Stage::Writing(mut writing), _) => {
-                writing.put_back(place);
-                (Stage::Writing(writing), Step::Again)
-            }
-            (Stage::Listing(mut listing), _) => {
-                listing.put_back(place);
-                (Stage::Listing(listing), Step::Again)
-            }
-            (Stage::Inviting(mut inviting), _) => {
-                inviting.put_back(place);
-                (Stage::Inviting(inviting), Step::Again)
-            }
-            (stage, _) => (stage, Step::Again),
+            (stage, _) => (stage.put_back(place), Step::Again),
         };
         self.stage = stage;
         step
@@ -492,9 +510,9 @@ fn said_at(publication: &Publication) -> u64 {
     publication.origin.as_ref().map_or(0, |origin| origin.at_unix_ms)
 }
 
-fn no_member() -> Result<Answered, Refused> {
+fn no_member() -> Step {
     let text = "chatId names a group, and you are none of its members: the application says who is";
-    Err(Refused::because(Refusal::PermissionDenied, text.into()))
+    Step::Over(Err(Refused::because(Refusal::PermissionDenied, text.into())))
 }
 
 fn not_found() -> Refused {

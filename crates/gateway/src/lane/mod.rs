@@ -233,7 +233,8 @@ pub(crate) async fn run(parts: LaneParts) -> std::io::Result<()> {
             }
             messages.try_recv_many(&mut taken, TURN_MAX);
             let housekeeping_ms = housekept_ms + shell.report_every_ms();
-            if !more && taken.is_empty() || shell.now().mono_ms >= housekeeping_ms {
+            let is_due = !stopping && shell.now().mono_ms >= housekeeping_ms;
+            if !more && taken.is_empty() || is_due {
                 break;
             }
         }
@@ -258,6 +259,13 @@ pub(crate) async fn run(parts: LaneParts) -> std::io::Result<()> {
             reports.send_replace(shell.report(now, own_queue.bytes()));
         }
     }
+    end(&shell, &accepting).await;
+    reports.send_replace(shell.report(shell.now(), 0));
+    Ok(())
+}
+
+/// The lane takes nothing any more: clients get a while to answer Close frames.
+async fn end(shell: &Shell, accepting: &tokio::task::JoinHandle<()>) {
     shell.flush();
     shell.end();
     accepting.abort();
@@ -267,8 +275,6 @@ pub(crate) async fn run(parts: LaneParts) -> std::io::Result<()> {
     }
     shell.tell_the_rest();
     shell.flush();
-    reports.send_replace(shell.report(shell.now(), 0));
-    Ok(())
 }
 
 /// Handles what came from the hub and what time has brought; says whether the lane shall stop.

@@ -25,7 +25,7 @@ use super::track::{Item, Track};
 use super::watch::RelayState;
 use super::{Hub, HubRoom, NEVER, REPAIR_MS, RETRY_MS, bit_of, each_lane};
 use crate::messages::{HubEffect, LaneMessage, QueryId, Ticket};
-use crate::orders::{Order, id_of};
+use crate::orders::{Order, Whom, id_of};
 
 /// What it keeps.
 pub const CONTROL_KEEP: Keep =
@@ -325,6 +325,9 @@ impl Hub {
             if let Some(user) = order.changes_groups_of() {
                 self.talks.doubt_groups_of(user);
                 self.lists.doubt(&order);
+            }
+            if let Order::Leave(room, Whom::User(user)) = &order {
+                self.talks.bar(room, user);
             }
             if let Order::Admit(_, membership) = &order {
                 self.talks.is_a_group(conversation::group_of(&membership.room));

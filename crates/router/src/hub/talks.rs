@@ -91,6 +91,8 @@ struct Open {
     again: bool,
     /// [`Talks::admissions`] when it began.
     admissions: u64,
+    /// Its asker went out of a group meanwhile, of which it may show something.
+    barred: bool,
     /// Where it has to wait for its turn.
     line: Option<Line>,
     /// Whom it marks, if a message that was given is to be marked.
@@ -159,6 +161,13 @@ impl Talks {
     /// A user's groups have changed: whoever asks for them asks again.
     pub(super) fn doubt_groups_of(&mut self, user: &str) {
         self.open.values_mut().for_each(|open| open.talking.doubt_groups_of(user));
+    }
+
+    /// A user goes out of a group: what it asked before is not answered with what was said since.
+    pub(super) fn bar(&mut self, group: &RoomName, user: &str) {
+        for open in self.open.values_mut() {
+            open.barred |= open.talking.shows(group, user);
+        }
     }
 
     /// A group has members, or `None`: any may have.
@@ -288,7 +297,9 @@ impl Hub {
         let (due_ms, again, admissions) = (until_ms, false, self.talks.admissions);
         let line = talking.marks();
         line.iter().for_each(|line| self.talks.turns.enter(line, number));
-        let open = Open { talking, asker, due_ms, until_ms, again, admissions, line, reached };
+        let barred = false;
+        let open =
+            Open { talking, asker, due_ms, until_ms, again, admissions, barred, line, reached };
         self.talks.deadlines.insert((until_ms, number));
         self.talks.open.insert(number, open);
         self.ask_talk(now, number, out);
@@ -481,9 +492,10 @@ impl Hub {
             (Some(asker), outcome) => {
                 changed.into_iter().for_each(|it| self.tell_list(it));
                 // While orders may be missing, it may be asked by somebody who may not be told any more.
+                let is_doubted = open.barred || self.control.is_open();
                 let shows =
                     matches!(&outcome, Ok(Answered::Messages(_) | Answered::Conversations { .. }));
-                let outcome = if shows && self.control.is_open() {
+                let outcome = if shows && is_doubted {
                     Err(Refused::unavailable("Not possible at the moment".into(), RETRY_MS))
                 } else {
                     outcome

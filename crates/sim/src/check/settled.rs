@@ -255,9 +255,11 @@ impl World {
             let members = (0..PEOPLE).filter(|user| groups.is_wanted(*user, group));
             let read = self.read_up_to(&room, user);
             let messages = self.messages(&room);
-            let missed = messages
-                .iter()
-                .filter(|(offset, sender, _)| *offset > read && *sender != name(user));
+            let gone = self.texts(&room).into_iter().filter(|(.., text)| text.is_empty());
+            let gone: Vec<_> = gone.map(|(offset, ..)| offset).collect();
+            let missed = messages.iter().filter(|(offset, sender, _)| {
+                *offset > read && *sender != name(user) && !gone.contains(offset)
+            });
             let last = messages.last().map(|(offset, _, id)| (*offset, id.clone()));
             (members.map(name).collect::<Vec<_>>(), last, missed.count() as u64)
         });

@@ -6,18 +6,24 @@ use std::sync::Arc;
 use roomcast_protocol::codes::Refused;
 use roomcast_protocol::command::ReplyTo;
 use roomcast_protocol::content::Content;
-use roomcast_protocol::conversation::{Act, Answered, Range, Saying, dialog};
+use roomcast_protocol::conversation::{Act, Answered, Range, Saying, dialog, group};
 use roomcast_protocol::directory::DirectoryPage;
 use roomcast_protocol::envelope::{Accepted, BrokerCommand, BrokerEvent};
 use roomcast_protocol::ids::{LaneId, NodeId, SessionId, SessionKey};
 use roomcast_protocol::position::{Epoch, Head, Page, Position};
 use roomcast_protocol::receipts::{Mark, ReceiptsPage};
+use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
 use super::Rules;
 use crate::hub::talks::REACHED_UNDER_WAY_MAX;
 use crate::hub::{Hub, HubConfig, TALK_ENDS_MS, TALK_MS, TALKS_MAX};
 use crate::messages::{HubEffect, HubMessage, LaneMessage, Talk, TalkOf, Ticket};
+
+/// A group's room, of a rule that keeps what is said.
+fn crew() -> RoomName {
+    RoomName::parse("talk-crew").unwrap()
+}
 
 /// A hub whose broker the test plays, and which cannot fail.
 struct Played {
@@ -57,6 +63,20 @@ impl Played {
             user: "ann".into(),
             said_in: SessionId(9),
             of: TalkOf::Room(dialog("ann", with).unwrap(), act),
+        };
+        self.hub.message(self.now, HubMessage::Converse(Box::new(talk)), &mut self.out);
+        self.hub.tick(self.now, &mut self.out);
+    }
+
+    /// Asks something of the group `crew`.
+    fn asks_crew(&mut self, session: u32, act: Act) {
+        let talk = Talk {
+            lane: LaneId(1),
+            session: SessionKey { index: session, generation: 1 },
+            reply: ReplyTo { id: Some("r".into()), ..ReplyTo::default() },
+            user: "ann".into(),
+            said_in: SessionId(9),
+            of: TalkOf::Group(crew(), 1, act),
         };
         self.hub.message(self.now, HubMessage::Converse(Box::new(talk)), &mut self.out);
         self.hub.tick(self.now, &mut self.out);
@@ -329,6 +349,22 @@ fn a_mark_names_what_is_marked_and_an_empty_conversation_has_nothing() {
     let page = Some(Page { head, entries: Vec::new(), whole: true });
     it.tell(BrokerEvent::Read { request, page });
     assert_eq!(it.seen().1, ["3 marked 0"]);
+}
+
+#[test]
+fn what_was_asked_by_who_went_out_of_a_group_meanwhile_is_not_shown() {
+    let act = || Act::Messages { range: Range::Newest, count_max: 9 };
+    for (room, user, told) in [
+        (crew(), "ann", "3 unavailable"),
+        (crew(), "bob", "3 Messages"),
+        (group("others").unwrap(), "ann", "3 Messages"),
+    ] {
+        let mut it = Played::new();
+        it.asks_crew(3, act());
+        it.hub.talks.bar(&room, user);
+        let all = it.answer_all();
+        assert!(all.len() == 1 && all[0].starts_with(told), "{room} {user}: {all:?}");
+    }
 }
 
 #[test]
