@@ -147,13 +147,11 @@ impl Order {
         }
     }
 
-    /// Whose groups it changes, if it may change any.
-    pub(crate) fn changes_groups_of(&self) -> Option<&str> {
-        match self {
-            Self::Admit(user, _) | Self::Leave(_, Whom::User(user)) => Some(user),
-            Self::End(_) | Self::Revoke(_) | Self::Leave(_, Whom::Session(_)) | Self::Enter(..) => {
-                None
-            }
+    /// What tells all nodes what a user is in a group; `None`: none of its members.
+    pub(crate) fn of_member(group: RoomName, user: Box<str>, now: Option<Membership>) -> Self {
+        match now {
+            Some(member) => Self::Admit(user, member),
+            None => Self::Leave(group, Whom::User(user)),
         }
     }
 }

@@ -224,7 +224,8 @@ pub(crate) async fn run(parts: LaneParts) -> std::io::Result<()> {
             shell.note_deliveries();
             shell.note_failures();
             shell.flush();
-            shell.turns.note(shell.now().mono_ms, from.elapsed());
+            let now_ms = shell.now().mono_ms;
+            shell.turns.note(now_ms, from.elapsed());
             if more {
                 // To other threads first: woken by what a small room needs, they would else wait for the scheduler's
                 // slice of 3 ms each where lanes are as many as processors.
@@ -233,7 +234,7 @@ pub(crate) async fn run(parts: LaneParts) -> std::io::Result<()> {
             }
             messages.try_recv_many(&mut taken, TURN_MAX);
             let housekeeping_ms = housekept_ms + shell.report_every_ms();
-            let is_due = !stopping && shell.now().mono_ms >= housekeeping_ms;
+            let is_due = !stopping && now_ms >= housekeeping_ms;
             if !more && taken.is_empty() || is_due {
                 break;
             }

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use foldhash::quality::FixedState;
 use roomcast_protocol::codes::Refused;
 use roomcast_protocol::content::Content;
-use roomcast_protocol::conversation;
 use roomcast_protocol::envelope::BrokerCommand;
 use roomcast_protocol::ids::LaneId;
 use roomcast_protocol::outbound::Loss;
@@ -25,7 +24,7 @@ use super::track::{Item, Track};
 use super::watch::RelayState;
 use super::{Hub, HubRoom, NEVER, REPAIR_MS, RETRY_MS, bit_of, each_lane};
 use crate::messages::{HubEffect, LaneMessage, QueryId, Ticket};
-use crate::orders::{Order, Whom, id_of};
+use crate::orders::{Order, id_of};
 
 /// What it keeps.
 pub const CONTROL_KEEP: Keep =
@@ -322,16 +321,8 @@ impl Hub {
             return;
         }
         if let Some(order) = Order::of(publication) {
-            if let Some(user) = order.changes_groups_of() {
-                self.talks.doubt_groups_of(user);
-                self.lists.doubt(&order);
-            }
-            if let Order::Leave(room, Whom::User(user)) = &order {
-                self.talks.bar(room, user);
-            }
-            if let Order::Admit(_, membership) = &order {
-                self.talks.is_a_group(conversation::group_of(&membership.room));
-            }
+            self.talks.obey(&order);
+            self.lists.doubt(&order);
             self.carry_out(Some(&publication.id), order, out);
         } else if let Some(fence) = Fence::of(publication) {
             self.obey_fence(fence, out);

@@ -222,10 +222,7 @@ impl Hub {
         if let Some(check) = check {
             self.lists.tell_behind(asked.0, check, changed);
         }
-        let order = match member {
-            Some(member) => Order::Admit(user, member),
-            None => Order::Leave(group.clone(), Whom::User(user)),
-        };
+        let order = Order::of_member(group.clone(), user, member);
         self.give_order(now, asked, &order, out);
     }
 

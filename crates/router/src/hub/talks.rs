@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::command::ReplyTo;
 use roomcast_protocol::content::Content;
-use roomcast_protocol::conversation::{Act, Answered};
+use roomcast_protocol::conversation::{self, Act, Answered};
 use roomcast_protocol::envelope::{Accepted, BrokerCommand};
 use roomcast_protocol::ids::{LaneId, SessionId, SessionKey};
 use roomcast_protocol::position::{Keep, Position};
@@ -21,6 +21,7 @@ use super::relay::RETRY_MS;
 use super::turns::{Line, Turns};
 use super::watch::RelayState;
 use crate::messages::{HubEffect, LaneMessage, MemberChange, QueryId, Talk, TalkOf, Ticket};
+use crate::orders::{Order, Whom};
 use crate::reader::Reader;
 use crate::talks::{Counted, Heard, NUMBERS, Question, Speaker, Step, Talking};
 
@@ -118,10 +119,10 @@ pub(super) struct Talks {
     pub(super) counted: BTreeMap<RoomName, Counted>,
     /// Up to where messages have reached users. Bounds: [`REACHED_MAX`].
     pub(super) reached: BTreeMap<(RoomName, Box<str>), Position>,
-    /// Marks that are under way.
-    turns: Turns,
     /// Those of them that are being marked.
     pub(super) marking: BTreeSet<(RoomName, Box<str>)>,
+    /// Marks that are under way, whoever wants them. Bounds: [`TALKS_MAX`], and [`REACHED_UNDER_WAY_MAX`].
+    turns: Turns,
 }
 
 impl Talks {
@@ -158,8 +159,26 @@ impl Talks {
         self.numbers
     }
 
+    /// An order came: what it changes of somebody's groups may not be asked, or answered, as if nothing had changed.
+    pub(super) fn obey(&mut self, order: &Order) {
+        match order {
+            Order::Admit(user, membership) => {
+                self.doubt_groups_of(user);
+                self.is_a_group(conversation::group_of(&membership.room));
+            }
+            Order::Leave(group, Whom::User(user)) => {
+                self.doubt_groups_of(user);
+                self.bar(group, user);
+            }
+            Order::Leave(_, Whom::Session(_))
+            | Order::End(_)
+            | Order::Revoke(_)
+            | Order::Enter(..) => {}
+        }
+    }
+
     /// A user's groups have changed: whoever asks for them asks again.
-    pub(super) fn doubt_groups_of(&mut self, user: &str) {
+    fn doubt_groups_of(&mut self, user: &str) {
         self.open.values_mut().for_each(|open| open.talking.doubt_groups_of(user));
     }
 

@@ -254,7 +254,7 @@ impl Batch {
         }
         let acked = self.parts.iter().filter(|part| part.acked.is_some()).count();
         let whole = !self.parts.iter().any(|part| part.is_own(session, to.scribe))
-            && to.scribe.free(session) >= acked;
+            && (acked == 0 || to.scribe.free(session) >= acked);
         if !whole {
             return self.give_parts(member, to);
         }

@@ -336,8 +336,7 @@ impl Lane {
         self.leave_room(index, key, out);
         self.drop_if_unused(index, out);
         let denied = Refused::new(Refusal::PermissionDenied);
-        // Whoever was put into the room did not ask for it.
-        for ask in withdrawn.iter().filter(|ask| ask.reply != ReplyTo::default()) {
+        for ask in &withdrawn {
             self.refuse(key, &ask.reply, &denied, out);
         }
         !withdrawn.is_empty()

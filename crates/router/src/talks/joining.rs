@@ -22,7 +22,7 @@ use super::grouping::{groups_of, membership_in};
 use super::{Heard, Question, Speaker, Step, below};
 use crate::hub::{CONTROL, RETRY_MS};
 use crate::membership;
-use crate::orders::{Order, Whom};
+use crate::orders::Order;
 
 /// The room that numbers groups: the offset of the publication whose id is the group's. No two groups have one number; a
 /// group may get another one for members that come later, which harms nobody.
@@ -156,10 +156,7 @@ impl Joining {
 
     /// What all nodes are told.
     fn order(&self, room: &RoomName, who: &Speaker) -> Publication {
-        let order = match self.now.clone() {
-            Some(member) => Order::Admit(self.user.clone(), member),
-            None => Order::Leave(room.clone(), Whom::User(self.user.clone())),
-        };
+        let order = Order::of_member(room.clone(), self.user.clone(), self.now.clone());
         let (kind, text) = order.written();
         let control = RoomName::system(CONTROL).unwrap_or_else(|_| self.members.clone());
         Publication {
