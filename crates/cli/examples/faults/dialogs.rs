@@ -196,10 +196,15 @@ fn judge(known: &[Arc<Mutex<Known>>], troubles: &mut Vec<String>) -> Vec<String>
         ("among the messages, though nobody said them once", unknown),
         ("marks that went back", back),
     ];
-    troubles
-        .extend(wrong.iter().filter(|(_, it)| *it > 0).map(|(what, it)| format!("{what}: {it}")));
+    blame(&wrong, troubles);
     vec![
         format!("dialogs {}, messages accepted {accepted}", known.len() / 2),
         format!("events given again and dropped by id {repeats}, connections {connects}"),
     ]
+}
+
+/// Adds what happened, and how often.
+pub(crate) fn blame(wrong: &[(&str, usize)], troubles: &mut Vec<String>) {
+    let found = wrong.iter().filter(|(_, it)| *it > 0);
+    troubles.extend(found.map(|(what, it)| format!("{what}: {it}")));
 }

@@ -213,7 +213,7 @@ fn judge(known: &[Shown], out: &BTreeMap<usize, usize>, troubles: &mut Vec<Strin
         ("shown to somebody who had been put out", late),
         ("marks that went back", back),
     ];
-    add(&wrong, troubles);
+    dialogs::blame(&wrong, troubles);
     vec![
         format!("members {}, messages accepted {accepted}, shown {deliveries}", known.len()),
         format!("events given again and dropped by id {repeats}, connections {connects}"),
@@ -249,10 +249,5 @@ fn judge_kept(known: &[Shown], troubles: &mut Vec<String>) {
         ("accepted, and not among the messages of a member", unkept),
         ("among the messages, though nobody was told so", unknown),
     ];
-    add(&wrong, troubles);
-}
-
-fn add(wrong: &[(&str, usize)], troubles: &mut Vec<String>) {
-    let found = wrong.iter().filter(|(_, it)| *it > 0);
-    troubles.extend(found.map(|(what, it)| format!("{what}: {it}")));
+    dialogs::blame(&wrong, troubles);
 }

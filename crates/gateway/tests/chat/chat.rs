@@ -157,21 +157,22 @@ impl Chat {
 
     /// The next event that says who came or went; other events that come meanwhile are kept.
     pub(crate) fn status(&mut self, within: Duration) -> Option<Value> {
-        let deadline = Instant::now() + within;
-        loop {
-            if let Some(held) = self.statuses.pop_front() {
-                return Some(held);
-            }
-            let heard = self.receive_any(deadline)?;
-            self.queue(&heard).push_back(heard);
-        }
+        self.next_of(within, |it| &mut it.statuses)
     }
 
     /// The next event that lists its chats; other events that come meanwhile are kept.
     pub(crate) fn list(&mut self, within: Duration) -> Option<Value> {
+        self.next_of(within, |it| &mut it.lists)
+    }
+
+    fn next_of(
+        &mut self,
+        within: Duration,
+        held: fn(&mut Self) -> &mut VecDeque<Value>,
+    ) -> Option<Value> {
         let deadline = Instant::now() + within;
         loop {
-            if let Some(held) = self.lists.pop_front() {
+            if let Some(held) = held(self).pop_front() {
                 return Some(held);
             }
             let heard = self.receive_any(deadline)?;

@@ -190,6 +190,21 @@ impl Guard for Rules {
     }
 }
 
+/// What a hub wants once something has happened, and all that is due by then.
+fn acted(
+    hub: &mut Hub,
+    now: Now,
+    act: impl FnOnce(&mut Hub, Now, &mut Vec<HubEffect>),
+) -> Vec<HubEffect> {
+    let mut out = Vec::new();
+    act(hub, now, &mut out);
+    hub.tick(now, &mut out);
+    while hub.next_wake().is_some_and(|at| at <= now.mono_ms) {
+        hub.tick(now, &mut out);
+    }
+    out
+}
+
 fn config(seed: u64, watched: bool) -> HubConfig {
     HubConfig {
         linger_ms: LINGER_MS,

@@ -60,12 +60,7 @@ impl Played {
     }
 
     fn act(&mut self, act: impl FnOnce(&mut Hub, Now, &mut Vec<HubEffect>)) {
-        let mut out = Vec::new();
-        act(&mut self.hub, self.now, &mut out);
-        self.hub.tick(self.now, &mut out);
-        while self.hub.next_wake().is_some_and(|at| at <= self.now.mono_ms) {
-            self.hub.tick(self.now, &mut out);
-        }
+        let out = super::acted(&mut self.hub, self.now, act);
         for effect in out {
             match effect {
                 HubEffect::Broker(

@@ -56,27 +56,17 @@ impl Played {
     }
 
     fn asks(&mut self, session: u32, with: &str, act: Act) {
-        let talk = Talk {
-            lane: LaneId(1),
-            session: SessionKey { index: session, generation: 1 },
-            reply: ReplyTo { id: Some("r".into()), ..ReplyTo::default() },
-            user: "ann".into(),
-            said_in: SessionId(9),
-            of: TalkOf::Room(dialog("ann", with).unwrap(), act),
-        };
-        self.hub.message(self.now, HubMessage::Converse(Box::new(talk)), &mut self.out);
-        self.hub.tick(self.now, &mut self.out);
+        self.asks_of(session, TalkOf::Room(dialog("ann", with).unwrap(), act));
     }
 
-    /// Asks something of the group `crew`.
-    fn asks_crew(&mut self, session: u32, act: Act) {
+    fn asks_of(&mut self, session: u32, of: TalkOf) {
         let talk = Talk {
             lane: LaneId(1),
             session: SessionKey { index: session, generation: 1 },
             reply: ReplyTo { id: Some("r".into()), ..ReplyTo::default() },
             user: "ann".into(),
             said_in: SessionId(9),
-            of: TalkOf::Group(crew(), 1, act),
+            of,
         };
         self.hub.message(self.now, HubMessage::Converse(Box::new(talk)), &mut self.out);
         self.hub.tick(self.now, &mut self.out);
@@ -360,7 +350,7 @@ fn what_was_asked_by_who_went_out_of_a_group_meanwhile_is_not_shown() {
         (group("others").unwrap(), "ann", "3 Messages"),
     ] {
         let mut it = Played::new();
-        it.asks_crew(3, act());
+        it.asks_of(3, TalkOf::Group(crew(), 1, act()));
         it.hub.talks.bar(&room, user);
         let all = it.answer_all();
         assert!(all.len() == 1 && all[0].starts_with(told), "{room} {user}: {all:?}");
