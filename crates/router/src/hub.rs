@@ -29,6 +29,7 @@ mod roster;
 mod roster_asks;
 mod rosters;
 mod sessions;
+mod standings;
 mod surveys;
 mod talks;
 mod track;
@@ -95,6 +96,7 @@ pub use rosters::{
     ROSTER_COMPARE_MS, ROSTER_READ_MS, ROSTER_READS_MAX, ROSTERS_BYTES_MAX, TELL_COUNT_MS, TELL_MS,
 };
 use sessions::{Fence, Sessions};
+use standings::Standings;
 use surveys::Surveys;
 pub use surveys::{SURVEYS_MAX, Surveyed};
 use talks::Talks;
@@ -195,6 +197,7 @@ pub struct Hub {
     notices: Notices,
     people: People,
     lists: Lists,
+    standings: Standings,
     occupancies: Occupancies,
     rosters: Rosters,
     inboxes: Inboxes,
@@ -250,6 +253,7 @@ impl Hub {
             notices: Notices::default(),
             people: People::default(),
             lists: Lists::default(),
+            standings: Standings::default(),
             occupancies: Occupancies::default(),
             rosters: Rosters::new(seed),
             inboxes: Inboxes::default(),
@@ -456,7 +460,8 @@ impl Hub {
         let own = [self.next_ask_ms(), self.next_control_ms(), self.ids.next_wake()];
         let others = [self.next_presence_ms(), self.next_inbox_ms(), self.next_receipts_ms()];
         let answers = self.answers.next_ms().into_iter().chain(self.surveys.next_ms());
-        let answers = answers.chain(self.lists.next_ms()).min();
+        let lists = self.lists.next_ms().into_iter().chain(self.standings.next_ms());
+        let answers = answers.chain(lists).min();
         let (revoked, kept) = (self.next_revoked_ms(), self.endings.next_ms());
         [deadline, watch, answers, revoked, kept, self.next_talk_ms()]
             .into_iter()
@@ -497,6 +502,7 @@ impl Hub {
         self.talks_turn(now, out);
         self.answer_late_orders(now, out);
         self.lists_turn(now, out);
+        self.standings_turn(now, out);
         self.end_late_surveys(now, out);
         self.give_kept(now, out);
         self.read_revoked(now, out);

@@ -20,7 +20,7 @@ mod tests;
 use std::sync::Arc;
 
 use roomcast_protocol::codes::{Refusal, Refused};
-use roomcast_protocol::conversation::{self, Act, Answered, Membership, Role};
+use roomcast_protocol::conversation::{self, Act, Answered, Role};
 use roomcast_protocol::directory::{DirectoryPage, Entries, EntrySet, SetEntry};
 use roomcast_protocol::envelope::Accepted;
 use roomcast_protocol::ids::SessionId;
@@ -252,14 +252,9 @@ impl Talking {
         Some(Self { stage, ..Self::begun(who, group, None, Vec::new()) })
     }
 
-    /// All nodes were told what a user is in a group; `None`: one of the names is too long.
-    pub(crate) fn told_member(
-        who: Speaker,
-        group: RoomName,
-        user: Box<str>,
-        now: Option<Membership>,
-    ) -> Option<Self> {
-        let stage = Stage::Joining(Joining::told(&group, user, now)?);
+    /// What a user is in a group is asked; `None`: one of the names is too long.
+    pub(crate) fn membership(who: Speaker, group: RoomName, user: Box<str>) -> Option<Self> {
+        let stage = Stage::Joining(Joining::read(&group, user)?);
         Some(Self { stage, ..Self::begun(who, group, None, Vec::new()) })
     }
 

@@ -12,6 +12,7 @@ use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::{Now, iso8601};
 
+use super::standings::{Member, member_of};
 use super::surveys::{ANSWER, TO_ALL};
 use super::{Hub, bit_of};
 use crate::messages::{HubEffect, LaneMessage, QueryId, Ticket};
@@ -47,6 +48,8 @@ pub struct Ordered {
 #[derive(Debug)]
 struct Carrying {
     asker: Option<(NodeId, u64)>,
+    /// Of whom it says whether it is a member of a group.
+    member: Option<Member>,
     /// Lanes that have not carried it out; one bit each.
     left: u64,
     outcome: Outcome,
@@ -182,7 +185,7 @@ impl Hub {
         self.answer_order(query.0, false, out);
     }
 
-    /// Has all lanes carry an order out.
+    /// Has all lanes carry an order out, which has an id if nodes were given it.
     pub(super) fn carry_out(&mut self, id: Option<&str>, order: Order, out: &mut Vec<HubEffect>) {
         let left = self.all_lanes();
         #[cfg(feature = "planted")]
@@ -193,12 +196,14 @@ impl Hub {
         self.answers.serial += 1;
         let ticket = self.answers.serial;
         let asker = id.and_then(asker_of);
-        if asker.is_some() {
+        let member = id.and_then(|_| member_of(&order));
+        if asker.is_some() || member.is_some() {
             if self.answers.carrying.len() >= CARRYING_MAX {
-                self.answers.carrying.pop_first();
+                let oldest = self.answers.carrying.pop_first().and_then(|(_, it)| it.member);
+                oldest.into_iter().for_each(|it| self.standings.look(it));
                 self.counters.orders_unconfirmed += 1;
             }
-            let carrying = Carrying { asker, left, outcome: Outcome::default() };
+            let carrying = Carrying { asker, member, left, outcome: Outcome::default() };
             self.answers.carrying.insert(ticket, carrying);
         }
         let order = Arc::new(order);
@@ -221,7 +226,11 @@ impl Hub {
             return;
         }
         let Some(carried) = self.answers.carrying.remove(&ticket) else { return };
-        let Carrying { asker: Some((node, query)), outcome, .. } = carried else { return };
+        let Carrying { asker, member, outcome, .. } = carried;
+        if let Some(member) = member.filter(|_| outcome.sessions > 0) {
+            self.standings.look(member);
+        }
+        let Some((node, query)) = asker else { return };
         let own = self.config.id;
         if node == own {
             return self.confirmed_by(own, query, outcome, out);

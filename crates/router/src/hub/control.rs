@@ -321,8 +321,7 @@ impl Hub {
             return;
         }
         if let Some(order) = Order::of(publication) {
-            self.talks.obey(&order);
-            self.lists.doubt(&order);
+            self.obey_member(&order);
             self.carry_out(Some(&publication.id), order, out);
         } else if let Some(fence) = Fence::of(publication) {
             self.obey_fence(fence, out);

@@ -87,10 +87,8 @@ pub(super) struct Lists {
     due: BTreeSet<(u64, Box<str>)>,
     /// Those that do not wait. Bounds: [`LISTS_UNDER_WAY_MAX`].
     under_way: BTreeSet<Box<str>>,
-    /// What is asked, and told, once the order that says so to all nodes is over. Bounds: as many as there are orders.
-    ordered: BTreeMap<u64, (Talking, Option<Changed>)>,
-    /// Whether what was ordered still holds is asked next. Bounds: the same.
-    checks: Vec<Talking>,
+    /// What is told once the order that says so to all nodes is over. Bounds: as many as there are orders.
+    ordered: BTreeMap<u64, Changed>,
     count: u64,
 }
 
@@ -98,11 +96,6 @@ impl Lists {
     /// Users who wait.
     pub(super) fn len(&self) -> usize {
         self.all.len()
-    }
-
-    /// Once this order is over it is asked whether it still holds, and told.
-    fn tell_behind(&mut self, query: QueryId, check: Talking, changed: Option<Changed>) {
-        self.ordered.insert(query.0, (check, changed));
     }
 
     /// An order came: of whom it changes something, what was listed does not count, unless it was listed because of that.
@@ -176,9 +169,6 @@ impl Lists {
 
     /// When [`Hub::lists_turn`] has something to do by itself. Units: monotonic milliseconds.
     pub(super) fn next_ms(&self) -> Option<u64> {
-        if !self.checks.is_empty() {
-            return Some(0);
-        }
         let free = self.under_way.len() < LISTS_UNDER_WAY_MAX;
         self.due.first().filter(|_| free).map(|(at_ms, _)| *at_ms)
     }
@@ -189,7 +179,6 @@ impl Lists {
             && self.due.is_empty()
             && self.under_way.is_empty()
             && self.ordered.is_empty()
-            && self.checks.is_empty()
     }
 }
 
@@ -212,15 +201,8 @@ impl Hub {
         out: &mut Vec<HubEffect>,
     ) {
         let Answered::Member { user, now: member, .. } = answered else { return };
-        let who = Speaker {
-            user: self.config.node.clone(),
-            said_in: SessionId(0),
-            request: asked.0.0.to_string().into(),
-            at_unix_ms: now.unix_ms,
-        };
-        let check = Talking::told_member(who, group.clone(), user.clone(), member.clone());
-        if let Some(check) = check {
-            self.lists.tell_behind(asked.0, check, changed);
+        if let Some(changed) = changed {
+            self.lists.ordered.insert(asked.0.0, changed);
         }
         let order = Order::of_member(group.clone(), user, member);
         self.give_order(now, asked, &order, out);
@@ -228,16 +210,13 @@ impl Hub {
 
     /// An order of this node is over.
     pub(super) fn member_is_told(&mut self, query: QueryId) {
-        let Some((check, changed)) = self.lists.ordered.remove(&query.0) else { return };
-        self.lists.checks.push(check);
-        changed.into_iter().for_each(|changed| self.tell_list(changed));
+        if let Some(changed) = self.lists.ordered.remove(&query.0) {
+            self.tell_list(changed);
+        }
     }
 
     /// Ends those that were told, and begins others.
     pub(super) fn lists_turn(&mut self, now: Now, out: &mut Vec<HubEffect>) {
-        for check in std::mem::take(&mut self.lists.checks) {
-            self.begin_talk(now, check, None, None, out);
-        }
         let is_told = |user: &str| {
             let telling = self.lists.all.get(user).map(|it| it.stage) == Some(Stage::Telling);
             let inbox = conversation::inbox(user).ok().filter(|_| telling);

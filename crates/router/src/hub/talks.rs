@@ -18,6 +18,7 @@ use roomcast_protocol::time::Now;
 use super::Hub;
 use super::lists::Changed;
 use super::relay::RETRY_MS;
+use super::standings::Member;
 use super::turns::{Line, Turns};
 use super::watch::RelayState;
 use crate::messages::{HubEffect, LaneMessage, MemberChange, QueryId, Talk, TalkOf, Ticket};
@@ -76,6 +77,8 @@ pub(super) enum Asker {
     Query(QueryId, u64),
     /// The user is to be told its conversations.
     List(Box<str>),
+    /// This node's lanes are to obey what is answered.
+    Standing(Member),
 }
 
 /// One thing asked.
@@ -104,7 +107,7 @@ struct Open {
 #[derive(Debug, Default)]
 pub(super) struct Talks {
     numbers: u64,
-    /// Bounds: [`TALKS_MAX`], and [`REACHED_UNDER_WAY_MAX`].
+    /// Bounds: [`TALKS_MAX`], and what this node asks by itself, each with a bound of its own.
     open: BTreeMap<u64, Open>,
     deadlines: BTreeSet<(u64, u64)>,
     /// Questions under way, by whose they are and their place there.
@@ -508,6 +511,9 @@ impl Hub {
                 self.tell_of_member(now, asked, &group, answered, changed, out);
             }
             (Some(Asker::List(user)), outcome) => self.listed(now, &user, outcome),
+            (Some(Asker::Standing(member)), outcome) => {
+                self.member_is_read(member, outcome, out);
+            }
             (Some(asker), outcome) => {
                 changed.into_iter().for_each(|it| self.tell_list(it));
                 // While orders may be missing, it may be asked by somebody who may not be told any more.
@@ -579,6 +585,6 @@ fn answer(asker: Asker, outcome: Result<Answered, Refused>, out: &mut Vec<HubEff
         (Asker::Query(query, _), Err(refused)) => {
             out.push(HubEffect::Ordered(query, Err(refused)));
         }
-        (Asker::Query(..), Ok(_)) | (Asker::List(_), _) => {}
+        (Asker::Query(..), Ok(_)) | (Asker::List(_) | Asker::Standing(_), _) => {}
     }
 }

@@ -12,6 +12,7 @@ mod presence;
 mod random;
 mod receipts;
 mod sessions;
+mod standings;
 mod surveys;
 mod talks;
 mod watching;

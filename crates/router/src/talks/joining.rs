@@ -14,19 +14,28 @@ use roomcast_protocol::conversation::{
 };
 use roomcast_protocol::directory::{DirectoryPage, Entries, EntrySet, SetEntry};
 use roomcast_protocol::envelope::Accepted;
+use roomcast_protocol::position::{Epoch, Position};
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::iso8601;
 
 use super::grouping::{groups_of, membership_in};
 use super::{Heard, Question, Speaker, Step, below};
-use crate::hub::{CONTROL, RETRY_MS};
+use crate::hub::RETRY_MS;
 use crate::membership;
-use crate::orders::Order;
 
 /// The room that numbers groups: the offset of the publication whose id is the group's. No two groups have one number; a
 /// group may get another one for members that come later, which harms nobody.
 pub(crate) const NUMBERS: &str = "$numbers";
+
+/// The number of the group that stands at this place of [`NUMBERS`]; `None`: there are no more. They begin anywhere, and run in a circle: were the
+/// room lost, and begun again at 1, new groups would get the numbers that others got before.
+pub(super) fn numbered_at(at: Position) -> Option<u32> {
+    const COUNT: u128 = GROUP_NUMBER_MAX as u128 + 1;
+    let (Epoch(begin), offset) = (at.epoch, u128::from(at.offset));
+    let number = (offset < COUNT).then_some((begin % COUNT + offset) % COUNT);
+    number.and_then(|it| u32::try_from(it).ok())
+}
 
 /// Who numbers groups.
 const NUMBERED_BY: &str = "groups";
@@ -54,8 +63,8 @@ enum Phase {
     Following,
     /// Does the user's list still say that?
     Checking,
-    /// Nodes were told otherwise: they are told what it says now.
-    Ordering,
+    /// Only what the user is there is asked.
+    Reading,
 }
 
 /// How often the group's list follows the user's before whoever asked is told to ask again: each time somebody else has
@@ -79,8 +88,6 @@ pub(super) struct Joining {
     /// Why it can not be what was asked for.
     refused: Option<Refused>,
     follows: u32,
-    /// Nodes were told what it is: only whether that still holds is looked at.
-    told: bool,
 }
 
 impl Joining {
@@ -89,38 +96,25 @@ impl Joining {
         conversation::inbox(&user).ok()?;
         let (members, groups) = (members_of(id)?, groups_of(&user)?);
         let (id, phase, number) = (id.into(), Phase::Knowing, 0);
-        let (before, now, refused, follows, told) = (None, None, None, 0, false);
-        Some(Self {
-            members,
-            groups,
-            id,
-            user,
-            role,
-            phase,
-            number,
-            before,
-            now,
-            refused,
-            follows,
-            told,
-        })
+        let (before, now, refused, follows) = (None, None, None, 0);
+        Some(Self { members, groups, id, user, role, phase, number, before, now, refused, follows })
     }
 
-    /// All nodes were told what a user is; of two orders that cross each other on the way the older one may come last.
-    pub(super) fn told(group: &RoomName, user: Box<str>, now: Option<Membership>) -> Option<Self> {
+    /// What a user is in a group, and nothing is changed.
+    pub(super) fn read(group: &RoomName, user: Box<str>) -> Option<Self> {
         let it = Self::new(group, user, None)?;
-        Some(Self { now, phase: Phase::Checking, told: true, ..it })
+        Some(Self { phase: Phase::Reading, ..it })
     }
 
     /// Whether something of it may stand already.
     pub(super) const fn has_begun(&self) -> bool {
         match self.phase {
-            Phase::Knowing | Phase::Numbering | Phase::Placing | Phase::Ordering => false,
+            Phase::Knowing | Phase::Numbering | Phase::Placing | Phase::Reading => false,
             Phase::Listing
             | Phase::Owning
             | Phase::Comparing
             | Phase::Following
-            | Phase::Checking => !self.told,
+            | Phase::Checking => true,
         }
     }
 
@@ -131,8 +125,7 @@ impl Joining {
 
     pub(super) fn question(&self, room: &RoomName, who: &Speaker) -> Question {
         match self.phase {
-            Phase::Ordering => Question::Publish(Arc::new(self.order(room, who))),
-            Phase::Knowing | Phase::Checking => {
+            Phase::Knowing | Phase::Checking | Phase::Reading => {
                 Question::Entries(self.groups.clone(), Entries::One(self.id.clone()))
             }
             Phase::Comparing => {
@@ -151,20 +144,6 @@ impl Joining {
                 entries_max: USER_GROUPS_MAX,
                 idle_ms: None,
             }),
-        }
-    }
-
-    /// What all nodes are told.
-    fn order(&self, room: &RoomName, who: &Speaker) -> Publication {
-        let order = Order::of_member(room.clone(), self.user.clone(), self.now.clone());
-        let (kind, text) = order.written();
-        let control = RoomName::system(CONTROL).unwrap_or_else(|_| self.members.clone());
-        Publication {
-            id: format!("again-{}-{}-{}", who.request, who.at_unix_ms, self.follows).into(),
-            kind: kind.into(),
-            timestamp: iso8601(who.at_unix_ms).into(),
-            sender: who.user.clone(),
-            ..Publication::bare(control, Content::Text(text.into()))
         }
     }
 
@@ -211,7 +190,7 @@ impl Joining {
                 }
             }
             (Phase::Numbering, Heard::Published(Ok(Accepted { position: Some(at), .. }))) => {
-                match u32::try_from(at.offset).ok().filter(|it| *it <= GROUP_NUMBER_MAX) {
+                match numbered_at(at) {
                     Some(number) => {
                         self.number = number;
                         Phase::Placing
@@ -250,11 +229,12 @@ impl Joining {
                     return self.over();
                 }
                 self.now = now;
-                if self.told { Phase::Ordering } else { Phase::Following }
+                Phase::Following
             }
-            (Phase::Ordering, Heard::Published(Ok(_))) => Phase::Checking,
-            (Phase::Ordering, Heard::Published(Err(refused))) if !refused.unknown => {
-                return (self, Step::Over(Err(refused)));
+            (Phase::Reading, Heard::Entries(Some(page))) => {
+                self.now = self.read_own(&page);
+                self.before = self.role_now();
+                return self.over();
             }
             (_, _) => return (self, Step::Again),
         };
@@ -309,7 +289,7 @@ impl Joining {
 
     fn follow(mut self, next: Phase) -> (Self, Step) {
         self.phase = next;
-        if matches!(next, Phase::Following | Phase::Ordering) {
+        if next == Phase::Following {
             self.follows += 1;
             if self.follows > FOLLOWS_MAX {
                 let text = "Others change the same member at the same time: send it again";
@@ -330,8 +310,7 @@ impl Joining {
         if let Some(refused) = self.refused.take() {
             return (self, Step::Over(Err(refused)));
         }
-        let before = if self.told { self.role_now() } else { self.before };
-        let (user, now) = (self.user.clone(), self.now.take());
+        let (user, now, before) = (self.user.clone(), self.now.take(), self.before);
         (self, Step::Over(Ok(Answered::Member { user, now, before })))
     }
 }
@@ -343,4 +322,21 @@ fn role_in(value: &[u8]) -> Option<Role> {
 
 fn limit(text: String) -> Refused {
     Refused::because(Refusal::Limit, text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_run_in_a_circle_once() {
+        let number = |epoch, offset| numbered_at(Position { epoch: Epoch(epoch), offset });
+        let count = u64::from(GROUP_NUMBER_MAX) + 1;
+        assert_eq!([number(0, 1), number(7, 3)], [Some(1), Some(10)]);
+        assert_eq!(number(u128::from(count) - 1, 1), Some(0), "behind the highest");
+        assert_eq!(number(u128::from(count) * 5 + 4, 0), Some(4));
+        assert_eq!(number(9, count - 1), Some(8), "all others were before it");
+        assert_eq!(number(9, count), None);
+        assert!(number(u128::MAX, count - 1).is_some_and(|it| it <= GROUP_NUMBER_MAX));
+    }
 }

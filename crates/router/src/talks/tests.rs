@@ -21,6 +21,7 @@ use roomcast_protocol::publication::Publication;
 use roomcast_protocol::receipts::{Mark, Marked, MarksSet, Receipt, ReceiptsPage};
 use roomcast_protocol::room::RoomName;
 
+use super::joining::{NUMBERS, numbered_at};
 use super::seeing::{SEEN_UNDER_WAY_MAX, Seeing};
 use super::{Heard, Question, Speaker, Step, Talking, cursor_entry, cursors_of};
 use crate::asked::MemberChange;
@@ -360,7 +361,10 @@ impl Model {
 
 fn shown((it, place): &(Membership, Option<Position>)) -> String {
     let place = place.map(|place| format!(" at {}", place.offset)).unwrap_or_default();
-    format!("{} {} {} from {}{place}", it.room, it.role.name(), it.number, it.from.offset)
+    // Numbers begin where the epoch of their room says.
+    let begin = Position { epoch: epoch(&RoomName::system(NUMBERS).unwrap()), offset: 0 };
+    let number = it.number - numbered_at(begin).unwrap();
+    format!("{} {} {number} from {}{place}", it.room, it.role.name(), it.from.offset)
 }
 
 fn saying(kind: &str, id: Option<&str>, text: &str) -> Saying {

@@ -449,8 +449,10 @@ impl World {
         }
         let (key, seq) =
             ((room, by, kind.to_owned(), payload.client_message_id.clone()), self.bus.executed);
+        // Put anew into what was lost, a message is marked anew; the author may be told of both, late.
+        let placed = self.book.dialogs.placed(&key.0, &key.3).first().map_or(seq, |it| it.seq);
         let first = *self.book.dialogs.times.entry(key).or_insert((payload.timestamp, seq));
-        if first.0 != payload.timestamp && !self.talks_blurred_since(first.1) {
+        if first.0 != payload.timestamp && !self.talks_blurred_since(placed.min(first.1)) {
             self.book.violate("chat: marks", &about, || {
                 format!(
                     "t{talker} is told {kind} {number} by {} at {first:?}: {payload:?}",

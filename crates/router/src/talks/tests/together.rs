@@ -4,8 +4,6 @@
 use super::super::grouping::{groups_of, membership_in};
 use super::super::joining::{FOLLOWS_MAX, members_of};
 use super::*;
-use crate::hub::CONTROL;
-use crate::orders::{Order, Whom};
 
 /// What a user is to be.
 type Wish = (&'static str, Option<Role>);
@@ -126,86 +124,6 @@ fn both_lists_agree_where_a_place_is_taken_meanwhile() {
         taken += usize::from(bob[0].is_some());
     }
     assert!(refused > 1_000 && taken > 1_000, "{refused} {taken}");
-}
-
-/// How far one wish is: asked of the lists, told to all nodes, looked at once more.
-enum Told {
-    Asked(Talking),
-    Order(Option<Membership>),
-    Checked(Talking),
-}
-
-/// What the last of all orders says.
-fn ordered(model: &Model) -> Option<Role> {
-    let control = RoomName::system(CONTROL).unwrap();
-    match Order::of(model.rooms[&control].last().unwrap()).unwrap() {
-        Order::Admit(_, member) => Some(member.role),
-        _ => None,
-    }
-}
-
-#[test]
-fn the_last_order_says_what_both_lists_say() {
-    let room = conversation::group("team").unwrap();
-    let wishes = [MEMBER, None, OWNER];
-    let (mut random, mut again) = (3_u64, 0);
-    for run in 0..20_000 {
-        let mut model = Model::default();
-        let who = |number: usize| Speaker {
-            request: number.to_string().into(),
-            ..Model::default().speaker("node")
-        };
-        let order = |number, now: &Option<Membership>| {
-            let order = match now.clone() {
-                Some(member) => Order::Admit("ann".into(), member),
-                None => Order::Leave(room.clone(), Whom::User("ann".into())),
-            };
-            let (kind, text) = order.written();
-            let id = format!("first-{number}").into();
-            let control = RoomName::system(CONTROL).unwrap();
-            let content = Content::Text(text.into());
-            Publication { id, kind: kind.into(), ..Publication::bare(control, content) }
-        };
-        let mut left: Vec<_> =
-            wishes.iter().map(|role| Told::Asked(asked("ann", *role))).enumerate().collect();
-        while !left.is_empty() {
-            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            let at = usize::try_from((random >> 33) % left.len() as u64).unwrap();
-            let (number, told) = left.swap_remove(at);
-            let next = match told {
-                Told::Asked(mut talking) | Told::Checked(mut talking) => {
-                    let was_asked = talking.half_member().is_some();
-                    let (place, question) = talking.questions().pop().unwrap();
-                    again += usize::from(
-                        !was_asked
-                            && matches!(&question, Question::Publish(it) if it.room.as_str() == CONTROL),
-                    );
-                    let heard = model.answer(question);
-                    match talking.hear(place, heard) {
-                        Step::Over(Ok(Answered::Member { now, .. })) if was_asked => {
-                            Told::Order(now)
-                        }
-                        Step::Over(outcome) => {
-                            outcome.unwrap();
-                            continue;
-                        }
-                        _ => Told::Asked(talking),
-                    }
-                }
-                Told::Order(now) => {
-                    model.publish(&order(number, &now)).unwrap();
-                    let who = who(number);
-                    Told::Checked(
-                        Talking::told_member(who, room.clone(), "ann".into(), now).unwrap(),
-                    )
-                }
-            };
-            left.push((number, next));
-        }
-        let [listed, own] = model.both("ann");
-        assert_eq!((listed, ordered(&model)), (own, own), "{run}");
-    }
-    assert!(again > 100, "{again}: orders cross");
 }
 
 #[test]
