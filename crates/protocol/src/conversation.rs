@@ -90,8 +90,8 @@ pub const GROUP_MEMBERS_MAX: u32 = 10_000;
 /// Groups of one user.
 pub const USER_GROUPS_MAX: u32 = 100;
 
-/// Where the numbers of groups' events begin. Those of a user's own room stay below it: they begin at 1, or at the time
-/// in milliseconds since the Unix epoch.
+/// Where the numbers of groups' events begin. Those of a user's own room stay below it, until the year 2109: they begin
+/// at the time in milliseconds since the Unix epoch, each time the room's stream begins anew.
 const GROUP_EVENTS: u64 = 1 << 42;
 
 /// Numbers of one group's events, as a power of two.
@@ -104,12 +104,14 @@ pub const GROUP_NUMBER_MAX: u32 = ((OFFSET_MAX + 1 - GROUP_EVENTS) >> GROUP_EVEN
 /// The highest offset in a group's room whose event has a number: 50 messages a second for 5 years.
 pub const GROUP_OFFSET_MAX: u64 = (1 << GROUP_EVENTS_BITS) - 1;
 
-/// Which publication a client means by the number of an event.
+/// Which publication a client means by the number of an event. A stream that begins anew may have offsets once more, and
+/// clients pass over events whose numbers they have seen: so where a stream's numbers begin is its epoch's to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EventRef {
-    /// The one at this offset of its user's own room.
+    /// The one of its user's own room that has this number: its offset behind the time when its epoch began. Numbers of two
+    /// epochs differ where the first one had less than one publication a millisecond.
     Own(u64),
-    /// The one at this offset of the group with this number.
+    /// The one of the group with this number that has this place in a circle of 2^33: its offset behind a random one.
     Group(u32, u64),
 }
 
@@ -117,23 +119,26 @@ impl EventRef {
     /// Which publication of a user's own room, or of a group's, it is; `None`: of neither, or it has no position.
     #[must_use]
     pub fn of(publication: &Publication) -> Option<Self> {
-        let offset = publication.position?.offset;
+        let Position { epoch, offset } = publication.position?;
+        let epoch = publication.put_under.as_deref().copied().unwrap_or(epoch);
         if owner(&publication.room).is_some() {
-            return Some(Self::Own(offset));
+            let begins = Some(epoch.began_unix_ms()).filter(|ms| *ms < GROUP_EVENTS);
+            return Some(Self::Own(begins.unwrap_or(0) + offset));
         }
         let group = publication.origin.as_ref()?.group?;
-        Some(Self::Group(group, offset))
+        #[allow(clippy::cast_possible_truncation, reason = "of its lowest bits")]
+        let begins = epoch.0 as u64;
+        let place = begins.wrapping_add(offset) & GROUP_OFFSET_MAX;
+        (offset <= GROUP_OFFSET_MAX).then_some(Self::Group(group, place))
     }
 
     /// The number that means it: of all that one client is told no two have the same. `None`: there are no more.
     #[must_use]
     pub fn number(self) -> Option<u64> {
         match self {
-            Self::Own(offset) => Some(offset).filter(|it| *it < GROUP_EVENTS),
-            Self::Group(group, offset)
-                if group <= GROUP_NUMBER_MAX && offset <= GROUP_OFFSET_MAX =>
-            {
-                Some(GROUP_EVENTS + (u64::from(group) << GROUP_EVENTS_BITS) + offset)
+            Self::Own(number) => Some(number).filter(|it| *it < GROUP_EVENTS),
+            Self::Group(group, place) if group <= GROUP_NUMBER_MAX && place <= GROUP_OFFSET_MAX => {
+                Some(GROUP_EVENTS + (u64::from(group) << GROUP_EVENTS_BITS) + place)
             }
             Self::Group(..) => None,
         }
@@ -458,6 +463,7 @@ pub enum Answered {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::position::Epoch;
 
     #[track_caller]
     fn check(one: &str, other: &str, name: &str) {
@@ -527,6 +533,33 @@ mod tests {
         ] {
             assert_eq!(none.number(), None);
         }
+    }
+
+    #[test]
+    fn offsets_that_come_again_in_another_epoch_have_other_numbers() {
+        let number = |room: &str, group, epoch, offset| {
+            let room = RoomName::parse(room).unwrap();
+            let origin = Origin { group, ..Origin::of(room.clone(), 0) };
+            let bare = Publication::bare(room, crate::content::Content::Text("".into()));
+            let position = Some(Position { epoch, offset });
+            EventRef::of(&Publication { origin: Some(Box::new(origin)), position, ..bare })
+                .and_then(EventRef::number)
+        };
+        let began = |ms| Epoch(u128::MAX).begun_at(ms);
+        let own = |epoch, offset| number("user-a", None, epoch, offset);
+        assert_eq!(own(began(1_700_000_000_000), 3), Some(1_700_000_000_003));
+        assert_eq!(own(began(1_700_000_000_500), 1), Some(1_700_000_000_501));
+        assert_eq!(own(began(GROUP_EVENTS - 2), 1), Some(GROUP_EVENTS - 1));
+        assert_eq!(own(began(GROUP_EVENTS - 2), 2), None);
+        assert_eq!(own(began(GROUP_EVENTS), 2), Some(2), "no time that can be");
+        let team = |epoch, offset| number("chat-a", Some(1), Epoch(epoch), offset);
+        let begin = GROUP_EVENTS + (1 << GROUP_EVENTS_BITS);
+        assert_eq!(team(0, 5), Some(begin + 5));
+        assert_eq!(team(9 << 33 | 2, 5), Some(begin + 7));
+        assert_eq!(team(u128::MAX, 5), Some(begin + 4), "in a circle");
+        assert_eq!(team(1, GROUP_OFFSET_MAX), Some(begin));
+        assert_eq!(team(1, GROUP_OFFSET_MAX + 1), None);
+        assert_eq!(number("chat-a", None, Epoch(0), 5), None, "no member hears it");
     }
 
     #[test]

@@ -8,7 +8,8 @@ use crate::ids::digits;
 use crate::inbox::CursorOf;
 use crate::publication::Publication;
 
-/// One incarnation of a room's stream: 16 random bytes. Two epochs are equal or not; neither is older.
+/// One incarnation of a room's stream: the time when it began, by its server's clock, and 10 random bytes. What tells two
+/// apart is whether they are equal; clocks differ.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(Rust, packed(8))]
 pub struct Epoch(pub u128);
@@ -16,6 +17,23 @@ pub struct Epoch(pub u128);
 impl Epoch {
     /// No room's: what stands for the epoch of somebody who names none that could be.
     pub const NONE: Self = Self(0);
+
+    /// What is random of this one, in one that begins at this time. Units: milliseconds since the Unix epoch, of which 48 bits
+    /// count.
+    #[must_use]
+    pub const fn begun_at(self, unix_ms: u64) -> Self {
+        const RANDOM: u128 = (1 << 80) - 1;
+        let Self(bits) = self;
+        Self((unix_ms as u128) << 80 | bits & RANDOM)
+    }
+
+    /// When it began. Units: milliseconds since the Unix epoch.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation, reason = "48 bits are left")]
+    pub const fn began_unix_ms(self) -> u64 {
+        let Self(bits) = self;
+        (bits >> 80) as u64
+    }
 
     /// Reads what `Display` writes: 32 lower-case hexadecimal digits.
     #[must_use]
@@ -227,6 +245,20 @@ mod tests {
         {
             assert_eq!(Epoch::parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn an_epoch_knows_when_it_began() {
+        let fresh = Epoch(u128::MAX);
+        assert_eq!(
+            fresh.begun_at(0x0123_4567_89ab).to_string(),
+            "0123456789abffffffffffffffffffff"
+        );
+        for ms in [0, 1, 1_700_000_000_000, (1 << 48) - 1] {
+            assert_eq!(fresh.begun_at(ms).began_unix_ms(), ms);
+            assert_eq!(fresh.begun_at(7).begun_at(ms), fresh.begun_at(ms));
+        }
+        assert_eq!(fresh.begun_at(1 << 48).began_unix_ms(), 0);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::hash::BuildHasher;
 
 use crate::content::Content;
 use crate::conversation::{CALL, Origin};
-use crate::position::Position;
+use crate::position::{Epoch, Position};
 use crate::room::RoomName;
 
 /// A publication's class in a member's outbox; classes are drained in this order.
@@ -75,6 +75,9 @@ pub struct Publication {
     pub origin: Option<Box<Origin>>,
     /// Where it stands in its room; `None`: not given one yet, or the room is ephemeral.
     pub position: Option<Position>,
+    /// Under which epoch it was put, where its position names another: in an inbox whose stream has begun anew it is given, and
+    /// acked, under the one that counts.
+    pub put_under: Option<Box<Epoch>>,
 }
 
 /// Longest id, type name and correlation id. Units: bytes.
@@ -100,6 +103,7 @@ impl Publication {
             isolated: false,
             origin: None,
             position: None,
+            put_under: None,
         }
     }
 

@@ -213,6 +213,7 @@ fn read(room: &RoomName, payload: &Bytes, body: &[u8], time: ClusterTime) -> Opt
         isolated: false,
         origin: reader.optional(|it| origin::unpack(it.bytes()?))?.map(Box::new),
         position: None,
+        put_under: None,
     };
     // Fields of later versions are passed over; behind those of this one there is nothing.
     (count > FIELDS || reader.rest.is_empty()).then_some(publication)

@@ -200,6 +200,7 @@ pub(super) fn decode(
         isolated: false,
         origin,
         position: place(metadata.epoch.as_deref(), metadata.offset),
+        put_under: None,
     };
     Ok(Relayed { publication, published_us: Some(metadata.published_us) })
 }

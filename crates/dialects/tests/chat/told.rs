@@ -485,9 +485,9 @@ fn what_is_said_in_a_group_has_a_number_with_the_groups_in_it() {
         position,
         ..Publication::bare(room.clone(), json_of(r#"{"message":"hi"}"#))
     };
-    // 2^42 + 3 × 2^33 + 7.
+    // 2^42 + 3 × 2^33 + 7 of the epoch + 7.
     let told = heard(&Outbound::Publication(&said("new", Some(at(7))))).unwrap();
-    let expected = r#"{"type":"event","timestamp":5,"id":4423816314887,"eventType":"new","payload":{"chatId":"team","sender":"User1","messageId":7,"clientMessageId":"c-7","message":"hi","timestamp":5}}"#;
+    let expected = r#"{"type":"event","timestamp":5,"id":4423816314894,"eventType":"new","payload":{"chatId":"team","sender":"User1","messageId":7,"clientMessageId":"c-7","message":"hi","timestamp":5}}"#;
     assert_eq!(told, expected);
     let told = heard(&Outbound::Publication(&said("typing", None))).unwrap();
     let expected = r#"{"type":"event","timestamp":5,"eventType":"typing","payload":{"chatId":"team","userId":"User1","message":"hi"}}"#;

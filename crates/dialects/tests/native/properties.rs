@@ -234,6 +234,7 @@ fn publication() -> impl Strategy<Value = Publication> {
             isolated: false,
             origin: None,
             position: None,
+            put_under: None,
         }
     })
 }

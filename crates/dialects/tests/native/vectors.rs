@@ -307,6 +307,7 @@ fn publication(content: Content) -> Publication {
         isolated: false,
         origin: None,
         position: None,
+        put_under: None,
     }
 }
 

@@ -192,6 +192,7 @@ impl Fields {
             isolated: false,
             origin: self.origin.as_ref().map(|it| Box::new(it.origin())),
             position: self.position.as_ref().map(position),
+            put_under: None,
         };
         Relayed { publication, published_us: self.published_us }
     }

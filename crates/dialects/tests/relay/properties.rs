@@ -331,6 +331,7 @@ fn publication() -> impl Strategy<Value = Publication> {
             isolated: false,
             origin: origin.map(Box::new),
             position: None,
+            put_under: None,
         }
     })
 }

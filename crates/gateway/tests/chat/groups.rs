@@ -269,6 +269,8 @@ fn crossed(one: &Live, two: &Live) {
     puts(one, "team", "ann", "owner");
     let mut ann = Chat::open(one, "ann", None);
     let mut bob = Chat::open(two, "bob", None);
+    // One that is not in its rooms yet would be closed, and come back.
+    bob.asks("chats", &json!({}));
     for round in 0..30 {
         std::thread::scope(|scope| {
             scope.spawn(|| puts(one, "team", "bob", ["member", "owner"][round % 2]));

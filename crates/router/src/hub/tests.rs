@@ -928,6 +928,7 @@ fn publication(line: &str) -> Arc<Publication> {
         isolated: false,
         origin: None,
         position: option(line, "at").map(|at| position(line, at.parse().unwrap())),
+        put_under: None,
     };
     if let Some(bytes) = option(line, "bytes") {
         let rest = bytes.parse::<usize>().unwrap() - publication.weight() + 2;

@@ -445,6 +445,7 @@ pub fn publication_of(
         isolated: false,
         origin: None,
         position: None,
+        put_under: None,
     };
     (publish.reply, publish.wants_ack, publication)
 }

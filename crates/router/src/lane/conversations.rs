@@ -107,21 +107,8 @@ impl Lane {
         number: u64,
         out: &mut Vec<Effect>,
     ) {
-        let event = EventRef::numbered(number);
-        let own = match event {
-            EventRef::Own(_) => self.own_room(key).and_then(|name| self.names.get(&name).copied()),
-            EventRef::Group(..) => None,
-        };
-        let is_meant = |it: &Inflight| match event {
-            EventRef::Own(offset) => Some(it.room) == own && it.offset() == Some(offset),
-            EventRef::Group(..) => EventRef::of(&it.publication) == Some(event),
-        };
-        self.ack_first(now, key, is_meant, out);
-    }
-
-    fn own_room(&self, key: SessionKey) -> Option<RoomName> {
-        let who = self.session(key)?.who.as_deref()?;
-        conversation::inbox(&who.user_key()).ok()
+        let event = Some(EventRef::numbered(number));
+        self.ack_first(now, key, |it: &Inflight| EventRef::of(&it.publication) == event, out);
     }
 
     /// A publication of a room was given to a session for the first time, or was not, because its client has said it: then

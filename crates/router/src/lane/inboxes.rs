@@ -7,6 +7,7 @@ use roomcast_protocol::ids::SessionKey;
 use roomcast_protocol::inbox::{CursorName, CursorOf, InboxState};
 use roomcast_protocol::outbound::{Outbound, SkipReason};
 use roomcast_protocol::position::{Kept, Page, Position, Unrecovered};
+use roomcast_protocol::publication::Publication;
 use roomcast_protocol::time::Now;
 
 use super::Lane;
@@ -323,11 +324,9 @@ impl Lane {
         }
         let renamed = |kept: &Kept| match kept {
             Kept::Publication(it) => {
+                let put_under = it.position.map(|position| Box::new(position.epoch));
                 let position = it.position.map(|position| Position { epoch, ..position });
-                let publication = (**it).clone();
-                Kept::Publication(
-                    roomcast_protocol::publication::Publication { position, ..publication }.into(),
-                )
+                Kept::Publication(Publication { position, put_under, ..(**it).clone() }.into())
             }
             Kept::Unreadable(it) => Kept::Unreadable(Position { epoch, ..*it }),
             Kept::Removed(it) => Kept::Removed(Position { epoch, ..*it }),

@@ -857,6 +857,7 @@ fn publication(name: &str, rest: &str, now: Now) -> Publication {
         isolated: false,
         origin: conversations::origin(rest),
         position: options(rest).find(|(held, _)| *held == "pos").map(|(_, at)| position(at)),
+        put_under: None,
     }
 }
 

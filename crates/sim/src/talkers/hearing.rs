@@ -17,14 +17,6 @@ fn is_own(event: u64) -> bool {
     matches!(EventRef::numbered(event), EventRef::Own(_))
 }
 
-/// Of which group the event of this number is.
-fn group_of(event: u64) -> Option<u32> {
-    match EventRef::numbered(event) {
-        EventRef::Group(group, _) => Some(group),
-        EventRef::Own(_) => None,
-    }
-}
-
 impl World {
     /// A client reads a packet.
     pub(crate) fn talker_hears(&mut self, talker: usize, text: &str) {
@@ -159,8 +151,7 @@ impl World {
         };
         let Some(event) = packet.id() else { return };
         self.plan_chat_ack(talker, event);
-        let seen = (event, packet.timestamp.unwrap_or_default());
-        if !self.talkers.all[talker].seen.insert(seen) {
+        if !self.talkers.all[talker].seen.insert(event) {
             self.stats.chat_again += 1;
             return;
         }
@@ -171,7 +162,7 @@ impl World {
             "new" | "edit" | "delete" => {
                 let room = room_of(user, with);
                 if is_group(with) {
-                    self.note_rise(talker, (with, event), payload);
+                    self.note_rise(talker, with, payload);
                 }
                 let key = (kind.to_owned(), room, payload.client_message_id.clone());
                 let is_new = self.talkers.all[talker].shown.insert(key);
@@ -187,7 +178,7 @@ impl World {
         }
     }
 
-    /// The number of an event means one thing, whatever it is of, as long as no server loses anything.
+    /// The number of an event means one thing, whatever it is of.
     fn note_event(&mut self, talker: usize, packet: &Packet<'_>, payload: &Payload) {
         let Some(event) = packet.id() else { return };
         let Payload { chat_id, user_id, message_id, client_message_id, .. } = payload;
@@ -195,7 +186,7 @@ impl World {
         let means = format!("{kind} {chat_id} {user_id} {message_id} {client_message_id}");
         let events = &mut self.talkers.all[talker].events;
         let before = events.entry(event).or_insert_with(|| means.clone()).clone();
-        if before != means && !self.talks_blurred_since(0) {
+        if before != means {
             let about = [format!("t{talker}"), event.to_string()];
             self.book.violate("chat: event ids", &about, || {
                 format!("t{talker} is told event {event} as {means:?}, and was as {before:?}")
@@ -204,23 +195,21 @@ impl World {
     }
 
     /// What a member is shown of a group, its own aside, rises.
-    fn note_rise(&mut self, talker: usize, (group, event): (usize, u64), payload: &Payload) {
+    fn note_rise(&mut self, talker: usize, group: usize, payload: &Payload) {
         let room = room_of(0, group);
         let placed = self.book.dialogs.placed(&room, &payload.client_message_id).first();
         let (seq, it) = (placed.map_or(0, |it| it.seq), &mut self.talkers.all[talker]);
         if payload.sender == name(it.user) {
             return;
         }
-        let before = it.rose.insert(group, (event, seq));
-        // Where numbers of groups were lost, it may have got another one since.
-        let is_numbered_anew = |before| group_of(before) != group_of(event);
-        if let Some((before, since)) = before
-            && before > event
-            && !self.talks_blurred_since(if is_numbered_anew(before) { 0 } else { since })
+        let shown = payload.message_id;
+        if let Some((before, since)) = it.rose.insert(group, (shown, seq))
+            && before > shown
+            && !self.talks_blurred_since(since)
         {
             let about = [format!("t{talker}"), payload.client_message_id.clone()];
             self.book.violate("chat: event ids", &about, || {
-                format!("t{talker} is shown event {event} of {} behind {before}", name(group))
+                format!("t{talker} is shown {shown} of {} behind {before}", name(group))
             });
         }
     }

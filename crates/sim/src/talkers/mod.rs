@@ -119,8 +119,8 @@ pub(crate) struct Talker {
     pub(crate) ready: bool,
     requests: u64,
     waiting: BTreeMap<u64, Waiting>,
-    /// Events that it has shown, by id and timestamp.
-    seen: BTreeSet<(u64, u64)>,
+    /// Events that it has shown, by id.
+    seen: BTreeSet<u64>,
     /// What it has shown, by kind and id.
     pub(crate) shown: BTreeSet<(String, RoomName, String)>,
     /// The newest message that it has shown, by who else is in the dialog.
@@ -131,7 +131,7 @@ pub(crate) struct Talker {
     pub(crate) last: BTreeMap<usize, Vec<Shown>>,
     /// What the number of each event means.
     events: BTreeMap<u64, String>,
-    /// The newest event that it has shown of each group, and as which execution that was said.
+    /// The offset of what it was shown last of each group, and as which execution that was said.
     rose: BTreeMap<usize, (u64, u64)>,
     /// What groups are in the end: asked one by one, and all at once.
     pub(crate) groups: BTreeMap<usize, Chat>,

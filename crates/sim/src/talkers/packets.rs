@@ -12,7 +12,6 @@ pub(crate) struct Packet<'a> {
     pub(crate) kind: Option<Cow<'a, str>>,
     #[serde(borrow)]
     id: Option<&'a RawValue>,
-    pub(crate) timestamp: Option<u64>,
     #[serde(borrow, rename = "eventType")]
     pub(crate) event_type: Option<Cow<'a, str>>,
     #[serde(borrow)]

@@ -112,7 +112,8 @@ local function mend(room, keys, length, at, ttl)
   end
 end
 
--- Reads a room's meta, and finds out whether its stream goes on or begins anew; nothing is written.
+-- Reads a room's meta, and finds out whether its stream goes on or begins anew; nothing is written. An epoch begins with
+-- the time (ms); the rest of it is `fresh`.
 -- Keys: meta, stream. `ttl`: how long an entry is kept (ms).
 local function touch(keys, at, fresh, ttl)
   local held = read(false, 'GET', keys[1])
@@ -135,7 +136,7 @@ local function touch(keys, at, fresh, ttl)
     room.changed = true
   end
   if room.renewed then
-    room.epoch, room.changed = fresh, true
+    room.epoch, room.changed = struct.pack('>I6', at) .. string.sub(fresh, 7), true
   end
   room.fresh = fresh
   return room

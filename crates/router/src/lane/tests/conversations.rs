@@ -248,8 +248,47 @@ fn what_waits_for_its_ack_when_a_session_comes_back_has_not_reached_its_user_ane
     );
 }
 
+/// Epochs whose first 6 bytes say 5 ms, and 40 ms: what was put under them is numbered from there.
+const EPOCHS: [u128; 2] = [5 << 80, 40 << 80];
+
 #[test]
-fn a_client_acks_by_offset_what_it_was_given_of_its_own_room() {
+fn what_is_put_under_another_epoch_keeps_its_number() {
+    let [old, new] = EPOCHS.map(|epoch| format!("e{epoch}"));
+    check(
+        &format!(
+            "inboxes
+         manual
+         1 opens as ann own
+         hub joined user-ann at {new}.9
+         hub joined session-1
+         hub inbox 1 user-ann acked=7 head={new}.9
+         hub page 1 in=user-ann head={new}.9 {old}.8:h* {new}.9:i*
+         serve
+         1 acks-own 8
+         1 acks-own 48
+         counted acks-unknown
+         1 acks-own 13
+         1 acks-own 49
+         counted acked"
+        ),
+        &format!(
+            "hub join user-ann
+         hub join session-1
+         hub inbox? 1 user-ann
+         1: welcome ann 1
+         1 ready
+         1: joined user-ann at {new}.7 recovered
+         hub read 1 user-ann above 7
+         1: user-ann h @{new}.8 + user-ann i @{new}.9
+         2 acks-unknown
+         hub acked user-ann to {new}.8
+         2 acked"
+        ),
+    );
+}
+
+#[test]
+fn a_client_acks_by_number_what_it_was_given_of_its_own_room() {
     check(
         "inboxes
          manual
