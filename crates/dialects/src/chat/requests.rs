@@ -82,13 +82,12 @@ pub(super) fn chat(payload: &Members<'_>, reply: &mut ReplyTo) -> Result<Box<str
 }
 
 fn new(payload: &Members<'_>) -> Result<Saying, Refused> {
-    let must_be = "a string under which the message is said once, such as a UUID";
-    let id = payload.needs_name("clientMessageId", must_be)?;
+    let id = payload.name("clientMessageId")?;
     check_message(payload, "forwarded")?;
     payload.offset("replyTo")?;
     let names = ["message", "attachments", "replyTo", "forwarded"];
     let content = payload.object(&names.map(|name| (name, name)));
-    Ok(Saying { kind: "new".into(), id: Some(id), content })
+    Ok(Saying { kind: "new".into(), id, content })
 }
 
 fn edit(payload: &Members<'_>) -> Result<Act, Refused> {

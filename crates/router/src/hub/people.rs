@@ -450,7 +450,7 @@ pub(super) fn status(
     let about = conversation::inbox(user).unwrap_or_else(|_| room.clone());
     let origin = Origin { position: Some(version), ..Origin::of(about, at_unix_ms) };
     Publication {
-        id: format!("{kind}-{}-{}-{:016x}", version.epoch, version.offset, hash(user)).into(),
+        id: format!("{kind}-{}-{}-{:016x}", version.epoch, version.offset, hash_of(user)).into(),
         kind: kind.into(),
         timestamp: iso8601(at_unix_ms).into(),
         sender: user.into(),
@@ -460,8 +460,8 @@ pub(super) fn status(
     }
 }
 
-/// A user's name in an id, on every node the same (FNV-1a, 64 bits).
-fn hash(user: &str) -> u64 {
+/// A text in an id, on every node the same (FNV-1a, 64 bits).
+pub(crate) fn hash_of(text: &str) -> u64 {
     let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    user.bytes().fold(0xcbf2_9ce4_8422_2325, mix)
+    text.bytes().fold(0xcbf2_9ce4_8422_2325, mix)
 }

@@ -8,10 +8,12 @@ use roomcast_protocol::content::Content;
 use roomcast_protocol::conversation::{self, Amends, Answered, MessageRef, Origin, Saying};
 use roomcast_protocol::envelope::Accepted;
 use roomcast_protocol::position::{Page, Position, Span};
-use roomcast_protocol::publication::Publication;
+use roomcast_protocol::publication::{Publication, TEXT_BYTES_MAX};
 use roomcast_protocol::receipts::{Mark, MarkChange, ReceiptsPage, SetMarks};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::iso8601;
+
+use crate::hub::hash_of;
 
 use super::missed::erased;
 use super::standing::Far;
@@ -132,8 +134,12 @@ impl Talking {
 
     /// An id for what came without one: the same for the same request of a session.
     fn made_id(&self, kind: &str) -> Box<str> {
-        let session = self.who.said_in.0;
-        format!("{kind}-{session:032x}-{}", self.who.request).into()
+        let (session, request) = (self.who.said_in.0, &*self.who.request);
+        let whole = format!("{kind}-{session:032x}-{request}");
+        if whole.len() <= TEXT_BYTES_MAX {
+            return whole.into();
+        }
+        format!("{kind}-{session:032x}-{:016x}", hash_of(request)).into()
     }
 
     fn bare(&self, room: RoomName, content: Content) -> Publication {

@@ -17,7 +17,7 @@ use roomcast_protocol::directory::{DirectoryPage, Entries, EntrySet, SetEntry};
 use roomcast_protocol::envelope::Accepted;
 use roomcast_protocol::ids::SessionId;
 use roomcast_protocol::position::{Direction, Epoch, Head, Kept, Page, Position};
-use roomcast_protocol::publication::Publication;
+use roomcast_protocol::publication::{Publication, TEXT_BYTES_MAX};
 use roomcast_protocol::receipts::{Mark, Marked, MarksSet, Receipt, ReceiptsPage};
 use roomcast_protocol::room::RoomName;
 
@@ -472,6 +472,30 @@ fn only_the_author_changes_or_takes_back_and_both_are_told() {
     let bob = model.heard("bob");
     assert_eq!(bob[bob.len() - 2..], told);
     model.act("ann", "bob", edit(MessageRef::Offset(3))).unwrap_err();
+}
+
+#[test]
+fn what_came_without_an_id_gets_one_of_at_most_255_bytes() {
+    let ids = [1, TEXT_BYTES_MAX - "new--".len() - 32, TEXT_BYTES_MAX].map(|bytes| {
+        let request: Box<str> = "r".repeat(bytes).into();
+        let mut model = Model::default();
+        let mut said = || {
+            let who = Speaker { request: request.clone(), ..model.speaker("ann") };
+            let act = Act::Say(saying("new", None, "hi"));
+            let talking = Talking::new(who, dialog("ann", "bob").unwrap(), act).unwrap();
+            match model.run(talking).unwrap() {
+                Answered::Said { position, id, .. } => (position.offset, id),
+                other => panic!("{other:?}"),
+            }
+        };
+        let first = said();
+        assert_eq!(said(), first, "the same request says it once");
+        assert!(!first.1.contains(&*request) || bytes < TEXT_BYTES_MAX, "{}", first.1);
+        first.1
+    });
+    assert_eq!(ids.each_ref().map(|id| id.len()), [38, TEXT_BYTES_MAX, 53]);
+    let other = format!("{}s", "r".repeat(TEXT_BYTES_MAX - 1));
+    assert_ne!(crate::hub::hash_of(&other), crate::hub::hash_of(&"r".repeat(TEXT_BYTES_MAX)));
 }
 
 #[test]
