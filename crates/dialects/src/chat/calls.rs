@@ -26,14 +26,18 @@ pub(super) fn begins(payload: &Members<'_>) -> Result<Act, Refused> {
     Ok(Act::Tell { to, told: saying("newCall", None, payload, &told.map(same)), said: None })
 }
 
-/// A call is over: all who were invited are told, and it is kept in the conversation.
+/// A call is over: who called and all who were invited are told, and it is kept in the conversation.
 pub(super) fn ends(payload: &Members<'_>) -> Result<Act, Refused> {
     let call = call_id(payload)?;
-    payload.needs_name("userIdCreateCall", "the id of the user who called")?;
+    let caller = payload.needs_name("userIdCreateCall", "the id of the user who called")?;
     call_type(payload)?;
     duration(payload)?;
     payload.needs_names("participantsConnected", PARTICIPANTS_MAX)?;
-    let to = payload.needs_names("participantsInvited", PARTICIPANTS_MAX)?;
+    let mut to = payload.needs_names("participantsInvited", PARTICIPANTS_MAX)?;
+    // Where nobody is named all are told.
+    if !to.is_empty() && !to.contains(&caller) {
+        to.push(caller);
+    }
     let told = [
         "callId",
         "userIdCreateCall",

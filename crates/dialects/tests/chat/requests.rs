@@ -353,11 +353,20 @@ fn the_end_of_a_call_is_told_and_kept() {
     let told = r#"{"callId":"k-1","userIdCreateCall":"User1","participantsInvited":["User2","User3"],"participantsConnected":["User2"],"callType":"video","callDuration":61.5}"#;
     let kept = r#"{"callId":"k-1","caller":"User1","participants":["User2"],"callType":"video","callDuration":61.5}"#;
     let expected = Act::Tell {
-        to: vec!["User2".into(), "User3".into()],
+        to: vec!["User2".into(), "User3".into(), "User1".into()],
         told: saying("closeCall", None, told),
         said: Some(saying("call", Some("call-k-1"), kept)),
     };
     assert_eq!(act("closeCall", &good), expected);
+    for (invited, expected) in [
+        (json!([]), vec![]),
+        (json!(["User1"]), vec!["User1".into()]),
+        (json!(["User2"]), vec!["User2".into(), "User1".into()]),
+    ] {
+        let request = with(&good, &json!({"participantsInvited": invited}));
+        let Act::Tell { to, .. } = act("closeCall", &request) else { panic!("{request}") };
+        assert_eq!(to, expected, "who called is told, and nobody alone where all are");
+    }
     let duration = "callDuration must be a number of seconds, not negative";
     check_fields(
         "closeCall",
