@@ -403,7 +403,7 @@ pub struct Conversation {
     pub unread: u32,
     /// The oldest of them. Units: an offset.
     pub first_unread: Option<u64>,
-    /// Whether the other one is online; `None`: there is no other one, or several.
+    /// Whether the other one is online; `None`: there is no other one, or several, or nothing was said yet.
     pub online: Option<bool>,
     /// When the other one was online last, if that is known and it is not. Units: milliseconds since the Unix epoch.
     pub seen_unix_ms: Option<u64>,

@@ -14,7 +14,7 @@ pub(super) const SEEN_UNDER_WAY_MAX: usize = 16;
 pub(super) struct Seeing {
     one: bool,
     list: Vec<Conversation>,
-    /// Places in the list of those with one other user.
+    /// Places in the list of those that are shared with one other user.
     dialogs: Vec<usize>,
     /// Of each conversation: when was the other one online? `None`: it is not known who is.
     states: Option<Vec<State>>,
@@ -24,7 +24,9 @@ pub(super) struct Seeing {
 
 impl Seeing {
     pub(super) fn new(one: bool, list: Vec<Conversation>) -> Self {
-        let is_dialog = |it: &Conversation| !it.group && it.people.len() == 2;
+        // Where nothing was said yet anybody may ask, and is told nothing of the other one.
+        let is_shared = |it: &Conversation| !one || it.last.is_some();
+        let is_dialog = |it: &Conversation| !it.group && it.people.len() == 2 && is_shared(it);
         let dialogs = (0..list.len()).filter(|at| list.get(*at).is_some_and(is_dialog)).collect();
         Self { one, list, dialogs, states: None, asked: false }
     }

@@ -499,6 +499,19 @@ fn what_came_without_an_id_gets_one_of_at_most_255_bytes() {
 }
 
 #[test]
+fn who_is_online_is_told_of_a_dialog_in_which_something_was_said() {
+    let mut model = Model::default();
+    model.online.insert("bob".into());
+    let online = |model: &mut Model| match model.act("ann", "bob", Act::Show).unwrap() {
+        Answered::Conversations { list, .. } => list[0].online,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(online(&mut model), None);
+    model.says("ann", "bob", "a1");
+    assert_eq!(online(&mut model), Some(true));
+}
+
+#[test]
 fn messages_are_shown_as_they_are_now_from_either_end() {
     let mut model = Model::default();
     for at in 1..=9 {
