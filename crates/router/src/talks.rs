@@ -36,7 +36,7 @@ use inviting::Inviting;
 use joining::Joining;
 use listing::Listing;
 use marking::Marking;
-use saying::{Counting, Meant, Speech, Stands};
+use saying::{Counting, Meant, Speech, Stands, changes};
 use seeing::Seeing;
 use writing::Writing;
 
@@ -120,6 +120,8 @@ enum Stage {
     Naming(RoomName, Box<Self>),
     /// A message that is to be amended is looked for.
     Meant(Meant),
+    /// Was the message taken back, which is to be changed? It was not up to here.
+    Changing(Speech, u64),
     /// The conversation takes what is said.
     Saying(Speech),
     /// It was said before: when?
@@ -153,6 +155,7 @@ impl Stage {
             // Those ask one thing at a time, or look after it themselves.
             Self::Naming(..)
             | Self::Meant(_)
+            | Self::Changing(..)
             | Self::Saying(_)
             | Self::First(..)
             | Self::Standing(..)
@@ -328,6 +331,7 @@ impl Talking {
                 Entries::Behind { after: None, count_max: 1 },
             )),
             Stage::Meant(meant) => one(Question::Read(room(), meant.span())),
+            Stage::Changing(_, from) => one(Question::Read(room(), Span::above(*from))),
             Stage::Saying(speech) => one(Question::Publish(Arc::clone(&speech.publication))),
             Stage::First(_, stands) => one(Question::Read(room(), only(stands.position.offset))),
             Stage::Standing(..) => one(Question::Receipts(room(), None)),
@@ -351,6 +355,7 @@ impl Talking {
                 (*begun, if page.entries.is_empty() { Step::Ask } else { no_member() })
             }
             (Stage::Meant(meant), Heard::Page(Some(page))) => self.is_meant(meant, &page),
+            (Stage::Changing(speech, _), Heard::Page(Some(page))) => changes(speech, &page),
             (Stage::Saying(speech), Heard::Published(outcome)) => self.is_said(speech, outcome),
             (Stage::First(speech, stands), Heard::Page(Some(page))) => {
                 self.was_first(speech, stands, &page)
@@ -413,6 +418,7 @@ impl Talking {
             Stage::Seeing(seeing) => seeing.next(),
             Stage::Naming(..)
             | Stage::Meant(_)
+            | Stage::Changing(..)
             | Stage::Saying(_)
             | Stage::First(..)
             | Stage::Standing(..)
@@ -449,6 +455,7 @@ impl Talking {
             Stage::Joining(joining) => joining.has_begun(),
             Stage::Naming(..)
             | Stage::Meant(_)
+            | Stage::Changing(..)
             | Stage::Saying(_)
             | Stage::Finding(_)
             | Stage::Listing(_)

@@ -227,7 +227,9 @@ impl Talking {
             saying.id = Some(format!("{}-{offset}", saying.kind).into());
         }
         let amends = Amends { offset, id: found.id.clone(), erases };
-        (Stage::Saying(self.speech(saying, Some(amends))), Step::Ask)
+        let speech = self.speech(saying, Some(amends));
+        let stage = if erases { Stage::Saying(speech) } else { Stage::Changing(speech, offset) };
+        (stage, Step::Ask)
     }
 
     /// The conversation has taken it, or has not.
@@ -436,6 +438,24 @@ impl Talking {
             ..self.bare(room, Content::Json("{}".into()))
         })))
     }
+}
+
+/// A page behind a message shows whether it was taken back: then nobody changes it any more.
+pub(super) fn changes(speech: Speech, page: &Page) -> (Stage, Step) {
+    let means = |of: &Amends| {
+        // What stood there before all was lost was another message.
+        speech.amends.as_ref().is_some_and(|it| (it.offset, &it.id) == (of.offset, &of.id))
+    };
+    if readable(page).filter_map(|(_, entry)| erased(entry)).any(means) {
+        let text = "This message was deleted: say a new one";
+        let refused = Refused::because(Refusal::Schema, text.into());
+        return (Stage::Saying(speech), Step::Over(Err(refused)));
+    }
+    let stage = match ends(page) {
+        Some((_, last)) if !page.whole => Stage::Changing(speech, last),
+        Some(_) | None => Stage::Saying(speech),
+    };
+    (stage, Step::Ask)
 }
 
 /// Which message it changes, if it changes one.

@@ -475,6 +475,35 @@ fn only_the_author_changes_or_takes_back_and_both_are_told() {
 }
 
 #[test]
+fn what_was_taken_back_is_changed_no_more() {
+    // With so much said in between it is found out on the first page, on its last place, or on a later page.
+    for between in 0..2 * PAGE {
+        for of in [MessageRef::Offset(1), MessageRef::Id("a1".into())] {
+            let mut model = Model::default();
+            let edit = |id| Act::Amend {
+                of: of.clone(),
+                erases: false,
+                saying: saying("edit", Some(id), "better"),
+            };
+            model.says("ann", "bob", "a1");
+            model.says("ann", "bob", "a2");
+            for at in 0..between {
+                model.says("bob", "ann", &format!("b{at}"));
+            }
+            model.act("ann", "bob", edit("e1")).unwrap();
+            let erase = |of| Act::Amend { of, erases: true, saying: saying("delete", None, "") };
+            model.act("ann", "bob", erase(MessageRef::Offset(2))).unwrap();
+            model.act("ann", "bob", edit("e2")).expect("another one was taken back");
+            model.act("ann", "bob", erase(MessageRef::Offset(1))).unwrap();
+            let heard = model.heard("bob");
+            let refused = model.act("ann", "bob", edit("e3")).unwrap_err();
+            assert_eq!(refused.message, "This message was deleted: say a new one");
+            assert_eq!(model.heard("bob"), heard, "nobody is told");
+        }
+    }
+}
+
+#[test]
 fn what_came_without_an_id_gets_one_of_at_most_255_bytes() {
     let ids = [1, TEXT_BYTES_MAX - "new--".len() - 32, TEXT_BYTES_MAX].map(|bytes| {
         let request: Box<str> = "r".repeat(bytes).into();

@@ -16,6 +16,9 @@ use crate::talkers::packets::{Packet, Payload, Shown};
 use crate::talkers::{chat_named, dialog, is_group, name, room_of, user_named};
 use crate::world::World;
 
+/// How the error begins that those get who change what was taken back.
+pub(crate) const TAKEN_BACK: &str = "This message was deleted";
+
 /// What kind of thing was said.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum What {
@@ -320,7 +323,7 @@ impl World {
         (it.answered, it.strayed) = (Some((number, id.to_owned(), seq)), strayed);
     }
 
-    /// A message that is to be changed is refused as not there, or as another's.
+    /// A message that is to be changed is refused as not there, or as another's, or as taken back.
     pub(crate) fn check_refused_saying(&mut self, saying: usize, exception: &str) {
         let it = &self.book.dialogs.sayings[saying];
         let (What::Edit(of) | What::Delete(of)) = it.what else {
@@ -329,6 +332,11 @@ impl World {
             return self.book.violate("chat: answers", &about, || text);
         };
         let (user, with) = it.people;
+        let deletion = format!("delete-{}", self.book.dialogs.number_of(of));
+        let is_deleted = !self.book.dialogs.placed(&it.room(), &deletion).is_empty();
+        if is_deleted && exception.starts_with(TAKEN_BACK) && matches!(it.what, What::Edit(_)) {
+            return;
+        }
         let is_there = !is_group(with) || self.is_in_since(user, with, it.asked);
         if is_there && !self.talks_blurred_since(self.first_seq(of)) {
             let about = [format!("m{saying}"), format!("m{of}")];

@@ -4,10 +4,11 @@ use roomcast_protocol::conversation::EventRef;
 
 use super::packets::{Chat, Packet, Payload, Refusal, Shown};
 use super::{AGAIN_MS, Asked, Turn, chat_named, is_group, name, room_of, user_named};
+use crate::check::dialogs::TAKEN_BACK;
 use crate::world::{Event, HEAL_MS, World};
 
-/// Errors after which the same is not asked again: the message that is meant is not there, or another's.
-const FINAL: [&str; 2] = ["There is no such message", "Only its author"];
+/// Errors after which the same is not asked again: the message that is meant is not there, or another's, or taken back.
+const FINAL: [&str; 3] = ["There is no such message", "Only its author", TAKEN_BACK];
 
 /// How the error begins that those get who name a group and are none of its members.
 const NO_MEMBER: &str = "chatId names a group";
