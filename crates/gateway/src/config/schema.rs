@@ -266,6 +266,7 @@ fn distance(one: &str, other: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::scope::Action;
 
     #[test]
     fn distance_counts_slips_of_the_pen() {
@@ -302,6 +303,14 @@ mod tests {
         ] {
             assert_eq!(unknown(path), told);
         }
+    }
+
+    #[test]
+    fn the_actions_of_a_key_are_all_named() {
+        let keys = SCHEMA.keys();
+        let (_, doc) = keys.iter().find(|(path, _)| path == "api.keys.actions").unwrap();
+        let all = Action::ALL.map(Action::name).join(", ");
+        assert!(doc.meaning.contains(&format!("some of {all}.")), "{}", doc.meaning);
     }
 
     #[test]
