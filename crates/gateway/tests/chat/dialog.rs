@@ -114,7 +114,46 @@ fn only_the_author_edits_and_deletes_and_messages_show_it() {
     assert_eq!(found["messages"][0]["message"], "hello");
     assert_eq!(found["messages"].as_array().unwrap().len(), 1);
     ann.refused("delete", &json!({ "chatId": "bob", "originalMessageId": 99 }));
+    ann.asks("delete", &json!({ "chatId": "bob", "originalMessageId": number }));
+    bob.hears("delete");
+    let refused = ann.refused("edit", &edit);
+    assert_eq!(refused, "This message was deleted: say a new one");
+    bob.hears_nothing(QUIET);
     ann.hears_nothing(QUIET);
+}
+
+#[test]
+fn what_the_documentation_shows_of_new_is_said() {
+    let [one, two] = Live::start_several::<2>(&SERVED);
+    let mut ann = Chat::open(&one, "ann", None);
+    let mut bob = Chat::open(&two, "bob", None);
+    let said = ann.asks("new", &json!({ "chatId": "bob", "message": "Hi from User1!" }));
+    let told = bob.hears("new");
+    for member in ["messageId", "clientMessageId", "timestamp"] {
+        assert_eq!(told[member], said[member], "{member}");
+    }
+    ann.hears("dlvrd");
+    let again = ann.asks("new", &json!({ "chatId": "bob", "message": "Hi from User1!" }));
+    assert_eq!(again["messageId"], 2, "another request says another message");
+    let own = json!({ "chatId": "bob", "originalClientMessageId": said["clientMessageId"], "message": "Hi" });
+    ann.asks("edit", &own);
+    bob.hears("new");
+    assert_eq!(bob.hears("edit")["originalMessageId"], 1);
+}
+
+#[test]
+fn a_chat_id_that_no_user_can_have_is_refused_and_said_to_be_it() {
+    let [one] = Live::start_several::<1>(&SERVED);
+    let mut ann = Chat::open(&one, "ann", None);
+    let longest = "u".repeat(255 - "dialog-ann:".len());
+    ann.says(&longest, "hi");
+    for (with, why) in
+        [(format!("{longest}u"), "is longer than 255 bytes"), ("User 2".to_owned(), "has a space")]
+    {
+        let refused = ann.refused("chat", &json!({ "chatId": with }));
+        assert!(refused.starts_with("chatId can be no user's id: "), "{refused}");
+        assert!(refused.contains(why), "{refused}");
+    }
 }
 
 #[test]

@@ -26,7 +26,10 @@ impl Lane {
         }
         let room = match conversation::dialog(&user, &with) {
             Ok(room) => room,
-            Err(cause) => return self.refuse(key, &reply, &cause.into(), out),
+            Err(cause) => {
+                let text = format!("chatId can be no user's id: {cause}").into();
+                return self.refuse(key, &reply, &Refused::because(Refusal::BadName, text), out);
+            }
         };
         if self.talk_rule(&room).is_none() {
             return self.deny(key, &reply, (Right::Join, &room), out);
