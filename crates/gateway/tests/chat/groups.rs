@@ -250,18 +250,29 @@ fn those_who_are_called_are_members_and_a_closed_call_is_kept() {
         "chatId": "team", "callId": "c1", "userIdCreateCall": "ann", "participantsInvited": ["bob"],
         "participantsConnected": ["ann", "bob"], "callDuration": 7,
     }));
-    let mut heard = BTreeSet::new();
-    for _ in 0..2 {
-        let event = bob.event();
-        bob.acks(&event);
-        heard.insert(event["eventType"].as_str().unwrap().to_owned());
-    }
-    assert_eq!(heard, BTreeSet::from(["call".to_owned(), "closeCall".to_owned()]));
+    hears_the_end(&mut bob);
     assert_eq!(cid.hears("call")["callDuration"], 7);
     let found = cid.asks("messages", &json!({ "chatId": "team" }));
     assert_eq!(found["messages"][0]["payload"]["status"], "missed");
     assert_eq!(found["messages"][0]["payload"]["direction"], "incoming");
+    bob.asks("closeCall", &json!({
+        "chatId": "team", "callId": "c2", "userIdCreateCall": "ann", "participantsInvited": ["bob"],
+        "participantsConnected": [], "callDuration": 0,
+    }));
+    hears_the_end(&mut ann);
     eve.hears_nothing(QUIET);
+}
+
+/// It is told that a call is over, and what is kept of it, in either order.
+#[track_caller]
+fn hears_the_end(chat: &mut Chat) {
+    let mut heard = BTreeSet::new();
+    for _ in 0..2 {
+        let event = chat.event();
+        chat.acks(&event);
+        heard.insert(event["eventType"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(heard, BTreeSet::from(["call".to_owned(), "closeCall".to_owned()]));
 }
 
 /// The application puts a user in and out at the same time, on two nodes.
