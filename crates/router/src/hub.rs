@@ -79,7 +79,7 @@ pub use occupancy::{READING_MAX, RENEW_MS, UNTOLD_MAX};
 pub use peers::PARTIAL_MS;
 use people::People;
 pub use people::{CONTACTS_MAX, PEOPLE_MAX, PEOPLE_UNDER_WAY_MAX, SEEN_KEEP};
-pub(crate) use people::{hash_of, seen_of};
+pub(crate) use people::seen_of;
 use presence::Presence;
 pub use presence::{STEP_AGAIN_MS, STEP_MS, STEPS_MAX};
 use receipts::Receipts;

@@ -8,6 +8,7 @@ pub mod coalescing;
 pub mod happenings;
 pub mod hub;
 pub mod lane;
+mod made;
 mod membership;
 pub mod messages;
 pub mod meter;

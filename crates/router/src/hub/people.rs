@@ -19,6 +19,7 @@ use roomcast_protocol::time::{Now, iso8601};
 use super::agents::quote;
 use super::asks::Ask;
 use super::{Hub, NOTICE_AGAIN_MS, NOTICE_MS, NOTICES_MAX, talks};
+use crate::made;
 use crate::messages::{HubEffect, Person};
 use crate::reader::Reader;
 use crate::talks::{Heard, listed};
@@ -450,7 +451,7 @@ pub(super) fn status(
     let about = conversation::inbox(user).unwrap_or_else(|_| room.clone());
     let origin = Origin { position: Some(version), ..Origin::of(about, at_unix_ms) };
     Publication {
-        id: format!("{kind}-{}-{}-{:016x}", version.epoch, version.offset, hash_of(user)).into(),
+        id: format!("{kind}-{}-{}-{:016x}", version.epoch, version.offset, made::hash(user)).into(),
         kind: kind.into(),
         timestamp: iso8601(at_unix_ms).into(),
         sender: user.into(),
@@ -458,10 +459,4 @@ pub(super) fn status(
         origin: Some(Box::new(origin)),
         ..Publication::bare(room, Content::Json(text.into()))
     }
-}
-
-/// A text in an id, on every node the same (FNV-1a, 64 bits).
-pub(crate) fn hash_of(text: &str) -> u64 {
-    let mix = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
-    text.bytes().fold(0xcbf2_9ce4_8422_2325, mix)
 }

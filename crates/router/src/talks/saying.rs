@@ -8,12 +8,11 @@ use roomcast_protocol::content::Content;
 use roomcast_protocol::conversation::{self, Amends, Answered, MessageRef, Origin, Saying};
 use roomcast_protocol::envelope::Accepted;
 use roomcast_protocol::position::{Page, Position, Span};
-use roomcast_protocol::publication::{Publication, TEXT_BYTES_MAX};
+use roomcast_protocol::publication::Publication;
 use roomcast_protocol::receipts::{Mark, MarkChange, ReceiptsPage, SetMarks};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::iso8601;
 
-use crate::hub::hash_of;
 
 use super::missed::erased;
 use super::standing::Far;
@@ -21,6 +20,7 @@ use super::writing::Writing;
 use super::{
     Question, Stage, Step, Talking, below, ends, is_message, not_found, only, readable, said_at,
 };
+use crate::made;
 
 /// A message that is to be amended.
 #[derive(Debug)]
@@ -134,12 +134,8 @@ impl Talking {
 
     /// An id for what came without one: the same for the same request of a session.
     fn made_id(&self, kind: &str) -> Box<str> {
-        let (session, request) = (self.who.said_in.0, &*self.who.request);
-        let whole = format!("{kind}-{session:032x}-{request}");
-        if whole.len() <= TEXT_BYTES_MAX {
-            return whole.into();
-        }
-        format!("{kind}-{session:032x}-{:016x}", hash_of(request)).into()
+        let session = self.who.said_in.0;
+        made::id(&format!("{kind}-{session:032x}-{}", self.who.request))
     }
 
     fn bare(&self, room: RoomName, content: Content) -> Publication {
@@ -430,7 +426,7 @@ impl Talking {
         // In a group several people mark the same message.
         let whose = self.group.map_or_else(String::new, |_| format!("-{}", self.who.user));
         Some(Question::Publish(Arc::new(Publication {
-            id: format!("{}-{}-{}{whose}", mark.name(), at.epoch, at.offset).into(),
+            id: made::id(&format!("{}-{}-{}{whose}", mark.name(), at.epoch, at.offset)),
             kind: mark.name().into(),
             timestamp: iso8601(at_unix_ms).into(),
             requires_ack: true,
