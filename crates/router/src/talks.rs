@@ -4,6 +4,7 @@
 
 mod finding;
 mod grouping;
+mod held;
 mod inviting;
 mod joining;
 mod listing;
@@ -42,6 +43,7 @@ use writing::Writing;
 
 pub use finding::MESSAGES_BYTES_MAX;
 pub(crate) use grouping::{cursor_entry, cursors_of, later};
+pub(crate) use held::answer as answer_weight;
 pub(crate) use joining::NUMBERS;
 pub use listing::LIST_BYTES_MAX;
 pub(crate) use listing::listed;
@@ -298,6 +300,11 @@ impl Talking {
     pub(crate) fn other(&self) -> Option<&str> {
         let [with] = &*self.others else { return None };
         Some(with)
+    }
+
+    /// Whether a session that begins asks it.
+    pub(crate) const fn is_of_a_session(&self) -> bool {
+        matches!(self.stage, Stage::Grouping(_))
     }
 
     /// With a planted bug.

@@ -5,6 +5,7 @@ use roomcast_protocol::receipts::Receipt;
 use roomcast_protocol::room::RoomName;
 
 use crate::messages::LaneMessage;
+use crate::talks::answer_weight;
 
 /// What a message to a lane weighs beside the publications in it. Units: bytes.
 const MESSAGE_BYTES: usize = 64;
@@ -92,6 +93,9 @@ impl LaneMessage {
         if let Self::Attached { outcome: Ok(attached), .. } = self {
             let rooms = attached.record.rooms.len() + attached.record.own.len();
             return MESSAGE_BYTES + rooms * ROOM_RECORD_BYTES;
+        }
+        if let Self::Conversed { outcome: Ok(answered), .. } = self {
+            return MESSAGE_BYTES + answer_weight(answered);
         }
         let Self::Page { page: Some(page), .. } = self else { return MESSAGE_BYTES };
         MESSAGE_BYTES + page.entries.iter().map(weight).sum::<usize>()

@@ -130,6 +130,11 @@ pub(super) const ROWS: &[Row] = &[
         "Things asked of conversations that are under way",
         Read::Node(|seen| seen.hub.presence.talks as u64),
     ),
+    gauge(
+        "roomcast_conversations_held_bytes",
+        "Bytes that these hold: what they were asked with, and what they have read",
+        Read::Node(|seen| seen.hub.presence.talks_bytes as u64),
+    ),
     counter(
         "roomcast_conversations_asked_total",
         "Things asked of conversations",
@@ -137,7 +142,7 @@ pub(super) const ROWS: &[Row] = &[
     ),
     counter(
         "roomcast_conversations_refused_total",
-        "Of these, refused because the broker was away or too many were under way",
+        "Of these, refused because the broker was away, or too many were under way or held too much",
         Read::Node(|seen| seen.hub.counters.talks_refused),
     ),
     counter(

@@ -146,6 +146,8 @@ pub struct PresenceSizes {
     pub untold: usize,
     /// Things asked of conversations that are under way. Bounds: [`super::TALKS_MAX`].
     pub talks: usize,
+    /// What they hold. Bounds: [`super::TALKS_BYTES_MAX`]. Units: bytes.
+    pub talks_bytes: usize,
     /// Comings and goings of users that this node has yet to tell their contacts. Bounds: [`super::PEOPLE_MAX`].
     pub people: usize,
     /// Users whom this node has yet to tell that their groups have changed. Bounds: [`super::LISTS_MAX`].
@@ -162,6 +164,7 @@ impl Hub {
             rosters_bytes: self.rosters.bytes(),
             untold: self.occupancies.untold(),
             talks: self.talks.len(),
+            talks_bytes: self.talks.bytes(),
             people: self.people.len(),
             lists: self.lists.len(),
         }

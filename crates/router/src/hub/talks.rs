@@ -16,11 +16,11 @@ use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
 use super::Hub;
+use super::held::{Held, Load};
 use super::lists::Changed;
 use super::relay::RETRY_MS;
 use super::standings::Member;
 use super::turns::{Line, Turns};
-use super::watch::RelayState;
 use crate::messages::{HubEffect, LaneMessage, MemberChange, QueryId, Talk, TalkOf, Ticket};
 use crate::orders::{Order, Whom};
 use crate::reader::Reader;
@@ -83,10 +83,12 @@ pub(super) enum Asker {
 
 /// One thing asked.
 #[derive(Debug)]
-struct Open {
-    talking: Talking,
+pub(super) struct Open {
+    pub(super) talking: Talking,
+    /// What it holds.
+    pub(super) load: Load,
     /// `None`: nobody, or nobody any more.
-    asker: Option<Asker>,
+    pub(super) asker: Option<Asker>,
     /// When it is asked again, or its asker told that nobody knows, or it is given up. Units: monotonic milliseconds.
     due_ms: u64,
     /// Units: monotonic milliseconds.
@@ -108,10 +110,12 @@ struct Open {
 pub(super) struct Talks {
     numbers: u64,
     /// Bounds: [`TALKS_MAX`], and what this node asks by itself, each with a bound of its own.
-    open: BTreeMap<u64, Open>,
+    pub(super) open: BTreeMap<u64, Open>,
+    /// What they hold.
+    pub(super) held: Held,
     deadlines: BTreeSet<(u64, u64)>,
     /// Questions under way, by whose they are and their place there.
-    questions: BTreeMap<u64, (u64, usize)>,
+    pub(super) questions: BTreeMap<u64, (u64, usize)>,
     /// Bounds: [`ENROLLED_MAX`].
     enrolled: BTreeSet<(Box<str>, RoomName)>,
     /// With whom somebody talks, and no group is called so. Bounds: [`PEOPLE_MAX`].
@@ -134,6 +138,11 @@ impl Talks {
         self.open.len()
     }
 
+    /// What they hold. Units: bytes.
+    pub(super) const fn bytes(&self) -> usize {
+        self.held.bytes()
+    }
+
     /// Nothing is asked, and nothing waits.
     #[cfg(test)]
     pub(super) fn are_idle(&self) -> bool {
@@ -143,6 +152,7 @@ impl Talks {
             && self.reached.is_empty()
             && self.marking.is_empty()
             && self.turns.are_over()
+            && self.held.bytes() == 0
     }
 
     /// What was counted when something was said.
@@ -237,16 +247,7 @@ impl Hub {
         let who = Speaker { user, said_in, request, at_unix_ms: now.unix_ms };
         let asker = Asker::Session(lane, session, reply);
         // Every session of such a dialect asks for its groups once: there are as many as connections.
-        let full = self.talks.open.len() >= TALKS_MAX && !matches!(of, TalkOf::Groups(_));
-        if full || self.state() == RelayState::Isolated {
-            self.counters.talks_refused += 1;
-            let text = "The broker is away, or too much is asked of conversations: send it again";
-            let refused = Refused::unavailable(text.into(), RETRY_MS);
-            if !signal {
-                answer(asker, Err(refused), out);
-            }
-            return;
-        }
+        let counts = !matches!(of, TalkOf::Groups(_));
         let talking = match of {
             TalkOf::Room(room, act) => {
                 let counted = self.talks.counted.get(&room).cloned();
@@ -264,6 +265,12 @@ impl Hub {
             let refused = Refused::new(Refusal::PermissionDenied);
             return answer(asker, Err(refused), out);
         };
+        if let Some(refused) = self.refuses_talk(talking.asked(), counts) {
+            if !signal {
+                answer(asker, Err(refused), out);
+            }
+            return;
+        }
         self.counters.talks += 1;
         if signal {
             for (_, question) in talking.questions() {
@@ -287,20 +294,19 @@ impl Hub {
         let said_in = SessionId(0);
         let (name, request) = (self.config.node.clone(), Box::default());
         let who = Speaker { user: name, said_in, request, at_unix_ms: now.unix_ms };
-        let refused = if self.talks.open.len() >= TALKS_MAX || self.state() == RelayState::Isolated
-        {
-            self.counters.talks_refused += 1;
-            let text = "The broker is away, or too much is asked of conversations: send it again";
-            Refused::unavailable(text.into(), RETRY_MS)
-        } else if let Some(talking) = Talking::member(who, change) {
-            self.counters.talks += 1;
-            let asker = Some(Asker::Query(query, timeout_ms));
-            return self.begin_talk(now, talking, asker, None, out);
-        } else {
-            let text = "A group's id has at most 249 bytes, a user's name 247";
-            Refused::because(Refusal::BadName, text.into())
-        };
-        out.push(HubEffect::Ordered(query, Err(refused)));
+        let text = "A group's id has at most 249 bytes, a user's name 247";
+        let bad = || Refused::because(Refusal::BadName, text.into());
+        let talking = Talking::member(who, change).ok_or_else(bad);
+        let admitted =
+            talking.and_then(|it| self.refuses_talk(it.asked(), true).map_or(Ok(it), Err));
+        match admitted {
+            Ok(talking) => {
+                self.counters.talks += 1;
+                let asker = Some(Asker::Query(query, timeout_ms));
+                self.begin_talk(now, talking, asker, None, out);
+            }
+            Err(refused) => out.push(HubEffect::Ordered(query, Err(refused))),
+        }
     }
 
     pub(super) fn begin_talk(
@@ -320,8 +326,21 @@ impl Hub {
         let line = talking.marks();
         line.iter().for_each(|line| self.talks.turns.enter(line, number));
         let barred = false;
-        let open =
-            Open { talking, asker, due_ms, until_ms, again, admissions, barred, line, reached };
+        // What sessions ask that begin is bounded by their number.
+        let load = Load::asked(if talking.is_of_a_session() { 0 } else { talking.asked() });
+        self.talks.held.begin(&load);
+        let open = Open {
+            talking,
+            load,
+            asker,
+            due_ms,
+            until_ms,
+            again,
+            admissions,
+            barred,
+            line,
+            reached,
+        };
         self.talks.deadlines.insert((until_ms, number));
         self.talks.open.insert(number, open);
         self.ask_talk(now, number, out);
@@ -444,25 +463,13 @@ impl Hub {
         out.push(HubEffect::Broker(command));
     }
 
-    /// The broker says something to a question of a conversation's.
-    pub(super) fn heard_talk(
+    pub(super) fn step_talk(
         &mut self,
         now: Now,
-        asked: u64,
-        heard: Heard,
+        number: u64,
+        step: Step,
         out: &mut Vec<HubEffect>,
     ) {
-        if matches!(heard, Heard::Published(Err(_))) {
-            // It may have been an entry of a list.
-            self.talks.doubt();
-        }
-        let Some((number, place)) = self.talks.questions.remove(&asked) else { return };
-        let Some(open) = self.talks.open.get_mut(&number) else { return };
-        let step = open.talking.hear(place, heard);
-        self.step_talk(now, number, step, out);
-    }
-
-    fn step_talk(&mut self, now: Now, number: u64, step: Step, out: &mut Vec<HubEffect>) {
         match step {
             Step::Wait => {}
             Step::Ask => self.ask_talk(now, number, out),
@@ -480,7 +487,7 @@ impl Hub {
     }
 
     /// It is over: whoever waits is told.
-    fn end_talk(
+    pub(super) fn end_talk(
         &mut self,
         now: Now,
         number: u64,
@@ -489,6 +496,7 @@ impl Hub {
     ) {
         let Some(mut open) = self.talks.open.remove(&number) else { return };
         self.talks.deadlines.remove(&(open.due_ms, number));
+        self.talks.held.end(&open.load);
         if let Some(next) = open.line.and_then(|line| self.talks.turns.leave(&line, number)) {
             self.ask_talk(now, next, out);
         }

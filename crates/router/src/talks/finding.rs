@@ -11,7 +11,7 @@ use roomcast_protocol::receipts::ReceiptsPage;
 use roomcast_protocol::room::RoomName;
 
 use super::standing::{Far, Standing};
-use super::{Question, Stage, Step, Talking, below, ends, is_message, readable, said_at};
+use super::{Question, Stage, Step, Talking, below, ends, held, is_message, readable, said_at};
 
 /// Messages of one answer as [`weight`] has them, but for one that is larger alone; those beyond are asked for by their
 /// offsets. Units: bytes.
@@ -40,7 +40,10 @@ pub(super) struct Changes {
     edits: BTreeMap<u64, Arc<Publication>>,
     /// When it was taken back. Units: milliseconds since the Unix epoch.
     erased: BTreeMap<(u64, Box<str>), u64>,
+    /// What the edits weigh in an answer. Units: bytes.
     bytes: usize,
+    /// What all of it weighs here. Units: bytes.
+    pub(super) held: usize,
 }
 
 impl Changes {
@@ -51,12 +54,17 @@ impl Changes {
         };
         if amends.erases {
             let key = (amends.offset, amends.id.clone());
-            let at = self.erased.entry(key).or_insert(u64::MAX);
+            let held = &mut self.held;
+            let at = self.erased.entry(key).or_insert_with(|| {
+                *held += held::ROW_BYTES + amends.id.len();
+                u64::MAX
+            });
             *at = said_at(publication).min(*at);
         } else if rising || !self.edits.contains_key(&amends.offset) {
             self.bytes += weight(publication);
-            let former = self.edits.insert(amends.offset, Arc::clone(publication));
-            self.bytes -= former.map_or(0, |former| weight(&former));
+            self.held += publication.weight();
+            let former = self.edits.insert(amends.offset, held::apart(publication));
+            self.let_go(former);
         }
     }
 
@@ -65,7 +73,7 @@ impl Changes {
         let mut shed = None;
         while self.bytes > EDITS_BYTES_MAX && self.edits.len() > 1 {
             let (offset, edit) = self.edits.pop_first()?;
-            self.bytes -= weight(&edit);
+            self.let_go(Some(edit));
             shed = Some(offset);
         }
         shed
@@ -75,13 +83,20 @@ impl Changes {
     pub(super) fn keep_newest(&mut self) {
         while self.edits.len() > 1 {
             let oldest = self.edits.pop_first();
-            self.bytes -= oldest.map_or(0, |(_, edit)| weight(&edit));
+            self.let_go(oldest.map(|(_, edit)| edit));
         }
+    }
+
+    /// An edit is held no more.
+    fn let_go(&mut self, edit: Option<Arc<Publication>>) {
+        let Some(edit) = edit else { return };
+        self.bytes -= weight(&edit);
+        self.held -= edit.weight();
     }
 
     fn forget(&mut self, offset: u64) {
         let edit = self.edits.remove(&offset);
-        self.bytes -= edit.map_or(0, |edit| weight(&edit));
+        self.let_go(edit);
     }
 
     fn are_too_many(&self) -> bool {
@@ -117,7 +132,10 @@ pub(super) struct Finding {
     /// Up to here, or down to here, was looked at.
     at: u64,
     found: Vec<Arc<Publication>>,
+    /// What they weigh in an answer. Units: bytes.
     bytes: usize,
+    /// What they weigh here. Units: bytes.
+    held: usize,
     /// No more fits.
     full: bool,
     /// Edits of messages up to here were forgotten.
@@ -138,10 +156,15 @@ impl Finding {
             at,
             found: Vec::new(),
             bytes: 0,
+            held: 0,
             full: false,
             shed: 0,
             changes: Changes::default(),
         }
+    }
+
+    pub(super) const fn held(&self) -> usize {
+        self.standing.held + self.held + self.changes.held
     }
 
     const fn rises(&self) -> bool {
@@ -180,7 +203,8 @@ impl Finding {
             return;
         }
         self.bytes = bytes;
-        self.found.push(Arc::clone(publication));
+        self.held += publication.weight();
+        self.found.push(held::apart(publication));
         self.full = self.found.len() >= self.count_max;
     }
 
@@ -203,8 +227,9 @@ impl Finding {
             return;
         }
         while self.changes.are_too_many() && self.found.len() > 1 {
-            let last = self.found.pop().map_or(0, |last| offset(&last));
-            self.changes.forget(last);
+            let Some(last) = self.found.pop() else { return };
+            self.held -= last.weight();
+            self.changes.forget(offset(&last));
             self.full = true;
         }
     }

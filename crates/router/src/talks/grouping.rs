@@ -7,7 +7,7 @@ use roomcast_protocol::directory::{DirectoryPage, ENTRIES_PAGE_MAX, Entries};
 use roomcast_protocol::position::Position;
 use roomcast_protocol::room::RoomName;
 
-use super::{Question, Step};
+use super::{Question, Step, held};
 use crate::membership;
 
 /// In which groups a user is: an entry for each, under its id. `None`: no group's member can be called so.
@@ -55,6 +55,16 @@ impl Grouping {
     /// The groups have changed meanwhile.
     pub(super) const fn doubt(&mut self) {
         self.doubted = true;
+    }
+
+    pub(super) fn held(&self) -> usize {
+        let rooms = self
+            .own
+            .keys()
+            .chain(self.furthest.keys())
+            .chain(self.groups.iter().flatten().map(|it| it.0));
+        let one = size_of::<Membership>() + held::ROW_BYTES;
+        rooms.map(|room| one + room.as_str().len()).sum()
     }
 
     pub(super) fn question(&self, groups: &RoomName, user: &str) -> Question {

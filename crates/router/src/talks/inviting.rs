@@ -5,7 +5,7 @@ use roomcast_protocol::directory::{DirectoryPage, Entries};
 use roomcast_protocol::room::RoomName;
 
 use super::joining::members_of;
-use super::{Question, Stage, Step, Talking};
+use super::{Question, Stage, Step, Talking, held};
 
 #[derive(Debug, PartialEq, Eq)]
 enum Known {
@@ -26,6 +26,11 @@ impl Inviting {
     pub(super) fn new(to: Vec<Box<str>>, told: Saying, said: Option<Saying>) -> Self {
         let to = to.into_iter().map(|user| (user, Known::Waits)).collect();
         Self { to, told, said }
+    }
+
+    pub(super) fn asked(&self) -> usize {
+        let said = self.said.as_ref().map_or(0, held::saying);
+        held::saying(&self.told) + said + self.to.len() * held::EVENT_BYTES
     }
 
     pub(super) fn questions(&mut self, room: &RoomName) -> Vec<(usize, Question)> {

@@ -17,7 +17,7 @@ use super::joining::members_of;
 use super::missed::TakenBack;
 use super::seeing::Seeing;
 use super::standing::Standing;
-use super::{Question, Stage, Step, Talking, below, ends, is_message, readable, said_at};
+use super::{Question, Stage, Step, Talking, below, ends, held, is_message, readable, said_at};
 
 /// Last messages of one answer's conversations, but for one that is larger alone: those of conversations that were talked in
 /// before are left out. Units: bytes.
@@ -31,6 +31,8 @@ struct Members {
     /// Those behind this one are to be read.
     after: Option<Box<str>>,
     known: bool,
+    /// What they weigh. Units: bytes.
+    held: usize,
 }
 
 /// Conversations of a list that are looked at side by side.
@@ -69,6 +71,11 @@ impl Look {
         }
     }
 
+    fn held(&self) -> usize {
+        let last = self.last.as_ref().map_or(0, |last| last.weight());
+        self.members.held + self.standing.held + self.changes.held + self.taken_back.held + last
+    }
+
     fn question(&self, one: bool) -> Question {
         let room = &self.room;
         if !self.standing.known {
@@ -88,7 +95,9 @@ impl Look {
     fn has_members(&mut self, page: DirectoryPage, one: bool) {
         let members = &mut self.members;
         for (user, value) in page.entries {
+            members.held += held::ROW_BYTES + user.len();
             if *value == *Role::Owner.name().as_bytes() {
+                members.held += held::ROW_BYTES + user.len();
                 members.owners.push(user.clone());
             }
             members.people.push(user);
@@ -112,8 +121,10 @@ pub(super) struct Listing {
     /// Each with when something was last said there, and its place: of two in one millisecond the one that was listed later
     /// comes first. Units: milliseconds since the Unix epoch.
     list: Vec<((u64, usize), Conversation)>,
-    /// What the last messages weigh. Units: bytes.
+    /// What the last messages weigh in an answer. Units: bytes.
     bytes: usize,
+    /// What is known weighs here, but for what is looked at. Units: bytes.
+    held: usize,
     /// Those that are looked at, by their place. Bounds: [`AT_ONCE`].
     looks: BTreeMap<usize, Look>,
     places: usize,
@@ -132,8 +143,12 @@ impl Listing {
 
     fn of(one: bool, index: Option<(RoomName, u64)>, groups: Option<RoomName>) -> Self {
         let (rooms, known, list) = (VecDeque::new(), BTreeSet::new(), Vec::new());
-        let (bytes, looks, places) = (0, BTreeMap::new(), 0);
-        Self { one, index, groups, rooms, known, list, bytes, looks, places }
+        let (bytes, held, looks, places) = (0, 0, BTreeMap::new(), 0);
+        Self { one, index, groups, rooms, known, list, bytes, held, looks, places }
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.held + self.looks.values().map(Look::held).sum::<usize>()
     }
 
     /// What is to be asked now; what is under way is not asked again.
@@ -179,6 +194,7 @@ impl Listing {
     fn add(&mut self, place: usize, found: Conversation) {
         let last = found.last.as_ref();
         self.bytes += last.map_or(0, shown);
+        self.held += held::conversation(&found);
         self.list.push(((last.map_or(0, |last| said_at(&last.said)), place), found));
         while self.bytes > LIST_BYTES_MAX {
             let mut held: Vec<_> = self.list.iter_mut().filter(|it| it.1.last.is_some()).collect();
@@ -186,7 +202,9 @@ impl Listing {
                 return;
             }
             let Some((_, oldest)) = held.iter_mut().min_by_key(|it| it.0) else { return };
+            self.held -= held::conversation(oldest);
             self.bytes -= oldest.last.take().as_ref().map_or(0, shown);
+            self.held += held::conversation(oldest);
         }
     }
 
@@ -219,7 +237,10 @@ impl Talking {
     ) -> (Stage, Step) {
         if it.groups.take().is_some() {
             let groups = page.entries.iter().filter_map(|(id, value)| membership_in(id, value));
-            it.rooms.extend(groups.map(|group| group.room));
+            for group in groups {
+                it.held += held::ROW_BYTES + group.room.as_str().len();
+                it.rooms.push_back(group.room);
+            }
         } else if let Some(look) = it.looks.get_mut(&place) {
             look.under_way = false;
             look.has_members(page, it.one);
@@ -241,6 +262,7 @@ impl Talking {
         for room in listed(page) {
             let own = conversation::with(&room, &self.who.user).is_some();
             if own && it.known.insert(room.clone()) {
+                it.held += 2 * (held::ROW_BYTES + room.as_str().len());
                 it.rooms.push_back(room);
             }
         }
@@ -271,7 +293,7 @@ impl Talking {
                 }
                 continue;
             }
-            it.last.get_or_insert_with(|| Arc::clone(publication));
+            it.last.get_or_insert_with(|| held::apart(publication));
         }
         let first = ends(page).map_or(0, |(first, _)| first);
         if !page.whole && first > 1 && !(it.last.is_some() && (read || first <= mine.read + 1)) {

@@ -12,7 +12,7 @@ use roomcast_protocol::room::RoomName;
 use super::missed::TakenBack;
 use super::standing::{Far, Standing};
 use super::writing::Writing;
-use super::{Question, Stage, Step, Talking, below, ends, is_message, readable};
+use super::{Question, Stage, Step, Talking, below, ends, held, is_message, readable};
 
 /// Authors in a group that are told of one mark, those of the newest messages.
 const AUTHORS_MAX: usize = 32;
@@ -26,10 +26,10 @@ enum Phase {
     Standing,
     /// Which message is the newest up to there?
     Looking,
+    /// What will not be read, above this, is counted, from the newest entry down.
+    Counting(u64),
     /// It is marked.
     Setting,
-    /// What is not read, above this, is counted, from the newest entry down.
-    Counting(u64),
 }
 
 /// How far marking got.
@@ -91,9 +91,16 @@ impl Marking {
         Self { epoch: Some(at.epoch), ..Self::new(Mark::Delivered, Some(at.offset), false) }
     }
 
-    /// The mark may stand already.
+    /// The mark may stand already: all is read by then.
     pub(super) const fn is_set(&self) -> bool {
-        matches!(self.phase, Phase::Setting | Phase::Counting(_))
+        matches!(self.phase, Phase::Setting)
+    }
+
+    /// What was read weighs, and the events that are made of it.
+    pub(super) fn held(&self) -> usize {
+        let named = self.named.as_ref().map_or(0, |(_, id)| id.len());
+        let events = self.theirs.len() * held::EVENT_BYTES;
+        self.standing.held + self.taken_back.held + named + events
     }
 
     /// Another's message is among those that are marked.
@@ -184,7 +191,13 @@ impl Talking {
             let answer = self.marked_answer(&it);
             return (Stage::Marking(it), Step::Over(Ok(answer)));
         }
-        it.phase = Phase::Setting;
+        let read = it.mine.read.max(if it.mark == Mark::Read { it.target } else { 0 });
+        if !it.answers || read >= it.head.offset || self.is_alone() {
+            it.phase = Phase::Setting;
+        } else {
+            // Counted in front of the mark: once that stands nothing is read that could take much place.
+            (it.phase, it.below) = (Phase::Counting(read), u64::MAX);
+        }
         (Stage::Marking(it), Step::Ask)
     }
 
@@ -193,12 +206,7 @@ impl Talking {
         match set {
             MarksSet::Done { marked, .. } => {
                 it.at_unix_ms = marked.first().map_or(0, |marked| marked.at_unix_ms);
-                let read = it.mine.read.max(if it.mark == Mark::Read { it.target } else { 0 });
-                if !it.answers || read >= it.head.offset || self.is_alone() {
-                    return (self.mark_written(&it), Step::Ask);
-                }
-                (it.phase, it.below) = (Phase::Counting(read), u64::MAX);
-                (Stage::Marking(it), Step::Ask)
+                (self.mark_written(&it), Step::Ask)
             }
             MarksSet::Epoch(_) => {
                 // Other messages stand there now: they are looked at as if nothing had been asked yet.
@@ -221,12 +229,10 @@ impl Talking {
             it.unread = it.unread.saturating_add(u32::from(is_missed));
         }
         match ends(page) {
-            Some((first, _)) if !page.whole && first > read + 1 => {
-                it.below = first;
-                (Stage::Marking(it), Step::Ask)
-            }
-            Some(_) | None => (self.mark_written(&it), Step::Ask),
+            Some((first, _)) if !page.whole && first > read + 1 => it.below = first,
+            Some(_) | None => it.phase = Phase::Setting,
         }
+        (Stage::Marking(it), Step::Ask)
     }
 
     /// The author is told, unless the user marked more before, or has read it: then it was told of that.
@@ -240,7 +246,8 @@ impl Talking {
         let events = told.filter_map(|(author, at, id)| {
             self.mark_event((it.mark, author), *at, id, it.at_unix_ms)
         });
-        Stage::Writing(Writing::new(events.collect(), self.marked_answer(it)))
+        let writing = Writing::new(events.collect(), self.marked_answer(it));
+        Stage::Writing(writing.of_what_was_read(it.held()))
     }
 
     fn marked_answer(&self, it: &Marking) -> Answered {

@@ -6,11 +6,15 @@ use std::collections::BTreeSet;
 use roomcast_protocol::conversation::Amends;
 use roomcast_protocol::publication::Publication;
 
-use super::is_message;
+use super::{held, is_message};
 
 /// Messages that were taken back, and have not been met yet. Bounds: entries that the room keeps above what is read.
 #[derive(Debug, Default)]
-pub(super) struct TakenBack(BTreeSet<(u64, Box<str>)>);
+pub(super) struct TakenBack {
+    all: BTreeSet<(u64, Box<str>)>,
+    /// What they weigh. Units: bytes.
+    pub(super) held: usize,
+}
 
 impl TakenBack {
     /// Whether the next older entry is a message that this user has missed.
@@ -20,9 +24,15 @@ impl TakenBack {
         }
         if is_message(entry) {
             // What stood there before all was lost was another message.
-            return !self.0.remove(&(offset, entry.id.clone()));
+            let is_there = self.all.remove(&(offset, entry.id.clone()));
+            self.held -= if is_there { held::ROW_BYTES + entry.id.len() } else { 0 };
+            return !is_there;
         }
-        self.0.extend(erased(entry).map(|it| (it.offset, it.id.clone())));
+        if let Some(of) = erased(entry)
+            && self.all.insert((of.offset, of.id.clone()))
+        {
+            self.held += held::ROW_BYTES + of.id.len();
+        }
         false
     }
 }

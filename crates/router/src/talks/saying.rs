@@ -13,7 +13,7 @@ use roomcast_protocol::receipts::{Mark, MarkChange, ReceiptsPage, SetMarks};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::iso8601;
 
-
+use super::held;
 use super::missed::erased;
 use super::standing::Far;
 use super::writing::Writing;
@@ -37,6 +37,10 @@ impl Meant {
         Self { of, erases, saying, below: u64::MAX }
     }
 
+    pub(super) fn asked(&self) -> usize {
+        held::saying(&self.saying)
+    }
+
     pub(super) const fn span(&self) -> Span {
         match self.of {
             MessageRef::Offset(offset) => only(offset),
@@ -54,6 +58,12 @@ pub(super) struct Speech {
     beside: Vec<Question>,
     /// Its answer is that it is done.
     tells: bool,
+}
+
+impl Speech {
+    pub(super) fn asked(&self) -> usize {
+        held::said(&self.publication) + held::writes(self.beside.iter())
+    }
 }
 
 /// Where something said stands.
@@ -104,6 +114,10 @@ pub(super) struct Counting {
 }
 
 impl Counting {
+    pub(super) fn asked(&self) -> usize {
+        self.speech.asked()
+    }
+
     pub(super) const fn span(&self) -> Span {
         Span::above(self.from)
     }

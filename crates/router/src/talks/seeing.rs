@@ -3,7 +3,7 @@
 use roomcast_protocol::conversation::{Answered, Conversation};
 use roomcast_protocol::position::{Page, Span};
 
-use super::{Heard, Question, State, Step, below, readable, said_at};
+use super::{Heard, Question, State, Step, below, held, readable, said_at};
 use crate::hub::seen_of;
 
 /// Questions of one list when others were online that are under way at once.
@@ -14,6 +14,8 @@ pub(super) const SEEN_UNDER_WAY_MAX: usize = 16;
 pub(super) struct Seeing {
     one: bool,
     list: Vec<Conversation>,
+    /// What they weigh. Units: bytes.
+    held: usize,
     /// Places in the list of those that are shared with one other user.
     dialogs: Vec<usize>,
     /// Of each conversation: when was the other one online? `None`: it is not known who is.
@@ -28,7 +30,12 @@ impl Seeing {
         let is_shared = |it: &Conversation| !one || it.last.is_some();
         let is_dialog = |it: &Conversation| !it.group && it.people.len() == 2 && is_shared(it);
         let dialogs = (0..list.len()).filter(|at| list.get(*at).is_some_and(is_dialog)).collect();
-        Self { one, list, dialogs, states: None, asked: false }
+        let held = list.iter().map(held::conversation).sum();
+        Self { one, list, held, dialogs, states: None, asked: false }
+    }
+
+    pub(super) const fn held(&self) -> usize {
+        self.held
     }
 
     /// What is to be asked now, by place in the list.

@@ -66,11 +66,13 @@ pub(super) struct Standing {
     receipts: Vec<Receipt>,
     /// All that counts was read.
     pub(super) known: bool,
+    /// What was read weighs. Units: bytes.
+    pub(super) held: usize,
 }
 
 impl Standing {
     pub(super) const fn new() -> Self {
-        Self { after: None, receipts: Vec::new(), known: false }
+        Self { after: None, receipts: Vec::new(), known: false, held: 0 }
     }
 
     pub(super) fn question(&self, room: &RoomName) -> Question {
@@ -82,7 +84,10 @@ impl Standing {
         let is_first = self.after.is_none();
         let next = behind(user, &page);
         let counts = |it: &Receipt| is_first || *it.user == *user;
-        self.receipts.extend(page.receipts.into_iter().filter(counts));
+        for receipt in page.receipts.into_iter().filter(counts) {
+            self.held += size_of::<Receipt>() + receipt.user.len();
+            self.receipts.push(receipt);
+        }
         self.known = next.is_none();
         self.after = next;
     }

@@ -24,7 +24,7 @@ use roomcast_protocol::room::RoomName;
 
 use super::joining::{NUMBERS, numbered_at};
 use super::seeing::{SEEN_UNDER_WAY_MAX, Seeing};
-use super::{Heard, Question, Speaker, Step, Talking, cursor_entry, cursors_of};
+use super::{Heard, Question, Speaker, Stage, Step, Talking, cursor_entry, cursors_of};
 use crate::asked::MemberChange;
 use crate::membership;
 
@@ -67,6 +67,8 @@ struct Model {
     /// How often all rooms began anew, and before which question they do once more.
     renewals: u128,
     renews: Option<usize>,
+    /// The most that one thing asked has read and held.
+    held_max: usize,
 }
 
 fn refused() -> Refused {
@@ -242,7 +244,7 @@ impl Model {
     }
 
     fn run(&mut self, mut talking: Talking) -> Result<Answered, Refused> {
-        let mut left = QUESTIONS_MAX;
+        let (mut left, asked) = (QUESTIONS_MAX, talking.asked());
         loop {
             let questions = talking.questions();
             if questions.is_empty()
@@ -254,7 +256,15 @@ impl Model {
             for (place, question) in questions {
                 left = left.checked_sub(1).expect("it ends");
                 let heard = self.answer(question);
-                if let Step::Over(outcome) = talking.hear(place, heard) {
+                let (stood, read) = (talking.must_end(), talking.read());
+                let step = talking.hear(place, heard);
+                assert!(!stood || talking.read() <= read, "what stands reads no more");
+                self.held_max = talking.read().max(self.held_max);
+                if let Stage::Writing(writing) = &talking.stage {
+                    let written = writing.asked();
+                    assert!(written <= asked + talking.read(), "{written} of {asked}: {talking:?}");
+                }
+                if let Step::Over(outcome) = step {
                     self.counted = talking.take_counted().or(self.counted.take());
                     return outcome;
                 }

@@ -5,25 +5,40 @@ use roomcast_protocol::codes::{Refusal, Refused};
 use roomcast_protocol::conversation::Answered;
 use roomcast_protocol::receipts::MarksSet;
 
-use super::{Question, State, Step};
+use super::{Question, State, Step, held};
 
 /// Things to be written, and what is answered then.
 #[derive(Debug, Default)]
 pub(super) struct Writing {
     writes: Vec<(Question, State)>,
     answer: Option<Answered>,
+    /// What is written of what was read, as it was weighed then. Units: bytes.
+    read: usize,
 }
 
 impl Writing {
     pub(super) fn new(writes: Vec<Question>, answer: Answered) -> Self {
         let writes = writes.into_iter().map(|it| (it, State::Waits)).collect();
-        Self { writes, answer: Some(answer) }
+        Self { writes, answer: Some(answer), read: 0 }
     }
 
     /// Nobody is answered, and nothing repeated.
     pub(super) fn signals(signals: Vec<Question>) -> Self {
         let writes = signals.into_iter().map(|it| (it, State::Waits)).collect();
-        Self { writes, answer: None }
+        Self { writes, answer: None, read: 0 }
+    }
+
+    /// It is written of what was read, which weighed that much. Units: bytes.
+    pub(super) fn of_what_was_read(self, read: usize) -> Self {
+        Self { read, ..self }
+    }
+
+    pub(super) const fn read(&self) -> usize {
+        self.read
+    }
+
+    pub(super) fn asked(&self) -> usize {
+        held::writes(self.writes.iter().map(|(write, _)| write))
     }
 
     /// Those that wait, marks once all else stands; they are under way then.

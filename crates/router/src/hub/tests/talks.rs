@@ -1,6 +1,8 @@
 //! Conversations in the hub: how many are under way, what is asked again, and how long somebody waits.
 #![allow(clippy::wildcard_enum_match_arm, reason = "each test looks for one kind of many")]
 
+mod held;
+
 use std::sync::Arc;
 
 use roomcast_protocol::codes::Refused;
@@ -11,7 +13,7 @@ use roomcast_protocol::directory::DirectoryPage;
 use roomcast_protocol::envelope::{Accepted, BrokerCommand, BrokerEvent};
 use roomcast_protocol::ids::{LaneId, NodeId, SessionId, SessionKey};
 use roomcast_protocol::position::{Epoch, Head, Page, Position};
-use roomcast_protocol::receipts::{Mark, ReceiptsPage};
+use roomcast_protocol::receipts::{Mark, Marked, MarksSet, ReceiptsPage};
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
@@ -93,6 +95,7 @@ impl Played {
                     let outcome = match outcome.as_deref() {
                         Ok(Answered::Said { position, .. }) => format!("said {}", position.offset),
                         Ok(Answered::Marked { offset, .. }) => format!("marked {offset}"),
+                        Ok(Answered::Messages(found)) => format!("Messages {}", found.len()),
                         Ok(other) => format!("{other:?}"),
                         Err(Refused { unknown: true, .. }) => "unknown".to_owned(),
                         Err(refused) => refused.refusal.row().name.to_owned(),
@@ -103,6 +106,14 @@ impl Played {
             }
         }
         (commands, told)
+    }
+
+    /// The same, and what was asked is still to be answered.
+    fn seen_and_put_back(&mut self) -> (usize, Vec<String>) {
+        let (commands, told) = self.seen();
+        let count = commands.len();
+        self.out.extend(commands.into_iter().map(HubEffect::Broker));
+        (count, told)
     }
 
     /// Says who is a group, to whoever asks.
@@ -145,6 +156,12 @@ impl Played {
                 let head = Head { position: head, first: 1 };
                 let page = Page { head, entries: Vec::new(), whole: true };
                 BrokerEvent::Read { request, page: Some(page) }
+            }
+            BrokerCommand::Present { request, .. } => BrokerEvent::Present { request, since: None },
+            BrokerCommand::SetMarks { request, .. } => {
+                let marked = vec![Marked { offset: 1, at_unix_ms: 1 }];
+                let outcome = Some(MarksSet::Done { head, marked });
+                BrokerEvent::MarksSet { request, outcome }
             }
             other => panic!("{other:?}"),
         });
