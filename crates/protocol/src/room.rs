@@ -13,6 +13,9 @@ pub const NAME_BYTES_MAX: usize = 255;
 /// The room in which all nodes hear orders about sessions. No client, back-end or outsider reaches it.
 pub const CONTROL: &str = "$control";
 
+/// The room that keeps which tokens are revoked. No client, back-end or outsider reaches it.
+pub const REVOKED: &str = "$revoked";
+
 /// A valid room name: 1 to 255 bytes of UTF-8 in NFC without control, format or separator characters.
 ///
 /// Two names are equal exactly if their bytes are; a name is refused, never rewritten. Names that begin with `$` are

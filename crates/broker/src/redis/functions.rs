@@ -31,7 +31,7 @@ pub(crate) const PUBLISH: &str = "rc1_publish";
 /// Appends to what a room keeps, publishes and remembers the id.
 pub(crate) const APPEND: &str = "rc1_append";
 
-/// The same for orders, also where the memory is full.
+/// The same for orders and revocations, also where the memory is full.
 pub(crate) const APPEND_ORDER: &str = "rc1_order";
 
 /// Answers with the newest positions of rooms.

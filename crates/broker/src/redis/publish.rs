@@ -17,7 +17,7 @@ use roomcast_protocol::envelope::{Accepted, Level};
 use roomcast_protocol::position::{Keep, Position};
 use roomcast_protocol::publication::{Priority, Publication};
 use roomcast_protocol::relay::{RelayFormat, RelayKeys, RelayMode};
-use roomcast_protocol::room::{CONTROL, RoomName};
+use roomcast_protocol::room::{CONTROL, REVOKED, RoomName};
 use tokio::time::{Instant, sleep};
 
 use super::channels::{self, key};
@@ -232,7 +232,7 @@ async fn attempt<T>(
                 };
                 functions::appended(answer)
             } else {
-                let is_order = plan.room.as_str() == CONTROL;
+                let is_order = [CONTROL, REVOKED].contains(&plan.room.as_str());
                 let function = if is_order { APPEND_ORDER } else { APPEND };
                 let answer = hurried(client, None).fcall(function, memory, arguments).await?;
                 functions::appended(answer)

@@ -113,6 +113,33 @@ async fn revoked_tokens_end_their_sessions_on_all_nodes_and_are_refused_by_nodes
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_redis_that_is_full_revokes_tokens_and_nodes_to_come_refuse_them() {
+    let redis = Redis::start(&[]).unwrap();
+    let [one, two] = [(); 2].map(|()| node(redis.port(), &[]));
+    for live in [&one, &two] {
+        ready(live).await;
+        let knows = async || live.get("/readyz").1.contains("\"known\":1");
+        common::until("the nodes know each other", PATIENCE, knows).await;
+    }
+    let old = one.token_of(&json!({"sub": "ann", "iat": common::unix_s() - 10}));
+    let named = one.token_of(&json!({"sub": "bob", "jti": "t-1"}));
+    let mut gone = [two.enter(&old), two.enter(&named)];
+    redis.command(&["CONFIG", "SET", "maxmemory", "1"]).unwrap();
+    for (path, body) in [("/api/v1/users/ann/revoke", ""), ("/api/v1/revoke", r#"{"jti":"t-1"}"#)] {
+        let (status, answer) = ask(&one, "POST", path, body);
+        assert_eq!((status, &answer["disconnected"]), (200, &json!(1)), "{answer}");
+        assert_eq!((&answer["unanswered"], &answer["level"]), (&json!([]), &json!("stored")));
+    }
+    gone.iter_mut().for_each(|ws| ws.expect_close(Close::Unauthorized));
+    let later = node(redis.port(), &[]);
+    ready(&later).await;
+    for live in [&one, &two, &later] {
+        is_refused(live, &old);
+        is_refused(live, &named);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn back_ends_put_users_into_rooms_as_their_rights_let_them_and_take_them_out() {
     let (_redis, _proxy, nodes) = three().await;
     let weak = nodes[0].token_of(&json!({"sub": "ann"}));

@@ -8,6 +8,7 @@ use roomcast_protocol::content::Content;
 use roomcast_protocol::envelope::BrokerCommand;
 use roomcast_protocol::position::{Keep, Kept, Page, Span};
 use roomcast_protocol::publication::Publication;
+pub use roomcast_protocol::room::REVOKED;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::{Now, iso8601};
 
@@ -15,9 +16,6 @@ use super::asks::{ASK_AGAIN_MS, Ask};
 use super::{CONTROL, Hub};
 use crate::messages::{HubEffect, LaneMessage, QueryId, Ticket};
 use crate::orders::{Revocation, Tokens, id_of};
-
-/// The room's name. No client, back-end or outsider reaches it.
-pub const REVOKED: &str = "$revoked";
 
 /// How long a revocation is known: tokens that live longer are accepted again. Units: milliseconds.
 pub const REVOKED_MS: u64 = 7 * 24 * 3_600_000;

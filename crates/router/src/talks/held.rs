@@ -111,9 +111,10 @@ impl Stage {
         match self {
             Self::Naming(members, begun) => members.as_str().len() + begun.asked(),
             Self::Meant(meant) => meant.asked(),
-            Self::Saying(speech) | Self::First(speech, _) | Self::Standing(speech, _) => {
-                speech.asked()
-            }
+            Self::Saying(speech)
+            | Self::Changing(speech, _)
+            | Self::First(speech, _)
+            | Self::Standing(speech, _) => speech.asked(),
             Self::Counting(counting) => counting.asked(),
             Self::Writing(writing) => writing.asked(),
             Self::Inviting(inviting) => inviting.asked(),
@@ -138,6 +139,7 @@ impl Stage {
             Self::Naming(..)
             | Self::Meant(_)
             | Self::Saying(_)
+            | Self::Changing(..)
             | Self::First(..)
             | Self::Standing(..)
             | Self::Counting(_)

@@ -421,7 +421,7 @@ local function history(keys, args)
 end
 
 redis.register_function('rc1_append', append)
--- Orders take away: they are given also where the memory is full, and their room is small.
+-- Orders and revocations take away: they are kept also where the memory is full, and their rooms are small.
 redis.register_function{ function_name = 'rc1_order', callback = append, flags = { 'allow-oom' } }
 -- A Redis whose memory is full still answers what it keeps.
 redis.register_function{ function_name = 'rc1_heads', callback = heads, flags = { 'allow-oom' } }
