@@ -34,8 +34,8 @@ pub enum Planted {
     ToldWhenGiven,
     /// A member that is taken out of a group stays in the room of its lane.
     MemberStays,
-    /// What is said in a group is numbered as if it was said in another one.
-    GroupsNumberedAlike,
+    /// What is given of an older epoch is numbered under the newer one.
+    OlderNumberedAnew,
     /// The place of a device in a group is noted beyond what it has acked.
     PlaceBeyondAcks,
 }

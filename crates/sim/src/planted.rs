@@ -49,8 +49,8 @@ pub enum Planted {
     AckForAllDevices,
     /// A member that is taken out of a group stays in the room of its lane.
     MemberStays,
-    /// What is said in a group is numbered as if it was said in another one.
-    GroupsNumberedAlike,
+    /// What is given of an older epoch is numbered under the newer one.
+    OlderNumberedAnew,
     /// The place of a device in a group is noted beyond what it has acked.
     PlaceBeyondAcks,
 }
@@ -81,7 +81,7 @@ impl Planted {
         Self::MarkToldBack,
         Self::AckForAllDevices,
         Self::MemberStays,
-        Self::GroupsNumberedAlike,
+        Self::OlderNumberedAnew,
         Self::PlaceBeyondAcks,
     ];
 
@@ -104,7 +104,7 @@ impl Planted {
             Self::MarkToldBack => Some(Planted::MarkToldBack),
             Self::AckForAllDevices => Some(Planted::AckForAllDevices),
             Self::MemberStays => Some(Planted::MemberStays),
-            Self::GroupsNumberedAlike => Some(Planted::GroupsNumberedAlike),
+            Self::OlderNumberedAnew => Some(Planted::OlderNumberedAnew),
             Self::PlaceBeyondAcks => Some(Planted::PlaceBeyondAcks),
             Self::AckBeforeAppend
             | Self::TwoSteps
@@ -144,7 +144,7 @@ impl Planted {
             Self::MarkToldBack => "mark-told-back",
             Self::AckForAllDevices => "ack-for-all-devices",
             Self::MemberStays => "member-stays",
-            Self::GroupsNumberedAlike => "groups-numbered-alike",
+            Self::OlderNumberedAnew => "older-numbered-anew",
             Self::PlaceBeyondAcks => "place-beyond-acks",
         }
     }

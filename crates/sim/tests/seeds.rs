@@ -108,8 +108,8 @@ fn a_member_that_stays_in_the_room_of_its_group_is_caught() {
 }
 
 #[test]
-fn groups_that_are_numbered_alike_are_caught() {
-    is_caught(Planted::GroupsNumberedAlike);
+fn what_is_numbered_anew_is_caught() {
+    is_caught(Planted::OlderNumberedAnew);
 }
 
 #[test]

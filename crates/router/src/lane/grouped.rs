@@ -140,11 +140,6 @@ impl Lane {
     pub(super) fn group_named(&self, key: SessionKey, with: &str) -> Option<(RoomName, u32)> {
         let room = conversation::group(with).ok()?;
         let number = self.is_in_group(key, &room)?;
-        #[cfg(feature = "planted")]
-        let number = match self.planted {
-            Some(crate::planted::Planted::GroupsNumberedAlike) => 1,
-            _ => number,
-        };
         Some((room, number))
     }
 

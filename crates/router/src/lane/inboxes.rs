@@ -325,6 +325,9 @@ impl Lane {
         let renamed = |kept: &Kept| match kept {
             Kept::Publication(it) => {
                 let put_under = it.position.map(|position| Box::new(position.epoch));
+                #[cfg(feature = "planted")]
+                let put_under = put_under
+                    .filter(|_| self.planted != Some(crate::planted::Planted::OlderNumberedAnew));
                 let position = it.position.map(|position| Position { epoch, ..position });
                 Kept::Publication(Publication { position, put_under, ..(**it).clone() }.into())
             }

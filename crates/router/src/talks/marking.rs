@@ -45,6 +45,9 @@ pub(super) struct Marking {
     /// How far the user was before.
     standing: Standing,
     mine: Far,
+    /// In a group it stands already, maybe of a node that ended before it had told the authors: those are told once more, under
+    /// the same ids, whose messages the same mark covered first.
+    repeats: bool,
     /// Messages from here on have been looked at.
     below: u64,
     /// The newest position of the conversation.
@@ -72,6 +75,7 @@ impl Marking {
             phase: Phase::Standing,
             standing: Standing::new(),
             mine: Far { delivered: 0, read: 0 },
+            repeats: false,
             below: match up_to {
                 Some(offset) => offset.saturating_add(1),
                 None => u64::MAX,
@@ -120,15 +124,20 @@ impl Marking {
                 // Those that are marked now, and no more than that.
                 let span = below(self.below);
                 let marked = self.below.saturating_sub(self.mine.by(self.mark)).saturating_sub(1);
-                let count_max = u32::try_from(marked).unwrap_or(u32::MAX);
-                let count_max = count_max.clamp(LOOKED_MIN, span.count_max);
+                let marked = u32::try_from(marked).unwrap_or(u32::MAX);
+                let count_max = marked.clamp(LOOKED_MIN, span.count_max);
+                let count_max = if self.repeats { span.count_max } else { count_max };
                 Question::Read(room.clone(), Span { count_max, ..span })
             }
             Phase::Counting(_) => Question::Read(room.clone(), below(self.below)),
             Phase::Setting => {
-                let change = MarkChange { user: user.into(), mark: self.mark, offset: self.target };
+                let change = |offset| MarkChange { user: user.into(), mark: self.mark, offset };
+                let theirs = self.theirs.iter().map(|(_, at, _)| at.offset);
+                // Since when each of them is marked: where nothing is new nothing else is changed.
+                let others = theirs.filter(|_| self.repeats);
+                let changes = std::iter::once(self.target).chain(others).map(change).collect();
                 let (room, epoch) = (room.clone(), self.head.epoch);
-                Question::Set(SetMarks { room, epoch, changes: vec![change] })
+                Question::Set(SetMarks { room, epoch, changes })
             }
         }
     }
@@ -140,6 +149,12 @@ impl Talking {
         it.standing.read(&self.who.user, page);
         if it.standing.known {
             (it.mine, _) = self.far(&it.standing);
+            let before = it.mine.by(it.mark);
+            it.repeats = self.group.is_some() && it.up_to.is_some_and(|up_to| up_to <= before);
+            if it.repeats {
+                // Who has said something behind it was told of that.
+                it.below = before.saturating_add(1);
+            }
             it.phase = Phase::Looking;
         }
         (Stage::Marking(it), Step::Ask)
@@ -163,10 +178,12 @@ impl Talking {
             }
         }
         for (offset, publication) in readable(page).rev() {
-            if !is_message(publication) || offset > it.target {
+            if !is_message(publication) || offset > it.target && !it.repeats {
                 continue;
             }
-            it.named.get_or_insert_with(|| (offset, publication.id.clone()));
+            if offset <= it.target {
+                it.named.get_or_insert_with(|| (offset, publication.id.clone()));
+            }
             if publication.sender != self.who.user {
                 it.says(publication);
                 if self.group.is_none() {
@@ -191,6 +208,8 @@ impl Talking {
             let answer = self.marked_answer(&it);
             return (Stage::Marking(it), Step::Over(Ok(answer)));
         }
+        let target = it.target;
+        it.theirs.retain(|(_, at, _)| at.offset <= target);
         let read = it.mine.read.max(if it.mark == Mark::Read { it.target } else { 0 });
         if !it.answers || read >= it.head.offset || self.is_alone() {
             it.phase = Phase::Setting;
@@ -206,6 +225,10 @@ impl Talking {
         match set {
             MarksSet::Done { marked, .. } => {
                 it.at_unix_ms = marked.first().map_or(0, |marked| marked.at_unix_ms);
+                if it.repeats {
+                    let mut since = marked.iter().skip(1).map(|marked| marked.at_unix_ms);
+                    it.theirs.retain(|_| since.next() == Some(it.at_unix_ms));
+                }
                 (self.mark_written(&it), Step::Ask)
             }
             MarksSet::Epoch(_) => {
@@ -238,10 +261,11 @@ impl Talking {
     /// The author is told, unless the user marked more before, or has read it: then it was told of that.
     fn mark_written(&self, it: &Marking) -> Stage {
         let is_read = it.mark == Mark::Delivered && it.target <= it.mine.read;
-        let is_newest = it.target >= it.mine.by(it.mark) && !is_read;
+        let is_newest = (it.repeats || it.target >= it.mine.by(it.mark)) && !is_read;
         #[cfg(feature = "planted")]
         let is_newest = is_newest || self.planted == Some(crate::planted::Planted::MarkToldBack);
-        let old = if self.group.is_some() { it.mine.by(it.mark) } else { 0 };
+        let tells_all = self.group.is_none() || it.repeats;
+        let old = if tells_all { 0 } else { it.mine.by(it.mark) };
         let told = it.theirs.iter().filter(|(_, at, _)| is_newest && at.offset > old);
         let events = told.filter_map(|(author, at, id)| {
             self.mark_event((it.mark, author), *at, id, it.at_unix_ms)

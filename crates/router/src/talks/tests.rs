@@ -276,8 +276,11 @@ impl Model {
     fn act(&mut self, user: &str, with: &str, act: Act) -> Result<Answered, Refused> {
         self.now_ms += 10;
         let who = self.speaker(user);
-        let talking =
-            || Talking::new(who.clone(), dialog(user, with).unwrap(), act.clone()).unwrap();
+        self.asks(|| Talking::new(who.clone(), dialog(user, with).unwrap(), act.clone()).unwrap())
+    }
+
+    /// Asks a node, and another one if that ends meanwhile.
+    fn asks(&mut self, talking: impl Fn() -> Talking) -> Result<Answered, Refused> {
         if let Some(at) = self.ends.filter(|at| *at > self.asked) {
             let mut first = talking().knowing(self.counted.clone());
             while let questions = first.questions()
@@ -304,10 +307,11 @@ impl Model {
         self.run(talking().knowing(self.counted.clone()))
     }
 
+    #[allow(clippy::needless_pass_by_value, reason = "what is asked is written where it is asked")]
     fn in_group(&mut self, user: &str, group: &str, act: Act) -> Result<Answered, Refused> {
         self.now_ms += 10;
-        let room = conversation::group(group).unwrap();
-        self.run(Talking::in_group(self.speaker(user), (room, 1), act))
+        let (who, room) = (self.speaker(user), conversation::group(group).unwrap());
+        self.asks(|| Talking::in_group(who.clone(), (room.clone(), 1), act.clone()))
     }
 
     fn member(&mut self, group: &str, user: &str, role: Option<Role>) -> Result<Answered, Refused> {
@@ -804,6 +808,40 @@ fn a_node_that_ends_in_between_leaves_nothing_half_told() {
         for user in ["ann", "bob"] {
             assert_eq!(heard_by(&model, user), heard_by(&plain, user), "question {at}");
         }
+    }
+}
+
+/// In a group each author is told of what is marked of its own, by steps of which a node may end in between.
+#[test]
+fn a_node_that_ends_in_between_has_each_author_told_in_the_end() {
+    let tells = |model: &mut Model| {
+        let read = |model: &mut Model, up_to| {
+            let act = Act::Mark { mark: Mark::Read, up_to: Some(up_to) };
+            model.in_group("bob", "team", act).unwrap();
+        };
+        for (at, who) in ["ann", "cid", "ann", "dan", "cid", "eve"].into_iter().enumerate() {
+            let id = format!("m{}", at + 1);
+            model.in_group(who, "team", Act::Say(saying("new", Some(&id), &id))).unwrap();
+            if at == 0 {
+                read(model, 1);
+            }
+        }
+        read(model, 4);
+        // Once more, and from before: nobody is told of less.
+        for up_to in [4, 2, 5, 4] {
+            read(model, up_to);
+        }
+        let heard = |user: &&str| model.heard(user);
+        ["ann", "cid", "dan", "eve"].each_ref().map(heard)
+    };
+    let mut plain = Model::default();
+    let told = tells(&mut plain);
+    assert_eq!(told[0], ["read 1 m1", "read 3 m3"]);
+    assert_eq!(told[1], ["read 2 m2", "read 5 m5"]);
+    assert_eq!((told[2].len(), told[3].len()), (1, 0));
+    for at in 1..=plain.asked {
+        let mut model = Model { ends: Some(at), ..Model::default() };
+        assert_eq!(tells(&mut model), told, "question {at}");
     }
 }
 

@@ -131,7 +131,7 @@ pub(crate) struct Talker {
     pub(crate) last: BTreeMap<usize, Vec<Shown>>,
     /// What the number of each event means.
     events: BTreeMap<u64, String>,
-    /// The offset of what it was shown last of each group, and as which execution that was said.
+    /// The offset of what it was shown last of each group on this connection, and as which execution that was said.
     rose: BTreeMap<usize, (u64, u64)>,
     /// What groups are in the end: asked one by one, and all at once.
     pub(crate) groups: BTreeMap<usize, Chat>,
@@ -266,6 +266,8 @@ impl World {
         let number = self.sockets.len();
         self.sockets.push(socket);
         (it.socket, it.ready) = (Some(number), false);
+        // A node that came to a halt may have noted an older place of the device meanwhile.
+        it.rose.clear();
         self.stats.connections += 1;
         self.trace.line(self.now_ms, || format!("t{talker} connects to node {node}/{lane}"));
         self.inbound((node, lane), Inbound::Open(number));
@@ -408,8 +410,9 @@ impl World {
     fn talker_marks(&mut self, talker: usize, with: usize) {
         let Some(newest) = self.talkers.all[talker].newest.get(&with).copied() else { return };
         let user = self.talkers.all[talker].user;
-        // Now and then what was marked long ago.
-        let number = if self.talkers.random.chance(3) { (newest / 2).max(1) } else { newest };
+        // Now and then one from before.
+        let random = &mut self.talkers.random;
+        let number = if random.chance(3) { random.range(1, newest + 1) } else { newest };
         let kind = if self.talkers.random.chance(4) { "dlvrd" } else { "read" };
         self.cause((user, with), Some((kind, number)));
         self.book.dialogs.may_mark(kind, (user, with), number);
