@@ -25,7 +25,7 @@ use roomcast_protocol::session::AttachSession;
 use roomcast_store::{At, Place, Published, Put, Remembered, Rules, Store, Swept, id_of};
 
 use crate::feed::{EVENT_BYTES, Feed, FeedSender, feed};
-use crate::stats::RelayStats;
+use crate::stats::{RelayStats, unix_us};
 pub(crate) use directory::{directory_weight, entry_weight};
 pub(crate) use presence::occupancies_weight;
 
@@ -94,6 +94,8 @@ struct State<T> {
     hashers: [RandomState; 2],
     /// Epochs drawn so far.
     drawn: u64,
+    /// When monotonic time began. Units: milliseconds since the Unix epoch.
+    began_unix_ms: Option<u64>,
     now_ms: u64,
     swept_ms: u64,
 }
@@ -129,6 +131,7 @@ impl<T> MemoryBroker<T> {
             store: Store::new(rules, MASTER),
             hashers: [RandomState::new(), RandomState::new()],
             drawn: 0,
+            began_unix_ms: None,
             now_ms: 0,
             swept_ms: 0,
         };
@@ -298,6 +301,7 @@ impl<T> State<T> {
 
     /// Takes the time, does what is due, and frees what is over now and then.
     fn turn(&mut self, mono_ms: u64) {
+        self.began_unix_ms.get_or_insert_with(|| (unix_us() / 1_000).saturating_sub(mono_ms));
         self.now_ms = self.now_ms.max(mono_ms);
         self.tend();
         if self.now_ms >= self.swept_ms.saturating_add(SWEEP_MS) {
@@ -309,12 +313,13 @@ impl<T> State<T> {
         }
     }
 
-    /// Now, and an epoch that nobody had or can guess: a keyed hash of a number.
+    /// Now, and an epoch that begins now, and nobody had or can guess: a keyed hash of a number.
     fn at(&mut self) -> At {
         self.drawn += 1;
         let drawn = ("epoch", self.drawn);
         let [high, low] = self.hashers.each_ref().map(|hasher| u128::from(hasher.hash_one(drawn)));
-        At { now_ms: self.now_ms, fresh: Epoch(high << 64 | low) }
+        let unix_ms = self.began_unix_ms.unwrap_or_default().saturating_add(self.now_ms);
+        At { now_ms: self.now_ms, fresh: Epoch(high << 64 | low).begun_at(unix_ms) }
     }
 
     fn tell(&self, node: NodeId, weight: usize, event: BrokerEvent<T>) {

@@ -87,7 +87,8 @@ impl RelayStats {
     }
 }
 
-fn unix_us() -> u64 {
+/// Wall-clock time. Units: microseconds since the Unix epoch.
+pub(crate) fn unix_us() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

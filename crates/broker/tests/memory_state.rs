@@ -33,6 +33,32 @@ struct World {
     steps: u64,
 }
 
+/// Clients know what is put into an inbox by when that began, and by its offset: also after the process was started anew.
+#[test]
+fn an_epoch_begins_with_the_time_of_day() {
+    let unix_ms = || {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        u64::try_from(since.unwrap().as_millis()).unwrap()
+    };
+    let room = RoomName::parse("user-ann").unwrap();
+    let keep =
+        Keep { size: 9, bytes_max: 1 << 20, ttl_ms: HOUR_MS, replicated: false, inbox: None };
+    for mono_ms in [3_000, 9_000_000] {
+        let mut world = World::new();
+        let publication = Publication::bare(room.clone(), Content::Text("a".into())).into();
+        let (ticket, dedup, keep, collapse) = (1, false, Some(keep), None);
+        let before_ms = unix_ms();
+        let publish = BrokerCommand::Publish { ticket, publication, dedup, keep, collapse };
+        world.broker.execute(ONE, mono_ms, publish);
+        let accepted = world.events(ONE).into_iter().find_map(|event| match event {
+            BrokerEvent::Published { outcome, .. } => outcome.unwrap().position,
+            _ => None,
+        });
+        let began_ms = accepted.unwrap().epoch.began_unix_ms();
+        assert!((before_ms..=unix_ms()).contains(&began_ms), "{began_ms}");
+    }
+}
+
 /// A beat of a node's first life that reads nothing.
 fn beat(seq: u64) -> BrokerCommand<u64> {
     let (life, taken) = (1, Vec::new());

@@ -72,7 +72,7 @@ pub struct SetMarks {
     pub room: RoomName,
     /// The epoch of the offsets.
     pub epoch: Epoch,
-    /// The marks, at most one of a user and kind. Bounds: 1 to [`MARKS_MAX`].
+    /// The marks. Bounds: 1 to [`MARKS_MAX`].
     pub changes: Vec<MarkChange>,
 }
 

@@ -134,7 +134,7 @@ impl<E> Room<E> {
             (Some(meta), _) => (meta, false),
         };
         let renewed = renewed || meta.master != master;
-        let epoch = if renewed { fresh.begun_at(now_ms) } else { meta.epoch };
+        let epoch = if renewed { fresh } else { meta.epoch };
         let mut meta = Meta { epoch, master, ..meta };
         if meta.expires_ms < now_ms + META_MS / 2 {
             let from_ms = if self.stream.is_empty() { now_ms } else { meta.until_ms.max(now_ms) };

@@ -20,6 +20,7 @@ use roomcast_protocol::time::{Now, iso8601};
 
 use super::answers::is_for_hubs;
 use super::sessions::Fence;
+use super::standings::member_of;
 use super::track::{Item, Track};
 use super::watch::RelayState;
 use super::{Hub, HubRoom, NEVER, REPAIR_MS, RETRY_MS, bit_of, each_lane};
@@ -304,7 +305,11 @@ impl Hub {
         out: &mut Vec<HubEffect>,
     ) -> Refused {
         if let Some(order) = Order::of(publication) {
+            self.obey_member(&order);
+            let member = member_of(&order);
             self.carry_out(None, order, out);
+            // Another order may have come before it that was given later: once the broker answers the list is read.
+            member.into_iter().for_each(|it| self.standings.look(it));
         }
         let text = "The broker is away: this node has carried the order out, the others could not be told; give it again";
         Refused::unavailable(text.into(), RETRY_MS)

@@ -17,6 +17,10 @@ use super::{Question, Stage, Step, Talking, below, ends, held, is_message, reada
 /// Authors in a group that are told of one mark, those of the newest messages.
 const AUTHORS_MAX: usize = 32;
 
+/// How long after a mark it is told once more where it is asked for again: by then nobody comes back from a node that ended,
+/// and inboxes may have forgotten that they were told. Units: milliseconds.
+pub(super) const REPEATS_MS: u64 = 120_000;
+
 /// Messages that are looked through at once at least: changes of messages stand among them.
 const LOOKED_MIN: u32 = 32;
 
@@ -193,15 +197,13 @@ impl Talking {
         }
         let first = ends(page).map_or(0, |(first, _)| first);
         // In a group there may be others' messages all the way down to those that were marked before.
-        let seen = match self.group {
-            Some(_) => {
-                let all = it.theirs.len() >= AUTHORS_MAX || first <= it.mine.by(it.mark) + 1;
-                all && it.named.is_some()
-            }
+        let all = match self.group {
+            Some(_) => it.theirs.len() >= AUTHORS_MAX || first <= it.mine.by(it.mark) + 1,
             None => !it.theirs.is_empty(),
         };
+        let seen = all && (self.group.is_none() || it.named.is_some());
         if !seen && !self.is_alone() && !page.whole && first > 1 {
-            it.below = first;
+            it.below = if all { first.min(it.target.saturating_add(1)) } else { first };
             return (Stage::Marking(it), Step::Ask);
         }
         if it.target == 0 {
@@ -226,8 +228,10 @@ impl Talking {
             MarksSet::Done { marked, .. } => {
                 it.at_unix_ms = marked.first().map_or(0, |marked| marked.at_unix_ms);
                 if it.repeats {
+                    let ends_ms = it.at_unix_ms.saturating_add(REPEATS_MS);
+                    let is_new = self.who.at_unix_ms <= ends_ms;
                     let mut since = marked.iter().skip(1).map(|marked| marked.at_unix_ms);
-                    it.theirs.retain(|_| since.next() == Some(it.at_unix_ms));
+                    it.theirs.retain(|_| since.next() == Some(it.at_unix_ms) && is_new);
                 }
                 (self.mark_written(&it), Step::Ask)
             }
@@ -266,6 +270,12 @@ impl Talking {
         let is_newest = is_newest || self.planted == Some(crate::planted::Planted::MarkToldBack);
         let tells_all = self.group.is_none() || it.repeats;
         let old = if tells_all { 0 } else { it.mine.by(it.mark) };
+        // Who was told that something is read knows that it has arrived.
+        let old = if it.mark == Mark::Delivered && self.group.is_some() {
+            old.max(it.mine.read)
+        } else {
+            old
+        };
         let told = it.theirs.iter().filter(|(_, at, _)| is_newest && at.offset > old);
         let events = told.filter_map(|(author, at, id)| {
             self.mark_event((it.mark, author), *at, id, it.at_unix_ms)

@@ -450,16 +450,22 @@ impl Talking {
     }
 }
 
-/// A page behind a message shows whether it was taken back: then nobody changes it any more.
+/// A page behind a message shows whether it was taken back: then nobody changes it any more. What stands in front of that is
+/// said again, and answered as at first.
 pub(super) fn changes(speech: Speech, page: &Page) -> (Stage, Step) {
     let means = |of: &Amends| {
         // What stood there before all was lost was another message.
         speech.amends.as_ref().is_some_and(|it| (it.offset, &it.id) == (of.offset, &of.id))
     };
-    if readable(page).filter_map(|(_, entry)| erased(entry)).any(means) {
-        let text = "This message was deleted: say a new one";
-        let refused = Refused::because(Refusal::Schema, text.into());
-        return (Stage::Saying(speech), Step::Over(Err(refused)));
+    for (_, entry) in readable(page) {
+        if (&entry.id, &entry.sender) == (&speech.publication.id, &speech.publication.sender) {
+            return (Stage::Saying(speech), Step::Ask);
+        }
+        if erased(entry).is_some_and(means) {
+            let text = "This message was deleted: say a new one";
+            let refused = Refused::because(Refusal::Schema, text.into());
+            return (Stage::Saying(speech), Step::Over(Err(refused)));
+        }
     }
     let stage = match ends(page) {
         Some((_, last)) if !page.whole => Stage::Changing(speech, last),

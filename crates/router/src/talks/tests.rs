@@ -23,6 +23,7 @@ use roomcast_protocol::receipts::{Mark, Marked, MarksSet, Receipt, ReceiptsPage}
 use roomcast_protocol::room::RoomName;
 
 use super::joining::{NUMBERS, numbered_at};
+use super::marking::REPEATS_MS;
 use super::seeing::{SEEN_UNDER_WAY_MAX, Seeing};
 use super::{Heard, Question, Speaker, Stage, Step, Talking, cursor_entry, cursors_of};
 use crate::asked::MemberChange;
@@ -514,6 +515,7 @@ fn what_was_taken_back_is_changed_no_more() {
             let heard = model.heard("bob");
             let refused = model.act("ann", "bob", edit("e3")).unwrap_err();
             assert_eq!(refused.message, "This message was deleted: say a new one");
+            model.act("ann", "bob", edit("e1")).expect("it stands, and is answered as at first");
             assert_eq!(model.heard("bob"), heard, "nobody is told");
         }
     }
@@ -842,6 +844,46 @@ fn a_node_that_ends_in_between_has_each_author_told_in_the_end() {
     for at in 1..=plain.asked {
         let mut model = Model { ends: Some(at), ..Model::default() };
         assert_eq!(tells(&mut model), told, "question {at}");
+    }
+    // When inboxes may have forgotten that they were told, nobody is told once more.
+    for (later_ms, told) in [(REPEATS_MS - 10, 1), (REPEATS_MS, 0)] {
+        let mut model = Model::default();
+        model.in_group("ann", "team", Act::Say(saying("new", Some("m1"), "m1"))).unwrap();
+        let act = Act::Mark { mark: Mark::Read, up_to: Some(1) };
+        model.in_group("bob", "team", act.clone()).unwrap();
+        model.rooms.remove(&inbox("ann").unwrap());
+        model.now_ms += later_ms;
+        model.in_group("bob", "team", act).unwrap();
+        assert_eq!(model.heard("ann").len(), told, "{later_ms}");
+    }
+}
+
+#[test]
+fn who_was_told_that_it_is_read_is_not_told_that_it_came() {
+    for at in 0..12 {
+        let mut model = Model::default();
+        for (id, who) in [("m1", "ann"), ("m2", "cid")] {
+            model.in_group(who, "team", Act::Say(saying("new", Some(id), id))).unwrap();
+        }
+        let mark = |mark, up_to| Act::Mark { mark, up_to: Some(up_to) };
+        // The node of the first ends in between; the user reads meanwhile, and then it is asked for once more.
+        let room = conversation::group("team").unwrap();
+        let came = mark(Mark::Delivered, 2);
+        let who = model.speaker("bob");
+        let mut first = Talking::in_group(who, (room, 1), came.clone());
+        let mut over = false;
+        for _ in 0..at {
+            for (place, question) in if over { Vec::new() } else { first.questions() } {
+                let heard = model.answer(question);
+                over |= matches!(first.hear(place, heard), Step::Over(_));
+            }
+        }
+        assert!(over || at < 11, "it ends");
+        model.in_group("bob", "team", mark(Mark::Read, 1)).unwrap();
+        model.in_group("bob", "team", came).unwrap();
+        let heard = model.heard("ann");
+        assert_eq!(heard.last().unwrap(), "read 1 m1", "{at}: {heard:?}");
+        assert_eq!(model.heard("cid"), ["delivered 2 m2"], "{at}");
     }
 }
 

@@ -83,7 +83,8 @@ impl World {
 
     /// The server's clock, and an epoch to take if need be.
     pub(super) fn when(&self, server: usize, fresh: u128) -> At {
-        At { now_ms: self.bus.servers[server].time_ms(self.now_ms), fresh: Epoch(fresh) }
+        let now_ms = self.bus.servers[server].time_ms(self.now_ms);
+        At { now_ms, fresh: Epoch(fresh).begun_at(now_ms) }
     }
 
     fn execute_publish(&mut self, server: usize, asker: Asker, publishing: Publishing) -> Answer {

@@ -192,7 +192,7 @@ fn the_newest_entry_lost_behind_a_hole_renews_the_epoch() {
     assert_eq!(store.head(&room("box"), at(5)), Some(last), "a hole is no loss");
     store.lose(&room("box"), Keys::Newest);
     let head = store.head(&room("box"), at(6)).unwrap();
-    assert_eq!((head.offset, head.epoch), (3, at(6).fresh.begun_at(6)));
+    assert_eq!((head.offset, head.epoch), (3, at(6).fresh));
     let found = store.read(&room("box"), &KEEP, at(6), &Span::above(0)).unwrap();
     assert_eq!((found.head.first, found.entries.len()), (4, 0));
 }
@@ -213,7 +213,7 @@ fn a_stream_whose_meta_is_lost_keeps_its_holes() {
     assert!(matches!(found.entries[1], Place::Removed(_)));
     assert!(matches!(found.entries[4], Place::Removed(_)));
     let next = publish(&mut store, 9, &full, put(6));
-    assert_eq!((next.offset, next.epoch), (6, at(9).fresh.begun_at(9)));
+    assert_eq!((next.offset, next.epoch), (6, at(9).fresh));
     assert_eq!(store.head(&room("box"), at(10)), Some(next), "it is renewed once");
 }
 

@@ -75,7 +75,8 @@ impl Played {
         }
     }
 
-    fn ordered(&mut self, user: &str, joins: bool) {
+    /// An order came; or, `alone`, could not be told to the others.
+    fn gets(&mut self, user: &str, joins: bool, alone: bool) {
         self.orders += 1;
         let (kind, text) = order(user, joins).written();
         let room = RoomName::system(CONTROL).unwrap();
@@ -84,10 +85,19 @@ impl Played {
             kind: kind.into(),
             ..Publication::bare(room, Content::Text(text.into()))
         };
-        let item = Item::Publication(Arc::new(publication), 0);
         let at = self.lane.len();
-        self.act(|hub, _, out| hub.control(&item, out));
+        self.act(|hub, _, out| {
+            if alone {
+                hub.obey_alone(&publication, out);
+            } else {
+                hub.control(&Item::Publication(Arc::new(publication), 0), out);
+            }
+        });
         self.lane[at].2 = false;
+    }
+
+    fn ordered(&mut self, user: &str, joins: bool) {
+        self.gets(user, joins, false);
     }
 
     /// Lanes obey the next order.
@@ -156,6 +166,16 @@ fn an_order_that_comes_late_does_not_stay() {
     it.ordered("ann", false);
     it.obey();
     assert!(it.asked.is_empty(), "no session of it was in");
+}
+
+#[test]
+fn nor_does_one_that_is_obeyed_here_alone() {
+    let mut it = Played::new();
+    it.gets("ann", true, true);
+    it.obey();
+    assert_eq!(it.is_in.len(), 1);
+    it.settle();
+    assert_eq!((it.is_in.len(), it.corrected), (0, 1));
 }
 
 #[test]
