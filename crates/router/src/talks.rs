@@ -29,6 +29,7 @@ use roomcast_protocol::position::{Direction, Kept, Page, Position, Span};
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::receipts::{MarksSet, ReceiptsPage, SetMarks};
 use roomcast_protocol::room::RoomName;
+use roomcast_protocol::time::Now;
 
 use crate::asked::MemberChange;
 use finding::Finding;
@@ -114,6 +115,13 @@ pub(crate) struct Speaker {
     pub(crate) request: Box<str>,
     /// When it was asked. Units: milliseconds since the Unix epoch.
     pub(crate) at_unix_ms: u64,
+}
+
+impl Speaker {
+    /// One for whom a node asks by itself.
+    pub(crate) fn of_no_session(user: Box<str>, now: Now) -> Self {
+        Self { user, said_in: SessionId(0), request: Box::default(), at_unix_ms: now.unix_ms }
+    }
 }
 
 #[derive(Debug)]

@@ -185,8 +185,11 @@ impl Hub {
         self.answer_order(query.0, false, out);
     }
 
-    /// Has all lanes carry an order out, which has an id if nodes were given it.
+    /// Has all lanes carry an order out, which has an id if nodes were given it. What it changes of groups counts from here on.
     pub(super) fn carry_out(&mut self, id: Option<&str>, order: Order, out: &mut Vec<HubEffect>) {
+        self.talks.obey(&order);
+        self.lists.doubt(&order);
+        self.standings.obey(&order);
         let left = self.all_lanes();
         #[cfg(feature = "planted")]
         let left = match self.planted {

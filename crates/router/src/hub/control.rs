@@ -305,7 +305,6 @@ impl Hub {
         out: &mut Vec<HubEffect>,
     ) -> Refused {
         if let Some(order) = Order::of(publication) {
-            self.obey_member(&order);
             let member = member_of(&order);
             self.carry_out(None, order, out);
             // Another order may have come before it that was given later: once the broker answers the list is read.
@@ -326,7 +325,6 @@ impl Hub {
             return;
         }
         if let Some(order) = Order::of(publication) {
-            self.obey_member(&order);
             self.carry_out(Some(&publication.id), order, out);
         } else if let Some(fence) = Fence::of(publication) {
             self.obey_fence(fence, out);

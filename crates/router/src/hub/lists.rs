@@ -10,7 +10,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use roomcast_protocol::codes::Refused;
 use roomcast_protocol::content::Content;
 use roomcast_protocol::conversation::{self, Answered, Role};
-use roomcast_protocol::ids::SessionId;
 use roomcast_protocol::lists::{LIST, List};
 use roomcast_protocol::position::{Epoch, Position};
 use roomcast_protocol::publication::Publication;
@@ -242,8 +241,7 @@ impl Hub {
         if self.talks.len() >= TALKS_MAX || self.state() == RelayState::Isolated {
             return self.list_again(now, user);
         }
-        let (said_in, request) = (SessionId(0), Box::default());
-        let who = Speaker { user: user.into(), said_in, request, at_unix_ms: now.unix_ms };
+        let who = Speaker::of_no_session(user.into(), now);
         let index = talks::index_of(user);
         match (index.map(|index| Talking::all(who, index)), self.lists.all.get_mut(user)) {
             (Some(talking), Some(it)) => {

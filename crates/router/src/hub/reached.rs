@@ -1,6 +1,5 @@
 //! Messages that reached users are marked so, each conversation and user once at a time.
 
-use roomcast_protocol::ids::SessionId;
 use roomcast_protocol::position::Position;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
@@ -44,8 +43,7 @@ impl Hub {
             let Some(key) = self.talks.reached.keys().find(free).cloned() else { return };
             let Some(at) = self.talks.reached.remove(&key) else { return };
             let (room, user) = key.clone();
-            let request = Box::default();
-            let who = Speaker { user, said_in: SessionId(0), request, at_unix_ms: now.unix_ms };
+            let who = Speaker::of_no_session(user, now);
             let Some(talking) = Talking::reached(who, room, at) else { continue };
             self.talks.marking.insert(key.clone());
             self.begin_talk(now, talking, None, Some((key, at)), out);

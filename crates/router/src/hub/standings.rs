@@ -6,7 +6,6 @@ use std::collections::{BTreeMap, VecDeque};
 
 use roomcast_protocol::codes::Refused;
 use roomcast_protocol::conversation::{self, Answered};
-use roomcast_protocol::ids::SessionId;
 use roomcast_protocol::room::RoomName;
 use roomcast_protocol::time::Now;
 
@@ -103,9 +102,7 @@ impl Hub {
     /// Reads what holds of members.
     pub(super) fn standings_turn(&mut self, now: Now, out: &mut Vec<HubEffect>) {
         while let Some(member) = self.standings.next() {
-            let (said_in, request) = (SessionId(0), Box::default());
-            let user = self.config.node.clone();
-            let who = Speaker { user, said_in, request, at_unix_ms: now.unix_ms };
+            let who = Speaker::of_no_session(self.config.node.clone(), now);
             match Talking::membership(who, member.0.clone(), member.1.clone()) {
                 Some(talking) => {
                     self.begin_talk(now, talking, Some(Asker::Standing(member)), None, out);
@@ -126,18 +123,10 @@ impl Hub {
             (Ok(Answered::Member { now, .. }), Some(Stage::Reading)) => {
                 let (group, user) = member;
                 let order = Order::of_member(group, user, now);
-                self.obey_member(&order);
                 self.carry_out(None, order, out);
             }
             // It is read once more, behind others.
             (Ok(_) | Err(_), _) => self.standings.look(member),
         }
-    }
-
-    /// What somebody is in a group changes here.
-    pub(super) fn obey_member(&mut self, order: &Order) {
-        self.talks.obey(order);
-        self.lists.doubt(order);
-        self.standings.obey(order);
     }
 }

@@ -8,7 +8,7 @@ use roomcast_protocol::command::ReplyTo;
 use roomcast_protocol::content::Content;
 use roomcast_protocol::conversation::{self, Act, Answered};
 use roomcast_protocol::envelope::{Accepted, BrokerCommand};
-use roomcast_protocol::ids::{LaneId, SessionId, SessionKey};
+use roomcast_protocol::ids::{LaneId, SessionKey};
 use roomcast_protocol::position::{Keep, Position};
 use roomcast_protocol::publication::Publication;
 use roomcast_protocol::receipts::RECEIPTS_PAGE_MAX;
@@ -291,9 +291,7 @@ impl Hub {
         change: MemberChange,
         out: &mut Vec<HubEffect>,
     ) {
-        let said_in = SessionId(0);
-        let (name, request) = (self.config.node.clone(), Box::default());
-        let who = Speaker { user: name, said_in, request, at_unix_ms: now.unix_ms };
+        let who = Speaker::of_no_session(self.config.node.clone(), now);
         let text = "A group's id has at most 249 bytes, a user's name 247";
         let bad = || Refused::because(Refusal::BadName, text.into());
         let talking = Talking::member(who, change).ok_or_else(bad);

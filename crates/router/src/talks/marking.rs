@@ -268,13 +268,12 @@ impl Talking {
         let is_newest = (it.repeats || it.target >= it.mine.by(it.mark)) && !is_read;
         #[cfg(feature = "planted")]
         let is_newest = is_newest || self.planted == Some(crate::planted::Planted::MarkToldBack);
-        let tells_all = self.group.is_none() || it.repeats;
-        let old = if tells_all { 0 } else { it.mine.by(it.mark) };
-        // Who was told that something is read knows that it has arrived.
-        let old = if it.mark == Mark::Delivered && self.group.is_some() {
-            old.max(it.mine.read)
-        } else {
-            old
+        let marked = if it.repeats { 0 } else { it.mine.by(it.mark) };
+        let old = match (self.group.is_some(), it.mark) {
+            (false, _) => 0,
+            (true, Mark::Read) => marked,
+            // Who was told that something is read knows that it has arrived.
+            (true, Mark::Delivered) => marked.max(it.mine.read),
         };
         let told = it.theirs.iter().filter(|(_, at, _)| is_newest && at.offset > old);
         let events = told.filter_map(|(author, at, id)| {
